@@ -1,0 +1,38 @@
+#ifndef WR_OS_H
+#define WR_OS_H
+/*
+ * The real env: one libuv loop and thread per shard, one plain thread for the log context, RocksDB for the checkpoint store.
+ *
+ * Order of use: os_node_new() -> os_env() for each context, to build and recover what runs there (still single-threaded) ->
+ * os_set_sink() for each context -> os_node_run(), which starts the threads, runs shard 0 in the calling thread and returns the exit
+ * code given to env->ops->stop() -> os_node_free().
+ */
+#include <signal.h>
+
+#include "warren/env.h"
+#include "warren/logger.h"
+
+struct os_node;
+struct os_options {
+    uint32_t shards;
+    const char *kv_dir;             /* directory of the checkpoint store; made when missing */
+    const struct logger *logger;    /* borrowed */
+    void (*on_signal)(void *ctx, int signal_number); /* SIGTERM, SIGINT, SIGHUP; called in shard 0's context */
+    void *signal_ctx;
+};
+/* WR_E_* with text in errmsg[256]. */
+int os_node_new(const struct os_options *options, struct os_node **ret_node, char *errmsg);
+struct env *os_env(struct os_node *node, uint32_t context);
+void os_set_sink(struct os_node *node, uint32_t context, const struct env_sink *sink, void *ctx);
+int os_node_run(struct os_node *node);
+void os_node_free(struct os_node *node);
+
+/* A logger sink that appends lines "time [level] <component> text" to a file (or stderr when path is NULL). Thread-safe. reopen after
+ * rotation by os_log_reopen. NULL and errmsg on failure. */
+struct os_log;
+struct os_log *os_log_open(const char *path, char *errmsg);
+void os_log_reopen(struct os_log *log);
+void os_log_close(struct os_log *log);
+void os_log_sink(void *ctx, enum log_level level, const char *component, const char *line); /* log_sink_fn; ctx = struct os_log */
+
+#endif

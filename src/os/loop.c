@@ -1,0 +1,598 @@
+/*
+ * What: the contexts of a real node: threads, loops, mailboxes, timers, and the order of upcalls.
+ *
+ * Happy path: a shard is a libuv loop. I/O callbacks make upcalls and mark the context dirty; the check and prepare handles (after
+ * poll, before blocking) run one turn when it is dirty: sink->turn(), then all connections with output are flushed. The log context
+ * has no loop library: it sleeps in poll() on an eventfd, takes its mail, runs turns until no completion is left.
+ *
+ * Failure modes: stop() sets the exit code and wakes every context; each leaves its loop after the current turn. Undelivered mail is
+ * destroyed in os_node_free.
+ *
+ * Invariants: I1 completions of work that was done at once (file writes of the log context, failed connects) are queued and delivered
+ * from the loop, never from inside the call. I2 one wake-up per batch of mail: the sender that finds wake_pending false sends it.
+ *
+ * Threads: a context is touched by its own thread only, but for mail_head/mail_tail/wake_pending.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "warren/err.h"
+#include "warren/mem.h"
+
+#include "os_internal.h"
+
+/* The mailbox's node is laid over struct mail's link. */
+static_assert(sizeof(struct cds_wfcq_node) <= sizeof(struct mail *), "mail link holds a wfcqueue node");
+static_assert(offsetof(struct mail, next) == 0, "mail link comes first");
+
+uint64_t os_now_ns(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t env_mono_ns(struct env *env)
+{
+    struct os_context *context = os_context_of(env);
+    if (context->now_ns == 0) {
+        context->now_ns = os_now_ns();
+    }
+    return context->now_ns;
+}
+
+static uint64_t env_wall_ms(struct env *env)
+{
+    struct timespec ts;
+    (void)env;
+    (void)clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* --- mail ----------------------------------------------------------------------------------------------------------- */
+
+static void wake_context(struct os_context *context)
+{
+    if (context->is_log) {
+        uint64_t one = 1;
+        ssize_t n;
+        do {
+            n = write(context->event_fd, &one, sizeof one);
+        } while (n < 0 && errno == EINTR);
+    } else {
+        (void)uv_async_send(&context->async);
+    }
+}
+
+void os_post(struct os_context *to, struct mail *mail)
+{
+    struct cds_wfcq_node *node = (struct cds_wfcq_node *)(void *)mail;
+    cds_wfcq_node_init(node);
+    (void)cds_wfcq_enqueue(&to->mail_head, &to->mail_tail, node);
+    if (!atomic_exchange_explicit(&to->wake_pending, true, memory_order_seq_cst)) {
+        wake_context(to);
+    }
+}
+
+static void env_post(struct env *env, uint32_t context, struct mail *owned_mail)
+{
+    struct os_context *from = os_context_of(env);
+    WR_ASSERT_OP(context, <, from->node->context_count);
+    owned_mail->from = env->context;
+    os_post(&from->node->contexts[context], owned_mail);
+}
+
+static void deliver_mail(struct os_context *context, struct mail *mail)
+{
+    switch (mail->kind) {
+    case OS_MAIL_ACCEPTED:
+    case OS_MAIL_MOVED:
+        os_tcp_on_mail(context, mail);
+        break;
+    case OS_MAIL_WORK: {
+        struct os_work *work = WR_CONTAINER_OF(mail, struct os_work, mail);
+        context->dirty = true;
+        work->finish(work);
+        break;
+    }
+    case OS_MAIL_STOP:
+        wr_free(mail);
+        context->stopping = true;
+        break;
+    default:
+        context->dirty = true;
+        context->sink->on_mail(context->sink_ctx, mail);
+    }
+}
+
+void os_drain_mail(struct os_context *context)
+{
+    atomic_store_explicit(&context->wake_pending, false, memory_order_seq_cst);
+    /* Take only what is there now: a busy peer must not keep this context from its turn. */
+    struct cds_wfcq_head head;
+    struct cds_wfcq_tail tail;
+    cds_wfcq_init(&head, &tail);
+    enum cds_wfcq_ret ret =
+        __cds_wfcq_splice_blocking(&head, &tail, &context->mail_head, &context->mail_tail);
+    if (ret == CDS_WFCQ_RET_SRC_EMPTY) {
+        return;
+    }
+    for (;;) {
+        struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&head, &tail);
+        if (node == NULL) {
+            break;
+        }
+        deliver_mail(context, (struct mail *)(void *)node);
+    }
+}
+
+/* --- completions of work that was done at once --------------------------------------------------------------------------- */
+
+void os_complete(struct os_context *context, struct os_done done)
+{
+    if (context->done_count == context->done_capacity) {
+        context->done_capacity = context->done_capacity == 0 ? 16 : context->done_capacity * 2;
+        context->done = wr_realloc_array(context->done, context->done_capacity, sizeof *context->done);
+    }
+    context->done[context->done_count++] = done;
+}
+
+void os_deliver_done(struct os_context *context)
+{
+    while (context->done_count > 0) {
+        struct os_done *batch = context->done;
+        uint32_t count = context->done_count;
+        context->done = NULL;
+        context->done_count = context->done_capacity = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            context->dirty = true;
+            if (batch[i].kind == OS_DONE_FILE) {
+                context->sink->on_file(context->sink_ctx, batch[i].token, batch[i].result);
+            } else {
+                os_tcp_connected_later(context, batch[i].conn, (int)batch[i].result);
+            }
+        }
+        wr_free(batch);
+    }
+}
+
+void os_turn(struct os_context *context)
+{
+    os_deliver_done(context);
+    while (context->dirty) {
+        context->dirty = false;
+        context->sink->turn(context->sink_ctx);
+        if (!context->is_log) {
+            os_tcp_flush(context);
+        }
+        os_deliver_done(context);
+    }
+    context->now_ns = 0;
+}
+
+/* --- shard loops ---------------------------------------------------------------------------------------------------------- */
+
+static void on_check(uv_check_t *handle)
+{
+    os_turn(handle->data);
+}
+
+static void leave_if_stopping(struct os_context *context)
+{
+    if (context->stopping || atomic_load(&context->node->stop)) {
+        uv_stop(&context->loop);
+    }
+}
+
+static void on_prepare(uv_prepare_t *handle)
+{
+    struct os_context *context = handle->data;
+    os_turn(context);
+    leave_if_stopping(context);
+}
+
+static void on_async(uv_async_t *handle)
+{
+    os_drain_mail(handle->data);
+}
+
+static void on_timer(uv_timer_t *handle)
+{
+    struct os_context *context = handle->data;
+    context->wake_at_ns = UINT64_MAX;
+    context->now_ns = 0;
+    context->dirty = true;
+}
+
+static void env_wake_at(struct env *env, uint64_t mono_ns)
+{
+    struct os_context *context = os_context_of(env);
+    if (mono_ns == context->wake_at_ns) {
+        return;
+    }
+    context->wake_at_ns = mono_ns;
+    if (context->is_log) {
+        return;
+    }
+    if (mono_ns == UINT64_MAX) {
+        (void)uv_timer_stop(&context->timer);
+        return;
+    }
+    uint64_t now = os_now_ns();
+    /* libuv counts milliseconds from its own cached time: refresh that, and round up so as not to wake early for nothing. */
+    uv_update_time(&context->loop);
+    uint64_t delay_ms = mono_ns <= now ? 0 : (mono_ns - now + 999999) / 1000000;
+    (void)uv_timer_start(&context->timer, on_timer, delay_ms, 0);
+}
+
+static void on_signal_handle(uv_signal_t *handle, int signal_number)
+{
+    struct os_context *context = handle->data;
+    if (context->node->on_signal != NULL) {
+        context->dirty = true;
+        context->node->on_signal(context->node->signal_ctx, signal_number);
+    }
+}
+
+static int shard_init(struct os_context *context)
+{
+    int rc = uv_loop_init(&context->loop);
+    if (rc != 0) {
+        return os_error(rc);
+    }
+    context->loop.data = context;
+    (void)uv_async_init(&context->loop, &context->async, on_async);
+    (void)uv_check_init(&context->loop, &context->check);
+    (void)uv_prepare_init(&context->loop, &context->prepare);
+    (void)uv_timer_init(&context->loop, &context->timer);
+    context->async.data = context->check.data = context->prepare.data = context->timer.data = context;
+    (void)uv_check_start(&context->check, on_check);
+    (void)uv_prepare_start(&context->prepare, on_prepare);
+    context->receive_buffer = wr_alloc(OS_RECEIVE_SIZE);
+    return 0;
+}
+
+static void close_walk(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+static void shard_deinit(struct os_context *context)
+{
+    os_tcp_close_all(context);
+    uv_walk(&context->loop, close_walk, NULL);
+    while (uv_run(&context->loop, UV_RUN_DEFAULT) != 0) {
+    }
+    (void)uv_loop_close(&context->loop);
+    wr_free(context->receive_buffer);
+}
+
+static void shard_run(struct os_context *context)
+{
+    context->dirty = true; /* the first turn sets timers */
+    (void)uv_run(&context->loop, UV_RUN_DEFAULT);
+}
+
+/* --- the log context ---------------------------------------------------------------------------------------------------------- */
+
+static void log_run(struct os_context *context)
+{
+    context->dirty = true;
+    while (!context->stopping && !atomic_load(&context->node->stop)) {
+        os_turn(context);
+        int timeout_ms = -1;
+        if (context->wake_at_ns != UINT64_MAX) {
+            uint64_t now = os_now_ns();
+            timeout_ms = context->wake_at_ns <= now
+                             ? 0
+                             : (int)((context->wake_at_ns - now + 999999) / 1000000 % 1000000);
+        }
+        struct pollfd fd = {.fd = context->event_fd, .events = POLLIN};
+        int n = poll(&fd, 1, timeout_ms);
+        if (n > 0) {
+            uint64_t count;
+            ssize_t got = read(context->event_fd, &count, sizeof count);
+            (void)got;
+            os_drain_mail(context);
+        }
+        if (context->wake_at_ns != UINT64_MAX && os_now_ns() >= context->wake_at_ns) {
+            context->wake_at_ns = UINT64_MAX;
+            context->dirty = true;
+        }
+    }
+}
+
+static void *context_thread(void *arg)
+{
+    struct os_context *context = arg;
+    char name[16];
+    if (context->is_log) {
+        (void)snprintf(name, sizeof name, "log");
+        (void)pthread_setname_np(pthread_self(), name);
+        log_run(context);
+    } else {
+        if (context->env.context > 0) { /* shard 0 is the main thread: its name is the process's */
+            (void)snprintf(name, sizeof name, "shard-%u", context->env.context);
+            (void)pthread_setname_np(pthread_self(), name);
+        }
+        shard_run(context);
+    }
+    return NULL;
+}
+
+/* --- other ops ------------------------------------------------------------------------------------------------------------------ */
+
+struct exec_job {
+    struct os_work work;
+    int (*fn)(void *arg);
+    void *arg;
+    uint64_t token;
+    int result;
+};
+
+static void work_thread(uv_work_t *request)
+{
+    struct os_work *work = WR_CONTAINER_OF(request, struct os_work, request);
+    work->run(work);
+    if (work->context->is_log) {
+        os_post(work->context, &work->mail);
+    }
+}
+
+static void work_done(uv_work_t *request, int status)
+{
+    struct os_work *work = WR_CONTAINER_OF(request, struct os_work, request);
+    (void)status;
+    if (!work->context->is_log) {
+        work->context->dirty = true;
+        work->finish(work);
+    }
+}
+
+static void *log_work_thread(void *arg)
+{
+    struct os_work *work = arg;
+    work->run(work);
+    os_post(work->context, &work->mail);
+    return NULL;
+}
+
+void os_work_start(struct os_context *context, struct os_work *work)
+{
+    work->context = context;
+    if (!context->is_log) {
+        int rc = uv_queue_work(&context->loop, &work->request, work_thread, work_done);
+        WR_ASSERT(rc == 0);
+        return;
+    }
+    /* The log context has no loop whose pool could be used; it asks for work once per segment, so a thread each time is fine. */
+    work->mail.kind = OS_MAIL_WORK;
+    work->mail.destroy = NULL;
+    pthread_t thread;
+    pthread_attr_t attr;
+    (void)pthread_attr_init(&attr);
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    if (pthread_create(&thread, &attr, log_work_thread, work) != 0) {
+        work->run(work); /* no thread to be had: do it here, it only takes longer */
+        os_post(context, &work->mail);
+    }
+    (void)pthread_attr_destroy(&attr);
+}
+
+static void exec_run(struct os_work *work)
+{
+    struct exec_job *job = (struct exec_job *)(void *)work;
+    job->result = job->fn(job->arg);
+}
+
+static void exec_finish(struct os_work *work)
+{
+    struct exec_job *job = (struct exec_job *)(void *)work;
+    struct os_context *context = work->context;
+    context->sink->on_exec(context->sink_ctx, job->token, job->result);
+    wr_free(job);
+}
+
+static void env_exec(struct env *env, int (*fn)(void *arg), void *arg, uint64_t token)
+{
+    struct exec_job *job = wr_calloc(1, sizeof *job);
+    job->work.run = exec_run;
+    job->work.finish = exec_finish;
+    job->fn = fn;
+    job->arg = arg;
+    job->token = token;
+    os_work_start(os_context_of(env), &job->work);
+}
+
+static void random_bytes(void *out, size_t size)
+{
+    uint8_t *at = out;
+    while (size > 0) {
+        ssize_t n = getrandom(at, size, 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        WR_ASSERT(n > 0);
+        at += n;
+        size -= (size_t)n;
+    }
+}
+
+static void env_random_secret(struct env *env, void *out, size_t size)
+{
+    (void)env;
+    random_bytes(out, size);
+}
+
+static uint64_t env_seed(struct env *env)
+{
+    uint64_t seed;
+    (void)env;
+    random_bytes(&seed, sizeof seed);
+    return seed;
+}
+
+static void env_stop(struct env *env, int exit_code, const char *why)
+{
+    struct os_node *node = os_context_of(env)->node;
+    wr_log(node->logger, exit_code == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_CRITICAL, "node",
+           "stopping: %s", why);
+    atomic_store(&node->exit_code, exit_code);
+    atomic_store(&node->stop, true);
+    for (uint32_t i = 0; i < node->context_count; i++) {
+        struct mail *mail = wr_calloc(1, sizeof *mail);
+        mail->kind = OS_MAIL_STOP;
+        os_post(&node->contexts[i], mail);
+    }
+}
+
+/* --- node ------------------------------------------------------------------------------------------------------------------------- */
+
+static void ops_fill(struct env_ops *ops)
+{
+    *ops = (struct env_ops){
+        .mono_ns = env_mono_ns,
+        .wall_ms = env_wall_ms,
+        .wake_at = env_wake_at,
+        .post = env_post,
+        .exec = env_exec,
+        .random_secret = env_random_secret,
+        .seed = env_seed,
+        .stop = env_stop,
+    };
+    os_tcp_ops(ops);
+    os_file_ops(ops);
+    os_kv_ops(ops);
+}
+
+static int context_init(struct os_node *node, uint32_t number)
+{
+    struct os_context *context = &node->contexts[number];
+    context->env = (struct env){.ops = &node->ops, .context = number, .context_count = node->context_count};
+    context->node = node;
+    context->is_log = number + 1 == node->context_count;
+    context->wake_at_ns = UINT64_MAX;
+    context->event_fd = -1;
+    cds_wfcq_init(&context->mail_head, &context->mail_tail);
+    list_init(&context->connections);
+    list_init(&context->to_flush);
+    list_init(&context->listeners);
+    list_init(&context->reads);
+    list_init(&context->kv_writes);
+    if (context->is_log) {
+        context->event_fd = eventfd(0, EFD_CLOEXEC);
+        return context->event_fd < 0 ? os_error(-errno) : 0;
+    }
+    return shard_init(context);
+}
+
+int os_node_new(const struct os_options *options, struct os_node **ret_node, char *errmsg)
+{
+    WR_ASSERT(options->shards >= 1 && options->shards <= 64);
+    struct os_node *node = wr_calloc(1, sizeof *node);
+    ops_fill(&node->ops);
+    node->logger = options->logger;
+    node->on_signal = options->on_signal;
+    node->signal_ctx = options->signal_ctx;
+    node->context_count = options->shards + 1;
+    node->contexts = wr_calloc(node->context_count, sizeof *node->contexts);
+    for (uint32_t i = 0; i < node->context_count; i++) {
+        int rc = context_init(node, i);
+        if (rc != 0) {
+            (void)snprintf(errmsg, 256, "cannot make context %u: %s", i, wr_err_text(rc));
+            return rc;
+        }
+    }
+    int rc = os_kv_open(options->kv_dir, &node->kv, errmsg);
+    if (rc != 0) {
+        os_node_free(node);
+        return rc;
+    }
+    (void)signal(SIGPIPE, SIG_IGN);
+    *ret_node = node;
+    return 0;
+}
+
+struct env *os_env(struct os_node *node, uint32_t context)
+{
+    WR_ASSERT_OP(context, <, node->context_count);
+    return &node->contexts[context].env;
+}
+
+void os_set_sink(struct os_node *node, uint32_t context, const struct env_sink *sink, void *ctx)
+{
+    node->contexts[context].sink = sink;
+    node->contexts[context].sink_ctx = ctx;
+}
+
+int os_node_run(struct os_node *node)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    for (uint32_t i = 0; i < WR_ARRAY_SIZE(numbers); i++) {
+        (void)uv_signal_init(&node->contexts[0].loop, &node->signals[i]);
+        node->signals[i].data = &node->contexts[0];
+        (void)uv_signal_start(&node->signals[i], on_signal_handle, numbers[i]);
+        uv_unref((uv_handle_t *)&node->signals[i]);
+    }
+    for (uint32_t i = 1; i < node->context_count; i++) {
+        int rc = pthread_create(&node->contexts[i].thread, NULL, context_thread, &node->contexts[i]);
+        WR_ASSERT(rc == 0);
+    }
+    (void)context_thread(&node->contexts[0]);
+    for (uint32_t i = 1; i < node->context_count; i++) {
+        (void)pthread_join(node->contexts[i].thread, NULL);
+    }
+    return atomic_load(&node->exit_code);
+}
+
+static void destroy_mail(struct os_context *context)
+{
+    for (;;) {
+        struct cds_wfcq_node *node =
+            __cds_wfcq_dequeue_blocking(&context->mail_head, &context->mail_tail);
+        if (node == NULL) {
+            return;
+        }
+        struct mail *mail = (struct mail *)(void *)node;
+        if (mail->kind == OS_MAIL_STOP) {
+            wr_free(mail);
+        } else if (mail->destroy != NULL) {
+            mail->destroy(mail);
+        }
+    }
+}
+
+void os_node_free(struct os_node *node)
+{
+    if (node == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < node->context_count; i++) {
+        struct os_context *context = &node->contexts[i];
+        if (context->env.ops == NULL) {
+            continue;
+        }
+        if (context->is_log) {
+            (void)close(context->event_fd);
+        } else {
+            shard_deinit(context);
+        }
+    }
+    for (uint32_t i = 0; i < node->context_count; i++) {
+        destroy_mail(&node->contexts[i]);
+        wr_free(node->contexts[i].done);
+    }
+    os_kv_close(node->kv);
+    wr_free(node->contexts);
+    wr_free(node);
+}

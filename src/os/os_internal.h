@@ -1,0 +1,124 @@
+#ifndef WR_OS_INTERNAL_H
+#define WR_OS_INTERNAL_H
+/* What the files of src/os share. One struct os_context per context of the node; only its own thread touches it, but for
+ * the mailbox (any thread) and the work items of the thread pool (given back through the loop or the mailbox). */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+#include <urcu/wfcqueue.h>
+
+#include "warren/env.h"
+#include "warren/list.h"
+#include "warren/logger.h"
+#include "warren/os.h"
+#include "warren/vec.h"
+
+#define OS_RECEIVE_SIZE (128u * 1024u)
+
+/* Mail kinds of the os layer itself; consumed before the sink sees them. */
+#define OS_MAIL_ACCEPTED 0x0501u
+#define OS_MAIL_MOVED    0x0502u
+#define OS_MAIL_WORK     0x0503u /* log context only: a thread-pool job is done */
+#define OS_MAIL_STOP     0x0504u
+
+struct os_kv;
+struct os_node;
+
+/* A completion that is due in the next turn (work that was done at once). */
+struct os_done {
+    enum { OS_DONE_FILE, OS_DONE_CONNECT } kind;
+    uint64_t token;
+    int64_t result;
+    struct env_conn *conn;
+};
+
+struct os_context {
+    struct env env; /* first: env pointer = context pointer */
+    struct os_node *node;
+    const struct env_sink *sink;
+    void *sink_ctx;
+    bool is_log;
+    bool dirty; /* an upcall was made since the last turn */
+    bool stopping;
+
+    /* Mailbox: wait-free multi-producer queue of userspace-rcu; the wake-up is sent by whoever makes it non-empty. */
+    struct cds_wfcq_head mail_head;
+    struct cds_wfcq_tail mail_tail;
+    _Atomic bool wake_pending;
+
+    /* Shards: libuv. */
+    uv_loop_t loop;
+    uv_async_t async;
+    uv_check_t check;
+    uv_prepare_t prepare;
+    uv_idle_t idle; /* active while `done` is not empty, so that the loop does not block */
+    uv_timer_t timer;
+    uint64_t wake_at_ns;
+    uint8_t *receive_buffer;
+    struct list connections;  /* all of this context */
+    struct list to_flush;     /* connections with something to send this turn */
+    struct list listeners;
+
+    /* Log context: an eventfd loop. */
+    int event_fd;
+
+    struct os_done *done;
+    uint32_t done_count, done_capacity;
+    struct list kv_writes; /* checkpoint store writes and flushes, in order; the first is running */
+    struct list reads; /* completed file_read jobs waiting for file_take */
+    pthread_t thread;
+    uint64_t now_ns; /* time of this turn; 0 = not read yet */
+};
+
+struct os_node {
+    struct env_ops ops;
+    uint32_t context_count;
+    struct os_context *contexts;
+    const struct logger *logger;
+    struct os_kv *kv;
+    uv_signal_t signals[3];
+    void (*on_signal)(void *ctx, int signal_number);
+    void *signal_ctx;
+    _Atomic int exit_code;
+    _Atomic bool stop;
+    uint32_t next_accept; /* round robin over the shards; shard 0 only */
+};
+
+static inline struct os_context *os_context_of(struct env *env)
+{
+    return (struct os_context *)(void *)env;
+}
+
+uint64_t os_now_ns(void);
+void os_post(struct os_context *to, struct mail *mail);
+void os_complete(struct os_context *context, struct os_done done); /* an upcall in the next turn */
+void os_deliver_done(struct os_context *context);
+void os_drain_mail(struct os_context *context);
+void os_turn(struct os_context *context);
+
+/* Thread-pool work: run() on a pool thread, then finish() in the context. Embedded first in a job. */
+struct os_work {
+    uv_work_t request;  /* shards */
+    struct mail mail;   /* log context: how it comes home */
+    struct os_context *context;
+    void (*run)(struct os_work *work);
+    void (*finish)(struct os_work *work); /* frees the job */
+};
+void os_work_start(struct os_context *context, struct os_work *work);
+
+/* tcp.c */
+void os_tcp_ops(struct env_ops *ops);
+void os_tcp_flush(struct os_context *context);
+void os_tcp_on_mail(struct os_context *context, struct mail *mail);
+void os_tcp_close_all(struct os_context *context);
+void os_tcp_connected_later(struct os_context *context, struct env_conn *conn, int error);
+/* file.c */
+void os_file_ops(struct env_ops *ops);
+/* kv_rocksdb.c */
+void os_kv_ops(struct env_ops *ops);
+int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg);
+void os_kv_close(struct os_kv *kv);
+
+int os_error(int uv_or_errno); /* negative errno or libuv code -> WR_E_* */
+
+#endif
