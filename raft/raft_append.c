@@ -17,9 +17,8 @@
 
 /* Indexes follow prev, terms do not fall and do not pass the message's, CONFIG payloads decode. Peers are trusted
  * not to lie, not to be free of bugs or of other versions. */
-bool raft__entries_valid(const struct raft *r, const struct raft_message *m)
+static bool entries_valid(const struct raft_message *m)
 {
-    (void)r;
     uint64_t index = m->u.append.prev_index;
     uint64_t term = m->u.append.prev_term.v;
     if (index > RAFT_INDEX_MAX || m->u.append.commit > RAFT_INDEX_MAX ||
@@ -138,7 +137,7 @@ static int take_entries(struct raft *r, const struct raft_message *m)
 /* Terms of lower than ours were answered before; here m->term >= our term and `from` leads it. */
 int raft__receive_append(struct raft *r, const struct raft_message *m)
 {
-    if (!raft__entries_valid(r, m)) {
+    if (!entries_valid(m)) {
         return RAFT_E_BAD_MESSAGE;
     }
     if (m->term.v == r->term.v &&
@@ -188,9 +187,8 @@ void raft__answer_leader(struct raft *r)
     }
     uint64_t match = raft__min(r->verified, r->log.persisted);
     bool whole = match == r->verified;
-    if (r->incoming.installing ||
-        !((r->answer_owed && (whole || r->probe_seen > r->probe_told)) ||
-          (match > r->match_told && r->verified > 0 && r->match_told > 0))) {
+    if (r->incoming.installing || !r->answer_owed ||
+        !(whole || r->probe_seen > r->probe_told || match > r->match_told)) {
         return;
     }
     struct raft_message *m = raft__message(r, RAFT_MSG_APPEND_RESPONSE, r->leader);

@@ -80,6 +80,10 @@ void raft__become_follower(struct raft *r, struct raft_term term, struct raft_id
         r->out.flags |= RAFT_UPDATE_ROLE;
     }
     if (r->role == RAFT_LEADER) {
+        /* The followers must not wait for a leader that is alive but leads no more. */
+        for (uint32_t i = 0; i < r->peer_count && raft_id_is_zero(leader); i++) {
+            (void)raft__message(r, RAFT_MSG_RESIGN, r->peers[i].id);
+        }
         raft__transfer_clear(r, false);
         raft__peers_free(r);
         r->notice_deadline = RAFT_NEVER;
@@ -111,13 +115,10 @@ void raft__become_follower(struct raft *r, struct raft_term term, struct raft_id
     }
 }
 
-/* Leadership ends without a successor: the followers must not wait for a leader that is alive but leads no more. */
+/* Leadership ends without a successor. */
 void raft__resign(struct raft *r)
 {
     RAFT_ASSERT(r->role == RAFT_LEADER);
-    for (uint32_t i = 0; i < r->peer_count; i++) {
-        (void)raft__message(r, RAFT_MSG_RESIGN, r->peers[i].id);
-    }
     raft__become_follower(r, r->term, raft__nobody());
     raft__arm_election(r);
 }
@@ -268,10 +269,10 @@ static void answer_vote(struct raft *r, enum raft_message_type type, struct raft
 static void receive_prevote(struct raft *r, const struct raft_message *m)
 {
     if (r->role == RAFT_LEADER) {
-        /* The asker does not know that it has a leader: let it learn. */
+        /* The asker does not know that it has a leader: let it learn. (If its term is higher, having campaigned in
+         * vain, its refusal ends this leadership: else it would be stuck for ever.) */
         struct raft_peer *p = raft__peer(r, m->from);
-        if (p != NULL && p->up && m->term.v <= r->term.v + 1) {
-            p->commit_sent = 0;
+        if (p != NULL && p->up) {
             raft__send_append(r, p, false);
         }
     }

@@ -277,7 +277,6 @@ void raft__peer_down(struct raft *r, struct raft_id id);
 /* raft_append.c */
 int raft__receive_append(struct raft *r, const struct raft_message *m);
 void raft__answer_leader(struct raft *r);
-bool raft__entries_valid(const struct raft *r, const struct raft_message *m);
 void raft__reject_append(struct raft *r, struct raft_id to, uint64_t rejected_index);
 
 /* raft_replicate.c */
@@ -297,7 +296,7 @@ void raft__peers_free(struct raft *r);
 void raft__peer_probe(struct raft *r, struct raft_peer *p);
 void raft__peer_pipeline(struct raft *r, struct raft_peer *p);
 void raft__peer_snapshot(struct raft_peer *p);
-bool raft__peer_unsettled(const struct raft *r, const struct raft_peer *p);
+bool raft__peer_unsettled(const struct raft_peer *p);
 void raft__inflight_push(struct raft *r, struct raft_peer *p, uint64_t last, uint64_t bytes);
 void raft__inflight_release(struct raft_peer *p, uint64_t match);
 void raft__inflight_clear(struct raft_peer *p);

@@ -107,7 +107,7 @@ void raft__peer_snapshot(struct raft_peer *p)
 }
 
 /* Something is unanswered, so silence will have to be questioned (resend_ms). */
-bool raft__peer_unsettled(const struct raft *r, const struct raft_peer *p)
+bool raft__peer_unsettled(const struct raft_peer *p)
 {
     if (!p->up) {
         return false;
@@ -119,7 +119,7 @@ bool raft__peer_unsettled(const struct raft *r, const struct raft_peer *p)
         return p->probing;
     }
     return p->read_failed || p->match + 1 < p->next || p->probe_acked < p->probe_sent ||
-           p->commit_acked < raft__min(p->commit_sent, p->match) || p->next <= r->log.base;
+           p->commit_acked < raft__min(p->commit_sent, p->match);
 }
 
 void raft__inflight_push(struct raft *r, struct raft_peer *p, uint64_t last, uint64_t bytes)

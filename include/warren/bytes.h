@@ -20,8 +20,13 @@ struct bytes {
 
 #define BYTES_NONE ((struct bytes){NULL, 0})
 
-/* A view of a string literal or array of char without its NUL. */
-#define BYTES_LITERAL(text) ((struct bytes){(const uint8_t *)(text), sizeof(text) - 1})
+/* A view of a string literal or array of char without its NUL: as a value, and as an initialiser
+ * (the only form that static tables may use). */
+#define BYTES_LITERAL(text) ((struct bytes)BYTES_INIT(text))
+#define BYTES_INIT(text)                                                                           \
+    {                                                                                              \
+        (const uint8_t *)(text), sizeof(text) - 1                                                  \
+    }
 
 /* For printf("%.*s", BYTES_PRINTF(b)). */
 #define BYTES_PRINTF(b) (int)((b).size > 4096 ? 4096 : (b).size), (const char *)(b).data

@@ -114,7 +114,7 @@ struct env_ops {
     void (*conn_move)(struct env_conn *conn, uint32_t context, void *user);
 
     /* --- files (log context; reads from any shard) -------------------------------------------------------------- */
-    int (*dir_list)(struct env *env, const char *dir, char ***ret_names, uint32_t *ret_count); /* sorted; caller frees with wr_free */
+    int (*dir_list)(struct env *env, const char *dir, char ***ret_names, uint32_t *ret_count); /* sorted; caller frees each name and the array with wr_free */
     int (*dir_make)(struct env *env, const char *dir);   /* with parents; exists = ok */
     int (*dir_sync)(struct env *env, const char *dir);   /* blocking; only at open, segment roll and recovery */
     int (*file_open)(struct env *env, const char *path, uint32_t flags, struct env_file **ret_file);

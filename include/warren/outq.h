@@ -12,6 +12,7 @@
 #include "warren/buf.h"
 
 struct outq {
+    struct buf *spare;   /* The full-size chunk before tail, to be used again when released. */
     struct buf *tail;    /* Chunk being filled, or NULL. Written only beyond tail_used. */
     uint32_t tail_begin; /* [tail_begin, tail_used) is queued, behind all of parts. */
     uint32_t tail_used;

@@ -121,6 +121,8 @@ struct queue_config {
     int64_t delivery_limit;      /* -1 none: later issue */
 };
 void queue_config_default(struct queue_config *config);
+/* Appends the encoding that QUEUE_OP_CONFIG carries to *out (not NULL; grows it). */
+void queue_config_encode(struct buf **out, const struct queue_config *config);
 
 /* --- effects ------------------------------------------------------------------------------------------------------------- */
 enum queue_effect_kind {

@@ -128,7 +128,7 @@ enum raft_event_type {
     RAFT_EVENT_PEER_DOWN,            /* peer */
     RAFT_EVENT_TRANSFER,             /* peer = new leader, zero id = best voter. Leader only */
     RAFT_EVENT_CHANGE,               /* change: membership. Leader only -> update.proposed_first */
-    RAFT_EVENT_READ_INDEX,           /* context -> later one update.reads item; any role */
+    RAFT_EVENT_READ_INDEX,           /* context -> if 0 is returned, later one update.reads item; any role */
     RAFT_EVENT_COMPACTED,            /* index <= applied: log entries up to here are gone */
     RAFT_EVENT_TRIM,                 /* index: payloads up to here may leave memory */
     RAFT_EVENT_ENTRIES_READ,         /* entries_read: answers entries_wants */
@@ -175,7 +175,8 @@ struct raft_event {
         struct {
             struct raft_id peer;
             uint32_t count;                   /* 0: could not be read now; asked again after resend_ms */
-            const struct raft_entry *entries; /* from `begin` of the want on, contiguous; need not be all */
+            const struct raft_entry *entries; /* from the want's `begin` on, contiguous, need not be all; payloads
+                                                 must live until the update's messages are sent */
         } entries_read;
         struct {
             struct raft_id peer;
@@ -204,7 +205,7 @@ enum raft_update_flag {
     RAFT_UPDATE_ROLE = 1 << 5,       /* role, term or leader changed: see accessors */
     RAFT_UPDATE_MEMBERSHIP = 1 << 6, /* raft_membership() changed (appended, truncated or installed) */
     RAFT_UPDATE_SNAPSHOT_CHUNK = 1 << 7, /* store snapshot_chunk, answer STORED (or, if done, INSTALLED) or REFUSED */
-    RAFT_UPDATE_SNAPSHOT_ABORT = 1 << 8, /* drop what was stored of an incoming snapshot that is not done */
+    RAFT_UPDATE_SNAPSHOT_ABORT = 1 << 8, /* first: drop what was stored of an incoming snapshot not done */
     RAFT_UPDATE_TRANSFER_ENDED = 1 << 9, /* a leadership transfer was given up; proposals are taken again */
 };
 
@@ -245,7 +246,7 @@ struct raft_update {
     const struct raft_read *reads;
     const struct raft_entries_want *entries_wants;
     const struct raft_snapshot_want *snapshot_wants;
-    const struct raft_message *snapshot_chunk; /* its u.snapshot */
+    const struct raft_message *snapshot_chunk; /* its u.snapshot; data lives as long as the message received */
     uint64_t apply_begin;
     uint64_t apply_end;
     uint64_t proposed_first; /* PROPOSE, CHANGE succeeded: index of the first entry; term = raft_term() */

@@ -1,9 +1,9 @@
 /*
  * What: the slow paths of buffers and of the chunk arena; the fast ones are inline in buf.h.
- * Invariants: I1 size <= capacity <= BUF_CAPACITY_MAX. I2 the arena's current chunk has CHUNK_REFS_BIAS
- * references minus those that were handed out and dropped already, so it cannot die under the arena.
- * Ownership: a buffer belongs to its references; the arena holds what it has not handed out.
- * Threads: see buf.h.
+ * Invariants: I1 size <= capacity <= BUF_CAPACITY_MAX. I2 the arena's current chunk has
+ * CHUNK_REFS_BIAS references minus those that were handed out and dropped already, so it cannot die
+ * under the arena. Ownership: a buffer belongs to its references; the arena holds what it has not
+ * handed out. Threads: see buf.h.
  */
 #include "warren/buf.h"
 

@@ -1,7 +1,7 @@
 /*
  * What: varints; everything else of readers and writers is inline in bytes.h.
- * Failure modes: a varint of more than 64 bits, or one that is longer than needed (two encodings of one
- * value would give two hashes of one state), fails the reader.
+ * Failure modes: a varint of more than 64 bits, or one that is longer than needed (two encodings of
+ * one value would give two hashes of one state), fails the reader.
  */
 #include "warren/bytes.h"
 

@@ -1,10 +1,10 @@
 /*
- * What: hash map from bytes to pointers: items on the heap, linked in order of insertion, found through a
- * table with linear probing that is at most half full.
- * Invariants: I1 an item is reached from its home slot without crossing an empty slot (removal shifts
- * back instead of leaving tombstones). I2 the list holds exactly the items of the table.
- * Ownership: items and slots are the map's; values the caller's.
- * Spec: SipHash-1-3 (Aumasson, Bernstein): one compression and three finalisation rounds.
+ * What: hash map from bytes to pointers: items on the heap, linked in order of insertion, found
+ * through a table with linear probing that is at most half full. Invariants: I1 an item is reached
+ * from its home slot without crossing an empty slot (removal shifts back instead of leaving
+ * tombstones). I2 the list holds exactly the items of the table. Ownership: items and slots are the
+ * map's; values the caller's. Spec: SipHash-1-3 (Aumasson, Bernstein): one compression and three
+ * finalisation rounds.
  */
 #include "warren/map.h"
 

@@ -1,8 +1,7 @@
 /*
  * What: the only file that calls the C allocator.
- * Failure modes: the wr_alloc family ends the process; wr_try_* return NULL, really or because a test
- * asked for it.
- * Threads: any. The failure counter is process-wide and atomic.
+ * Failure modes: the wr_alloc family ends the process; wr_try_* return NULL, really or because a
+ * test asked for it. Threads: any. The failure counter is process-wide and atomic.
  */
 #include "warren/mem.h"
 

@@ -1,13 +1,13 @@
 /*
- * What: persistent hash array mapped trie. Each level consumes five bits of the key's hash; a node has one
- * child per set bit of its bitmap, in bit order. A child is a leaf (key and value) or a node.
- * Keys whose 64-bit hashes are equal share a node below the last level, ordered by key.
+ * What: persistent hash array mapped trie. Each level consumes five bits of the key's hash; a node
+ * has one child per set bit of its bitmap, in bit order. A child is a leaf (key and value) or a
+ * node. Keys whose 64-bit hashes are equal share a node below the last level, ordered by key.
  * Invariants (I2 makes the shape, and so the order of iteration, depend on the content alone):
- * I1 nodes and leaves are never changed after they were linked. I2 a node other than the top one holds
- * at least two leaves below it: one that would hold one becomes that leaf.
- * Ownership: roots, nodes and leaves are reference-counted; a parent holds a reference of each child.
- * Threads: reference counts are atomic, everything else is immutable.
- * Depth: at most 14 levels whatever the input, so recursion is bounded.
+ * I1 nodes and leaves are never changed after they were linked. I2 a node other than the top one
+ * holds at least two leaves below it: one that would hold one becomes that leaf. Ownership: roots,
+ * nodes and leaves are reference-counted; a parent holds a reference of each child. Threads:
+ * reference counts are atomic, everything else is immutable. Depth: at most 14 levels whatever the
+ * input, so recursion is bounded.
  */
 #include "pmap_internal.h"
 
@@ -86,8 +86,8 @@ static struct bytes leaf_key(const struct pmap_leaf *leaf)
 
 static child_t child_ref(child_t child)
 {
-    _Atomic uint32_t *refs = child_is_leaf(child) ? &child_leaf(child)->refs
-                                                  : &child_node(child)->refs;
+    _Atomic uint32_t *refs =
+        child_is_leaf(child) ? &child_leaf(child)->refs : &child_node(child)->refs;
     atomic_fetch_add_explicit(refs, 1, memory_order_relaxed);
     return child;
 }
@@ -426,4 +426,111 @@ bool pmap_next(struct pmap_iter *it)
     it->key = BYTES_NONE;
     it->value = NULL;
     return false;
+}
+
+/* One side of a comparison: what differs below, told to the caller of pmap_diff. */
+struct diff {
+    pmap_diff_fn fn;
+    void *ctx;
+};
+
+static void diff_leaf_pair(const struct diff *d, const struct pmap_leaf *before,
+                           const struct pmap_leaf *after)
+{
+    struct pref *value_before = before == NULL ? NULL : before->value;
+    struct pref *value_after = after == NULL ? NULL : after->value;
+    if (value_before != value_after) {
+        d->fn(d->ctx, leaf_key(before == NULL ? after : before), value_before, value_after);
+    }
+}
+
+/* All leaves of `child` against at most one leaf of the other side. Returns whether that one's key
+ * was met. */
+static bool diff_against_leaf(const struct diff *d, child_t child, const struct pmap_leaf *other,
+                              bool child_is_before)
+{
+    if (child_is_leaf(child)) {
+        const struct pmap_leaf *leaf = child_leaf(child);
+        const bool same = other != NULL && bytes_eq(leaf_key(leaf), leaf_key(other));
+        const struct pmap_leaf *partner = same ? other : NULL;
+        diff_leaf_pair(d, child_is_before ? leaf : partner, child_is_before ? partner : leaf);
+        return same;
+    }
+    bool met = false;
+    const struct pmap_node *node = child_node(child);
+    for (uint32_t i = 0; i < node->count; i++) {
+        met |= diff_against_leaf(d, node->children[i], other, child_is_before);
+    }
+    return met;
+}
+
+static void diff_collisions(const struct diff *d, const struct pmap_node *before,
+                            const struct pmap_node *after)
+{
+    uint32_t i = 0;
+    uint32_t k = 0;
+    while (i < before->count || k < after->count) {
+        const struct pmap_leaf *a = i < before->count ? child_leaf(before->children[i]) : NULL;
+        const struct pmap_leaf *b = k < after->count ? child_leaf(after->children[k]) : NULL;
+        const int order =
+            a == NULL ? 1 : (b == NULL ? -1 : bytes_cmp(leaf_key(a), leaf_key(b)));
+        diff_leaf_pair(d, order <= 0 ? a : NULL, order >= 0 ? b : NULL);
+        i += order <= 0;
+        k += order >= 0;
+    }
+}
+
+static void diff_nodes(const struct diff *d, const struct pmap_node *before,
+                       const struct pmap_node *after);
+
+/* Either may be {0}: nothing there. */
+static void diff_children(const struct diff *d, child_t before, child_t after)
+{
+    if (before.bits == after.bits) {
+        return;
+    }
+    const bool node_before = before.bits != 0 && !child_is_leaf(before);
+    const bool node_after = after.bits != 0 && !child_is_leaf(after);
+    if (node_before && node_after) {
+        diff_nodes(d, child_node(before), child_node(after));
+        return;
+    }
+    const bool walk_before = node_before || after.bits == 0;
+    const child_t walked = walk_before ? before : after;
+    const child_t other = walk_before ? after : before;
+    const struct pmap_leaf *leaf = other.bits == 0 ? NULL : child_leaf(other);
+    if (!diff_against_leaf(d, walked, leaf, walk_before) && leaf != NULL) {
+        diff_leaf_pair(d, walk_before ? NULL : leaf, walk_before ? leaf : NULL);
+    }
+}
+
+static void diff_nodes(const struct diff *d, const struct pmap_node *before,
+                       const struct pmap_node *after)
+{
+    if (before->bitmap == 0 || after->bitmap == 0) {
+        diff_collisions(d, before, after);
+        return;
+    }
+    uint32_t i = 0;
+    uint32_t k = 0;
+    for (uint32_t bits = before->bitmap | after->bitmap; bits != 0; bits &= bits - 1) {
+        const uint32_t bit = bits & (~bits + 1);
+        child_t a = {0};
+        child_t b = {0};
+        if ((before->bitmap & bit) != 0) {
+            a = before->children[i++];
+        }
+        if ((after->bitmap & bit) != 0) {
+            b = after->children[k++];
+        }
+        diff_children(d, a, b);
+    }
+}
+
+void pmap_diff(const struct pmap *before, const struct pmap *after, pmap_diff_fn fn, void *ctx)
+{
+    const struct diff d = {fn, ctx};
+    const child_t a = before == NULL ? (child_t){0} : child_of_node(before->top);
+    const child_t b = after == NULL ? (child_t){0} : child_of_node(after->top);
+    diff_children(&d, a, b);
 }

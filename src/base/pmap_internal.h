@@ -1,6 +1,6 @@
 /*
- * What: for tests of pmap only: operations with a hash that the test chooses, to reach the nodes that hold
- * keys of equal hash.
+ * What: for tests of pmap only: operations with a hash that the test chooses, to reach the nodes
+ * that hold keys of equal hash.
  */
 #ifndef WR_PMAP_INTERNAL_H
 #define WR_PMAP_INTERNAL_H

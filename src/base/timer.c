@@ -1,10 +1,10 @@
 /*
- * What: hierarchical timer wheel: 8 levels of 64 slots; a slot of level l spans 64^l ms. A timer hangs in
- * the level of the highest base-64 digit in which its deadline differs from now, in the slot of its
- * own digit there; when now reaches that slot's start, the slot is dealt out to lower levels. So
- * level 0 slots hold timers of one deadline each, in the order in which they were added.
- * Invariants: I1 every timer on the wheel has deadline > now_ms, and shares with now_ms all digits above
- * its level (hence any timer of a lower level is due before any of a higher one). I2 bit s of
+ * What: hierarchical timer wheel: 8 levels of 64 slots; a slot of level l spans 64^l ms. A timer
+ * hangs in the level of the highest base-64 digit in which its deadline differs from now, in the
+ * slot of its own digit there; when now reaches that slot's start, the slot is dealt out to lower
+ * levels. So level 0 slots hold timers of one deadline each, in the order in which they were added.
+ * Invariants: I1 every timer on the wheel has deadline > now_ms, and shares with now_ms all digits
+ * above its level (hence any timer of a lower level is due before any of a higher one). I2 bit s of
  * occupied[l] is set exactly when slot s of level l is not empty. I3 run_ms >= now_ms.
  * Ownership: timers are the caller's. Threads: one.
  */
@@ -48,8 +48,8 @@ static void hang(struct list *head, struct timer *t, unsigned place)
     t->place = (uint16_t)place;
 }
 
-/* Put a timer with deadline >= now_ms where it belongs. deadline == now_ms happens only while a slot
- * is dealt out: level 0's slot of now is fired right after that. */
+/* Put a timer with deadline >= now_ms where it belongs. deadline == now_ms happens only while a
+ * slot is dealt out: level 0's slot of now is fired right after that. */
 static void hang_on_wheel(struct timers *wheel, struct timer *t)
 {
     const uint64_t differs = t->deadline_ms ^ wheel->now_ms;
@@ -57,7 +57,8 @@ static void hang_on_wheel(struct timers *wheel, struct timer *t)
         hang(&wheel->far, t, PLACE_FAR);
         return;
     }
-    const unsigned level = differs == 0 ? 0 : (63U - (unsigned)__builtin_clzll(differs)) / LEVEL_BITS;
+    const unsigned level =
+        differs == 0 ? 0 : (63U - (unsigned)__builtin_clzll(differs)) / LEVEL_BITS;
     const unsigned slot = digit(t->deadline_ms, level);
     hang(&wheel->slots[level][slot], t, PLACE_SLOT + level * TIMER_SLOTS + slot);
     wheel->occupied[level] |= UINT64_C(1) << slot;

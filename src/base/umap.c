@@ -1,9 +1,9 @@
 /*
- * What: hash map from uint64_t to pointers: items in one array, linked by index in order of insertion,
- * found through a table of indexes with linear probing that is at most half full.
- * Invariants: I1 an item is reached from its home slot without crossing an empty slot. I2 items below
- * items_used are either linked from first or on the free list.
- * Ownership: both arrays are the map's; values the caller's.
+ * What: hash map from uint64_t to pointers: items in one array, linked by index in order of
+ * insertion, found through a table of indexes with linear probing that is at most half full.
+ * Invariants: I1 an item is reached from its home slot without crossing an empty slot. I2 items
+ * below items_used are either linked from first or on the free list. Ownership: both arrays are the
+ * map's; values the caller's.
  */
 #include "warren/map.h"
 

@@ -10,6 +10,7 @@
 #include "sim_kv.h"
 
 #include "warren/env.h"
+#include "warren/list.h"
 #include "warren/vec.h"
 
 struct fake_env {

@@ -57,6 +57,7 @@ void sim_disk_free(struct sim_disk *disk);
 /* Bytes that all files together may have; UINT64_MAX (the default) = no limit. */
 void sim_disk_set_capacity(struct sim_disk *disk, uint64_t bytes);
 uint64_t sim_disk_used(const struct sim_disk *disk);
+uint64_t sim_disk_free_bytes(const struct sim_disk *disk);
 /* The nth operation of this kind from now (1 = the next) ends with `error`; and the `repeat - 1`
  * after it. nth 0 takes the order back. */
 void sim_disk_fail(struct sim_disk *disk, enum sim_file_op op, uint32_t nth, uint32_t repeat,

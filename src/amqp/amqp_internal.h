@@ -1,0 +1,204 @@
+#ifndef WR_AMQP_INTERNAL_H
+#define WR_AMQP_INTERNAL_H
+/*
+ * What the files of src/amqp share: the server, connections and channels.
+ */
+#include "warren/amqp.h"
+#include "warren/err.h"
+#include "warren/list.h"
+#include "warren/map.h"
+#include "warren/mem.h"
+#include "warren/outq.h"
+#include "warren/prng.h"
+#include "warren/rangemap.h"
+#include "warren/timer.h"
+#include "warren/vec.h"
+#include "warren/wire.h"
+#include "warren/wire_frame.h"
+#include "warren/wire_props.h"
+#include "warren/wire_table.h"
+
+#define AMQP_QUEUED_MAX     (1024u * 1024u)     /* frames kept back for a waiting channel before the socket is paused */
+#define AMQP_BODY_AT_ONCE   (256u * 1024u)      /* bodies up to this get their memory when announced */
+#define AMQP_CLOSE_LINGER_MS 3000u
+#define AMQP_CLOSE_WAIT_MS  10000u              /* for the client's close-ok */
+#define AMQP_AUTH_DELAY_MS  1000u
+#define AMQP_FRAME_MIN      4096u
+#define AMQP_HOLD_HIGH      (1024u * 1024u)     /* output backlog at which deliveries are held back ... */
+#define AMQP_HOLD_LOW       (256u * 1024u)      /* ... and where they go on */
+
+enum conn_state {
+    CONN_HEADER,    /* expects the protocol header */
+    CONN_START_OK,  /* sent start */
+    CONN_REFUSING,  /* authentication failed: waits out the delay */
+    CONN_TUNE_OK,   /* sent tune */
+    CONN_OPEN,      /* expects open */
+    CONN_OPENING,   /* session being opened */
+    CONN_RUNNING,
+    CONN_CLOSING,   /* sent close, expects close-ok; everything else is dropped */
+    CONN_ENDING,    /* the client closed: its exclusive queues are being deleted, then close-ok */
+    CONN_CLOSED,    /* env close asked for */
+};
+
+struct amqp_channel;
+
+struct amqp_conn {
+    uint32_t tag; /* ENV_LISTEN_AMQP; first */
+    enum conn_state state;
+    struct amqp_server *server;
+    struct env_conn *conn;
+    struct list link, dirty_link;
+    struct wire_frame_reader reader;
+    struct outq out;
+    struct umap channels;
+    struct amqp_channel *last_channel; /* look-up cache */
+    struct broker_session *session;
+    struct net_addr peer, local;
+    struct timer timer;           /* handshake, close */
+    struct timer heartbeat_timer;
+    uint64_t received_ms, sent_ms;
+    uint64_t received_bytes, sent_bytes, seen_bytes;
+    uint32_t frame_max, heartbeat_s;
+    uint32_t channel_max;
+    uint32_t paused;  /* number of reasons to have stopped reading */
+    bool held;        /* deliveries held back: the socket is slow */
+    bool in_input;    /* amqp_on_bytes is running */
+    bool gone;        /* freed when it is safe */
+    bool drop_pending; /* the session is closed in the turn */
+    bool cancel_notify, failure_close, blocked_notify;
+    uint8_t header[8];
+    uint32_t header_size;
+    char user[256];
+    char mechanism[16];
+    struct slice client_properties;
+    char provided_name[256];
+    struct broker_fault refusal; /* CONN_REFUSING: what to say after the delay */
+    uint16_t close_class, close_method;
+};
+
+struct saved_frame {
+    uint8_t type;
+    struct slice payload;
+};
+
+enum content_state { CONTENT_NONE, CONTENT_HEADER, CONTENT_BODY };
+
+/* A publish being put together. */
+struct content {
+    enum content_state state;
+    bool mandatory;
+    uint8_t exchange_size, key_size;
+    uint8_t exchange[255], key[255];
+    uint64_t body_size, received;
+    struct message message;   /* record under construction */
+    uint8_t *body;            /* where the body starts, when memory was taken at once */
+    struct buf *growing;      /* large body: grows by arrival */
+};
+
+struct confirm_range {
+    uint64_t first, count;
+    bool ack;
+};
+
+struct settle_run {
+    struct broker_delivery first;
+    uint64_t count; /* 0 = none pending */
+    enum queue_outcome outcome;
+};
+
+struct amqp_channel {
+    struct amqp_conn *conn;
+    struct broker_channel *broker;
+    struct list touched_link; /* server->touched: has confirms or settles to flush this turn */
+    uint16_t number;
+    bool closing; /* sent channel.close: drops all until close-ok */
+    bool client_closed; /* the client sent channel.close: close-ok is sent in the turn */
+    bool busy;            /* a broker call is under way; later frames wait */
+    bool blocked;         /* publishing is held back */
+    bool waiting_publish; /* content.message waits for a read barrier */
+    bool confirm;
+    bool draining;
+    bool no_wait;         /* of the request under way */
+    bool pausing;         /* counted in conn->paused */
+    enum wire_method_id request;
+    struct content content;
+    VEC(struct saved_frame) queued;
+    size_t queued_head, queued_bytes;
+    /* confirms */
+    uint64_t next_token;      /* of the next publish, from 1 */
+    uint64_t confirmed_below; /* all tokens below are answered */
+    VEC(struct confirm_range) confirms;      /* this turn's */
+    struct rangemap confirmed_ahead;         /* answered, above confirmed_below */
+    /* deliveries */
+    uint64_t next_tag;
+    struct rangemap unacked; /* tag -> value ordinal, a = queue, b = consumer */
+    struct settle_run settle;
+    uint64_t delivered;
+};
+
+struct amqp_server {
+    struct env *env;
+    struct broker *broker;
+    struct amqp_options options;
+    struct timers timers;
+    struct list conns, dirty, touched;
+    struct list graveyard; /* connections to be freed at the end of the turn */
+    struct chunk_arena arena;
+    struct hash_seed hash_seed;
+    struct prng prng;
+    uint32_t count;
+    bool in_turn;
+};
+
+/* connection.c */
+void conn_dirty(struct amqp_conn *conn);
+void conn_send(struct amqp_conn *conn, uint16_t channel, const struct wire_method *method);
+void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame);
+void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
+    WR_PRINTF(5, 6);
+void conn_abort(struct amqp_conn *conn); /* closes the socket without a frame */
+void conn_end(struct amqp_conn *conn, uint32_t linger_ms);
+void conn_pause(struct amqp_conn *conn, bool paused);
+void conn_close_session(struct amqp_conn *conn);
+void conn_set_timer(struct amqp_conn *conn, uint32_t delay_ms, timer_fn fn);
+uint64_t conn_now_ms(const struct amqp_server *server);
+/* heartbeat.c */
+void heartbeat_start(struct amqp_conn *conn);
+/* conn_start.c */
+void start_on_header(struct amqp_conn *conn, struct bytes *input);
+void start_on_method(struct amqp_conn *conn, const struct wire_method *method);
+/* channel.c */
+struct amqp_channel *channel_new(struct amqp_conn *conn, uint16_t number);
+void channel_free(struct amqp_channel *ch);
+void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame);
+void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
+    WR_PRINTF(5, 6);
+void channel_broker_fault(struct amqp_channel *ch, const struct broker_fault *fault, enum wire_method_id method);
+void channel_begin(struct amqp_channel *ch, enum wire_method_id method, bool no_wait); /* a broker call starts */
+bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault); /* it ended; false: a fault was sent */
+void channel_resume(struct amqp_channel *ch); /* goes on with the frames kept back */
+void channel_touch(struct amqp_channel *ch);
+void channel_flush(struct amqp_channel *ch); /* confirms and settles of the turn */
+void channel_update_pause(struct amqp_channel *ch);
+/* ch_*.c: one class of methods each; true = known */
+bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *method);
+bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *method);
+bool ch_basic_method(struct amqp_channel *ch, const struct wire_method *method);
+bool ch_settle_method(struct amqp_channel *ch, const struct wire_method *method);
+void ch_settle_flush(struct amqp_channel *ch);
+bool args_valid(struct amqp_channel *ch, struct bytes args, enum wire_method_id method);
+/* ch_confirm.c */
+void confirm_select(struct amqp_channel *ch, bool no_wait);
+void confirm_add(struct amqp_channel *ch, uint64_t first, uint64_t count, bool ack);
+void confirm_flush(struct amqp_channel *ch);
+/* content.c */
+void content_publish(struct amqp_channel *ch, const struct wire_basic_publish *publish);
+void content_frame(struct amqp_channel *ch, const struct wire_frame *frame);
+void content_reset(struct amqp_channel *ch);
+/* ch_deliver.c */
+extern const struct broker_channel_sink deliver_sink;
+void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
+                 const struct message *message, uint64_t left);
+void deliver_return(struct amqp_channel *ch, const struct message *message);
+
+#endif

@@ -1,0 +1,354 @@
+/*
+ * What: channels: dispatch in order, waiting for broker calls, closing in both directions.
+ *
+ * Happy path: a frame goes to the content assembly (header, body) or to the handler of its class. A method that needs the cluster makes the
+ * channel busy; frames that arrive meanwhile are kept (copied) and worked off when the call has ended. While publishing is blocked, frames
+ * are kept too, but acks, nacks and rejects are obeyed at once (no alarm deadlock).
+ *
+ * Failure modes: a channel error sends channel.close and drops everything until close-ok; errors that concern the connection are passed on.
+ *
+ * Invariants: I1 frames of a channel are worked on in order, but for settles overtaking held publishes. I2 the broker channel is closed in
+ * the turn, never below a broker upcall. I3 kept frames cost at most AMQP_QUEUED_MAX plus one read: then the socket is paused.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "amqp_internal.h"
+
+struct amqp_channel *channel_new(struct amqp_conn *conn, uint16_t number)
+{
+    struct amqp_channel *ch = wr_calloc(1, sizeof *ch);
+    ch->conn = conn;
+    ch->number = number;
+    ch->next_token = 1;
+    ch->confirmed_below = 1;
+    ch->next_tag = 1;
+    list_init(&ch->touched_link);
+    rangemap_init(&ch->confirmed_ahead);
+    rangemap_init(&ch->unacked);
+    ch->broker = broker_channel_open(conn->session, number, &deliver_sink, ch);
+    if (conn->held) {
+        broker_channel_hold(ch->broker, true);
+    }
+    return ch;
+}
+
+static void drop_queued(struct amqp_channel *ch)
+{
+    for (size_t i = ch->queued_head; i < ch->queued.count; i++) {
+        slice_unref(&ch->queued.items[i].payload);
+    }
+    vec_clear(&ch->queued);
+    ch->queued_head = 0;
+    ch->queued_bytes = 0;
+}
+
+static void close_broker(struct amqp_channel *ch)
+{
+    if (ch->broker != NULL) {
+        struct broker_channel *broker = ch->broker;
+        ch_settle_flush(ch);
+        ch->broker = NULL;
+        broker_channel_close(broker);
+    }
+    content_reset(ch);
+    drop_queued(ch);
+    rangemap_clear(&ch->unacked);
+    ch->busy = ch->blocked = ch->waiting_publish = false;
+    channel_update_pause(ch);
+}
+
+void channel_free(struct amqp_channel *ch)
+{
+    close_broker(ch);
+    list_remove(&ch->touched_link);
+    vec_deinit(&ch->queued);
+    vec_deinit(&ch->confirms);
+    rangemap_deinit(&ch->confirmed_ahead);
+    rangemap_deinit(&ch->unacked);
+    wr_free(ch);
+}
+
+void channel_touch(struct amqp_channel *ch)
+{
+    if (list_is_empty(&ch->touched_link)) {
+        list_push_back(&ch->conn->server->touched, &ch->touched_link);
+    }
+}
+
+static void remove_channel(struct amqp_channel *ch)
+{
+    struct amqp_conn *conn = ch->conn;
+    (void)umap_remove(&conn->channels, ch->number);
+    if (conn->last_channel == ch) {
+        conn->last_channel = NULL;
+    }
+    channel_free(ch);
+}
+
+void channel_flush(struct amqp_channel *ch)
+{
+    if (ch->closing || ch->client_closed) {
+        close_broker(ch);
+        if (ch->client_closed) {
+            struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
+            struct amqp_conn *conn = ch->conn;
+            uint16_t number = ch->number;
+            remove_channel(ch);
+            if (conn->state == CONN_RUNNING) {
+                conn_send(conn, number, &ok);
+            }
+        }
+        return;
+    }
+    ch_settle_flush(ch);
+    confirm_flush(ch);
+}
+
+/* --- errors -------------------------------------------------------------------------------------------------------------------------- */
+
+void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
+{
+    char explanation[512];
+    char text[WIRE_REPLY_TEXT_SIZE];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(explanation, sizeof explanation, fmt, args);
+    va_end(args);
+    if (ch->closing || ch->client_closed || ch->conn->state != CONN_RUNNING) {
+        return;
+    }
+    if (wire_reply_is_connection_error(code)) {
+        conn_fault(ch->conn, code, class_id, method_id, "%s", explanation);
+        return;
+    }
+    struct wire_method close = {.id = WIRE_CHANNEL_CLOSE};
+    close.channel_close.reply_code = code;
+    close.channel_close.reply_text = wire_reply_text(text, code, "%s", explanation);
+    close.channel_close.class_id = class_id;
+    close.channel_close.method_id = method_id;
+    wr_log(ch->conn->server->options.logger, LOG_LEVEL_ERROR, "channel", "error on %s:%u channel=%u user=%s: %.*s", ch->conn->peer.host,
+           ch->conn->peer.port, ch->number, ch->conn->user, (int)close.channel_close.reply_text.size,
+           (const char *)close.channel_close.reply_text.data);
+    ch_settle_flush(ch); /* what was settled before the error counts */
+    vec_clear(&ch->confirms);
+    conn_send(ch->conn, ch->number, &close);
+    ch->closing = true;
+    channel_touch(ch);
+}
+
+void channel_broker_fault(struct amqp_channel *ch, const struct broker_fault *fault, enum wire_method_id method)
+{
+    uint16_t class_id = wire_class_of(method);
+    uint16_t method_id = wire_method_of(method);
+    if (fault->connection) {
+        if (!ch->closing) {
+            conn_fault(ch->conn, fault->code, class_id, method_id, "%s", fault->text);
+        }
+    } else {
+        channel_fault(ch, fault->code, class_id, method_id, "%s", fault->text);
+    }
+}
+
+/* --- waiting --------------------------------------------------------------------------------------------------------------------------- */
+
+void channel_begin(struct amqp_channel *ch, enum wire_method_id method, bool no_wait)
+{
+    WR_ASSERT(!ch->busy);
+    ch_settle_flush(ch);
+    ch->busy = true;
+    ch->request = method;
+    ch->no_wait = no_wait;
+}
+
+bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault)
+{
+    WR_ASSERT(ch->busy);
+    ch->busy = false;
+    if (fault->code != 0) {
+        channel_broker_fault(ch, fault, ch->request);
+        return false;
+    }
+    return ch->conn->state == CONN_RUNNING && !ch->closing;
+}
+
+void channel_update_pause(struct amqp_channel *ch)
+{
+    bool pause = ch->queued_bytes > AMQP_QUEUED_MAX;
+    if (pause != ch->pausing) {
+        ch->pausing = pause;
+        conn_pause(ch->conn, pause);
+    }
+}
+
+static bool waits(const struct amqp_channel *ch)
+{
+    return ch->busy || ch->blocked || ch->waiting_publish;
+}
+
+static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    struct saved_frame saved = {.type = frame->type, .payload = slice_copy(frame->payload.data, frame->payload.size)};
+    vec_push(&ch->queued, saved);
+    ch->queued_bytes += frame->payload.size + sizeof saved;
+    channel_update_pause(ch);
+}
+
+static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame);
+
+void channel_resume(struct amqp_channel *ch)
+{
+    if (ch->draining) {
+        return;
+    }
+    ch->draining = true;
+    while (!waits(ch) && !ch->closing && !ch->client_closed && ch->conn->state == CONN_RUNNING && ch->queued_head < ch->queued.count) {
+        struct saved_frame saved = ch->queued.items[ch->queued_head++];
+        struct wire_frame frame = {.type = saved.type, .channel = ch->number, .payload = bytes_from_slice(&saved.payload)};
+        ch->queued_bytes -= saved.payload.size + sizeof saved;
+        work_frame(ch, &frame);
+        slice_unref(&saved.payload);
+    }
+    ch->draining = false;
+    if (ch->queued_head == ch->queued.count) {
+        vec_clear(&ch->queued);
+        ch->queued_head = 0;
+    } else if (ch->queued_head > 256 && ch->queued_head > ch->queued.count / 2) {
+        ch->queued.count -= ch->queued_head;
+        memmove(ch->queued.items, ch->queued.items + ch->queued_head, ch->queued.count * sizeof *ch->queued.items);
+        ch->queued_head = 0;
+    }
+    channel_update_pause(ch);
+}
+
+/* --- dispatch ----------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_channel_method(struct amqp_channel *ch, const struct wire_method *method)
+{
+    switch ((uint32_t)method->id) {
+    case WIRE_CHANNEL_CLOSE:
+        ch->client_closed = true;
+        channel_touch(ch);
+        break;
+    case WIRE_CHANNEL_OPEN:
+        conn_fault(ch->conn, 504, 20, 10, "second 'channel.open' seen");
+        break;
+    case WIRE_CHANNEL_FLOW:
+        if (!method->channel_flow.active) {
+            conn_fault(ch->conn, 540, 20, 20, "active=false");
+        } else {
+            struct wire_method ok = {.id = WIRE_CHANNEL_FLOW_OK};
+            ok.channel_flow_ok.active = true;
+            conn_send(ch->conn, ch->number, &ok);
+        }
+        break;
+    default:
+        conn_fault(ch->conn, 503, 20, wire_method_of(method->id), "unimplemented method");
+    }
+}
+
+static void on_method(struct amqp_channel *ch, const struct wire_method *method)
+{
+    bool known = true;
+    switch (wire_class_of(method->id)) {
+    case 20:
+        on_channel_method(ch, method);
+        break;
+    case 30: {
+        struct wire_method ok = {.id = WIRE_ACCESS_REQUEST_OK};
+        ok.access_request_ok.ticket = 1;
+        known = method->id == WIRE_ACCESS_REQUEST;
+        if (known) {
+            conn_send(ch->conn, ch->number, &ok);
+        }
+        break;
+    }
+    case 40:
+        known = ch_exchange_method(ch, method);
+        break;
+    case 50:
+        known = ch_queue_method(ch, method);
+        break;
+    case 60:
+        known = ch_settle_method(ch, method) || ch_basic_method(ch, method);
+        break;
+    case 85:
+        known = method->id == WIRE_CONFIRM_SELECT;
+        if (known) {
+            confirm_select(ch, method->confirm_select.no_wait);
+        }
+        break;
+    case 90:
+        conn_fault(ch->conn, 540, 90, wire_method_of(method->id), "transactions are not supported in this version");
+        break;
+    default:
+        known = false;
+    }
+    if (!known) {
+        conn_fault(ch->conn, 503, wire_class_of(method->id), wire_method_of(method->id), "unimplemented method");
+    }
+}
+
+static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    struct wire_method method;
+    if (ch->content.state != CONTENT_NONE) {
+        content_frame(ch, frame);
+        return;
+    }
+    if (frame->type != WIRE_FRAME_METHOD) {
+        conn_fault(ch->conn, 505, 0, 0, "expected method frame, got non method frame instead");
+        return;
+    }
+    enum wire_fault fault = wire_method_decode(frame->payload, &method);
+    if (WR_UNLIKELY(fault != WIRE_OK)) {
+        conn_fault(ch->conn, wire_fault_code(fault), wire_class_of(method.id), wire_method_of(method.id), "%s", wire_fault_text(fault));
+        return;
+    }
+    if (WR_LIKELY(method.id == WIRE_BASIC_PUBLISH)) {
+        content_publish(ch, &method.basic_publish);
+        return;
+    }
+    on_method(ch, &method);
+}
+
+/* Frames of a channel for which we sent channel.close: only close-ok and close count. */
+static void closing_frame(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    struct wire_method method;
+    if (frame->type != WIRE_FRAME_METHOD || wire_method_decode(frame->payload, &method) != WIRE_OK) {
+        return;
+    }
+    if (method.id == WIRE_CHANNEL_CLOSE_OK) {
+        remove_channel(ch);
+    } else if (method.id == WIRE_CHANNEL_CLOSE) {
+        struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
+        conn_send(ch->conn, ch->number, &ok);
+    }
+}
+
+/* While publishing is held back: settles go ahead of the publishes that wait. */
+static bool overtakes(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    struct wire_method method;
+    return ch->blocked && !ch->busy && frame->type == WIRE_FRAME_METHOD && wire_method_decode(frame->payload, &method) == WIRE_OK &&
+           ch_settle_method(ch, &method);
+}
+
+void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    if (WR_UNLIKELY(ch->closing)) {
+        closing_frame(ch, frame);
+        return;
+    }
+    if (WR_UNLIKELY(ch->client_closed)) {
+        return; /* the client may not send anything behind its channel.close */
+    }
+    if (WR_UNLIKELY(waits(ch) || ch->queued_head < ch->queued.count)) {
+        if (!overtakes(ch, frame)) {
+            keep_frame(ch, frame);
+        }
+        return;
+    }
+    work_frame(ch, frame);
+}

@@ -1,0 +1,207 @@
+/*
+ * What: basic.publish and its content: method, header, body frames -> one message record -> broker_publish.
+ *
+ * Happy path: the record is made when the header is there (its size is then known): from the server's arena, and the body is copied into it as
+ * it arrives: one copy in all. A body over AMQP_BODY_AT_ONCE gets memory as it arrives, never as it is announced.
+ *
+ * Failure modes: header or body out of turn -> 505; body over the limit -> 406 when the header announces it (its frames are dropped with the
+ * channel); more body than announced -> 501. Invariants: I1 content.state tells which frame must come next. I2 received <= body_size.
+ */
+#include "amqp_internal.h"
+
+void content_reset(struct amqp_channel *ch)
+{
+    struct content *c = &ch->content;
+    if (c->message.record.buf != NULL) {
+        slice_unref(&c->message.record);
+    }
+    buf_unref(c->growing);
+    c->growing = NULL;
+    c->body = NULL;
+    c->state = CONTENT_NONE;
+}
+
+void content_publish(struct amqp_channel *ch, const struct wire_basic_publish *publish)
+{
+    struct content *c = &ch->content;
+    if (publish->immediate) {
+        conn_fault(ch->conn, 540, 60, 40, "immediate=true");
+        return;
+    }
+    c->state = CONTENT_HEADER;
+    c->mandatory = publish->mandatory;
+    c->exchange_size = (uint8_t)publish->exchange.size;
+    c->key_size = (uint8_t)publish->routing_key.size;
+    memcpy(c->exchange, publish->exchange.data, publish->exchange.size);
+    memcpy(c->key, publish->routing_key.data, publish->routing_key.size);
+}
+
+/* --- publishing --------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_retry(void *ctx);
+
+/* Hands the finished record to the broker. */
+static void publish(struct amqp_channel *ch)
+{
+    struct content *c = &ch->content;
+    struct broker_fault fault;
+    uint64_t token = ch->confirm ? ch->next_token : 0;
+    fault.code = 0;
+    enum broker_publish_result result = broker_publish(ch->broker, c->message, token, &fault, on_retry, ch);
+    switch (result) {
+    case BROKER_ROUTED:
+        ch->next_token += ch->confirm;
+        break;
+    case BROKER_UNROUTABLE:
+        if (c->mandatory) {
+            deliver_return(ch, &c->message);
+        }
+        if (ch->confirm) {
+            confirm_add(ch, ch->next_token++, 1, true);
+        }
+        break;
+    case BROKER_REFUSED:
+        channel_broker_fault(ch, &fault, WIRE_BASIC_PUBLISH);
+        break;
+    case BROKER_WAIT:
+        ch->waiting_publish = true;
+        return; /* the message is kept */
+    }
+    slice_unref(&c->message.record);
+}
+
+static void on_retry(void *ctx)
+{
+    struct amqp_channel *ch = ctx;
+    if (!ch->waiting_publish) {
+        return;
+    }
+    ch->waiting_publish = false;
+    publish(ch);
+    channel_resume(ch);
+}
+
+static void finish(struct amqp_channel *ch)
+{
+    struct content *c = &ch->content;
+    if (c->growing != NULL) {
+        c->message.record = slice_of_buf(c->growing);
+        c->growing = NULL;
+    }
+    c->body = NULL;
+    c->state = CONTENT_NONE;
+    ch_settle_flush(ch); /* acks sent before this publish come first */
+    publish(ch);
+}
+
+/* --- header --------------------------------------------------------------------------------------------------------------------------------- */
+
+/* A decimal number of milliseconds; anything else is left to the broker to complain about. */
+static uint64_t parse_expiration(struct bytes text)
+{
+    uint64_t value = 0;
+    if (text.size == 0 || text.size > 15) {
+        return MESSAGE_TTL_NONE;
+    }
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9') {
+            return MESSAGE_TTL_NONE;
+        }
+        value = value * 10 + (uint64_t)(text.data[i] - '0');
+    }
+    return value;
+}
+
+static bool decode_header(struct amqp_channel *ch, struct bytes payload, struct wire_header *header, struct message_parts *parts)
+{
+    struct wire_props props;
+    enum wire_fault fault = wire_header_decode(payload, header);
+    if (fault != WIRE_OK) {
+        conn_fault(ch->conn, wire_fault_code(fault), 60, 40, "%s", wire_fault_text(fault));
+        return false;
+    }
+    if (header->class_id != WIRE_CLASS_BASIC) {
+        conn_fault(ch->conn, 505, 60, 40, "expected content header for class 60, got one for class %u instead", header->class_id);
+        return false;
+    }
+    if (header->weight != 0) {
+        conn_fault(ch->conn, 505, 60, 40, "expected content header for class 60, got non content header frame instead");
+        return false;
+    }
+    if (header->body_size > MESSAGE_BODY_MAX) {
+        conn_fault(ch->conn, 501, 60, 40, "content body size %llu exceeds maximum allowed size %u", (unsigned long long)header->body_size,
+                   MESSAGE_BODY_MAX);
+        return false;
+    }
+    fault = wire_props_validate(header->props, NULL, &props);
+    if (fault != WIRE_OK) {
+        conn_fault(ch->conn, wire_fault_code(fault), 60, 40, "%s", wire_fault_text(fault));
+        return false;
+    }
+    parts->props = header->props;
+    parts->flags = props.delivery_mode == 2 ? MESSAGE_PERSISTENT : 0;
+    parts->priority = props.priority;
+    parts->ttl_ms = wire_props_has(&props, WIRE_PROP_EXPIRATION) ? parse_expiration(props.expiration) : MESSAGE_TTL_NONE;
+    return true;
+}
+
+static void on_header(struct amqp_channel *ch, struct bytes payload)
+{
+    struct content *c = &ch->content;
+    struct wire_header header;
+    struct message_parts parts = {.exchange = {c->exchange, c->exchange_size}, .key = {c->key, c->key_size}};
+    if (!decode_header(ch, payload, &header, &parts)) {
+        return;
+    }
+    if (header.body_size > ch->conn->server->options.message_size_max) {
+        channel_fault(ch, 406, 60, 40, "message size %llu is larger than configured max size %llu", (unsigned long long)header.body_size,
+                      (unsigned long long)ch->conn->server->options.message_size_max);
+        content_reset(ch);
+        return;
+    }
+    c->body_size = header.body_size;
+    c->received = 0;
+    c->state = CONTENT_BODY;
+    uint32_t head_size = (uint32_t)message_record_size(&parts, 0);
+    if (header.body_size <= AMQP_BODY_AT_ONCE) {
+        uint8_t *record = chunk_alloc(&ch->conn->server->arena, head_size + (uint32_t)header.body_size, &c->message.record);
+        c->body = message_write(record, &parts, (uint32_t)header.body_size);
+    } else {
+        c->growing = buf_new(head_size + AMQP_BODY_AT_ONCE);
+        (void)message_write(c->growing->data, &parts, (uint32_t)header.body_size);
+        c->growing->size = head_size;
+    }
+    if (header.body_size == 0) {
+        finish(ch);
+    }
+}
+
+void content_frame(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    struct content *c = &ch->content;
+    if (c->state == CONTENT_HEADER) {
+        if (frame->type != WIRE_FRAME_HEADER) {
+            conn_fault(ch->conn, 505, 60, 40, "expected content header for class 60, got non content header frame instead");
+            return;
+        }
+        on_header(ch, frame->payload);
+        return;
+    }
+    if (frame->type != WIRE_FRAME_BODY) {
+        conn_fault(ch->conn, 505, 60, 40, "expected content body, got non content body frame instead");
+        return;
+    }
+    if (frame->payload.size > c->body_size - c->received) {
+        conn_fault(ch->conn, 501, 60, 40, "content body frame exceeds remaining content size");
+        return;
+    }
+    if (c->body != NULL) {
+        memcpy(c->body + c->received, frame->payload.data, frame->payload.size);
+    } else {
+        buf_append(&c->growing, frame->payload.data, frame->payload.size);
+    }
+    c->received += frame->payload.size;
+    if (c->received == c->body_size) {
+        finish(ch);
+    }
+}

@@ -1,0 +1,59 @@
+#ifndef WR_NODE_CONFIG_H
+#define WR_NODE_CONFIG_H
+/*
+ * The node's configuration: typed values with limits, read from a file in rabbitmq.conf's format (docs/configuration.md).
+ * Pure: the text is handed in, nothing is opened here.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "warren/bytes.h"
+#include "warren/env.h"
+#include "warren/logger.h"
+
+#define CONFIG_LISTENERS_MAX 16
+#define CONFIG_PEERS_MAX     64
+
+struct config_peer {
+    char name[256];       /* warren2@localhost */
+    struct net_addr addr; /* the name's host part and the cluster port */
+};
+
+struct config {
+    char nodename[256];
+    struct net_addr listeners[CONFIG_LISTENERS_MAX];
+    uint32_t listener_count;
+    bool listeners_given;
+    struct net_addr cluster_listener; /* host "" = every address */
+    char cookie[256];
+    char data_dir[1024], log_file[1024];
+    bool log_console;
+    enum log_level log_level;
+    char cluster_name[256];
+    struct config_peer peers[CONFIG_PEERS_MAX];
+    uint32_t peer_count;
+    uint32_t shards; /* 0 = one per core */
+    uint32_t heartbeat_s, frame_max, channel_max, initial_frame_max, handshake_timeout_ms;
+    uint64_t message_size_max;
+    bool guest_loopback_only;
+    char default_user[256], default_pass[256], default_vhost[256];
+    char product[64];
+    uint32_t quorum_initial_size;
+    bool log_sync;
+    uint32_t segment_size, segments_max;
+    uint32_t liveness_timeout_ms;   /* silence after which a node counts as down */
+    uint32_t election_min_ms, election_max_ms;
+};
+
+/* Fills in the defaults. */
+void config_defaults(struct config *config);
+
+/* Applies the text of one file. Errors name the line: "line 7: unknown key 'foo.bar'"; WR_E_INVALID with text in errmsg[512].
+ * ignored(line, key) is called for keys of RabbitMQ that are accepted and have no effect in this version; may be NULL. */
+WR_MUST_USE int config_parse(struct config *config, struct bytes text, void (*ignored)(void *ctx, uint32_t line, const char *key),
+                             void *ctx, char *errmsg);
+
+/* Checks what only the whole can tell (peer list contains us, data_dir given ...) and completes derived values. */
+WR_MUST_USE int config_finish(struct config *config, char *errmsg);
+
+#endif

@@ -1,0 +1,387 @@
+/*
+ * What: the links of one shard: one outgoing connection to every other node, over which this shard's parcels go; liveness.
+ *
+ * Each shard of each node keeps its own outgoing link to the matching shard of every peer; parcels towards us come over the peer's
+ * outgoing link. So no two ends ever negotiate which connection to keep, and order holds per pair of shards.
+ *
+ * Happy path: connect -> handshake -> peer_ready (host_node_up) -> parcels and a ping every PING_NS that the peer answers.
+ * Failure modes: connection closed -> host_node_lost at once (elections start); connect refused, or no sign of life for the liveness
+ * timeout -> host_node_down (its consumers' messages are returned). Reconnecting backs off from 20 ms to 1 s.
+ *
+ * Invariants: I1 up and lost alternate per peer. I2 down is reported once per loss. I3 a parcel for an unknown or unconnected node is
+ * dropped, as a lost packet would be: the hosts repeat what matters when the node is up again.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "warren/err.h"
+#include "warren/mem.h"
+
+#include "node_internal.h"
+
+#define PING_NS        UINT64_C(100000000)
+#define BACKOFF_MIN_MS 20u
+#define BACKOFF_MAX_MS 1000u
+#define HANDSHAKE_NS   UINT64_C(5000000000)
+#define PARCEL_HEADER  18u
+
+struct node_mail_value *node_mail_new(uint32_t kind, uint64_t number, void *pointer)
+{
+    struct node_mail_value *m = wr_calloc(1, sizeof *m);
+    m->mail.kind = kind;
+    m->number = number;
+    m->pointer = pointer;
+    return m;
+}
+
+void links_init(struct shard *shard)
+{
+    list_init(&shard->links.conns);
+    list_init(&shard->links.peers);
+}
+
+void links_deinit(struct shard *shard)
+{
+    LIST_FOREACH_SAFE(at, &shard->links.conns) {
+        struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
+        list_remove(&link->link);
+        link_session_free(link->session);
+        outq_deinit(&link->out);
+        wr_free(link);
+    }
+    LIST_FOREACH_SAFE(at, &shard->links.peers) {
+        list_remove(at);
+        wr_free(WR_CONTAINER_OF(at, struct peer, link));
+    }
+}
+
+static uint64_t now_ns(const struct shard *shard)
+{
+    return shard->env->ops->mono_ns(shard->env);
+}
+
+/* --- peers ------------------------------------------------------------------------------------------------------------------------------- */
+
+struct peer *links_peer(struct shard *shard, struct uid node)
+{
+    LIST_FOREACH(at, &shard->links.peers) {
+        struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
+        if (uid_eq(peer->node_id, node)) {
+            return peer;
+        }
+    }
+    return NULL;
+}
+
+static struct peer *peer_by_name(struct shard *shard, const char *name)
+{
+    LIST_FOREACH(at, &shard->links.peers) {
+        struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
+        if (strcmp(peer->name, name) == 0) {
+            return peer;
+        }
+    }
+    return NULL;
+}
+
+static void peer_want(struct shard *shard, struct uid node_id, const char *name, const struct net_addr *addr)
+{
+    struct peer *peer = uid_is_zero(node_id) ? peer_by_name(shard, name) : links_peer(shard, node_id);
+    if (peer == NULL) {
+        peer = peer_by_name(shard, name);
+    }
+    if (peer == NULL) {
+        peer = wr_calloc(1, sizeof *peer);
+        (void)snprintf(peer->name, sizeof peer->name, "%s", name);
+        peer->backoff_ms = BACKOFF_MIN_MS;
+        peer->lost_ns = now_ns(shard);
+        list_push_back(&shard->links.peers, &peer->link);
+    }
+    if (!uid_is_zero(node_id)) {
+        peer->node_id = node_id;
+    }
+    peer->addr = *addr;
+    peer->wanted = true;
+}
+
+void links_update_peers(struct shard *shard)
+{
+    LIST_FOREACH(at, &shard->links.peers) {
+        WR_CONTAINER_OF(at, struct peer, link)->wanted = false;
+    }
+    const struct uid own = node_id_of(shard->node);
+    if (shard->view != NULL) {
+        struct catalog_node_iter it = catalog_nodes(shard->view);
+        const struct catalog_node *node;
+        while ((node = catalog_node_next(&it)) != NULL) {
+            if (!uid_eq(node->node_id, own)) {
+                struct net_addr addr = {.port = node->cluster_port};
+                (void)snprintf(addr.host, sizeof addr.host, "%.*s", (int)node->host.size, (const char *)node->host.data);
+                char name[256];
+                (void)snprintf(name, sizeof name, "%.*s", (int)node->name.size, (const char *)node->name.data);
+                peer_want(shard, node->node_id, name, &addr);
+            }
+        }
+    }
+    if (shard->number == 0 && !formation_is_member(shard)) {
+        for (uint32_t i = 0; i < shard->config->peer_count; i++) {
+            const struct config_peer *peer = &shard->config->peers[i];
+            if (strcmp(peer->name, shard->config->nodename) != 0) {
+                peer_want(shard, (struct uid){0, 0}, peer->name, &peer->addr);
+            }
+        }
+    }
+    LIST_FOREACH_SAFE(at, &shard->links.peers) {
+        struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
+        if (!peer->wanted && peer->conn == NULL) {
+            if (!uid_is_zero(peer->node_id) && !peer->reported_down) {
+                host_node_down(shard->host, peer->node_id);
+            }
+            list_remove(&peer->link);
+            wr_free(peer);
+        } else if (!peer->wanted) {
+            link_conn_close(peer->conn);
+        }
+    }
+}
+
+const char *peer_ready(struct peer *peer, struct shard *shard, const struct link_identity *identity)
+{
+    if (!uid_is_zero(peer->node_id) && !uid_eq(peer->node_id, identity->node_id)) {
+        return "another node than the catalog knows answers at this address (was its data directory replaced?)";
+    }
+    struct peer *known = links_peer(shard, identity->node_id);
+    if (known != NULL && known != peer) {
+        return "this node is connected already under another name";
+    }
+    peer->node_id = identity->node_id;
+    peer->cluster_id = identity->cluster_id;
+    peer->ready = true;
+    peer->complained = false;
+    peer->backoff_ms = BACKOFF_MIN_MS;
+    peer->heard_ns = peer->ping_ns = now_ns(shard);
+    peer->reported_down = false;
+    if (!peer->reported_up) {
+        peer->reported_up = true;
+        wr_log(shard->logger, shard->number == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "link", "node '%s' up", peer->name);
+        host_node_up(shard->host, peer->node_id);
+    }
+    if (shard->number == 0) {
+        formation_on_peer(shard, peer);
+    }
+    return NULL;
+}
+
+static void report_down(struct peer *peer, struct shard *shard, const char *why)
+{
+    if (!peer->reported_down && !uid_is_zero(peer->node_id)) {
+        peer->reported_down = true;
+        wr_log(shard->logger, shard->number == 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, "link", "node '%s' down: %s", peer->name, why);
+        host_node_down(shard->host, peer->node_id);
+    }
+}
+
+static void peer_back_off(struct peer *peer, struct shard *shard)
+{
+    peer->attempt_ns = now_ns(shard) + (uint64_t)peer->backoff_ms * 1000000;
+    peer->backoff_ms = peer->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : peer->backoff_ms * 2;
+}
+
+void peer_connect_failed(struct peer *peer, struct shard *shard, int error)
+{
+    peer->conn = NULL;
+    if (error == WR_E_REFUSED) {
+        report_down(peer, shard, "connection refused");
+    }
+    peer_back_off(peer, shard);
+}
+
+void peer_lost(struct peer *peer, struct shard *shard, int error)
+{
+    peer->conn = NULL;
+    peer->ready = false;
+    if (peer->reported_up) {
+        peer->reported_up = false;
+        peer->lost_ns = now_ns(shard);
+        wr_log(shard->logger, LOG_LEVEL_DEBUG, "link", "link to '%s' lost: %s", peer->name, wr_err_text(error));
+        host_node_lost(shard->host, peer->node_id);
+        peer->backoff_ms = BACKOFF_MIN_MS;
+        peer->attempt_ns = now_ns(shard);
+        return;
+    }
+    peer_back_off(peer, shard);
+}
+
+static void peer_tend(struct peer *peer, struct shard *shard, uint64_t now)
+{
+    const uint64_t limit_ns = (uint64_t)shard->config->liveness_timeout_ms * 1000000;
+    if (peer->conn == NULL) {
+        if (now >= peer->attempt_ns && !shard->shutting) {
+            peer->conn = link_conn_connect(shard, peer);
+            peer->ping_ns = now;
+        }
+    } else if (peer->ready) {
+        if (now - peer->heard_ns > limit_ns) {
+            wr_log(shard->logger, LOG_LEVEL_WARNING, "link", "node '%s' silent for %u ms", peer->name,
+                   shard->config->liveness_timeout_ms);
+            struct link_conn *link = peer->conn;
+            link->closing = true; /* at once, and without waiting for what is queued */
+            peer->reported_up = false;
+            peer->ready = false;
+            peer->lost_ns = now - limit_ns;
+            host_node_lost(shard->host, peer->node_id);
+            report_down(peer, shard, "no sign of life");
+            shard->env->ops->conn_close(link->conn, false, 0);
+        } else if (now - peer->ping_ns >= PING_NS) {
+            uint8_t stamp[8];
+            bytes_store_le64(stamp, now);
+            peer->ping_ns = now;
+            link_conn_send(peer->conn, LINK_PING, bytes_make(stamp, sizeof stamp));
+        }
+    } else if (now - peer->ping_ns > HANDSHAKE_NS && !peer->conn->closing) {
+        peer->conn->closing = true;
+        shard->env->ops->conn_close(peer->conn->conn, false, 0);
+    }
+    if (!peer->ready && now - peer->lost_ns > limit_ns) {
+        report_down(peer, shard, "no sign of life");
+    }
+}
+
+/* --- parcels ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void parcel_mail_destroy(struct mail *mail)
+{
+    struct node_mail_value *m = (struct node_mail_value *)(void *)mail;
+    parcel_free(m->pointer);
+    wr_free(m);
+}
+
+static void parcel_to_shard(struct shard *shard, struct parcel *parcel, uint32_t to)
+{
+    struct node_mail_value *m = node_mail_new(NODE_MAIL_PARCEL, 0, parcel);
+    m->mail.destroy = parcel_mail_destroy;
+    shard->env->ops->post(shard->env, to, &m->mail);
+}
+
+static uint32_t parcel_target(const struct shard *shard, const struct parcel *parcel)
+{
+    return parcel->to_shard == HOST_SHARD_BY_GROUP ? (uint32_t)(parcel->group % shard->count) : parcel->to_shard;
+}
+
+void parcel_arrived(struct shard *shard, struct parcel *owned)
+{
+    uint32_t to = parcel_target(shard, owned);
+    if (to >= shard->count) {
+        parcel_free(owned); /* a peer that believes we have more shards */
+    } else if (to == shard->number) {
+        host_on_parcel(shard->host, owned);
+    } else {
+        parcel_to_shard(shard, owned, to);
+    }
+}
+
+static void parcel_encode(struct link_conn *link, const struct parcel *parcel)
+{
+    struct slice pieces[33];
+    struct buf *header = buf_new(PARCEL_HEADER);
+    uint8_t *p = header->data;
+    p[0] = parcel->kind;
+    p[1] = parcel->priority;
+    bytes_store_le32(p + 2, parcel->to_shard);
+    bytes_store_le32(p + 6, parcel->from_shard);
+    bytes_store_le64(p + 10, parcel->group);
+    header->size = PARCEL_HEADER;
+    pieces[0] = slice_of_buf(header);
+    struct slice *all = pieces;
+    if (parcel->slice_count + 1 > WR_ARRAY_SIZE(pieces)) {
+        all = wr_alloc((parcel->slice_count + 1) * sizeof *all);
+        all[0] = pieces[0];
+    }
+    for (uint32_t i = 0; i < parcel->slice_count; i++) {
+        all[i + 1] = parcel->slices[i];
+    }
+    link_session_send(link->session, LINK_PARCEL, all, parcel->slice_count + 1);
+    link->dirty = true;
+    slice_unref(&pieces[0]);
+    if (all != pieces) {
+        wr_free(all);
+    }
+}
+
+void links_send(struct shard *shard, struct parcel *owned)
+{
+    if (uid_eq(owned->to_node, node_id_of(shard->node))) {
+        uint32_t to = parcel_target(shard, owned);
+        WR_ASSERT_OP(to, <, shard->count);
+        parcel_to_shard(shard, owned, to); /* also to itself: parcels never arrive inside the call */
+        return;
+    }
+    WR_ASSERT(owned->local == NULL);
+    struct peer *peer = links_peer(shard, owned->to_node);
+    if (peer != NULL && peer->ready && !peer->conn->closing) {
+        parcel_encode(peer->conn, owned);
+    }
+    parcel_free(owned);
+}
+
+size_t links_backlog(struct shard *shard, struct uid node)
+{
+    struct peer *peer = links_peer(shard, node);
+    if (peer == NULL || !peer->ready) {
+        return 0;
+    }
+    return shard->env->ops->conn_backlog(peer->conn->conn) + (size_t)outq_size(&peer->conn->out);
+}
+
+/* --- turn ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
+{
+    const struct env_ops *ops = shard->env->ops;
+    if (link->dirty && !link->closing) {
+        link_conn_flush(link);
+    }
+    if (link->move_pending && !link->closing && ops->conn_backlog(link->conn) == 0) {
+        struct env_conn *conn = link->conn;
+        link->move_pending = false;
+        list_remove(&link->link);
+        ops->conn_move(conn, link_session_peer(link->session)->shard % shard->count, link);
+        return;
+    }
+    if (link->incoming && !link_session_is_ready(link->session) && !link->closing && now - link->accepted_ns > HANDSHAKE_NS) {
+        link->closing = true;
+        ops->conn_close(link->conn, false, 0);
+    }
+}
+
+void links_turn(struct shard *shard)
+{
+    uint64_t now = now_ns(shard);
+    LIST_FOREACH(at, &shard->links.peers) {
+        peer_tend(WR_CONTAINER_OF(at, struct peer, link), shard, now);
+    }
+    LIST_FOREACH_SAFE(at, &shard->links.conns) {
+        conn_tend(WR_CONTAINER_OF(at, struct link_conn, link), shard, now);
+    }
+}
+
+uint64_t links_deadline_ns(const struct shard *shard)
+{
+    uint64_t best = UINT64_MAX;
+    LIST_FOREACH(at, &shard->links.peers) {
+        const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
+        uint64_t next = peer->conn == NULL ? peer->attempt_ns : peer->ping_ns + PING_NS;
+        best = next < best ? next : best;
+    }
+    LIST_FOREACH(at, &shard->links.conns) {
+        const struct link_conn *link = WR_CONTAINER_OF_CONST(at, struct link_conn, link);
+        if (link->move_pending) {
+            return 0; /* look again as soon as what is queued is out */
+        }
+        if (link->incoming && !link_session_is_ready(link->session)) {
+            uint64_t next = link->accepted_ns + HANDSHAKE_NS + 1;
+            best = next < best ? next : best;
+        }
+    }
+    return best;
+}

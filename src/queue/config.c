@@ -1,0 +1,91 @@
+/*
+ * What: the configuration of a queue machine and its encoding, which is part of snapshots and is
+ * the argument of a CONFIG op. Layout: u8 version, u8 flags (1 auto-delete, 2 single active
+ * consumer), u8 priority_max, varints ttl_ms, length_max, bytes_max, expires_ms, and delivery_limit
+ * + 1 (so that "none" is 0). Frozen.
+ * Failure modes: untrusted bytes give WR_E_CORRUPT, a newer layout WR_E_VERSION.
+ */
+#include "queue_internal.h"
+
+#include "warren/err.h"
+
+#define CONFIG_VERSION      1u
+#define CONFIG_AUTO_DELETE  1u
+#define CONFIG_SINGLE       2u
+#define CONFIG_FLAGS_KNOWN  3u
+#define DELIVERY_LIMIT_NONE (-1)
+
+void queue_config_default(struct queue_config *config)
+{
+    *config = (struct queue_config){
+        .auto_delete = false,
+        .single_active_consumer = false,
+        .priority_max = 0,
+        .ttl_ms = UINT64_MAX,
+        .length_max = UINT64_MAX,
+        .bytes_max = UINT64_MAX,
+        .expires_ms = UINT64_MAX,
+        .delivery_limit = DELIVERY_LIMIT_NONE,
+    };
+}
+
+void queue__config_put(struct writer *w, const struct queue_config *config)
+{
+    WR_ASSERT(config->delivery_limit >= DELIVERY_LIMIT_NONE);
+    WR_ASSERT(config->delivery_limit < INT64_MAX);
+    put_u8(w, CONFIG_VERSION);
+    put_u8(w, (uint8_t)((config->auto_delete ? CONFIG_AUTO_DELETE : 0u) |
+                        (config->single_active_consumer ? CONFIG_SINGLE : 0u)));
+    put_u8(w, config->priority_max);
+    put_varint(w, config->ttl_ms);
+    put_varint(w, config->length_max);
+    put_varint(w, config->bytes_max);
+    put_varint(w, config->expires_ms);
+    put_varint(w, (uint64_t)(config->delivery_limit + 1));
+}
+
+/* Reads one; false (and the reader failed) when the bytes make no sense. */
+bool queue__config_get(struct reader *r, struct queue_config *ret_config)
+{
+    struct queue_config config;
+    queue_config_default(&config);
+    const uint8_t version = rd_u8(r);
+    const uint8_t flags = rd_u8(r);
+    config.priority_max = rd_u8(r);
+    config.ttl_ms = rd_varint(r);
+    config.length_max = rd_varint(r);
+    config.bytes_max = rd_varint(r);
+    config.expires_ms = rd_varint(r);
+    const uint64_t delivery_limit = rd_varint(r);
+    if (r->failed || version != CONFIG_VERSION || (flags & ~CONFIG_FLAGS_KNOWN) != 0 ||
+        delivery_limit > INT64_MAX) {
+        rd_fail(r);
+        return false;
+    }
+    config.auto_delete = (flags & CONFIG_AUTO_DELETE) != 0;
+    config.single_active_consumer = (flags & CONFIG_SINGLE) != 0;
+    config.delivery_limit = (int64_t)delivery_limit - 1;
+    *ret_config = config;
+    return true;
+}
+
+void queue_config_encode(struct buf **out, const struct queue_config *config)
+{
+    struct writer w = {*out};
+    queue__config_put(&w, config);
+    *out = w.buf;
+}
+
+int queue__config_decode(struct bytes encoded, struct queue_config *ret_config)
+{
+    if (encoded.size > 0 && encoded.data[0] > CONFIG_VERSION) {
+        return WR_E_VERSION;
+    }
+    struct reader r = reader_from(encoded);
+    struct queue_config config;
+    if (!queue__config_get(&r, &config) || !rd_done(&r)) {
+        return WR_E_CORRUPT;
+    }
+    *ret_config = config;
+    return 0;
+}

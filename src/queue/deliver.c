@@ -1,0 +1,87 @@
+/*
+ * What: hands ready messages out: to consumers after each batch, and to basic.get.
+ * Happy path: one consumer can take messages: it is given whole runs. Several can: one message
+ * each in turn, as RabbitMQ does.
+ * Invariants: I3 of queue.h: nobody is given more than queue__capacity(). Afterwards no message is
+ * ready or nobody can take one, unless the queue is sealed.
+ */
+#include "queue_internal.h"
+
+/* The highest group that has somebody who can take a message, or NULL. */
+static struct queue_group *next_group(const struct queue *q)
+{
+    for (size_t i = 0; i < q->groups.count; i++) {
+        if (q->groups.items[i]->eligible > 0) {
+            return q->groups.items[i];
+        }
+    }
+    return NULL;
+}
+
+/* Gives the piece, taken from ready, to the consumer's next ordinals. no_ack: it is settled by
+ * that. */
+static void hand_out(struct queue_apply *a, struct queue_consumer *consumer, bool no_ack,
+                     const struct range_run *piece)
+{
+    struct queue *q = a->queue;
+    q->delivered += piece->count;
+    if (piece->attr.c > 0) {
+        q->redelivered += piece->count;
+    }
+    queue__emit_deliver(a, consumer, no_ack, consumer->delivered + 1, piece);
+    if (no_ack) {
+        consumer->delivered += piece->count;
+        queue__remove(a, piece->first, piece->count);
+    } else {
+        queue__unacked_put(q, consumer, piece);
+    }
+}
+
+void queue__deliver(struct queue_apply *a)
+{
+    struct queue *q = a->queue;
+    struct queue_group *group;
+    if (queue_sealed(q)) {
+        return;
+    }
+    while (q->ready > 0 && (group = next_group(q)) != NULL) {
+        struct queue_consumer *consumer =
+            WR_CONTAINER_OF(list_first(&group->ring), struct queue_consumer, link);
+        struct queue_client *client = consumer->client;
+        const uint64_t capacity = queue__capacity(consumer);
+        WR_ASSERT_OP(capacity, >, 0);
+        struct range_run piece;
+        const bool found = queue__ready_pop(q, group->eligible == 1 ? capacity : 1, &piece);
+        WR_ASSERT(found);
+        hand_out(a, consumer, consumer->no_ack, &piece);
+        if (client->limit != 0 && client->held >= client->limit) {
+            queue__client_update(client);
+        } else {
+            queue__consumer_update(consumer);
+        }
+        if (consumer->in_ring && group->eligible > 1) {
+            list_remove(&consumer->link);
+            list_push_back(&group->ring, &consumer->link);
+        }
+    }
+}
+
+/* basic.get: the next message to consumer 0, whatever prefetch and limit say. */
+void queue__get(struct queue_apply *a, struct queue_client *client, const struct queue_op *op)
+{
+    struct range_run piece;
+    if (queue_sealed(a->queue)) {
+        queue__emit_reply(a, client, op->seq, QUEUE_SEALED, 0, 0);
+        return;
+    }
+    if (!queue__ready_pop(a->queue, 1, &piece)) {
+        queue__emit_reply(a, client, op->seq, QUEUE_EMPTY, 0, 0);
+        return;
+    }
+    struct queue_consumer *consumer = queue__consumer_find(client, 0);
+    if (consumer == NULL) {
+        consumer = queue__consumer_add(client, 0);
+    }
+    hand_out(a, consumer, (op->flags & QUEUE_NO_ACK) != 0, &piece);
+    queue__emit_reply(a, client, op->seq, QUEUE_OK, a->queue->ready, consumer->delivered);
+}

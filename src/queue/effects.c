@@ -1,0 +1,113 @@
+/*
+ * What: sends effects to the sink, gathering what can be said at once: DELIVERs of consecutive
+ * positions and ordinals of one consumer with one delivery count, and DROPs of neighbouring
+ * positions.
+ * Invariants: 1. a gathered DELIVER goes out before any other effect and before the DROP of its
+ * messages; 2. a gathered DROP may be overtaken by other effects but never goes out before a
+ * DELIVER that was there first; 3. nothing stays gathered when queue_apply returns.
+ */
+#include "queue_internal.h"
+
+static void flush_deliver(struct queue_apply *a)
+{
+    if (a->deliver.count > 0) {
+        a->sink->effect(a->sink->ctx, &a->deliver);
+        a->deliver.count = 0;
+    }
+}
+
+static void flush_drop(struct queue_apply *a)
+{
+    if (a->drop_count > 0) {
+        const struct queue_effect effect = {
+            .kind = QUEUE_EFFECT_DROP, .position = a->drop_first, .count = a->drop_count};
+        a->drop_count = 0;
+        a->sink->effect(a->sink->ctx, &effect);
+    }
+}
+
+void queue__flush_effects(struct queue_apply *a)
+{
+    flush_deliver(a);
+    flush_drop(a);
+}
+
+/* Any effect but DELIVER and DROP. */
+void queue__emit(struct queue_apply *a, const struct queue_effect *effect)
+{
+    WR_ASSERT(effect->kind != QUEUE_EFFECT_DELIVER);
+    WR_ASSERT(effect->kind != QUEUE_EFFECT_DROP);
+    flush_deliver(a);
+    a->sink->effect(a->sink->ctx, effect);
+}
+
+/* The piece (key = position) goes to the consumer as ordinals from `ordinal`. */
+void queue__emit_deliver(struct queue_apply *a, const struct queue_consumer *consumer, bool no_ack,
+                         uint64_t ordinal, const struct range_run *piece)
+{
+    struct queue_effect *d = &a->deliver;
+    const uint8_t flags = no_ack ? QUEUE_NO_ACK : 0;
+    if (d->count > 0 && d->client == consumer->client->id && d->consumer == consumer->id &&
+        d->position + d->count == piece->first && d->ordinal + d->count == ordinal &&
+        d->delivery_count == piece->attr.c && d->flags == flags) {
+        d->count += piece->count;
+        return;
+    }
+    flush_deliver(a);
+    *d = (struct queue_effect){
+        .kind = QUEUE_EFFECT_DELIVER,
+        .flags = flags,
+        .consumer = consumer->id,
+        .client = consumer->client->id,
+        .ordinal = ordinal,
+        .position = piece->first,
+        .count = piece->count,
+        .delivery_count = piece->attr.c,
+    };
+}
+
+void queue__emit_drop(struct queue_apply *a, uint64_t position, uint64_t count)
+{
+    WR_ASSERT_OP(count, >, 0);
+    if (a->drop_count > 0 && a->drop_first + a->drop_count == position) {
+        a->drop_count += count;
+    } else if (a->drop_count > 0 && position + count == a->drop_first) {
+        a->drop_first = position;
+        a->drop_count += count;
+    } else {
+        if (a->drop_count > 0) {
+            queue__flush_effects(a);
+        }
+        a->drop_first = position;
+        a->drop_count = count;
+    }
+}
+
+/* Answers an op and keeps the answer, in case the op comes again. */
+void queue__emit_reply(struct queue_apply *a, struct queue_client *client, uint64_t seq,
+                       enum queue_status status, uint64_t value, uint64_t ordinal)
+{
+    client->reply = (struct queue_reply){
+        .seq = seq,
+        .value = value,
+        .value2 = a->queue->consumers,
+        .ordinal = ordinal,
+        .status = (uint8_t)status,
+    };
+    const struct queue_effect effect = {
+        .kind = QUEUE_EFFECT_REPLY,
+        .status = (uint8_t)status,
+        .client = client->id,
+        .seq = seq,
+        .value = value,
+        .value2 = a->queue->consumers,
+    };
+    queue__emit(a, &effect);
+}
+
+void queue__emit_applied(struct queue_apply *a, uint64_t client, uint64_t seq)
+{
+    const struct queue_effect effect = {
+        .kind = QUEUE_EFFECT_APPLIED, .client = client, .seq = seq};
+    queue__emit(a, &effect);
+}
