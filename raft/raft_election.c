@@ -35,22 +35,39 @@ bool raft__has_live_leader(const struct raft *r)
     return !raft_id_is_zero(r->leader) && raft__is_up(r, r->leader);
 }
 
-static bool may_campaign(const struct raft *r)
+static bool is_voter_in(const struct raft *r, const struct raft_config_point *c)
 {
-    return raft_is_voter(r) && !r->incoming.installing &&
-           raft__quorum_reachable(r, raft__members(r));
+    int at = raft__members_find(c, r->cfg.id);
+    return at >= 0 && c->members[at].role == RAFT_VOTER;
 }
 
-/* Starts the random delay if there is a reason to campaign and none is running. */
+/* A voter; or one whose removal or demotion is in its log but not committed yet: it may be the only one whose log
+ * allows it to win, and then has to commit its own removal (thesis 4.2.2). It does not count itself. */
+static bool may_campaign(const struct raft *r)
+{
+    const struct raft_config_point *c = raft__members(r);
+    bool voter = is_voter_in(r, c) || (c->index > r->commit && r->config_count > 1 && is_voter_in(r, c - 1));
+    return voter && !r->incoming.installing && raft__quorum_reachable(r, c);
+}
+
+/* A learner does not campaign, but it asks as if (E1 makes that harmless): a leader that hears it answers. */
+static bool may_ask(const struct raft *r)
+{
+    const struct raft_config_point *c = raft__members(r);
+    return may_campaign(r) || (raft__members_find(c, r->cfg.id) >= 0 && !r->incoming.installing &&
+                               raft__quorum_reachable(r, c));
+}
+
+/* Starts the random delay if there is a reason to campaign or ask and none is running. */
 void raft__arm_election(struct raft *r)
 {
-    if (r->role == RAFT_LEADER || r->election_deadline != RAFT_NEVER || !may_campaign(r)) {
+    if (r->role == RAFT_LEADER || r->election_deadline != RAFT_NEVER || !may_ask(r)) {
         return;
     }
     uint32_t shift = r->election_attempt < 3 ? r->election_attempt : 3;
     uint64_t low = r->cfg.election_min_ms;
     uint64_t spread = (uint64_t)(r->cfg.election_max_ms - r->cfg.election_min_ms + 1) << shift;
-    if (raft__voter_count(raft__members(r)) == 1 && r->election_attempt == 0) {
+    if (raft__voter_count(raft__members(r)) == 1 && raft_is_voter(r) && r->election_attempt == 0) {
         r->election_deadline = r->now_ms; /* nobody to collide with */
         return;
     }
@@ -225,6 +242,10 @@ void raft__election_timeout(struct raft *r)
          * it may be learned again, it may not. */
         if (r->role != RAFT_FOLLOWER) {
             raft__become_follower(r, r->term, raft__nobody());
+        }
+        if (may_ask(r) && !raft__has_live_leader(r)) {
+            request_votes(r, RAFT_MSG_PREVOTE, (struct raft_term){r->term.v + 1});
+            retry_later(r);
         }
         return;
     }
@@ -414,6 +435,8 @@ void raft__peer_up(struct raft *r, struct raft_id id)
         }
         return;
     }
-    /* Also if it is the leader we heard of over a link that was not up: it must be heard again, or we ask. */
-    raft__arm_election(r);
+    if (!raft__has_live_leader(r) || raft_id_equal(id, r->leader)) {
+        /* The leader, heard of over a link that was not up yet, must be heard again, or we ask. */
+        raft__arm_election(r);
+    }
 }

@@ -58,6 +58,7 @@ struct raft *raft_new(const struct raft_config *config, const struct raft_hard_s
     r->term = hard_state->term;
     r->vote = hard_state->vote;
     r->restore_hint = hard_state->commit;
+    r->log.cache_begin = 1; /* an empty log */
     raft__log_reset(r, snapshot->index, snapshot->term);
     r->log.generation = 1;
     if (snapshot->term.v > r->term.v) {

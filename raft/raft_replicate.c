@@ -274,6 +274,7 @@ static void handle_success(struct raft *r, struct raft_peer *p, const struct raf
     uint64_t verified = m->u.append_response.verified;
     p->match = raft__max(p->match, m->u.append_response.match);
     p->commit_acked = raft__max(p->commit_acked, m->u.append_response.commit);
+    p->next = raft__max(p->next, p->match + 1);
     verified = raft__max(verified, p->match);
     if (p->state == RAFT_PIPELINE) {
         p->next = raft__max(p->next, verified + 1);

@@ -36,7 +36,8 @@ struct raft_message *raft__message(struct raft *r, enum raft_message_type type, 
 static bool envelope_valid(const struct raft *r, const struct raft_message *m)
 {
     return raft_id_equal(m->to, r->cfg.id) && !raft_id_is_zero(m->from) &&
-           !raft_id_equal(m->from, r->cfg.id) && m->term.v > 0 && m->term.v <= RAFT_INDEX_MAX;
+           !raft_id_equal(m->from, r->cfg.id) && m->term.v <= RAFT_INDEX_MAX &&
+           (m->term.v > 0 || m->type == RAFT_MSG_PREVOTE_RESPONSE); /* who never had a term may refuse */
 }
 
 /* From a leader of an older term: tell it of ours. */

@@ -33,15 +33,22 @@ struct broker_fault {
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
 struct broker_options {
+    struct uid node_id;
     uint32_t shard, shard_count;
+    uint32_t quorum_initial_size;  /* x-quorum-initial-group-size when not given; default 3 */
+    bool guest_loopback_only;
     uint64_t seed;
     uint32_t operation_timeout_ms; /* how long a declare etc. waits for the cluster, default 15000 */
     uint64_t message_size_max;     /* max_message_size, default 16 MiB */
-    struct logger *logger;
+    const struct logger *logger;
 };
 struct broker *broker_new(struct env *env, struct host *host, const struct broker_options *options);
 void broker_free(struct broker *broker);
-void broker_set_view(struct broker *broker, struct catalog_view *view); /* takes its own reference; between turns */
+/* A newer view, which holds all commands up to log index `index`; takes its own reference; between turns. */
+void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t index);
+void broker_set_boot(struct broker *broker, uint32_t boot); /* before the first session */
+/* A queue reached its auto-delete condition (host_sink.on_queue_unused): deletes it; repeated until it worked. */
+void broker_queue_unused(struct broker *broker, uint64_t queue_id);
 void broker_turn(struct broker *broker);
 uint64_t broker_deadline_ns(const struct broker *broker);
 
@@ -72,7 +79,7 @@ void broker_session_count(struct broker_session *session, uint64_t recv_bytes, u
 struct broker_delivery {
     uint32_t queue;     /* handle of the queue within the channel (for settle) */
     uint32_t consumer;  /* broker's consumer number within that queue client */
-    uint64_t ordinal;
+    uint64_t ordinal;   /* 0 = settled already (basic.get without acknowledgement) */
 };
 struct broker_channel_sink {
     /* Outcome of publishes: every publish token in [first, first+count) has it. Return (mandatory) came before by broker_publish's result. */

@@ -143,7 +143,7 @@ struct catalog_totals {
 };
 void catalog_count(const struct catalog_view *view, struct catalog_totals *ret_totals);
 
-/* True when some permission or other text is no matter: the exchange is source of a binding. */
+/* True when the exchange is the source of a binding. */
 bool catalog_exchange_in_use(const struct catalog_exchange *exchange);
 
 /*

@@ -11,6 +11,7 @@
 #define WR_CATALOG_COMMAND_H
 
 #include "warren/catalog_types.h"
+#include "warren/err.h"
 
 #define CATALOG_COMMAND_VERSION 1u
 
@@ -82,7 +83,7 @@ enum catalog_user_part { /* PUT_USER.parts */
 struct catalog_user_spec {
     struct bytes name;
     struct bytes password_hash;
-    uint8_t hashing; /* enum catalog_hashing */
+    uint8_t hashing; /* enum catalog_hashing; 0 when no password is set */
     uint8_t parts;   /* enum catalog_user_part: what is set */
     struct catalog_tags tags;
 };

@@ -17,12 +17,13 @@
  *
  * Invariants
  * I1  A record is reported durable only after a successful sync that began after its write
- * completed. I2  Records of one group appear in the log in the order the shard submitted them. I3
- * A segment is removed only when every shard has released it (log_release). I4  A failed sync is
- * fatal: nothing is reported durable afterwards and the node stops. I5  Recovery reports exactly
- * the durable records plus possibly a prefix of what was in flight; a torn tail of the last segment
- * is cut off; anything else that does not verify is WR_E_CORRUPT with the file, the offset and what
- * was expected.
+ *     completed.
+ * I2  Records of one group appear in the log in the order the shard submitted them.
+ * I3  A segment is removed only when every shard has released it (log_release).
+ * I4  A failed sync is fatal: nothing is reported durable afterwards and the node stops.
+ * I5  Recovery reports exactly the durable records plus possibly a prefix of what was in flight; a
+ *     torn tail of the last segment is cut off; anything else that does not verify is WR_E_CORRUPT
+ *     with the file, the offset and what was expected.
  *
  * Spec: DESIGN §6; reliability.md §A3. Threads: shard-side functions in the shard's context,
  * log_on_* in the log context.
@@ -35,18 +36,20 @@
 #include "warren/env.h"
 #include "warren/uid.h"
 
-enum log_kind {                /* frozen */
-                LOG_ENTRY = 1, /* term, index, flags = entry kind, payload = entry data. An index at
-                                  or below the last one replaces the suffix */
-                LOG_HARD_STATE =
-                    2, /* term, index = commit hint, payload = vote (16 bytes, zero = none) */
-                LOG_GROUP = 3,      /* payload = how this replica was created (member id, initial
-                                       membership; written by src/replica). First record of a      group, and
-                                       repeated when its old segment goes */
-                LOG_CHECKPOINT = 4, /* term, index = of the snapshot that is now in the checkpoint
-                                       store: entries <= index are not replayed */
-                LOG_GROUP_END = 5,  /* the replica was removed by a catalog decision */
-                LOG_TRUNCATE = 6,   /* entries >= index are void */
+enum log_kind { /* frozen */
+    /* term, index, flags = entry kind, payload = entry data. An index at or below the last one
+     * replaces the suffix. */
+    LOG_ENTRY = 1,
+    /* term, index = commit hint, payload = vote (16 bytes, zero = none). */
+    LOG_HARD_STATE = 2,
+    /* payload = how this replica was created (member id, initial membership; written by
+     * src/replica). First record of a group, and repeated when its old segment goes. */
+    LOG_GROUP = 3,
+    /* term, index = of the snapshot that is now in the checkpoint store: entries <= index are not
+     * replayed. */
+    LOG_CHECKPOINT = 4,
+    LOG_GROUP_END = 5, /* the replica was removed by a catalog decision */
+    LOG_TRUNCATE = 6,  /* entries >= index are void */
 };
 
 struct log_position {
@@ -68,15 +71,16 @@ struct log_item {
  * entry adds to it. */
 #define LOG_PAYLOAD_MAX (UINT32_C(640) << 20)
 
-/* A batch is a mail. Kinds: LOG_MAIL_BATCH to the log context, LOG_MAIL_DONE back. */
-#define LOG_MAIL_BATCH 0x4c01u
-#define LOG_MAIL_DONE  0x4c02u
-#define LOG_MAIL_RETIRE                                                                            \
-    0x4c03u /* log -> every shard: struct log_retire_mail: please release segments <= segment */
-#define LOG_MAIL_RELEASED 0x4c04u /* shard -> log: struct log_retire_mail */
-#define LOG_MAIL_STATE                                                                             \
-    0x4c05u /* log -> every shard: struct log_state_mail: writes held back (disk full) or resumed  \
-             */
+/*
+ * Mails. A batch goes to the log context as BATCH and comes back as DONE. RETIRE asks every shard
+ * to release segments <= segment; RELEASED answers (both struct log_retire_mail). STATE tells every
+ * shard that writes are held back because the disk is full, or resumed.
+ */
+#define LOG_MAIL_BATCH    0x4c01u
+#define LOG_MAIL_DONE     0x4c02u
+#define LOG_MAIL_RETIRE   0x4c03u
+#define LOG_MAIL_RELEASED 0x4c04u
+#define LOG_MAIL_STATE    0x4c05u
 
 struct log_batch {
     struct mail mail;
@@ -95,23 +99,25 @@ struct log_state_mail {
     char why[200];
 };
 
-/* --- shard side
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- shard side --------------------------------------------------------------------------- */
+
 struct log_batch *log_batch_new(void);
-void log_batch_free(struct log_batch *batch); /* unrefs payloads */
+void log_batch_free(struct log_batch *batch); /* unrefs payloads; NULL is allowed */
 /* Appends an item (payload: takes over the reference). */
 void log_batch_add(struct log_batch *batch, const struct log_item *item);
-/* Sends a batch of >= 1 items to the log context; it comes back through on_mail as LOG_MAIL_DONE.
- */
+/* Sends a batch of >= 1 items to the log context; it comes back as LOG_MAIL_DONE, owned by the
+ * shard again. Nothing comes back once the node is stopping. */
 void log_submit(struct env *env, struct log_batch *owned_batch);
-void log_release(struct env *env,
-                 uint32_t segment); /* this shard needs nothing of segments <= segment any more */
+/* This shard needs nothing of segments <= segment any more. A segment goes when every shard said
+ * so, also those that never had a record in it. After a start nothing counts as released. */
+void log_release(struct env *env, uint32_t segment);
 
-/* Where a group's entries lie: index -> (position, size, term), run-compressed (8 bytes per entry
+/*
+ * Where a group's entries lie: index -> (position, size, term), run-compressed (8 bytes per entry
  * of a run); pure data, used by shards. Positions must be put in log order (that of completions and
  * of recovery): a later put lies in the same or a later segment. Gaps between entries are allowed
- * (after a snapshot). */
+ * (after a snapshot). put and truncate are O(1) amortised, find is O(log runs).
+ */
 struct log_index;
 struct log_location {
     struct log_position position;
@@ -121,49 +127,53 @@ struct log_location {
 };
 struct log_index *log_index_new(void);
 void log_index_free(struct log_index *index);
-void log_index_put(struct log_index *index, uint64_t entry,
-                   const struct log_location *location); /* replaces the suffix >= entry */
+/* Replaces the suffix >= entry. */
+void log_index_put(struct log_index *index, uint64_t entry, const struct log_location *location);
 void log_index_truncate(struct log_index *index, uint64_t from);
-void log_index_release(struct log_index *index,
-                       uint32_t segment); /* forgets locations in segments <= segment */
+/* Forgets locations in segments <= segment. */
+void log_index_release(struct log_index *index, uint32_t segment);
 bool log_index_find(const struct log_index *index, uint64_t entry,
                     struct log_location *ret_location);
 uint32_t log_index_lowest_segment(const struct log_index *index); /* 0 = empty */
 size_t log_index_memory(const struct log_index *index);           /* bytes it takes */
 
-/* Cold reads: keeps the node's segment files open for reading (the 16 used last), one cache per
- * shard. `dir` is the node's directory, as for log_open. Every read still under way must have come
- * back before log_reader_free, unless the env is gone too; their fn is not called. */
+/*
+ * Cold reads: keeps the node's segment files open for reading (the 16 used last), one cache per
+ * shard. `dir` is the node's directory, as for log_open. log_reader_free with reads under way is
+ * for the end of the context: their fn is not called and their tokens must not be handed in.
+ */
 struct log_reader;
 struct log_reader *log_reader_new(struct env *env, const char *dir);
 void log_reader_free(struct log_reader *reader);
 /* fn gets one slice per location in order (payloads borrowed: slice_ref to keep), or a negative
- * error and NULL. */
+ * error (WR_E_CORRUPT: does not verify, WR_E_IO, WR_E_NOMEM) and NULL. It may call the reader, but
+ * not free it. */
 typedef void (*log_reader_fn)(void *ctx, int error, const struct slice *payloads, uint32_t count);
-/* Reads payloads at 1 to 64 locations (neighbours are merged into one read) and verifies their
- * CRCs. Returns 0, and then calls fn once, from log_reader_on_file; or WR_E_* when a file cannot be
- * opened, and then fn is never called. The errors fn gets: WR_E_CORRUPT, WR_E_IO. The env tokens
- * from LOG_READER_TOKEN_BASE up are the reader's. */
+/* Reads payloads of LOG_ENTRY records at 1 to 64 locations (neighbours are merged into one read)
+ * and verifies their CRCs. Returns 0, and then calls fn once, from log_reader_on_file; or WR_E_*
+ * when a file cannot be opened, and then fn is never called. */
 WR_MUST_USE int log_reader_read(struct log_reader *reader, const struct log_location *locations,
                                 uint32_t count, log_reader_fn fn, void *ctx);
 /* Closes the files of segments <= segment, so that the disk space of removed ones is free. Call it
  * together with log_release. */
 void log_reader_release(struct log_reader *reader, uint32_t segment);
-bool log_reader_on_file(struct log_reader *reader, uint64_t token,
-                        int64_t result); /* true: the token was the reader's */
+/* From the shard's on_file: true when the token was the reader's (its tokens are those from
+ * LOG_READER_TOKEN_BASE up). */
+bool log_reader_on_file(struct log_reader *reader, uint64_t token, int64_t result);
 #define LOG_READER_TOKEN_BASE (UINT64_C(1) << 62)
 
-/* --- recovery (blocking, at start, before any context runs)
- * ----------------------------------------------------------------- */
+/* --- recovery (blocking, at start, before any context runs) ------------------------------- */
+
 struct log_recovery_sink {
-    /* Each valid record in log order; payload borrowed (slice_ref to keep: it then pins about 1
-     * MiB). Records may have come before log_open returns an error; they count for nothing then. */
+    /* Each valid record in log order; payload borrowed (slice_ref to keep: it then pins the buffer
+     * that was read, 1 MiB or the whole round). Records may have come before log_open returns an
+     * error; they count for nothing then. */
     void (*record)(void *ctx, const struct log_item *item);
     void (*progress)(void *ctx, uint64_t bytes_done, uint64_t bytes_total); /* may be NULL */
     void *ctx;
 };
 struct log_options {
-    uint32_t segment_size; /* bytes, default 64 MiB; tests use little */
+    uint32_t segment_size; /* bytes, a multiple of 512, at least 5632; default 64 MiB */
     uint32_t segments_max; /* when more are in use the oldest is retired; default 8 */
     uint32_t recycle_max;  /* retired files kept for reuse; default 2 */
     uint32_t shard_count;
@@ -172,28 +182,30 @@ struct log_options {
 };
 struct log;
 /* Scans DIR/log and prepares to append; `env` is the log context's. Errors: WR_E_CORRUPT (damage),
- * WR_E_VERSION (written by a newer Warren), WR_E_IO, WR_E_NOSPACE, with text in errmsg[256].
- * `options` and `dir` are copied. */
+ * WR_E_VERSION (written by a newer Warren), WR_E_IO and other codes of the env, with text in
+ * errmsg[256]. `options` and `dir` are copied. */
 WR_MUST_USE int log_open(struct env *env, const char *dir, const struct log_options *options,
                          const struct log_recovery_sink *sink, struct log **ret_log, char *errmsg);
-/* --- log context
- * -----------------------------------------------------------------------------------------------------------
- */
-void log_on_mail(struct log *log, struct mail *owned_mail);
+
+/* --- log context -------------------------------------------------------------------------- */
+
+void log_on_mail(struct log *log, struct mail *owned_mail); /* BATCH and RELEASED */
 void log_on_file(struct log *log, uint64_t token, int64_t result);
-void log_turn(struct log *log);  /* gathers, writes, syncs; to be called from sink->turn */
-void log_close(struct log *log); /* after the context stopped */
+/* Gathers, writes, syncs; to be called from sink->turn. The log has the context's wake_at. */
+void log_turn(struct log *log);
+void log_close(struct log *log); /* after the context stopped; frees batches still held */
 struct log_statistics {
-    uint64_t bytes_written, records, batches, syncs, segments_live, segments_retired, sync_ns_total;
+    uint64_t bytes_written, records, batches, syncs;
+    uint64_t segments_live, segments_retired, sync_ns_total;
     uint64_t batches_waiting; /* arrived, not yet durable */
     bool blocked;             /* no room for the next segment */
 };
 void log_statistics(const struct log *log, struct log_statistics *ret_statistics);
 
-/* --- checkpoint store: keys and values (schema.c, checkpoint.c)
- * ---------------------------------------------------------------- */
-/* Key layout (all big-endian so that order is numeric): 's' group -> snapshot; 'm' group position
- * -> message record; 'n' name -> node settings. */
+/* --- checkpoint store: keys and values (checkpoint.c) ---------------------------------------- */
+
+/* Keys (all big-endian so that order is numeric): 's' group -> snapshot; 'm' group position ->
+ * message record; 'n' name -> node settings. The caller owns the slices. */
 struct checkpoint { /* contents of 's' */
     uint64_t group, index, term;
     struct bytes membership; /* raft's encoding at index */
@@ -203,10 +215,10 @@ struct slice checkpoint_snapshot_key(uint64_t group);
 struct slice checkpoint_message_key(uint64_t group, uint64_t position);
 struct slice checkpoint_setting_key(const char *name);
 struct slice checkpoint_encode(const struct checkpoint *checkpoint);
-WR_MUST_USE int checkpoint_decode(
-    struct bytes value,
-    struct checkpoint *ret_checkpoint); /* borrowed views; WR_E_CORRUPT (CRC inside) */
+/* Borrowed views of value. WR_E_CORRUPT (there is a CRC inside) or WR_E_VERSION. */
+WR_MUST_USE int checkpoint_decode(struct bytes value, struct checkpoint *ret_checkpoint);
+/* WR_E_INVALID: not the key of a message. */
 WR_MUST_USE int checkpoint_message_position(struct bytes key, uint64_t *ret_group,
-                                            uint64_t *ret_position); /* WR_E_INVALID: no such key */
+                                            uint64_t *ret_position);
 
 #endif

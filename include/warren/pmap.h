@@ -87,9 +87,9 @@ bool pmap_first(struct pmap_iter *it, const struct pmap *root);
 bool pmap_next(struct pmap_iter *it);
 
 /*
- * Calls fn for every key whose value is not the same object in both: before NULL = added, after NULL
- * = removed. What both roots share is skipped, so the cost is that of the differences. Both roots
- * must be held meanwhile; either may be NULL. Order depends on the keys only.
+ * Calls fn for every key whose value is not the same object in both: before NULL = added, after
+ * NULL = removed. What both roots share is skipped, so the cost is that of the differences. Both
+ * roots must be held meanwhile; either may be NULL. Order depends on the keys only.
  */
 typedef void (*pmap_diff_fn)(void *ctx, struct bytes key, struct pref *before, struct pref *after);
 void pmap_diff(const struct pmap *before, const struct pmap *after, pmap_diff_fn fn, void *ctx);

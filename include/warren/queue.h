@@ -226,6 +226,8 @@ int queue_restore(struct bytes snapshot, struct queue **ret_queue); /* untrusted
 uint64_t queue_hash(const struct queue *queue); /* of the canonical encoding */
 
 void queue_check(const struct queue *queue);                       /* asserts I1..I5; slow */
-void queue_describe(const struct queue *queue, char *out, size_t size); /* for golden tests and traces */
+/* For golden tests and traces: the state in lines, an effect in one. Cut to size (> 0), NUL at the end. */
+void queue_describe(const struct queue *queue, char *out, size_t size);
+void queue_describe_effect(const struct queue_effect *effect, char *out, size_t size);
 
 #endif

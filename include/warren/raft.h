@@ -21,7 +21,8 @@
  * when not. Links are ordered and lose nothing while up; if anything may have been lost, in either
  * direction, or the other end was restarted, say PEER_DOWN (if not said yet) and PEER_UP at BOTH ends.
  * If one end of a pair says DOWN the other must come to say so too. (Lost, repeated and reordered messages
- * never endanger safety, and are repaired after resend_ms; only speed depends on this.)
+ * never endanger safety, and lost appends and chunks are repaired after resend_ms even while a link is up; but the
+ * loss of a RESIGN or of an answer to a pre-vote is made good only by the link's reset.)
  *
  * Return values: 0 or RAFT_E_* (negative). The update is valid in both cases.
  * Thread: one `struct raft` belongs to one thread at a time. Spec: Ongaro's thesis, by section, in raft/README.md.

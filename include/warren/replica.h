@@ -34,7 +34,7 @@ struct logger;
 /* --- parcels: what hosts say to each other ------------------------------------------------------------------------------------ */
 /* The node layer carries parcels: to another shard of this node by mail, to another node over a link (in order per pair of
  * shards while the link lives; a broken link loses parcels and is reported with host_node_lost). */
-#define HOST_SHARD_BY_GROUP UINT32_MAX /* to_shard: let the receiving node choose group % shards */
+#define HOST_SHARD_BY_GROUP UINT32_MAX /* to_shard: let the receiving node choose, with host_shard_of_group */
 struct parcel {
     struct uid to_node, from_node;
     uint32_t to_shard, from_shard;
@@ -46,6 +46,11 @@ struct parcel {
     void *local;              /* same-node parcels may carry a structure instead of bytes ... */
     void (*local_free)(void *local); /* ... freed with this when undelivered */
 };
+/* The catalog's group (1) lives on shard 0, all others are spread. */
+static inline uint32_t host_shard_of_group(uint64_t group, uint32_t shard_count)
+{
+    return group == 1 ? 0 : (uint32_t)(group % shard_count);
+}
 struct host_transport {
     void (*send)(void *ctx, struct parcel *owned); /* heap parcel; consumed */
     size_t (*backlog)(void *ctx, struct uid node); /* bytes waiting towards that node */

@@ -1,8 +1,8 @@
 /*
- * What: AMQP 0-9-1 methods as RabbitMQ speaks them: structs, decoding, encoding, text. Frames are in
- * wire_frame.h, field tables in wire_table.h, content headers in wire_props.h.
- * Ownership: decoded strings and tables are views into the input, valid as long as it is.
- * Threads: pure functions, no state. Spec: docs/amqp-0-9-1.md.
+ * What: AMQP 0-9-1 methods as RabbitMQ speaks them: structs, decoding, encoding, text. Frames are
+ * in wire_frame.h, field tables in wire_table.h, content headers in wire_props.h. Ownership:
+ * decoded strings and tables are views into the input, valid as long as it is. Threads: pure
+ * functions, no state. Spec: docs/amqp-0-9-1.md.
  */
 #ifndef WR_WIRE_H
 #define WR_WIRE_H
@@ -105,8 +105,8 @@ static inline uint16_t wire_method_of(enum wire_method_id id)
     return (uint16_t)((uint32_t)id & 0xffff);
 }
 
-/* struct wire_basic_publish { struct bytes exchange; struct bytes routing_key; bool mandatory; ... }
- * and so on, one for each method with fields. A table field is the table's content without its
+/* struct wire_basic_publish { struct bytes exchange; struct bytes routing_key; bool mandatory; ...
+ * } and so on, one for each method with fields. A table field is the table's content without its
  * length prefix, not yet validated (wire_table.h reads it safely all the same). */
 #define METHOD(upper, lower, name, class_id, method_id, flags) struct wire_##lower {
 #define METHOD_END(upper, lower)                                                                   \

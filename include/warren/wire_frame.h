@@ -37,14 +37,14 @@ struct wire_frame {
 /* -- Protocol header ------------------------------------------------------------------------- */
 
 enum wire_protocol {
-    WIRE_PROTOCOL_INCOMPLETE,   /* Fewer than 8 bytes so far: wait. */
-    WIRE_PROTOCOL_AMQP,         /* Go on with connection.start of the version given. */
-    WIRE_PROTOCOL_AMQP_1_0,     /* "AMQP" 0 1 0 0: needs the SASL layer first. */
-    WIRE_PROTOCOL_AMQP_1_0_TLS, /* "AMQP" 2 1 0 0 */
+    WIRE_PROTOCOL_INCOMPLETE,    /* Fewer than 8 bytes so far: wait. */
+    WIRE_PROTOCOL_AMQP,          /* Go on with connection.start of the version given. */
+    WIRE_PROTOCOL_AMQP_1_0,      /* "AMQP" 0 1 0 0: needs the SASL layer first. */
+    WIRE_PROTOCOL_AMQP_1_0_TLS,  /* "AMQP" 2 1 0 0 */
     WIRE_PROTOCOL_AMQP_1_0_SASL, /* "AMQP" 3 1 0 0 */
-    WIRE_PROTOCOL_TLS,          /* A TLS ClientHello on a plain port. */
-    WIRE_PROTOCOL_HTTP,         /* An HTTP request line. */
-    WIRE_PROTOCOL_BAD,          /* Anything else. Answer WIRE_PROTOCOL_HEADER and close. */
+    WIRE_PROTOCOL_TLS,           /* A TLS ClientHello on a plain port. */
+    WIRE_PROTOCOL_HTTP,          /* An HTTP request line. */
+    WIRE_PROTOCOL_BAD,           /* Anything else. Answer WIRE_PROTOCOL_HEADER and close. */
 };
 
 #define WIRE_PROTOCOL_HEADER_SIZE 8u
@@ -53,9 +53,9 @@ enum wire_protocol {
 extern const uint8_t wire_protocol_header[WIRE_PROTOCOL_HEADER_SIZE];
 
 /*
- * Look at the first bytes of a connection; consumes nothing (for WIRE_PROTOCOL_AMQP the header is the
- * first 8 bytes). *ret_major and *ret_minor are set for WIRE_PROTOCOL_AMQP only: the version for
- * connection.start (0-9, or 8-0 for the old headers that RabbitMQ answers so).
+ * Look at the first bytes of a connection; consumes nothing (for WIRE_PROTOCOL_AMQP the header is
+ * the first 8 bytes). *ret_major and *ret_minor are set for WIRE_PROTOCOL_AMQP only: the version
+ * for connection.start (0-9, or 8-0 for the old headers that RabbitMQ answers so).
  */
 enum wire_protocol wire_protocol_parse(struct bytes input, uint8_t *ret_major, uint8_t *ret_minor);
 
@@ -146,7 +146,8 @@ uint8_t *wire_ack_frame_write(uint8_t *out, uint16_t channel, uint64_t delivery_
 uint8_t *wire_nack_frame_write(uint8_t *out, uint16_t channel, uint64_t delivery_tag, bool multiple,
                                bool requeue);
 
-/* -- Writing to a connection's output queue ------------------------------------------------------ */
+/* -- Writing to a connection's output queue ------------------------------------------------------
+ */
 
 void wire_send_method(struct outq *q, uint16_t channel, const struct wire_method *method);
 void wire_send_heartbeat(struct outq *q);

@@ -20,7 +20,8 @@ struct wire_header {
 };
 
 /* WIRE_FAULT_TRUNCATED when it is shorter than the fixed part and the flags. */
-WR_MUST_USE enum wire_fault wire_header_decode(struct bytes payload, struct wire_header *ret_header);
+WR_MUST_USE enum wire_fault wire_header_decode(struct bytes payload,
+                                               struct wire_header *ret_header);
 
 /* Properties in the order of the wire: X(UPPER, lower, bit, kind). */
 #define WIRE_PROPS_TABLE(X)                                                                        \
@@ -71,8 +72,9 @@ static inline bool wire_props_has(const struct wire_props *props, enum wire_prop
 }
 
 /*
- * Decode all. The properties must fill `raw` exactly. The headers table is not looked into: validate
- * it with wire_table_validate where it comes from a client. On a fault *ret_props is unchanged.
+ * Decode all. The properties must fill `raw` exactly. The headers table is not looked into:
+ * validate it with wire_table_validate where it comes from a client. On a fault *ret_props is
+ * unchanged.
  */
 WR_MUST_USE enum wire_fault wire_props_decode(struct bytes raw, struct wire_props *ret_props);
 

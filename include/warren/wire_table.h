@@ -60,7 +60,8 @@ struct wire_value {
 /* True for the eight integer types (not timestamp). */
 bool wire_value_is_integer(const struct wire_value *value);
 
-/* -- Iteration over one level -------------------------------------------------------------------- */
+/* -- Iteration over one level --------------------------------------------------------------------
+ */
 
 struct wire_table_iter {
     struct reader reader;
@@ -76,7 +77,8 @@ void wire_array_iter_init(struct wire_table_iter *it, struct bytes array);
 bool wire_table_iter_next(struct wire_table_iter *it, struct bytes *ret_key,
                           struct wire_value *ret_value);
 
-/* -- Look-up: the first field of that name counts --------------------------------------------------- */
+/* -- Look-up: the first field of that name counts
+ * --------------------------------------------------- */
 
 bool wire_table_find(struct bytes table, const char *key, struct wire_value *ret_value);
 bool wire_table_find_bytes(struct bytes table, struct bytes key, struct wire_value *ret_value);
@@ -88,7 +90,8 @@ bool wire_table_get_bool(struct bytes table, const char *key, bool *ret_value);
 bool wire_table_get_table(struct bytes table, const char *key, struct bytes *ret_table);
 bool wire_table_get_array(struct bytes table, const char *key, struct bytes *ret_array);
 
-/* -- Validation ---------------------------------------------------------------------------------- */
+/* -- Validation ----------------------------------------------------------------------------------
+ */
 
 #define WIRE_TABLE_DEPTH_MAX 16
 
@@ -105,22 +108,25 @@ struct wire_table_limits {
 WR_MUST_USE enum wire_fault wire_table_validate(struct bytes table,
                                                 const struct wire_table_limits *limits);
 
-/* -- Comparing ------------------------------------------------------------------------------------ */
+/* -- Comparing ------------------------------------------------------------------------------------
+ */
 
 /*
- * Equality as the headers exchange sees it: by value, not by type letter. Integers of all widths and
- * timestamps are one kind, FLOAT and DOUBLE one, LONGSTR and BINARY one; kinds never mix. Nested
- * tables and arrays are equal when they have equal fields in the same order. False for broken ones
- * and for nesting beyond WIRE_TABLE_DEPTH_MAX.
+ * Equality as the headers exchange sees it: by value, not by type letter. Integers of all widths
+ * and timestamps are one kind, FLOAT and DOUBLE one, LONGSTR and BINARY one; kinds never mix.
+ * Nested tables and arrays are equal when they have equal fields in the same order. False for
+ * broken ones and for nesting beyond WIRE_TABLE_DEPTH_MAX.
  */
 bool wire_value_equal(const struct wire_value *a, const struct wire_value *b);
 
-/* -- Building -------------------------------------------------------------------------------------- */
+/* -- Building
+ * -------------------------------------------------------------------------------------- */
 
 /*
- * Table: for each field a key, then a value (wire_put_key + wire_value_put_*, or the wire_table_put_*
- * shorthands). Array: values only. Nested: wire_value_put_table_begin returns a mark, then the inner
- * fields, then wire_value_put_end(mark). Keys must fit in 255 bytes (asserted).
+ * Table: for each field a key, then a value (wire_put_key + wire_value_put_*, or the
+ * wire_table_put_* shorthands). Array: values only. Nested: wire_value_put_table_begin returns a
+ * mark, then the inner fields, then wire_value_put_end(mark). Keys must fit in 255 bytes
+ * (asserted).
  */
 void wire_put_key(struct writer *w, struct bytes key);
 void wire_value_put_bool(struct writer *w, bool value);
@@ -152,10 +158,11 @@ uint32_t wire_table_put_array_begin(struct writer *w, const char *key);
 /* Append all fields of `table` but those called `key` (a view); for headers without one field. */
 void wire_table_put_without(struct writer *w, struct bytes table, struct bytes key);
 
-/* -- Text --------------------------------------------------------------------------------------------- */
+/* -- Text
+ * --------------------------------------------------------------------------------------------- */
 
-/* {a=signedint 1, b=longstr "x", c=table {d=void}, e=array [bool true]}, cut by the builder. What is
- * nested beyond WIRE_TABLE_DEPTH_MAX or broken shows as "...". */
+/* {a=signedint 1, b=longstr "x", c=table {d=void}, e=array [bool true]}, cut by the builder. What
+ * is nested beyond WIRE_TABLE_DEPTH_MAX or broken shows as "...". */
 void wire_describe_table(struct strbuf *s, struct bytes table);
 
 /* The value alone, without its type name: 60, "text", true, {…}, […]. */

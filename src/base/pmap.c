@@ -472,8 +472,7 @@ static void diff_collisions(const struct diff *d, const struct pmap_node *before
     while (i < before->count || k < after->count) {
         const struct pmap_leaf *a = i < before->count ? child_leaf(before->children[i]) : NULL;
         const struct pmap_leaf *b = k < after->count ? child_leaf(after->children[k]) : NULL;
-        const int order =
-            a == NULL ? 1 : (b == NULL ? -1 : bytes_cmp(leaf_key(a), leaf_key(b)));
+        const int order = a == NULL ? 1 : (b == NULL ? -1 : bytes_cmp(leaf_key(a), leaf_key(b)));
         diff_leaf_pair(d, order <= 0 ? a : NULL, order >= 0 ? b : NULL);
         i += order <= 0;
         k += order >= 0;

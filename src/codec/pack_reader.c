@@ -165,7 +165,11 @@ static uint64_t read_count(struct pack_reader *r, uint8_t fix, uint8_t tag16)
         return tag & 0x0fu;
     }
     if (tag == tag16) {
-        return read_shortest(&r->in, 1, 0) < 16 ? (pack_fail(r), 0) : bytes_load_be16(r->in.at - 2);
+        const uint64_t count = rd_be16(&r->in);
+        if (count < 16) {
+            pack_fail(r);
+        }
+        return count;
     }
     if (tag == tag16 + 1) {
         return read_shortest(&r->in, 2, 0);

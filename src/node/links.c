@@ -265,7 +265,7 @@ static void parcel_to_shard(struct shard *shard, struct parcel *parcel, uint32_t
 
 static uint32_t parcel_target(const struct shard *shard, const struct parcel *parcel)
 {
-    return parcel->to_shard == HOST_SHARD_BY_GROUP ? (uint32_t)(parcel->group % shard->count) : parcel->to_shard;
+    return parcel->to_shard == HOST_SHARD_BY_GROUP ? host_shard_of_group(parcel->group, shard->count) : parcel->to_shard;
 }
 
 void parcel_arrived(struct shard *shard, struct parcel *owned)

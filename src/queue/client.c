@@ -124,7 +124,8 @@ static enum queue_status seal_status(const struct queue *q, const struct queue_c
 void queue__seal(struct queue_apply *a, struct queue_client *client, const struct queue_op *op)
 {
     const enum queue_status status = seal_status(a->queue, client, op->flags);
-    if (status == QUEUE_OK) {
+    /* Suspended: as if its node had gone down just after, which breaks the seal. */
+    if (status == QUEUE_OK && !client->suspended) {
         a->queue->sealed_by = client->id;
     }
     queue__emit_reply(a, client, op->seq, status, a->queue->ready, 0);

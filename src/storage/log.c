@@ -86,7 +86,7 @@ int log_open(struct env *env, const char *dir, const struct log_options *options
              const struct log_recovery_sink *sink, struct log **ret_log, char *errmsg)
 {
     WR_ASSERT(env->ops->file_settle != NULL);
-    WR_ASSERT_OP(options->segment_size, >=, SEGMENT_HEADER_SIZE + 2 * SEGMENT_ALIGN);
+    WR_ASSERT_OP(options->segment_size, >=, SEGMENT_HEADER_SIZE + 3 * SEGMENT_ALIGN);
     WR_ASSERT_OP(options->segments_max, >=, 1);
     const size_t size = strlen(dir) + sizeof("/log");
     struct log *log = wr_calloc(1, sizeof(*log));

@@ -394,6 +394,7 @@ static void step_file(struct fake_env *fake)
         list_push_back(&to->buffers, &taken->link);
     }
     to->sink->on_file(to->sink_ctx, done.token, done.result);
+    buf_unref(op_file_take(&to->env, done.token)); /* not taken in the upcall: not wanted */
     turn(to);
 }
 

@@ -75,6 +75,42 @@ static void check_version(const struct pmap *root, const uint64_t *model, int ki
     cr_assert_eq(visited, count);
 }
 
+struct difference {
+    const uint64_t *before;
+    const uint64_t *after;
+    bool seen[KEYS];
+    size_t count;
+};
+
+static void on_difference(void *ctx, struct bytes key, struct pref *before, struct pref *after)
+{
+    struct difference *d = ctx;
+    uint64_t k = 0;
+    for (size_t i = 1; i < key.size; i++) {
+        k = k * 10 + (key.data[i] - '0');
+    }
+    cr_assert_lt(k, KEYS);
+    cr_assert_not(d->seen[k]);
+    cr_assert_eq(number_of(before), d->before[k]);
+    cr_assert_eq(number_of(after), d->after[k]);
+    d->seen[k] = true;
+    d->count++;
+}
+
+/* Every key whose value differs is told once, and no other. */
+static void check_diff(const struct pmap *before, const uint64_t *model_before,
+                       const struct pmap *after, const uint64_t *model_after)
+{
+    struct difference d = {.before = model_before, .after = model_after};
+    pmap_diff(before, after, on_difference, &d);
+    size_t expected = 0;
+    for (uint64_t k = 0; k < KEYS; k++) {
+        expected += model_before[k] != model_after[k];
+        cr_assert_eq(d.seen[k], model_before[k] != model_after[k]);
+    }
+    cr_assert_eq(d.count, expected);
+}
+
 static void run_model(int kind, uint64_t rounds)
 {
     static uint64_t models[VERSIONS][KEYS];
@@ -103,13 +139,19 @@ static void run_model(int kind, uint64_t rounds)
             const uint64_t v = prng_below(&p, VERSIONS);
             if (versions[v] != NULL) {
                 check_version(versions[v], models[v], kind);
+                check_diff(versions[v], models[v], root, model);
+                check_diff(root, model, versions[v], models[v]);
             }
             pmap_unref(versions[v]);
             versions[v] = pmap_ref(root);
             memcpy(models[v], model, sizeof(model));
         }
     }
+    static const uint64_t nothing[KEYS];
     check_version(root, model, kind);
+    check_diff(NULL, nothing, root, model);
+    check_diff(root, model, NULL, nothing);
+    check_diff(root, model, root, model);
     pmap_unref(root);
     for (int v = 0; v < VERSIONS; v++) {
         if (versions[v] != NULL) {
@@ -166,6 +208,29 @@ Test(pmap, order_depends_on_content_only)
     }
     pmap_unref(a);
     pmap_unref(b);
+    pref_unref(value);
+    cr_assert_eq(alive, 0);
+}
+
+/* Keys that agree in all bits hang 14 nodes deep; when one is left it comes up to the top again. */
+Test(pmap, removal_undoes_the_depth_that_insertion_made)
+{
+    int alive = 0;
+    struct pref *value = number_new(1, &alive);
+    struct pmap *one = pmap__set(NULL, 42, BYTES_LITERAL("a"), value);
+    struct pmap *two = pmap__set(one, 42, BYTES_LITERAL("b"), value);
+    struct pmap *rest = pmap__remove(two, 42, BYTES_LITERAL("a"));
+    struct pmap_iter it;
+    cr_assert(pmap_first(&it, one));
+    cr_assert_eq(it.depth, 1);
+    cr_assert(pmap_first(&it, two));
+    cr_assert_eq(it.depth, 14);
+    cr_assert(pmap_first(&it, rest));
+    cr_assert_eq(it.depth, 1);
+    cr_assert(bytes_eq_cstr(it.key, "b"));
+    pmap_unref(one);
+    pmap_unref(two);
+    pmap_unref(rest);
     pref_unref(value);
     cr_assert_eq(alive, 0);
 }

@@ -17,6 +17,7 @@ static struct probe probes[COUNT];
 static struct timers wheel;
 static uint64_t adds;
 static uint64_t run_to;
+static uint64_t run_adds; /* adds when the run began. */
 static uint64_t fired_now;
 static struct probe *last_fired;
 static struct prng prng;
@@ -45,6 +46,8 @@ static void on_fire(struct timer *t)
     cr_assert(probe->armed);
     cr_assert_not(timer_is_pending(t));
     cr_assert_leq(probe->deadline_ms, run_to);
+    /* What a callback adds waits for the next run, so that no run is endless. */
+    cr_assert_lt(probe->added, run_adds);
     /* In order of deadline, then of adding; what was late when it was added may be out of order. */
     if (last_fired != NULL && last_fired->deadline_ms == probe->deadline_ms) {
         cr_assert_lt(last_fired->added, probe->added);
@@ -60,8 +63,10 @@ static void on_fire(struct timer *t)
         other->armed = false;
         break;
     case 1:
+        /* Also deadlines that this run has still to come to. */
         last_fired = last_fired == other ? NULL : last_fired;
-        arm(other, some_deadline(run_to));
+        arm(other, prng_ratio(&prng, 1, 4) ? prng_between(&prng, wheel.now_ms, run_to)
+                                           : some_deadline(run_to));
         break;
     default:
         break;
@@ -120,9 +125,9 @@ static void run_model(uint64_t start_ms)
             run_to = now_ms;
             fired_now = 0;
             last_fired = NULL;
-            const uint64_t adds_before = adds;
+            run_adds = adds;
             cr_assert_eq(timers_run(&wheel, now_ms), fired_now);
-            check_all(now_ms, adds_before);
+            check_all(now_ms, run_adds);
         }
     }
     timers_deinit(&wheel);

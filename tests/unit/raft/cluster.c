@@ -368,6 +368,11 @@ static void message_add(struct sim *s, const struct raft_message *m)
     struct sim_message *to = &s->messages[s->message_count++];
     message_copy(s, to, m);
     to->at = s->message_at(s, m->from.lo, m->to.lo);
+    uint64_t *last = &s->link_last[m->from.lo][m->to.lo];
+    if (s->ordered_links && to->at < *last) {
+        to->at = *last;
+    }
+    *last = to->at;
     to->epoch = s->link_epoch[m->from.lo][m->to.lo];
 }
 
@@ -522,7 +527,7 @@ static void answer_entries_want(struct sim *s, uint64_t id, const struct raft_en
     }
     struct raft_event ev = {.type = RAFT_EVENT_ENTRIES_READ};
     ev.u.entries_read.peer = w->peer;
-    ev.u.entries_read.count = sim_chance(s, 10) ? 0 : count;
+    ev.u.entries_read.count = sim_chance(s, s->read_fail_percent) ? 0 : count;
     ev.u.entries_read.entries = entries;
     (void)sim_step(s, id, ev);
 }
@@ -569,7 +574,7 @@ void sim_install_done(struct sim *s, uint64_t id)
     memcpy(n->disk.base_members, n->install_members, sizeof n->install_members);
     n->disk.machine_index = index;
     n->disk.machine_hash = n->install_hash;
-    if (sim_chance(s, 10) && s->message_at != at_once) {
+    if (s->install_crashes && sim_chance(s, 10)) {
         sim_crash(s, id, (uint32_t)sim_random(s, n->op_count + 1));
         return;
     }

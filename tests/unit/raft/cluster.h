@@ -119,12 +119,16 @@ struct sim {
     uint64_t term_capacity;
     bool cut[SIM_NODES][SIM_NODES]; /* messages from a to b are lost */
     uint64_t link_epoch[SIM_NODES][SIM_NODES];
+    uint64_t link_last[SIM_NODES][SIM_NODES]; /* arrival of the last message */
+    bool ordered_links;
     uint64_t (*message_at)(struct sim *s, uint64_t from, uint64_t to);
     uint64_t (*disk_at)(struct sim *s, uint64_t node);
     int64_t blobs; /* alive: leak check */
     uint32_t chunk_bytes;
+    uint32_t read_fail_percent; /* of the reads of old entries */
     uint32_t trim_percent; /* restored payloads left on disk */
     uint64_t steps;
+    bool install_crashes; /* some crash between the snapshot and the core's INSTALLED */
     bool answer_snapshots; /* hosts answer wants at once */
     FILE *trace;
 };

@@ -101,8 +101,8 @@ static void recovered(void *ctx, const struct log_item *item)
     if (h->recovered_count == 0) {
         h->recovered_first = item->index;
     }
-    const bool known = item->index == h->recovered_first + h->recovered_count &&
-                       item->index >= 1 && item->index <= h->records.count;
+    const bool known = item->index == h->recovered_first + h->recovered_count && item->index >= 1 &&
+                       item->index <= h->records.count;
     h->recovered_count++;
     if (!known) {
         h->recovering_bad = true;
@@ -112,12 +112,12 @@ static void recovered(void *ctx, const struct log_item *item)
     fill(h, item->index, &expected);
     struct buf *payload = harness_payload(h, item->index);
     const struct record_state *record = &vec_at(&h->records, item->index - 1);
-    const bool same = item->group == expected.group && item->term == expected.term &&
-                      item->kind == expected.kind && item->flags == expected.flags &&
-                      bytes_eq(bytes_from_slice(&item->payload),
-                               bytes_make(payload->data, payload->size)) &&
-                      (!record->durable || (record->position.segment == item->position.segment &&
-                                            record->position.offset == item->position.offset));
+    const bool same =
+        item->group == expected.group && item->term == expected.term &&
+        item->kind == expected.kind && item->flags == expected.flags &&
+        bytes_eq(bytes_from_slice(&item->payload), bytes_make(payload->data, payload->size)) &&
+        (!record->durable || (record->position.segment == item->position.segment &&
+                              record->position.offset == item->position.offset));
     buf_unref(payload);
     h->recovering_bad = h->recovering_bad || !same;
     vec_at(&h->records, item->index - 1).position = item->position;
@@ -165,7 +165,9 @@ void harness_submit(struct harness *h, uint32_t shard, uint32_t count, uint32_t 
     struct log_batch *batch = log_batch_new();
     for (uint32_t i = 0; i < count; i++) {
         struct log_item item;
-        vec_push(&h->records, (struct record_state){.salt = prng_u64(&h->prng), .size = size});
+        vec_push(&h->records, (struct record_state){.salt = h->force_salt != 0 ? h->force_salt++
+                                                                               : prng_u64(&h->prng),
+                                                    .size = size});
         const uint64_t index = h->records.count;
         fill(h, index, &item);
         if (size > 0) {

@@ -5,9 +5,10 @@
  *
  * Every record of the model has a sequence number, which is also its index; kind, group, term,
  * flags and payload follow from it, so that a recovered record can be checked against nothing but
- * its index. Invariants checked at each recovery: what comes back is a contiguous stretch of what was
- * submitted, in order; it reaches at least as far as what was reported durable; it begins no later than
- * the first record in a segment that was not released; contents and (if known) positions are equal.
+ * its index. Invariants checked at each recovery: what comes back is a contiguous stretch of what
+ * was submitted, in order; it reaches at least as far as what was reported durable; it begins no
+ * later than the first record in a segment that was not released; contents and (if known) positions
+ * are equal.
  */
 #include "fake_env.h"
 
@@ -31,11 +32,12 @@ struct harness {
     VEC(struct record_state) records; /* record i has index i + 1 */
     uint64_t durable;                 /* records reported durable: a prefix */
     uint64_t batches_out, batches_back, last_of_shard[8];
-    uint32_t released;       /* segments that all shards released */
-    uint32_t retire_wanted;  /* highest RETIRE seen */
+    uint32_t released;      /* segments that all shards released */
+    uint32_t retire_wanted; /* highest RETIRE seen */
     uint32_t blocked_mails, resumed_mails;
-    bool auto_release; /* answer RETIRE at once */
-    bool check_off;    /* sync off: durable is no promise after a power failure */
+    bool auto_release;   /* answer RETIRE at once */
+    uint64_t force_salt; /* not 0: records get this, one up each (stored formats) */
+    bool check_off;      /* sync off: durable is no promise after a power failure */
     char errmsg[256];
 
     uint64_t recovered_first, recovered_count; /* by the last open */

@@ -291,7 +291,8 @@ Test(log, any_failing_operation_stops_the_node)
     cr_assert_gt(stops, 50);
 }
 
-/* After a failed sync the cache shows what the disk does not have: a restart must not believe it. */
+/* After a failed sync the cache shows what the disk does not have: a restart must not believe it.
+ */
 Test(log, failed_sync_is_not_believed_after_restart)
 {
     uint32_t lost = 0;

@@ -1,0 +1,216 @@
+/*
+ * What: the broker of one shard: views, deferred completions, queues that must be deleted, sessions.
+ *
+ * Happy path: front ends call; work that can be answered at once is put off to broker_turn (no completion runs inside the call that started
+ * it); work that needs the cluster waits in a struct request. Failure modes: a proposal without a leader fails its request with 541 after the
+ * time limit; queues that must go are proposed again until the catalog no longer has them.
+ *
+ * Invariants: I1 view_index never falls. I2 a request ends exactly once. Threads: the shard's.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "broker_internal.h"
+
+uint64_t broker_now_ms(const struct broker *broker)
+{
+    return broker->env->ops->mono_ns(broker->env) / 1000000;
+}
+
+void fault_set(struct broker_fault *fault, uint16_t code, bool connection, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(fault->text, sizeof fault->text, fmt, args);
+    va_end(args);
+    fault->code = code;
+    fault->connection = connection;
+}
+
+struct broker *broker_new(struct env *env, struct host *host, const struct broker_options *options)
+{
+    struct broker *broker = wr_calloc(1, sizeof *broker);
+    broker->env = env;
+    broker->host = host;
+    broker->options = *options;
+    broker->logger = options->logger;
+    prng_init(&broker->prng, options->seed);
+    broker->hash = (struct hash_seed){prng_u64(&broker->prng), prng_u64(&broker->prng)};
+    broker->next_session = 1;
+    timers_init(&broker->timers, broker_now_ms(broker));
+    route_result_init(&broker->route);
+    list_init(&broker->sessions);
+    list_init(&broker->ending);
+    list_init(&broker->deletions);
+    list_init(&broker->view_waits);
+    return broker;
+}
+
+static void free_session_list(struct list *sessions)
+{
+    LIST_FOREACH_SAFE(link, sessions) {
+        struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
+        list_remove(&session->link);
+        slice_unref(&session->client_properties);
+        vec_deinit(&session->exclusive);
+        wr_free(session);
+    }
+}
+
+void broker_free(struct broker *broker)
+{
+    if (broker == NULL) {
+        return;
+    }
+    WR_ASSERT(list_is_empty(&broker->sessions)); /* the front ends are freed first */
+    for (size_t i = 0; i < broker->deferred.count; i++) {
+        broker->deferred.items[i].request->channel = NULL;
+        request_finish(broker->deferred.items[i].request);
+    }
+    vec_deinit(&broker->deferred);
+    LIST_FOREACH_SAFE(link, &broker->deletions) {
+        wr_free(WR_CONTAINER_OF(link, struct deletion, link));
+    }
+    free_session_list(&broker->ending);
+    timers_deinit(&broker->timers);
+    route_result_deinit(&broker->route);
+    catalog_view_unref(broker->view);
+    wr_free(broker);
+}
+
+void broker_set_boot(struct broker *broker, uint32_t boot)
+{
+    broker->boot = boot;
+}
+
+void broker_defer(struct broker *broker, void (*run)(struct request *request), struct request *request)
+{
+    vec_push(&broker->deferred, ((struct deferred){run, request}));
+}
+
+static void deletion_step(struct deletion *d);
+
+void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t index)
+{
+    struct catalog_view *old = broker->view;
+    broker->view = catalog_view_ref(view);
+    broker->view_serial = catalog_view_serial(view);
+    broker->view_index = index;
+    catalog_view_unref(old);
+    LIST_FOREACH_SAFE(link, &broker->view_waits) {
+        struct request *request = WR_CONTAINER_OF(link, struct request, wait_link);
+        if (request->wait_index <= index) {
+            list_remove(&request->wait_link);
+            broker_defer(broker, request->step, request);
+        }
+    }
+    LIST_FOREACH_SAFE(link, &broker->deletions) {
+        deletion_step(WR_CONTAINER_OF(link, struct deletion, link));
+    }
+}
+
+void broker_turn(struct broker *broker)
+{
+    (void)timers_run(&broker->timers, broker_now_ms(broker));
+    /* What is deferred meanwhile runs in the same turn; every completion answers one method, so this ends with the input. */
+    size_t at = 0;
+    while (at < broker->deferred.count) {
+        struct deferred d = broker->deferred.items[at++];
+        d.run(d.request);
+    }
+    vec_clear(&broker->deferred);
+}
+
+uint64_t broker_deadline_ns(const struct broker *broker)
+{
+    if (broker->deferred.count > 0) {
+        return 0;
+    }
+    uint64_t next = timers_next_deadline(&broker->timers);
+    return next == TIMER_NO_DEADLINE ? UINT64_MAX : next * 1000000;
+}
+
+/* --- queues that must go --------------------------------------------------------------------------------------------------------------- */
+
+static void deletion_end(struct deletion *d)
+{
+    struct broker_session *session = d->session;
+    timer_cancel(&d->broker->timers, &d->retry);
+    list_remove(&d->link);
+    wr_free(d);
+    if (session != NULL) {
+        session_deleted(session);
+    }
+}
+
+static void on_deletion_retry(struct timer *t)
+{
+    deletion_step(WR_CONTAINER_OF(t, struct deletion, retry));
+}
+
+static void on_deleted(void *ctx, int status, const struct catalog_result *result)
+{
+    struct deletion *d = ctx;
+    (void)result;
+    d->proposed = false;
+    if (status < 0 || (d->broker->view != NULL && catalog_queue_by_id(d->broker->view, d->queue_id) != NULL)) {
+        /* No leader, or this shard's view lags behind: the next view or the timer looks again. */
+        timer_add(&d->broker->timers, &d->retry, broker_now_ms(d->broker) + DELETE_RETRY_MS, on_deletion_retry);
+        return;
+    }
+    deletion_step(d);
+}
+
+/* Ends when the view no longer has the queue; otherwise sees to it that a proposal is under way. */
+static void deletion_step(struct deletion *d)
+{
+    if (d->proposed) {
+        return;
+    }
+    if (d->broker->view == NULL || catalog_queue_by_id(d->broker->view, d->queue_id) == NULL) {
+        deletion_end(d);
+        return;
+    }
+    if (timer_is_pending(&d->retry)) {
+        return; /* it will look again */
+    }
+    struct catalog_command command = {.kind = CATALOG_DELETE_QUEUE};
+    command.u.delete_queue.id = d->queue_id;
+    d->proposed = true;
+    host_catalog_propose(d->broker->host, &command, d->broker->options.operation_timeout_ms, on_deleted, d);
+}
+
+static void on_first_step(struct timer *t)
+{
+    deletion_step(WR_CONTAINER_OF(t, struct deletion, retry));
+}
+
+void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker_session *session)
+{
+    LIST_FOREACH(link, &broker->deletions) {
+        struct deletion *d = WR_CONTAINER_OF(link, struct deletion, link);
+        if (d->queue_id == queue_id && session == NULL) {
+            return; /* on its way */
+        }
+    }
+    struct deletion *d = wr_calloc(1, sizeof *d);
+    d->broker = broker;
+    d->queue_id = queue_id;
+    d->session = session;
+    timer_init(&d->retry);
+    list_push_back(&broker->deletions, &d->link);
+    timer_add(&broker->timers, &d->retry, broker_now_ms(broker), on_first_step);
+}
+
+void broker_queue_unused(struct broker *broker, uint64_t queue_id)
+{
+    broker_delete_queue(broker, queue_id, NULL);
+}
+
+void broker_close_all(struct broker *broker, const char *reason)
+{
+    LIST_FOREACH_SAFE(link, &broker->sessions) {
+        struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
+        session->on_close(session->ctx, reason);
+    }
+}

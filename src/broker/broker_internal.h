@@ -1,0 +1,248 @@
+#ifndef WR_BROKER_INTERNAL_H
+#define WR_BROKER_INTERNAL_H
+/*
+ * What the files of src/broker share. See docs/broker.md for the picture.
+ */
+#include "warren/broker.h"
+#include "warren/crypto.h"
+#include "warren/err.h"
+#include "warren/list.h"
+#include "warren/logger.h"
+#include "warren/map.h"
+#include "warren/mem.h"
+#include "warren/prng.h"
+#include "warren/route.h"
+#include "warren/timer.h"
+#include "warren/vec.h"
+#include "warren/wire_props.h"
+#include "warren/wire_table.h"
+
+#define NAME_MAX_SIZE     255u
+#define WINDOW_FIRST      1024u
+#define WINDOW_BYTES      (16u << 20)
+#define ROUTE_CACHE_SLOTS 32u
+#define ROUTE_CACHE_TEXT  96u
+#define DELETE_RETRY_MS   500u
+
+struct request;
+struct ch_queue;
+
+/* --- broker ------------------------------------------------------------------------------------------------------------------ */
+
+/* Work put off to the next turn, so that no completion runs inside the call that started it. */
+struct deferred {
+    void (*run)(struct request *request);
+    struct request *request;
+};
+
+/* A queue that must go (exclusive owner gone, auto-delete due): repeated until the catalog says it has. */
+struct deletion {
+    struct list link;
+    struct broker *broker;
+    struct broker_session *session; /* waits for it, or NULL */
+    uint64_t queue_id;
+    bool proposed;
+    struct timer retry;
+};
+
+struct broker {
+    struct env *env;
+    struct host *host;
+    struct broker_options options;
+    const struct logger *logger;
+    struct catalog_view *view;
+    uint64_t view_index;
+    uint64_t view_serial;
+    uint32_t boot;
+    uint64_t next_session;
+    struct prng prng;
+    struct hash_seed hash;
+    struct timers timers;
+    struct route_result route;
+    struct list sessions;
+    struct list ending;      /* sessions that wait for their exclusive queues to go */
+    struct list deletions;
+    struct list view_waits;  /* requests that wait for view_index */
+    VEC(struct deferred) deferred;
+    bool running_deferred;
+};
+
+uint64_t broker_now_ms(const struct broker *broker);
+void broker_defer(struct broker *broker, void (*run)(struct request *request), struct request *request);
+void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker_session *session);
+void fault_set(struct broker_fault *fault, uint16_t code, bool connection, const char *fmt, ...) WR_PRINTF(4, 5);
+
+/* --- sessions --------------------------------------------------------------------------------------------------------------------- */
+struct broker_session {
+    struct list link;
+    struct broker *broker;
+    uint64_t id; /* unique within the boot */
+    char vhost[256], user[256];
+    struct net_addr peer, local;
+    char name[600];
+    char provided_name[256];
+    char auth_mechanism[16];
+    const char *protocol;
+    struct slice client_properties;
+    uint32_t channel_max, frame_max, heartbeat_s;
+    uint64_t recv_bytes, send_bytes, connected_ms;
+    const char *state;
+    void (*on_close)(void *ctx, const char *reason);
+    void *ctx;
+    struct list channels;
+    VEC(uint64_t) exclusive; /* ids of queues declared exclusive by this session */
+    /* closing */
+    bool closing;
+    uint32_t deletions;
+    void (*done)(void *ctx);
+    void *done_ctx;
+    struct timer timeout;
+};
+struct bytes session_vhost(const struct broker_session *session);
+struct bytes session_user(const struct broker_session *session);
+void session_deleted(struct broker_session *session); /* one of its deletions is done */
+
+/* --- channels ------------------------------------------------------------------------------------------------------------------------ */
+struct consumer {
+    struct ch_queue *queue;
+    uint32_t id;          /* within the queue client */
+    uint8_t tag_size;
+    uint8_t tag[255];
+    bool no_ack, exclusive, attached, cancelled;
+    bool stopped;         /* over the channel's limit: credit withdrawn */
+    uint32_t prefetch;
+    uint64_t ordinal;     /* highest delivered */
+    uint64_t credit;      /* limit granted */
+    uint32_t average;     /* bytes of a message, moving */
+    uint32_t unacked;     /* by the client's application; consumers with acks only */
+    struct slice args;
+};
+
+/* Publishes waiting for a queue: seqs seq.. belong to tokens token.. */
+struct confirm_run {
+    uint64_t seq, token;
+    uint32_t count;
+    bool sole; /* the queue is the message's only target */
+};
+
+/* One queue as used by one channel. */
+struct ch_queue {
+    struct broker_channel *channel;
+    uint64_t queue_id;
+    uint32_t handle;      /* index in channel->queues */
+    char name[256];
+    struct queue_client *client;
+    VEC(struct confirm_run) confirms;
+    size_t confirms_first;
+    VEC(struct consumer *) consumers; /* by id; 0 is basic.get and NULL; slots of ended consumers are NULL */
+    struct request *request;          /* waits for the reply to request_seq */
+    uint64_t request_seq;
+    struct message got;               /* basic.get's message, until its reply */
+    struct broker_delivery got_delivery;
+    uint32_t got_count;
+    bool has_got, blocked, limited;
+};
+
+struct route_cache_slot {
+    uint64_t serial;
+    uint8_t exchange_size, key_size;
+    uint8_t text[ROUTE_CACHE_TEXT];
+    VEC(struct ch_queue *) targets;
+};
+
+struct broker_channel {
+    struct list link; /* session->channels */
+    struct broker *broker;
+    struct broker_session *session;
+    const struct broker_channel_sink *sink;
+    void *ctx;
+    uint16_t number;
+    bool closed, held, confirm_used;
+    uint32_t prefetch, global_limit;
+    uint32_t outstanding;     /* unacked by the application, consumers only */
+    uint32_t blocked_queues;
+    bool publish_looked;      /* the read barrier for the waiting publish is done */
+    void (*retry)(void *ctx); /* then the front end tries again */
+    void *retry_ctx;
+    VEC(struct ch_queue *) queues; /* by handle; NULL when gone */
+    struct umap by_id;        /* queue id -> ch_queue */
+    struct umap multi;        /* token -> targets still to confirm (a number), for messages with several */
+    struct umap nacked;       /* tokens of those that were nacked by one target */
+    struct route_cache_slot *cache; /* ROUTE_CACHE_SLOTS of them, made with the first publish */
+    struct map consumers;     /* tag -> struct consumer */
+    struct list requests;
+    char last_queue[256];
+    bool has_last_queue;
+    uint64_t published, confirmed, delivered, acked;
+    uint64_t consumer_tags;
+};
+struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue);
+void ch_queue_close(struct ch_queue *q, bool close_client);
+void confirm_expect(struct ch_queue *q, uint64_t seq, uint64_t token, bool sole);
+extern const struct queue_client_sink ch_queue_sink;
+void consumer_free(struct consumer *consumer);
+void consumer_renew(struct consumer *consumer);
+void channel_free_slots(struct broker_channel *ch);
+void deliver_resume(struct broker_channel *ch); /* the channel's outstanding count fell */
+
+/* --- requests: one asynchronous call of a front end --------------------------------------------------------------------------------- */
+struct request {
+    struct list link;      /* channel->requests */
+    struct list wait_link; /* broker->view_waits */
+    struct broker *broker;
+    struct broker_channel *channel; /* NULL once the channel is closed: nobody is told any more */
+    broker_done_fn done;
+    void *ctx;
+    void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
+                   const struct message *message, uint64_t left);
+    void (*step)(struct request *request); /* goes on: after a barrier, a view, a proposal */
+    uint8_t kind; /* private to the file that made it */
+    uint32_t flags;
+    bool looked;           /* a read barrier was done */
+    bool unbind;
+    bool generated;        /* queue.declare: the name is ours */
+    bool made_exclusive;   /* queue.declare: an exclusive queue is being proposed */
+    int status;            /* of the last proposal */
+    struct catalog_result result;
+    uint64_t wait_index;
+    uint64_t queue_id, count, consumers;
+    struct broker_fault fault;
+    struct timer timeout;
+    struct ch_queue *queue;
+    struct consumer *consumer;
+    void (*on_reply)(struct request *request, enum queue_status status, uint64_t value, uint64_t value2);
+    struct buf *text;      /* copies of names and tables; the views below point into it */
+    struct bytes name, exchange, key, args, type;
+};
+struct request *request_new(struct broker_channel *ch, broker_done_fn done, void *ctx);
+/* Copies the five views (name, exchange, key, args, type) behind the request. */
+void request_keep(struct request *request, struct bytes name, struct bytes exchange, struct bytes key, struct bytes args, struct bytes type);
+void request_fail(struct request *request, uint16_t code, bool connection, const char *fmt, ...) WR_PRINTF(4, 5); /* ends it */
+void request_finish(struct request *request); /* reports request->fault or success with name, count, consumers; frees */
+void request_defer_finish(struct request *request);
+void request_barrier(struct request *request, void (*step)(struct request *request));
+void request_propose(struct request *request, const struct catalog_command *command, void (*step)(struct request *request));
+void request_await_reply(struct request *request, struct ch_queue *queue, uint64_t seq,
+                         void (*on_reply)(struct request *request, enum queue_status status, uint64_t value, uint64_t value2));
+bool request_unavailable(struct request *request); /* the last proposal failed for lack of a leader: fails the request, true */
+void request_abandon(struct request *request);     /* its channel is closed */
+
+/* --- rules ------------------------------------------------------------------------------------------------------------------------------ */
+enum permission { PERMISSION_CONFIGURE, PERMISSION_WRITE, PERMISSION_READ };
+/* True, or false with fault 403. kind: "queue" or "exchange". */
+bool auth_check(struct broker_session *session, enum permission permission, const char *kind, struct bytes name, struct broker_fault *fault);
+/* Argument tables of queue.declare: 0, or a fault 406. ret_type: enum catalog_queue_type. */
+bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags, uint8_t *ret_type, struct broker_fault *fault);
+bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args, int32_t *ret_priority, struct broker_fault *fault);
+/* Equivalence with what exists: true, or a fault 405/406. */
+bool equivalent_queue(const struct broker_session *session, const struct catalog_queue *queue, uint32_t flags, struct bytes args,
+                      struct broker_fault *fault);
+bool equivalent_exchange(const struct catalog_exchange *exchange, struct bytes type, uint32_t flags, struct bytes args, struct broker_fault *fault);
+/* The queue may be used by this session (405 otherwise). */
+bool owner_check(const struct broker_session *session, const struct catalog_queue *queue, struct broker_fault *fault);
+/* Resolves the request's queue name ("" = last declared); NULL with the request failed or waiting for a barrier that calls step again. */
+const struct catalog_queue *request_find_queue(struct request *request, void (*step)(struct request *request));
+
+#define FMT(b) (int)(b).size, (const char *)(b).data
+
+#endif

@@ -1,0 +1,324 @@
+/*
+ * What: one queue as used by one channel: its queue client, the publishes that wait for its confirmation, its consumers' deliveries.
+ *
+ * Confirms: the queue client reports "all ops up to seq applied"; q->confirms maps runs of seqs to runs of the front end's tokens. A message with
+ * one target ("sole") is confirmed straight from there; one with several is counted in channel->multi and confirmed with the last.
+ *
+ * Invariants: I1 q->confirms is ascending in seq. I2 channel->multi[token] = targets that have not answered yet, > 0.
+ */
+#include "broker_internal.h"
+
+struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue)
+{
+    struct ch_queue *q = umap_get(&ch->by_id, queue->id);
+    if (q != NULL) {
+        return q;
+    }
+    q = wr_calloc(1, sizeof *q);
+    q->channel = ch;
+    q->queue_id = queue->id;
+    memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
+    vec_push(&q->consumers, (struct consumer *)NULL);
+    q->handle = (uint32_t)ch->queues.count;
+    for (size_t i = 0; i < ch->queues.count; i++) {
+        if (ch->queues.items[i] == NULL) {
+            q->handle = (uint32_t)i;
+            break;
+        }
+    }
+    if (q->handle == ch->queues.count) {
+        vec_push(&ch->queues, q);
+    } else {
+        ch->queues.items[q->handle] = q;
+    }
+    (void)umap_put(&ch->by_id, queue->id, q);
+    q->client = queue_client_open(ch->broker->host, queue, &ch_queue_sink, q);
+    return q;
+}
+
+static void forget_in_cache(struct broker_channel *ch)
+{
+    if (ch->cache != NULL) {
+        for (size_t i = 0; i < ROUTE_CACHE_SLOTS; i++) {
+            ch->cache[i].serial = 0;
+        }
+    }
+}
+
+void channel_free_slots(struct broker_channel *ch)
+{
+    if (ch->cache != NULL) {
+        for (size_t i = 0; i < ROUTE_CACHE_SLOTS; i++) {
+            vec_deinit(&ch->cache[i].targets);
+        }
+        wr_free(ch->cache);
+        ch->cache = NULL;
+    }
+}
+
+static void set_blocked(struct ch_queue *q, bool blocked)
+{
+    struct broker_channel *ch = q->channel;
+    if (q->blocked == blocked) {
+        return;
+    }
+    q->blocked = blocked;
+    ch->blocked_queues += blocked ? 1u : UINT32_MAX;
+    if (!ch->closed && ch->blocked_queues == (blocked ? 1u : 0u)) {
+        ch->sink->on_blocked(ch->ctx, blocked);
+    }
+}
+
+void ch_queue_close(struct ch_queue *q, bool close_client)
+{
+    struct broker_channel *ch = q->channel;
+    if (q->request != NULL) {
+        struct request *r = q->request;
+        q->request = NULL;
+        r->queue = NULL;
+        timer_cancel(&ch->broker->timers, &r->timeout);
+        request_fail(r, 404, false, "no queue '%s' in vhost '%s'", q->name, ch->session->vhost);
+    }
+    for (size_t i = 1; i < q->consumers.count; i++) {
+        if (q->consumers.items[i] != NULL) {
+            consumer_free(q->consumers.items[i]);
+        }
+    }
+    set_blocked(q, false);
+    if (q->has_got) {
+        message_unref(q->got);
+    }
+    if (close_client) {
+        queue_client_close(q->client);
+    }
+    (void)umap_remove(&ch->by_id, q->queue_id);
+    ch->queues.items[q->handle] = NULL;
+    forget_in_cache(ch);
+    vec_deinit(&q->confirms);
+    vec_deinit(&q->consumers);
+    wr_free(q);
+}
+
+/* --- confirms -------------------------------------------------------------------------------------------------------------------------- */
+
+void confirm_expect(struct ch_queue *q, uint64_t seq, uint64_t token, bool sole)
+{
+    if (q->confirms_first < q->confirms.count) {
+        struct confirm_run *last = &vec_last(&q->confirms);
+        if (last->seq + last->count == seq && last->token + last->count == token && last->sole == sole) {
+            last->count++;
+            return;
+        }
+    } else {
+        vec_clear(&q->confirms);
+        q->confirms_first = 0;
+    }
+    vec_push(&q->confirms, ((struct confirm_run){.seq = seq, .token = token, .count = 1, .sole = sole}));
+}
+
+static void answer_multi(struct broker_channel *ch, uint64_t token, bool ack)
+{
+    void **left = umap_entry(&ch->multi, token, NULL);
+    uintptr_t count = (uintptr_t)*left;
+    WR_ASSERT(count > 0);
+    if (!ack) {
+        (void)umap_put(&ch->nacked, token, ch);
+    }
+    left = umap_entry(&ch->multi, token, NULL);
+    *left = (void *)(count - 1);
+    if (count == 1) {
+        (void)umap_remove(&ch->multi, token);
+        bool nacked = umap_remove(&ch->nacked, token) != NULL;
+        ch->sink->on_confirm(ch->ctx, token, 1, !nacked);
+    }
+}
+
+static void answer(struct broker_channel *ch, uint64_t token, uint32_t count, bool sole, bool ack)
+{
+    ch->confirmed += count;
+    if (sole) {
+        ch->sink->on_confirm(ch->ctx, token, count, ack);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        answer_multi(ch, token + i, ack);
+    }
+}
+
+static void on_applied(void *ctx, uint64_t seq)
+{
+    struct ch_queue *q = ctx;
+    while (q->confirms_first < q->confirms.count) {
+        struct confirm_run *run = &q->confirms.items[q->confirms_first];
+        if (run->seq > seq) {
+            break;
+        }
+        uint64_t n = seq - run->seq + 1;
+        uint32_t count = n < run->count ? (uint32_t)n : run->count;
+        uint64_t token = run->token;
+        bool sole = run->sole;
+        run->seq += count;
+        run->token += count;
+        run->count -= count;
+        if (run->count == 0) {
+            q->confirms_first++;
+        }
+        answer(q->channel, token, count, sole, true);
+    }
+    if (q->confirms_first == q->confirms.count) {
+        vec_clear(&q->confirms);
+        q->confirms_first = 0;
+    } else if (q->confirms_first > 256 && q->confirms_first > q->confirms.count / 2) {
+        q->confirms.count -= q->confirms_first;
+        memmove(q->confirms.items, q->confirms.items + q->confirms_first, q->confirms.count * sizeof *q->confirms.items);
+        q->confirms_first = 0;
+    }
+}
+
+/* One enqueue was refused: what comes before it is still open, so it is cut out of its run. */
+static void on_nacked(void *ctx, uint64_t seq)
+{
+    struct ch_queue *q = ctx;
+    for (size_t i = q->confirms_first; i < q->confirms.count; i++) {
+        struct confirm_run run = q->confirms.items[i];
+        if (seq < run.seq || seq >= run.seq + run.count) {
+            continue;
+        }
+        uint32_t before = (uint32_t)(seq - run.seq);
+        uint32_t after = run.count - before - 1;
+        if (before == 0) {
+            q->confirms.items[i] = (struct confirm_run){seq + 1, run.token + 1, after, run.sole};
+            if (after == 0) {
+                vec_remove(&q->confirms, i);
+            }
+        } else {
+            q->confirms.items[i].count = before;
+            if (after > 0) {
+                vec_insert(&q->confirms, i + 1, ((struct confirm_run){seq + 1, run.token + before + 1, after, run.sole}));
+            }
+        }
+        answer(q->channel, run.token + before, 1, run.sole, false);
+        return;
+    }
+}
+
+/* --- replies, deliveries ------------------------------------------------------------------------------------------------------------------ */
+
+static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value, uint64_t value2)
+{
+    struct ch_queue *q = ctx;
+    struct request *r = q->request;
+    if (r == NULL || q->request_seq != seq) {
+        return; /* nobody waits: the request timed out, or it was a detach on the way out */
+    }
+    q->request = NULL;
+    r->queue = NULL;
+    timer_cancel(&r->broker->timers, &r->timeout);
+    if (r->channel == NULL) {
+        request_finish(r);
+        return;
+    }
+    r->on_reply(r, status, value, value2);
+}
+
+static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_count, const struct message *message)
+{
+    struct broker_channel *ch = c->queue->channel;
+    struct broker_delivery delivery = {.queue = c->queue->handle, .consumer = c->id, .ordinal = ordinal};
+    uint32_t size = message->record.size;
+    c->average = c->average - c->average / 8 + size / 8;
+    ch->delivered++;
+    ch->sink->on_deliver(ch->ctx, (struct bytes){c->tag, c->tag_size}, &delivery, delivery_count > 0, delivery_count, c->no_ack, message);
+}
+
+/* Over the channel's limit (several queues under one global prefetch): gives the message back untouched and stops asking for more. */
+static void give_back(struct consumer *c, uint64_t ordinal)
+{
+    (void)queue_client_settle(c->queue->client, c->id, ordinal, 1, QUEUE_RELEASE);
+    if (!c->stopped) {
+        c->stopped = true;
+        c->credit = c->ordinal;
+        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+    }
+}
+
+static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t delivery_count, uint8_t flags, const struct message *messages,
+                       uint32_t count)
+{
+    struct ch_queue *q = ctx;
+    struct broker_channel *ch = q->channel;
+    if (id == 0) {
+        WR_ASSERT(!q->has_got);
+        q->has_got = true;
+        q->got = messages[0];
+        message_ref(q->got);
+        q->got_count = delivery_count;
+        q->got_delivery = (struct broker_delivery){.queue = q->handle, .consumer = 0, .ordinal = (flags & QUEUE_NO_ACK) != 0 ? 0 : first_ordinal};
+        return;
+    }
+    struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
+    if (c == NULL || c->cancelled) {
+        if ((flags & QUEUE_NO_ACK) == 0) { /* cancelled meanwhile: it never reached the application */
+            (void)queue_client_settle(q->client, id, first_ordinal, count, QUEUE_RELEASE);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        c->ordinal = first_ordinal + i;
+        if (!c->no_ack) {
+            if (ch->global_limit > 0 && ch->outstanding >= ch->global_limit) {
+                give_back(c, c->ordinal);
+                continue;
+            }
+            ch->outstanding++;
+            c->unacked++;
+        }
+        deliver_one(c, c->ordinal, delivery_count, &messages[i]);
+    }
+    consumer_renew(c);
+}
+
+static void on_cancel(void *ctx, uint32_t id)
+{
+    struct ch_queue *q = ctx;
+    struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
+    if (c != NULL && !c->cancelled) {
+        struct broker_channel *ch = q->channel;
+        ch->sink->on_cancel(ch->ctx, (struct bytes){c->tag, c->tag_size});
+        consumer_free(c);
+    }
+}
+
+static void on_gone(void *ctx, bool lost)
+{
+    struct ch_queue *q = ctx;
+    struct broker_channel *ch = q->channel;
+    for (size_t i = q->confirms_first; i < q->confirms.count; i++) {
+        struct confirm_run run = q->confirms.items[i];
+        answer(ch, run.token, run.count, run.sole, !lost);
+    }
+    vec_clear(&q->confirms);
+    q->confirms_first = 0;
+    for (size_t i = 1; i < q->consumers.count; i++) {
+        struct consumer *c = q->consumers.items[i];
+        if (c != NULL && c->attached && !c->cancelled) {
+            ch->sink->on_cancel(ch->ctx, (struct bytes){c->tag, c->tag_size});
+        }
+    }
+    ch_queue_close(q, true);
+}
+
+static void on_client_blocked(void *ctx, bool blocked)
+{
+    set_blocked(ctx, blocked);
+}
+
+const struct queue_client_sink ch_queue_sink = {
+    .on_applied = on_applied,
+    .on_nacked = on_nacked,
+    .on_reply = on_reply,
+    .on_deliver = on_deliver,
+    .on_cancel = on_cancel,
+    .on_gone = on_gone,
+    .on_blocked = on_client_blocked,
+};

@@ -1,0 +1,269 @@
+/*
+ * What: basic.consume, cancel, get, settle, qos: consumers, their credit and the channel's limit.
+ *
+ * Credit: a consumer with a prefetch is limited by it in the queue machine; one without gets a window of deliveries that is renewed as they are
+ * handed to the front end, so that a slow socket never has more than a window queued. The channel's global limit is enforced in the machine per
+ * queue (QUEUE_OP_LIMIT); over several queues the surplus is given back (ch_queue.c, give_back) and asked for again as acks come in.
+ */
+#include <stdio.h>
+
+#include "broker_internal.h"
+
+#define TAG_CHARS 22u
+
+static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
+{
+    struct consumer *c = wr_calloc(1, sizeof *c);
+    c->queue = q;
+    c->id = (uint32_t)q->consumers.count; /* ids are not used again within a client: late deliveries must find nobody */
+    c->tag_size = (uint8_t)tag.size;
+    memcpy(c->tag, tag.data, tag.size);
+    vec_push(&q->consumers, c);
+    (void)map_put(&q->channel->consumers, tag, c);
+    return c;
+}
+
+void consumer_free(struct consumer *c)
+{
+    struct ch_queue *q = c->queue;
+    (void)map_remove(&q->channel->consumers, (struct bytes){c->tag, c->tag_size});
+    q->consumers.items[c->id] = NULL;
+    slice_unref(&c->args);
+    wr_free(c);
+}
+
+static uint64_t window_of(const struct consumer *c)
+{
+    uint64_t window = WINDOW_BYTES / (c->average + 64u);
+    return window < 32 ? 32 : window > 8192 ? 8192 : window;
+}
+
+/* More credit once half of the window is used up. */
+void consumer_renew(struct consumer *c)
+{
+    if (c->credit == UINT64_MAX || !c->attached || c->stopped || c->queue->channel->held) {
+        return;
+    }
+    uint64_t window = window_of(c);
+    if (c->credit < c->ordinal + window / 2) {
+        c->credit = c->ordinal + window;
+        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+    }
+}
+
+/* --- consume ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void make_tag(struct broker *broker, char out[64])
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    uint8_t random[TAG_CHARS];
+    broker->env->ops->random_secret(broker->env, random, sizeof random);
+    int n = snprintf(out, 64, "amq.ctag-");
+    for (size_t i = 0; i < TAG_CHARS; i++) {
+        out[(size_t)n + i] = digits[random[i] & 63];
+    }
+    out[(size_t)n + TAG_CHARS] = 0;
+}
+
+static void on_attached(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
+{
+    struct consumer *c = r->consumer;
+    (void)value;
+    (void)value2;
+    r->consumer = NULL;
+    if (status == QUEUE_OK) {
+        c->attached = true;
+        r->name = r->key; /* the tag */
+        request_finish(r);
+        return;
+    }
+    struct ch_queue *q = c->queue;
+    if (status == QUEUE_IN_EXCLUSIVE_USE) {
+        request_fail(r, 403, false, "queue '%s' in vhost '%s' in exclusive use", q->name, q->channel->session->vhost);
+    } else {
+        request_fail(r, 404, false, "no queue '%s' in vhost '%s'", q->name, q->channel->session->vhost);
+    }
+    consumer_free(c);
+}
+
+static void consume_step(struct request *r)
+{
+    struct broker_channel *ch = r->channel;
+    int32_t priority = 0;
+    const struct catalog_queue *queue = request_find_queue(r, consume_step);
+    if (queue == NULL) {
+        return;
+    }
+    if (!auth_check(ch->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault) ||
+        !args_check_consume(session_vhost(ch->session), queue, r->args, &priority, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    struct ch_queue *q = ch_queue_open(ch, queue);
+    struct consumer *c = consumer_new(q, r->key);
+    c->no_ack = (r->flags & BROKER_NO_ACK) != 0;
+    c->exclusive = (r->flags & BROKER_EXCLUSIVE) != 0;
+    c->prefetch = c->no_ack ? 0 : ch->prefetch;
+    c->args = slice_copy(r->args.data, r->args.size);
+    c->credit = c->prefetch > 0 || (ch->global_limit > 0 && !c->no_ack) ? UINT64_MAX : WINDOW_FIRST;
+    if (ch->global_limit > 0 && !q->limited) {
+        q->limited = true;
+        (void)queue_client_limit(q->client, ch->global_limit);
+    }
+    uint8_t flags = (uint8_t)((c->no_ack ? QUEUE_NO_ACK : 0) | (c->exclusive ? QUEUE_EXCLUSIVE_CONSUMER : 0));
+    r->consumer = c;
+    request_await_reply(r, q, queue_client_attach(q->client, c->id, flags, c->prefetch, c->credit, priority, r->key, r->args), on_attached);
+}
+
+void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags, struct bytes args, broker_done_fn done,
+                    void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    char generated[64];
+    r->flags = flags;
+    if (tag.size == 0) {
+        make_tag(ch->broker, generated);
+        tag = bytes_from_cstr(generated);
+    }
+    request_keep(r, queue, BYTES_NONE, tag, args, BYTES_NONE);
+    if (map_find(&ch->consumers, tag) != NULL) {
+        request_fail(r, 530, true, "attempt to reuse consumer tag '%.*s'", FMT(tag));
+        return;
+    }
+    consume_step(r);
+}
+
+/* --- cancel ---------------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_detached(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
+{
+    (void)status;
+    (void)value;
+    (void)value2;
+    struct consumer *c = r->consumer;
+    r->consumer = NULL;
+    c->cancelled = true;
+    consumer_free(c);
+    request_finish(r);
+}
+
+void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    request_keep(r, tag, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
+    struct consumer *c = map_get(&ch->consumers, tag);
+    if (c == NULL) {
+        request_defer_finish(r); /* cancelling what does not exist is fine */
+        return;
+    }
+    r->consumer = c;
+    request_await_reply(r, c->queue, queue_client_detach(c->queue->client, c->id, 0), on_detached);
+}
+
+/* --- get ------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_got(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
+{
+    struct ch_queue *q = umap_get(&r->channel->by_id, r->queue_id);
+    (void)value2;
+    if (status == QUEUE_OK && q != NULL && q->has_got) {
+        struct message message = q->got;
+        q->has_got = false;
+        r->on_get(r->ctx, &q->got_delivery, q->got_count > 0, q->got_count, &message, value);
+        message_unref(message);
+        r->count = 1;
+        r->consumers = value;
+        request_finish(r);
+    } else if (status == QUEUE_SEALED) {
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), r->channel->session->vhost);
+    } else {
+        r->count = 0;
+        request_finish(r);
+    }
+}
+
+static void get_step(struct request *r)
+{
+    const struct catalog_queue *queue = request_find_queue(r, get_step);
+    if (queue == NULL) {
+        return;
+    }
+    if (!auth_check(r->channel->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    struct ch_queue *q = ch_queue_open(r->channel, queue);
+    r->queue_id = queue->id;
+    request_await_reply(r, q, queue_client_get(q->client, (r->flags & BROKER_NO_ACK) != 0), on_got);
+}
+
+void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
+                void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
+                               const struct message *message, uint64_t left),
+                broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    r->on_get = on_get;
+    r->flags = no_ack ? BROKER_NO_ACK : 0u;
+    request_keep(r, queue, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
+    get_step(r);
+}
+
+/* --- settle and qos ---------------------------------------------------------------------------------------------------------------------------- */
+
+/* Room under the channel's limit: consumers that were stopped ask again, one message each at first. */
+void deliver_resume(struct broker_channel *ch)
+{
+    if (ch->global_limit != 0 && ch->outstanding >= ch->global_limit) {
+        return;
+    }
+    uint32_t room = ch->global_limit == 0 ? UINT32_MAX : ch->global_limit - ch->outstanding;
+    struct map_iter it = map_iterate(&ch->consumers);
+    while (room > 0 && map_next(&it)) {
+        struct consumer *c = it.value;
+        if (c->stopped) {
+            c->stopped = false;
+            c->credit = ch->global_limit == 0 && c->prefetch == 0 ? c->ordinal + WINDOW_FIRST : UINT64_MAX;
+            (void)queue_client_credit(c->queue->client, c->id, c->credit);
+            room--;
+        }
+    }
+}
+
+void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count, enum queue_outcome outcome)
+{
+    struct ch_queue *q = first->queue < ch->queues.count ? ch->queues.items[first->queue] : NULL;
+    if (q == NULL) {
+        return; /* the queue was deleted: there is nothing left to settle */
+    }
+    ch->acked += count;
+    (void)queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
+    if (first->consumer != 0) {
+        uint32_t n = count < ch->outstanding ? (uint32_t)count : ch->outstanding;
+        ch->outstanding -= n;
+        struct consumer *c = first->consumer < q->consumers.count ? q->consumers.items[first->consumer] : NULL;
+        if (c != NULL) {
+            c->unacked -= count < c->unacked ? (uint32_t)count : c->unacked;
+        }
+        if (ch->global_limit > 0) {
+            deliver_resume(ch);
+        }
+    }
+}
+
+void broker_qos(struct broker_channel *ch, uint32_t prefetch, bool global)
+{
+    if (!global) {
+        ch->prefetch = prefetch;
+        return;
+    }
+    ch->global_limit = prefetch;
+    for (size_t i = 0; i < ch->queues.count; i++) {
+        struct ch_queue *q = ch->queues.items[i];
+        if (q != NULL && (q->limited || q->consumers.count > 1)) {
+            q->limited = prefetch > 0;
+            (void)queue_client_limit(q->client, prefetch);
+        }
+    }
+    deliver_resume(ch);
+}

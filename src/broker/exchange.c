@@ -1,0 +1,302 @@
+/*
+ * What: exchange.declare, delete, bind, unbind; queue.bind and unbind (both bind something to an exchange).
+ *
+ * Each is: checks that need no look-up, the look-up (with one read barrier when it misses), the proposal, and the look at its outcome.
+ */
+#include "broker_internal.h"
+
+static const char default_refusal[] = "operation not permitted on the default exchange";
+
+static void exchange_declare_step(struct request *r);
+
+static void exchange_declared(struct request *r)
+{
+    if (request_unavailable(r)) {
+        return;
+    }
+    if (r->status == CATALOG_OK || r->status == CATALOG_EXISTS) {
+        r->looked = true; /* it is in the view: compare */
+        exchange_declare_step(r);
+        return;
+    }
+    request_fail(r, 541, true, "exchange '%.*s' in vhost '%s' could not be declared: %s", FMT(r->name), r->channel->session->vhost,
+                 catalog_status_text(r->status));
+}
+
+static bool may_create(struct request *r)
+{
+    struct broker_session *session = r->channel->session;
+    struct wire_value v;
+    if (bytes_starts_with(r->name, bytes_from_cstr("amq."))) {
+        request_fail(r, 403, false, "exchange name '%.*s' contains reserved prefix 'amq.*'", FMT(r->name));
+        return false;
+    }
+    if (wire_table_find(r->args, "alternate-exchange", &v)) {
+        if (v.type != WIRE_FIELD_LONGSTR) {
+            request_fail(r, 406, false, "invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%s'",
+                         wire_field_name(v.type), FMT(r->name), session->vhost);
+            return false;
+        }
+        if (!auth_check(session, PERMISSION_READ, "exchange", r->name, &r->fault) ||
+            !auth_check(session, PERMISSION_WRITE, "exchange", v.bytes, &r->fault)) {
+            request_defer_finish(r);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void exchange_declare_step(struct request *r)
+{
+    struct broker_session *session = r->channel->session;
+    const struct catalog_exchange *x = catalog_exchange(r->broker->view, session_vhost(session), r->name);
+    bool passive = (r->flags & BROKER_PASSIVE) != 0;
+    if (x != NULL) {
+        if (!passive) {
+            (void)equivalent_exchange(x, r->type, r->flags, r->args, &r->fault);
+        }
+        request_defer_finish(r);
+        return;
+    }
+    if (passive) {
+        if (!r->looked) {
+            request_barrier(r, exchange_declare_step);
+        } else {
+            request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
+        }
+        return;
+    }
+    if (r->result.index != 0) { /* declared by us and gone again at once: somebody deleted it */
+        request_defer_finish(r);
+        return;
+    }
+    if (!may_create(r)) {
+        return;
+    }
+    struct catalog_command command = {.kind = CATALOG_DECLARE_EXCHANGE};
+    command.u.exchange = (struct catalog_exchange_spec){.vhost = session_vhost(session),
+                                                        .name = r->name,
+                                                        .type = r->type,
+                                                        .arguments = r->args,
+                                                        .durable = (r->flags & BROKER_DURABLE) != 0,
+                                                        .auto_delete = (r->flags & BROKER_AUTO_DELETE) != 0,
+                                                        .internal = (r->flags & BROKER_INTERNAL) != 0};
+    request_propose(r, &command, exchange_declared);
+}
+
+void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struct bytes type, uint32_t flags, struct bytes args,
+                             broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    r->flags = flags;
+    request_keep(r, name, BYTES_NONE, BYTES_NONE, args, type);
+    if (name.size == 0) {
+        request_fail(r, 403, false, "%s", default_refusal);
+        return;
+    }
+    if ((flags & BROKER_PASSIVE) == 0) {
+        if (exchange_type_find(type) == NULL) {
+            request_fail(r, 406, false, "unknown exchange type '%.*s'", FMT(type));
+            return;
+        }
+        if (args.size > CATALOG_ARGUMENTS_MAX) {
+            request_fail(r, 406, false, "the arguments of exchange '%.*s' are too large", FMT(name));
+            return;
+        }
+        if (!auth_check(ch->session, PERMISSION_CONFIGURE, "exchange", name, &r->fault)) {
+            request_defer_finish(r);
+            return;
+        }
+    }
+    exchange_declare_step(r);
+}
+
+static void exchange_deleted(struct request *r)
+{
+    if (request_unavailable(r)) {
+        return;
+    }
+    if (r->status == CATALOG_IN_USE) {
+        request_fail(r, 406, false, "exchange '%.*s' in vhost '%s' in use", FMT(r->name), r->channel->session->vhost);
+        return;
+    }
+    request_defer_finish(r); /* deleted, or there was none: both are fine */
+}
+
+void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32_t flags, broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    request_keep(r, name, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
+    if (name.size == 0) {
+        request_fail(r, 403, false, "%s", default_refusal);
+        return;
+    }
+    if (bytes_starts_with(name, bytes_from_cstr("amq."))) {
+        request_fail(r, 403, false, "deletion of system exchange '%.*s' in vhost '%s' not allowed", FMT(name), ch->session->vhost);
+        return;
+    }
+    if (!auth_check(ch->session, PERMISSION_CONFIGURE, "exchange", name, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    struct catalog_command command = {.kind = CATALOG_DELETE_EXCHANGE};
+    command.u.delete_exchange.vhost = session_vhost(ch->session);
+    command.u.delete_exchange.name = r->name;
+    command.u.delete_exchange.if_unused = (flags & BROKER_IF_UNUSED) != 0;
+    request_propose(r, &command, exchange_deleted);
+}
+
+/* --- bindings ------------------------------------------------------------------------------------------------------------------------- */
+
+enum { BIND_QUEUE = 1, BIND_EXCHANGE = 2 };
+
+static void binding_done(struct request *r)
+{
+    if (request_unavailable(r)) {
+        return;
+    }
+    if (r->status == CATALOG_NO_EXCHANGE && !r->unbind) {
+        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->exchange), r->channel->session->vhost);
+    } else if (r->status == CATALOG_NO_QUEUE && !r->unbind) {
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), r->channel->session->vhost);
+    } else {
+        request_defer_finish(r);
+    }
+}
+
+static void bind_step(struct request *r);
+
+/* The destination must exist; for a queue it must also be ours. false = the request has ended or waits. */
+static bool check_destination(struct request *r)
+{
+    struct broker_session *session = r->channel->session;
+    if (r->kind == BIND_QUEUE) {
+        const struct catalog_queue *queue = catalog_queue(r->broker->view, session_vhost(session), r->name);
+        if (queue == NULL && !r->looked) {
+            request_barrier(r, bind_step);
+            return false;
+        }
+        if (queue == NULL && !r->unbind) {
+            request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
+            return false;
+        }
+        if (queue != NULL && !r->unbind && !owner_check(session, queue, &r->fault)) {
+            request_defer_finish(r);
+            return false;
+        }
+        return true;
+    }
+    const struct catalog_exchange *x = catalog_exchange(r->broker->view, session_vhost(session), r->name);
+    if (x == NULL && !r->looked) {
+        request_barrier(r, bind_step);
+        return false;
+    }
+    if (x == NULL && !r->unbind) {
+        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
+        return false;
+    }
+    return true;
+}
+
+static bool check_binding(struct request *r, const struct catalog_exchange *x)
+{
+    char why[300];
+    struct strbuf s;
+    strbuf_init(&s, why, sizeof why);
+    if (!r->unbind && x->router != NULL && route_validate_binding(x->router, r->key, r->args, &s) != 0) {
+        request_fail(r, 406, false, "%.*s", FMT(strbuf_bytes(&s)));
+        return false;
+    }
+    return true;
+}
+
+/* Unbinding from somebody else's exclusive queue is refused only if the binding exists. */
+static bool check_unbind_owner(struct request *r, const struct catalog_binding_spec *spec)
+{
+    if (!r->unbind || r->kind != BIND_QUEUE) {
+        return true;
+    }
+    const struct catalog_queue *queue = catalog_queue(r->broker->view, spec->vhost, spec->destination);
+    if (queue != NULL && catalog_binding(r->broker->view, spec) != NULL && !owner_check(r->channel->session, queue, &r->fault)) {
+        request_defer_finish(r);
+        return false;
+    }
+    return true;
+}
+
+static void bind_step(struct request *r)
+{
+    struct broker_session *session = r->channel->session;
+    if (!check_destination(r)) {
+        return;
+    }
+    const struct catalog_exchange *x = catalog_exchange(r->broker->view, session_vhost(session), r->exchange);
+    if (x == NULL && !r->looked) {
+        request_barrier(r, bind_step);
+        return;
+    }
+    if (x == NULL) {
+        if (r->unbind) {
+            request_defer_finish(r);
+        } else {
+            request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->exchange), session->vhost);
+        }
+        return;
+    }
+    struct catalog_command command = {.kind = r->unbind ? CATALOG_UNBIND : CATALOG_BIND};
+    command.u.binding = (struct catalog_binding_spec){.vhost = session_vhost(session),
+                                                      .source = r->exchange,
+                                                      .destination = r->name,
+                                                      .key = r->key,
+                                                      .arguments = r->args,
+                                                      .destination_kind = r->kind == BIND_QUEUE ? CATALOG_TO_QUEUE : CATALOG_TO_EXCHANGE};
+    if (check_binding(r, x) && check_unbind_owner(r, &command.u.binding)) {
+        request_propose(r, &command, binding_done);
+    }
+}
+
+void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, struct bytes source, struct bytes key, struct bytes args,
+                          bool unbind, broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    r->kind = BIND_EXCHANGE;
+    r->unbind = unbind;
+    request_keep(r, destination, source, key, args, BYTES_NONE);
+    if (destination.size == 0 || source.size == 0) {
+        request_fail(r, 403, false, "%s", default_refusal);
+    } else if (args.size > CATALOG_ARGUMENTS_MAX) {
+        request_fail(r, 406, false, "the arguments of the binding are too large");
+    } else if (!auth_check(ch->session, PERMISSION_WRITE, "exchange", destination, &r->fault) ||
+               !auth_check(ch->session, PERMISSION_READ, "exchange", source, &r->fault)) {
+        request_defer_finish(r);
+    } else {
+        bind_step(r);
+    }
+}
+
+void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange, struct bytes key, struct bytes args, bool unbind,
+                       broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    r->kind = BIND_QUEUE;
+    r->unbind = unbind;
+    if (queue.size == 0 && ch->has_last_queue) {
+        queue = bytes_from_cstr(ch->last_queue);
+        if (key.size == 0) {
+            key = queue; /* both empty: the key becomes the queue's name too */
+        }
+    }
+    request_keep(r, queue, exchange, key, args, BYTES_NONE);
+    if (queue.size == 0) {
+        request_fail(r, 404, false, "no previously declared queue");
+    } else if (exchange.size == 0) {
+        request_fail(r, 403, false, "%s", default_refusal);
+    } else if (args.size > CATALOG_ARGUMENTS_MAX) {
+        request_fail(r, 406, false, "the arguments of the binding are too large");
+    } else if (!auth_check(ch->session, PERMISSION_WRITE, "queue", queue, &r->fault) ||
+               !auth_check(ch->session, PERMISSION_READ, "exchange", exchange, &r->fault)) {
+        request_defer_finish(r);
+    } else {
+        bind_step(r);
+    }
+}

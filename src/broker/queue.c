@@ -1,0 +1,337 @@
+/*
+ * What: queue.declare, purge, delete.
+ *
+ * Declaring: checks -> look-up (one read barrier on a miss of a passive declare) -> proposal with the placement decided here -> the view ->
+ * equivalence with what is there now -> counts from the queue's leader. Deleting: the queue machine is sealed first (that decides if-unused and
+ * if-empty atomically and gives the count), then the catalog forgets it.
+ */
+#include "broker_internal.h"
+
+#define REPORT_MS 5000u
+#define TAG_CHARS 22u
+
+static void declare_step(struct request *r);
+
+/* --- counts ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *report)
+{
+    struct request *r = ctx;
+    (void)queue_id;
+    if (r->channel == NULL) {
+        request_finish(r);
+        return;
+    }
+    if (report->error == 0) {
+        r->count = report->totals.ready;
+        r->consumers = report->totals.consumers;
+    } /* a queue without a leader can be declared all the same: its counts are then not known */
+    request_defer_finish(r);
+}
+
+static void finish_declared(struct request *r, const struct catalog_queue *queue)
+{
+    struct broker_channel *ch = r->channel;
+    memcpy(ch->last_queue, queue->spec.name.data, queue->spec.name.size);
+    ch->last_queue[queue->spec.name.size] = 0;
+    ch->has_last_queue = true;
+    host_queue_report(r->broker->host, queue->id, false, REPORT_MS, on_report, r);
+}
+
+/* --- declare ------------------------------------------------------------------------------------------------------------------------------ */
+
+static struct uid random_uid(struct broker *broker)
+{
+    struct uid id;
+    broker->env->ops->random_secret(broker->env, &id, sizeof id);
+    return id;
+}
+
+static void place_group(struct request *r, struct catalog_queue_spec *spec, struct catalog_member *members)
+{
+    struct broker *broker = r->broker;
+    struct uid nodes[CATALOG_REPLICAS_MAX];
+    struct bytes locator;
+    int64_t size = 1;
+    if (spec->type == CATALOG_QUORUM) {
+        size = broker->options.quorum_initial_size;
+        (void)wire_table_get_integer(r->args, "x-quorum-initial-group-size", &size);
+    }
+    bool local = size == 1;
+    if (wire_table_get_string(r->args, "x-queue-leader-locator", &locator)) {
+        local = bytes_eq_cstr(locator, "client-local");
+    }
+    struct catalog_placement placement = {.declaring_node = broker->options.node_id, .size = (uint32_t)size, .leader_local = local};
+    spec->group.member_count = catalog_place(broker->view, &placement, nodes, &spec->group.preferred);
+    spec->group.target_size = (uint32_t)size;
+    for (uint32_t i = 0; i < spec->group.member_count; i++) {
+        members[i] = (struct catalog_member){.id = random_uid(broker), .node = nodes[i]};
+    }
+    spec->group.members = members;
+}
+
+static void declared(struct request *r)
+{
+    if (request_unavailable(r)) {
+        return;
+    }
+    if (r->status == CATALOG_OK || r->status == CATALOG_EXISTS) {
+        r->looked = true;
+        declare_step(r);
+        return;
+    }
+    request_fail(r, 541, true, "queue '%.*s' in vhost '%s' could not be declared: %s", FMT(r->name), r->channel->session->vhost,
+                 catalog_status_text(r->status));
+}
+
+static void propose_queue(struct request *r, uint8_t type)
+{
+    struct broker *broker = r->broker;
+    struct broker_session *session = r->channel->session;
+    struct catalog_member members[CATALOG_REPLICAS_MAX];
+    bool exclusive = (r->flags & BROKER_EXCLUSIVE) != 0;
+    struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE};
+    struct catalog_queue_spec *spec = &command.u.queue;
+    *spec = (struct catalog_queue_spec){.vhost = session_vhost(session),
+                                        .name = r->name,
+                                        .arguments = r->args,
+                                        .type = type,
+                                        .durable = (r->flags & BROKER_DURABLE) != 0 && !exclusive,
+                                        .exclusive = exclusive,
+                                        .auto_delete = (r->flags & BROKER_AUTO_DELETE) != 0};
+    r->made_exclusive = exclusive;
+    if (exclusive) {
+        spec->owner.boot = broker->boot;
+        spec->owner.connection = session->id;
+    }
+    if (spec->durable) {
+        spec->run = CATALOG_RUN_GROUP;
+        place_group(r, spec, members);
+        if (spec->group.member_count == 0) {
+            request_fail(r, 541, true, "no node can take a replica of queue '%.*s'", FMT(r->name));
+            return;
+        }
+    } else {
+        spec->run = CATALOG_RUN_LOCAL;
+        spec->local.node = broker->options.node_id;
+        spec->local.boot = broker->boot;
+        spec->local.shard = broker->options.shard;
+    }
+    request_propose(r, &command, declared);
+}
+
+static bool may_declare_new(struct request *r)
+{
+    struct broker_session *session = r->channel->session;
+    struct bytes dlx;
+    if (bytes_starts_with(r->name, bytes_from_cstr("amq.")) && !r->generated) {
+        request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'", FMT(r->name));
+        return false;
+    }
+    if (wire_table_get_string(r->args, "x-dead-letter-exchange", &dlx)) {
+        if (!auth_check(session, PERMISSION_READ, "queue", r->name, &r->fault) ||
+            !auth_check(session, PERMISSION_WRITE, "exchange", dlx, &r->fault)) {
+            request_defer_finish(r);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void note_exclusive(struct broker_session *session, const struct catalog_queue *queue)
+{
+    if (!queue->spec.exclusive) {
+        return;
+    }
+    for (size_t i = 0; i < session->exclusive.count; i++) {
+        if (session->exclusive.items[i] == queue->id) {
+            return;
+        }
+    }
+    vec_push(&session->exclusive, queue->id);
+}
+
+static void declare_step(struct request *r)
+{
+    struct broker_session *session = r->channel->session;
+    const struct catalog_queue *queue = catalog_queue(r->broker->view, session_vhost(session), r->name);
+    bool passive = (r->flags & BROKER_PASSIVE) != 0;
+    uint8_t type = CATALOG_CLASSIC;
+    if (queue != NULL) {
+        bool ok = passive ? owner_check(session, queue, &r->fault)
+                          : args_check_queue(session_vhost(session), r->name, r->args, r->flags, &type, &r->fault) &&
+                                equivalent_queue(session, queue, r->flags, r->args, &r->fault);
+        if (!ok) {
+            request_defer_finish(r);
+            return;
+        }
+        if (!passive && bytes_starts_with(r->name, bytes_from_cstr("amq.")) && !r->generated) {
+            request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'", FMT(r->name));
+            return;
+        }
+        note_exclusive(session, queue);
+        finish_declared(r, queue);
+        return;
+    }
+    if (passive && !r->looked) {
+        request_barrier(r, declare_step);
+        return;
+    }
+    if (passive || r->result.index != 0) { /* the latter: declared, and deleted again at once by somebody */
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
+        return;
+    }
+    if (!args_check_queue(session_vhost(session), r->name, r->args, r->flags, &type, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    if (may_declare_new(r)) {
+        propose_queue(r, type);
+    }
+}
+
+/* "amq.gen-" and 22 characters of 16 random bytes in URL-safe base64. */
+static void server_name(struct broker *broker, const char *prefix, char out[64])
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    uint8_t random[TAG_CHARS];
+    broker->env->ops->random_secret(broker->env, random, sizeof random);
+    size_t n = strlen(prefix);
+    memcpy(out, prefix, n);
+    for (size_t i = 0; i < TAG_CHARS; i++) {
+        out[n + i] = digits[random[i] & 63];
+    }
+    out[n + TAG_CHARS] = 0;
+}
+
+void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags, struct bytes args, broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    char generated[64];
+    uint8_t type = CATALOG_CLASSIC;
+    bool passive = (flags & BROKER_PASSIVE) != 0;
+    r->flags = flags;
+    if (name.size == 0 && passive && ch->has_last_queue) {
+        name = bytes_from_cstr(ch->last_queue);
+    }
+    bool generate = name.size == 0 && !passive;
+    bool bad_args = generate && !args_check_queue(session_vhost(ch->session), name, args, flags, &type, &r->fault);
+    if (generate) {
+        server_name(ch->broker, "amq.gen-", generated);
+        name = bytes_from_cstr(generated);
+        r->generated = true;
+    }
+    request_keep(r, name, BYTES_NONE, BYTES_NONE, args, BYTES_NONE);
+    if (bad_args) {
+        request_defer_finish(r);
+    } else if (name.size == 0) {
+        request_fail(r, 404, false, "no previously declared queue");
+    } else if (args.size > CATALOG_ARGUMENTS_MAX) {
+        request_fail(r, 406, false, "the arguments of queue '%.*s' are too large", FMT(name));
+    } else if (!passive && !auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault)) {
+        request_defer_finish(r);
+    } else {
+        declare_step(r);
+    }
+}
+
+/* --- purge ---------------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_purged(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
+{
+    (void)value2;
+    r->count = status == QUEUE_OK ? value : 0;
+    request_finish(r);
+}
+
+static void purge_step(struct request *r)
+{
+    const struct catalog_queue *queue = request_find_queue(r, purge_step);
+    if (queue == NULL) {
+        return;
+    }
+    if (!auth_check(r->channel->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    struct ch_queue *q = ch_queue_open(r->channel, queue);
+    request_await_reply(r, q, queue_client_purge(q->client), on_purged);
+}
+
+void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    request_keep(r, queue, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
+    purge_step(r);
+}
+
+/* --- delete ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_catalog_deleted(struct request *r)
+{
+    if (!request_unavailable(r)) {
+        request_defer_finish(r); /* NOT_FOUND: somebody else was quicker */
+    }
+}
+
+static void propose_delete(struct request *r)
+{
+    struct catalog_command command = {.kind = CATALOG_DELETE_QUEUE};
+    command.u.delete_queue.id = r->queue_id;
+    request_propose(r, &command, on_catalog_deleted);
+}
+
+static void on_sealed(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
+{
+    (void)value2;
+    if (status == QUEUE_IN_USE) {
+        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' in use", FMT(r->name), r->channel->session->vhost);
+    } else if (status == QUEUE_NOT_EMPTY) {
+        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' not empty", FMT(r->name), r->channel->session->vhost);
+    } else {
+        r->count = status == QUEUE_OK ? value : 0;
+        propose_delete(r);
+    }
+}
+
+static void delete_step(struct request *r)
+{
+    struct broker_channel *ch = r->channel;
+    struct bytes vhost = session_vhost(ch->session);
+    struct bytes name = r->name.size == 0 && ch->has_last_queue ? bytes_from_cstr(ch->last_queue) : r->name;
+    const struct catalog_queue *queue = catalog_queue(r->broker->view, vhost, name);
+    if (name.size == 0) {
+        request_fail(r, 404, false, "no previously declared queue");
+        return;
+    }
+    if (queue == NULL && !r->looked) {
+        request_barrier(r, delete_step);
+        return;
+    }
+    if (queue == NULL) { /* deleting what does not exist is fine */
+        request_defer_finish(r);
+        return;
+    }
+    if (!auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault) || !owner_check(ch->session, queue, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    if (queue->spec.type == CATALOG_QUORUM && (r->flags & (BROKER_IF_UNUSED | BROKER_IF_EMPTY)) != 0) {
+        request_fail(r, 540, true, "cannot delete queue '%.*s' in vhost '%.*s'. queue.delete operations with %s flag set are not supported by "
+                                   "quorum queues",
+                     FMT(name), FMT(vhost), (r->flags & BROKER_IF_UNUSED) != 0 ? "if-unused" : "if-empty");
+        return;
+    }
+    r->queue_id = queue->id;
+    uint8_t flags = (uint8_t)(((r->flags & BROKER_IF_UNUSED) != 0 ? QUEUE_IF_UNUSED : 0) | ((r->flags & BROKER_IF_EMPTY) != 0 ? QUEUE_IF_EMPTY : 0));
+    struct ch_queue *q = ch_queue_open(ch, queue);
+    request_await_reply(r, q, queue_client_seal(q->client, flags), on_sealed);
+}
+
+void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags, broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    r->flags = flags;
+    request_keep(r, queue, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
+    delete_step(r);
+}

@@ -1,0 +1,222 @@
+/*
+ * What: one asynchronous call of a front end: what it waits for, and how it ends.
+ *
+ * A request is driven by its `step`, which is called again after each thing it waited for: a read barrier, a proposal and the view that
+ * contains it, a queue's reply. Failure modes: time limit -> 541; its channel closed -> nobody is told, pending callbacks find
+ * channel == NULL and free it.
+ *
+ * Invariant: exactly one of {a catalog or report callback under way, queue->request, view_waits, deferred} holds a request.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "broker_internal.h"
+
+struct request *request_new(struct broker_channel *ch, broker_done_fn done, void *ctx)
+{
+    struct request *request = wr_calloc(1, sizeof *request);
+    request->broker = ch->broker;
+    request->channel = ch;
+    request->done = done;
+    request->ctx = ctx;
+    list_init(&request->wait_link);
+    timer_init(&request->timeout);
+    list_push_back(&ch->requests, &request->link);
+    return request;
+}
+
+static struct bytes keep(struct buf *text, struct bytes b)
+{
+    struct bytes kept = {text->data + text->size, b.size};
+    buf_append(&text, b.data, b.size); /* has the room: it does not move */
+    return kept;
+}
+
+void request_keep(struct request *request, struct bytes name, struct bytes exchange, struct bytes key, struct bytes args, struct bytes type)
+{
+    WR_ASSERT(request->text == NULL);
+    request->text = buf_new(name.size + exchange.size + key.size + args.size + type.size + 1);
+    request->name = keep(request->text, name);
+    request->exchange = keep(request->text, exchange);
+    request->key = keep(request->text, key);
+    request->args = keep(request->text, args);
+    request->type = keep(request->text, type);
+}
+
+static void request_free(struct request *request)
+{
+    if (request->channel != NULL) {
+        list_remove(&request->link);
+    }
+    if (request->queue != NULL && request->queue->request == request) {
+        request->queue->request = NULL;
+    }
+    list_remove(&request->wait_link);
+    timer_cancel(&request->broker->timers, &request->timeout);
+    buf_unref(request->text);
+    wr_free(request);
+}
+
+void request_finish(struct request *request)
+{
+    struct broker_channel *ch = request->channel;
+    if (ch != NULL && request->done != NULL) {
+        broker_done_fn done = request->done;
+        void *ctx = request->ctx;
+        struct broker_fault fault = request->fault;
+        struct bytes name = request->name;
+        uint64_t count = request->count;
+        uint64_t consumers = request->consumers;
+        struct buf *text = request->text; /* outlives the request for the call: name points into it */
+        request->text = NULL;
+        request_free(request);
+        done(ctx, &fault, name, count, consumers);
+        buf_unref(text);
+        return;
+    }
+    request_free(request);
+}
+
+void request_defer_finish(struct request *request)
+{
+    broker_defer(request->broker, request_finish, request);
+}
+
+void request_fail(struct request *request, uint16_t code, bool connection, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(request->fault.text, sizeof request->fault.text, fmt, args);
+    va_end(args);
+    request->fault.code = code;
+    request->fault.connection = connection;
+    request_defer_finish(request);
+}
+
+/* The channel goes: what still holds the request will free it. */
+void request_abandon(struct request *request)
+{
+    list_remove(&request->link);
+    request->channel = NULL;
+    if (request->queue != NULL && request->queue->request == request) {
+        request->queue->request = NULL;
+        request->queue = NULL;
+        timer_cancel(&request->broker->timers, &request->timeout);
+        request_defer_finish(request);
+    } else if (!list_is_empty(&request->wait_link)) {
+        list_remove(&request->wait_link);
+        request_defer_finish(request);
+    }
+}
+
+/* --- catalog --------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_barrier(void *ctx, int status, const struct catalog_result *result)
+{
+    struct request *request = ctx;
+    (void)result;
+    if (request->channel == NULL) {
+        request_finish(request);
+    } else if (status < 0) {
+        request_fail(request, 541, true, "the cluster's catalog cannot be read: no leader was reached within %u ms",
+                     request->broker->options.operation_timeout_ms);
+    } else {
+        request->step(request);
+    }
+}
+
+void request_barrier(struct request *request, void (*step)(struct request *request))
+{
+    request->looked = true;
+    request->step = step;
+    host_catalog_barrier(request->broker->host, request->broker->options.operation_timeout_ms, on_barrier, request);
+}
+
+static void on_proposed(void *ctx, int status, const struct catalog_result *result)
+{
+    struct request *request = ctx;
+    struct broker *broker = request->broker;
+    request->status = status;
+    if (result != NULL) {
+        request->result = *result;
+    }
+    if (request->channel == NULL) {
+        if (request->made_exclusive && status == CATALOG_OK) {
+            broker_delete_queue(broker, result->id, NULL); /* its owner went while it was being made */
+        }
+        request_finish(request);
+    } else if (status >= 0 && result != NULL && result->index > broker->view_index) {
+        request->wait_index = result->index;
+        list_push_back(&broker->view_waits, &request->wait_link);
+    } else {
+        request->step(request);
+    }
+}
+
+void request_propose(struct request *request, const struct catalog_command *command, void (*step)(struct request *request))
+{
+    request->step = step;
+    host_catalog_propose(request->broker->host, command, request->broker->options.operation_timeout_ms, on_proposed, request);
+}
+
+bool request_unavailable(struct request *request)
+{
+    if (request->status >= 0) {
+        return false;
+    }
+    request_fail(request, 541, true, "the cluster's catalog cannot be changed: no leader was reached within %u ms",
+                 request->broker->options.operation_timeout_ms);
+    return true;
+}
+
+/* --- queues ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void on_reply_timeout(struct timer *t)
+{
+    struct request *request = WR_CONTAINER_OF(t, struct request, timeout);
+    struct ch_queue *q = request->queue;
+    q->request = NULL;
+    request->queue = NULL;
+    request_fail(request, 541, true, "timed out waiting for queue '%s' in vhost '%s': it has no leader", q->name,
+                 request->channel->session->vhost);
+}
+
+void request_await_reply(struct request *request, struct ch_queue *queue, uint64_t seq,
+                         void (*on_reply)(struct request *request, enum queue_status status, uint64_t value, uint64_t value2))
+{
+    WR_ASSERT(queue->request == NULL);
+    request->queue = queue;
+    request->on_reply = on_reply;
+    queue->request = request;
+    queue->request_seq = seq;
+    timer_add(&request->broker->timers, &request->timeout, broker_now_ms(request->broker) + request->broker->options.operation_timeout_ms,
+              on_reply_timeout);
+}
+
+const struct catalog_queue *request_find_queue(struct request *request, void (*step)(struct request *request))
+{
+    struct broker_channel *ch = request->channel;
+    struct bytes vhost = session_vhost(ch->session);
+    struct bytes name = request->name;
+    if (name.size == 0) {
+        if (!ch->has_last_queue) {
+            request_fail(request, 404, false, "no previously declared queue");
+            return NULL;
+        }
+        name = bytes_from_cstr(ch->last_queue);
+    }
+    const struct catalog_queue *queue = catalog_queue(request->broker->view, vhost, name);
+    if (queue == NULL && !request->looked) {
+        request_barrier(request, step);
+        return NULL;
+    }
+    if (queue == NULL) {
+        request_fail(request, 404, false, "no queue '%.*s' in vhost '%.*s'", FMT(name), FMT(vhost));
+        return NULL;
+    }
+    if (!owner_check(ch->session, queue, &request->fault)) {
+        request_defer_finish(request);
+        return NULL;
+    }
+    return queue;
+}

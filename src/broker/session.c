@@ -1,0 +1,187 @@
+/*
+ * What: sessions (client connections): opening, closing with their exclusive queues, and channels' life.
+ *
+ * Invariant: a session that closes stays in broker->ending until its exclusive queues are gone cluster-wide or the time limit has passed; the
+ * queues themselves are deleted anyway, however long it takes (broker.c, deletions).
+ */
+#include <stdio.h>
+
+#include "broker_internal.h"
+
+#define SESSION_CLOSE_MS 10000u
+
+struct bytes session_vhost(const struct broker_session *session)
+{
+    return bytes_from_cstr(session->vhost);
+}
+
+struct bytes session_user(const struct broker_session *session)
+{
+    return bytes_from_cstr(session->user);
+}
+
+static bool copy(char *out, size_t capacity, struct bytes text)
+{
+    if (text.size >= capacity) {
+        return false;
+    }
+    if (text.size > 0) {
+        memcpy(out, text.data, text.size);
+    }
+    out[text.size] = 0;
+    return true;
+}
+
+static bool may_open(struct broker *broker, const struct broker_session_info *info, struct broker_fault *fault)
+{
+    if (broker->view == NULL || catalog_vhost(broker->view, info->vhost) == NULL) {
+        fault_set(fault, 530, true, "vhost %.*s not found", FMT(info->vhost));
+        return false;
+    }
+    if (catalog_permission(broker->view, info->user, info->vhost) == NULL) {
+        fault_set(fault, 530, true, "access to vhost '%.*s' refused for user '%.*s'", FMT(info->vhost), FMT(info->user));
+        return false;
+    }
+    return true;
+}
+
+struct broker_session *broker_session_open(struct broker *broker, const struct broker_session_info *info,
+                                           void (*on_close)(void *ctx, const char *reason), void *ctx, struct broker_fault *fault)
+{
+    if (!may_open(broker, info, fault)) {
+        return NULL;
+    }
+    struct broker_session *session = wr_calloc(1, sizeof *session);
+    session->broker = broker;
+    session->id = ((uint64_t)broker->options.shard << 48) | broker->next_session++;
+    if (!copy(session->vhost, sizeof session->vhost, info->vhost) || !copy(session->user, sizeof session->user, info->user) ||
+        !copy(session->provided_name, sizeof session->provided_name, info->provided_name)) {
+        WR_UNREACHABLE(); /* shortstr and checked names: at most 255 bytes */
+    }
+    session->peer = info->peer;
+    session->local = info->local;
+    (void)snprintf(session->name, sizeof session->name, "%s:%u -> %s:%u", info->peer.host, info->peer.port, info->local.host, info->local.port);
+    (void)snprintf(session->auth_mechanism, sizeof session->auth_mechanism, "%s", info->auth_mechanism);
+    session->protocol = info->protocol;
+    session->client_properties = slice_copy(info->client_properties.data, info->client_properties.size);
+    session->channel_max = info->channel_max;
+    session->frame_max = info->frame_max;
+    session->heartbeat_s = info->heartbeat_s;
+    session->connected_ms = broker->env->ops->wall_ms(broker->env);
+    session->state = "running";
+    session->on_close = on_close;
+    session->ctx = ctx;
+    list_init(&session->channels);
+    timer_init(&session->timeout);
+    list_push_back(&broker->sessions, &session->link);
+    return session;
+}
+
+static void session_end(struct broker_session *session)
+{
+    void (*done)(void *ctx) = session->done;
+    void *ctx = session->done_ctx;
+    timer_cancel(&session->broker->timers, &session->timeout);
+    session->done = NULL;
+    if (session->deletions == 0) {
+        list_remove(&session->link);
+        slice_unref(&session->client_properties);
+        vec_deinit(&session->exclusive);
+        wr_free(session);
+    }
+    if (done != NULL) {
+        done(ctx);
+    }
+}
+
+static void on_close_timeout(struct timer *t)
+{
+    session_end(WR_CONTAINER_OF(t, struct broker_session, timeout)); /* tells; the deletions go on */
+}
+
+void session_deleted(struct broker_session *session)
+{
+    WR_ASSERT(session->deletions > 0);
+    if (--session->deletions == 0) {
+        session_end(session);
+    }
+}
+
+void broker_session_close(struct broker_session *session, void (*done)(void *ctx), void *ctx)
+{
+    struct broker *broker = session->broker;
+    struct list *link;
+    while ((link = list_first(&session->channels)) != NULL) {
+        broker_channel_close(WR_CONTAINER_OF(link, struct broker_channel, link));
+    }
+    session->closing = true;
+    session->done = done;
+    session->done_ctx = ctx;
+    list_remove(&session->link);
+    list_push_back(&broker->ending, &session->link);
+    for (size_t i = 0; i < session->exclusive.count; i++) {
+        session->deletions++;
+        broker_delete_queue(broker, session->exclusive.items[i], session);
+    }
+    /* Also when there is nothing to delete: done never runs inside this call. */
+    timer_add(&broker->timers, &session->timeout, broker_now_ms(broker) + (session->deletions > 0 ? SESSION_CLOSE_MS : 0), on_close_timeout);
+}
+
+void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes, const char *state)
+{
+    session->recv_bytes = recv_bytes;
+    session->send_bytes = send_bytes;
+    session->state = state;
+}
+
+/* --- channels -------------------------------------------------------------------------------------------------------------------------- */
+
+struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number, const struct broker_channel_sink *sink, void *ctx)
+{
+    struct broker_channel *ch = wr_calloc(1, sizeof *ch);
+    ch->broker = session->broker;
+    ch->session = session;
+    ch->sink = sink;
+    ch->ctx = ctx;
+    ch->number = number;
+    umap_init(&ch->by_id, session->broker->hash);
+    umap_init(&ch->multi, session->broker->hash);
+    umap_init(&ch->nacked, session->broker->hash);
+    map_init(&ch->consumers, session->broker->hash);
+    list_init(&ch->requests);
+    list_push_back(&session->channels, &ch->link);
+    return ch;
+}
+
+void broker_channel_close(struct broker_channel *ch)
+{
+    struct list *link;
+    ch->closed = true;
+    while ((link = list_first(&ch->requests)) != NULL) {
+        request_abandon(WR_CONTAINER_OF(link, struct request, link));
+    }
+    for (size_t i = 0; i < ch->queues.count; i++) {
+        if (ch->queues.items[i] != NULL) {
+            ch_queue_close(ch->queues.items[i], true);
+        }
+    }
+    channel_free_slots(ch);
+    list_remove(&ch->link);
+    vec_deinit(&ch->queues);
+    umap_deinit(&ch->by_id);
+    umap_deinit(&ch->multi);
+    umap_deinit(&ch->nacked);
+    map_deinit(&ch->consumers);
+    wr_free(ch);
+}
+
+void broker_channel_hold(struct broker_channel *ch, bool hold)
+{
+    ch->held = hold;
+    if (!hold) {
+        struct map_iter it = map_iterate(&ch->consumers);
+        while (map_next(&it)) {
+            consumer_renew(it.value);
+        }
+    }
+}

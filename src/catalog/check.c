@@ -1,0 +1,97 @@
+/*
+ * What: the invariants of the state, checked from scratch, for tests and simulation: all tables agree
+ * with each other and with what is derived from them.
+ * Threads: the machine's.
+ */
+#include "internal.h"
+
+struct loads {
+    uint32_t replicas, leaders, locals;
+};
+
+static void check_binding(const struct catalog_view *v, const struct catalog_exchange *source,
+                          const struct catalog_binding *b)
+{
+    WR_ASSERT(b->source_id == source->id);
+    WR_ASSERT(bytes_eq(b->source, source->name) && bytes_eq(b->vhost, source->vhost));
+    const struct catalog_binding_spec spec = catalog__binding_spec(b);
+    WR_ASSERT(catalog_binding(v, &spec) == b); /* Both ends exist (I4) under these names. */
+    const struct binding_set *set =
+        catalog__bindings_to(v, b->destination_kind, b->destination_id);
+    const struct catalog_key id = catalog__key_id(b->id);
+    WR_ASSERT(set != NULL && pmap_get(set->bindings, catalog__key_bytes(&id)) == &b->ref);
+}
+
+static void check_queue(const struct catalog_view *v, const struct catalog_vhost *vhost,
+                        const struct catalog_queue *q)
+{
+    WR_ASSERT(q->vhost_id == vhost->id && bytes_eq(q->spec.vhost, vhost->name));
+    WR_ASSERT(catalog_queue_by_id(v, q->id) == q);
+    WR_ASSERT(catalog__check_home(v, &q->spec) == CATALOG_OK); /* I5 */
+}
+
+static void check_node_load(const struct catalog_view *v, const struct catalog_node *node)
+{
+    struct loads loads = {0};
+    struct catalog_iter it;
+    catalog_iter_queues(&it, v, NULL);
+    for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
+        if (q->spec.run == CATALOG_RUN_LOCAL) {
+            loads.locals += uid_eq(q->spec.local.node, node->info.id);
+            continue;
+        }
+        for (uint32_t i = 0; i < q->spec.group.member_count; i++) {
+            loads.replicas += uid_eq(q->spec.group.members[i].node, node->info.id);
+        }
+        loads.leaders += uid_eq(q->spec.group.preferred, node->info.id);
+    }
+    WR_ASSERT_OP(loads.replicas, ==, node->replica_count);
+    WR_ASSERT_OP(loads.leaders, ==, node->leader_count);
+    WR_ASSERT_OP(loads.locals, ==, node->local_count);
+}
+
+void catalog_check(const struct catalog *catalog)
+{
+    const struct catalog_view *v = catalog->view;
+    size_t exchanges = 0;
+    size_t queues = 0;
+    size_t bindings = 0;
+    struct catalog_iter vhosts;
+    catalog_iter_vhosts(&vhosts, v);
+    for (const struct catalog_vhost *vhost; (vhost = catalog_iter_next(&vhosts)) != NULL;) {
+        struct catalog_iter it;
+        catalog_iter_queues(&it, v, vhost);
+        for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
+            check_queue(v, vhost, q);
+            queues++;
+        }
+        catalog_iter_exchanges(&it, v, vhost);
+        for (const struct catalog_exchange *e; (e = catalog_iter_next(&it)) != NULL;) {
+            WR_ASSERT(e->vhost_id == vhost->id && bytes_eq(e->vhost, vhost->name));
+            exchanges++;
+            struct catalog_iter inner;
+            catalog_iter_bindings_from(&inner, e);
+            for (const struct catalog_binding *b; (b = catalog_iter_next(&inner)) != NULL;) {
+                check_binding(v, e, b);
+                bindings++;
+            }
+        }
+    }
+    WR_ASSERT_OP(exchanges, ==, v->exchange_count);
+    WR_ASSERT_OP(queues, ==, pmap_count(v->queues));
+    WR_ASSERT_OP(bindings, ==, v->binding_count);
+    size_t linked = 0;
+    struct pmap_iter sets;
+    for (bool more = pmap_first(&sets, v->destinations); more; more = pmap_next(&sets)) {
+        const size_t count = pmap_count(((const struct binding_set *)sets.value)->bindings);
+        WR_ASSERT(count > 0);
+        linked += count;
+    }
+    WR_ASSERT_OP(linked, ==, bindings);
+    const struct catalog_node *nodes[CATALOG_NODES_MAX];
+    const uint32_t node_count = catalog_nodes(v, nodes);
+    for (uint32_t i = 0; i < node_count; i++) {
+        WR_ASSERT(nodes[i]->boot < v->boot_next);
+        check_node_load(v, nodes[i]);
+    }
+}

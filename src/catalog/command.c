@@ -1,0 +1,186 @@
+/*
+ * What: encoding of the catalog's commands: [version, kind, body], and the texts of statuses.
+ * Failure modes: decode of anything but an encoded command gives WR_E_CORRUPT or WR_E_VERSION, and
+ * reads nothing outside the input. A new field or kind needs a new version and, while nodes of the
+ * old one are members, a feature flag: all nodes must apply the same.
+ * Threads: pure functions. Spec: docs/catalog.md, "Commands".
+ */
+#include "warren/catalog_command.h"
+
+#include "walk.h"
+
+const char *catalog_status_text(int status)
+{
+    switch (status) {
+#define STATUS_CASE(name, number, text)                                                            \
+    case number:                                                                                   \
+        return text;
+        CATALOG_STATUS_TABLE(STATUS_CASE)
+#undef STATUS_CASE
+    default:
+        return "unknown";
+    }
+}
+
+static void walk_init(struct walk *k, struct catalog_command *c)
+{
+    walk_record(k, 5);
+    walk_uid(k, &c->u.init.cluster);
+    walk_name(k, &c->u.init.name);
+    walk_node_info(k, &c->u.init.node);
+    walk_name(k, &c->u.init.vhost);
+    walk_user_spec(k, &c->u.init.user);
+    if (uid_is_zero(c->u.init.cluster)) {
+        walk_fail(k);
+    }
+}
+
+static void walk_permission(struct walk *k, struct catalog_command *c)
+{
+    const bool set = c->kind == CATALOG_SET_PERMISSION;
+    walk_record(k, set ? 5 : 2);
+    walk_name(k, &c->u.permission.user);
+    walk_name(k, &c->u.permission.vhost);
+    if (set) {
+        walk_bytes(k, &c->u.permission.configure, CATALOG_TEXT_MAX);
+        walk_bytes(k, &c->u.permission.write, CATALOG_TEXT_MAX);
+        walk_bytes(k, &c->u.permission.read, CATALOG_TEXT_MAX);
+    }
+}
+
+static void walk_replicas(struct walk *k, struct catalog_command *c)
+{
+    walk_record(k, 5);
+    walk_u64(k, &c->u.replicas.id);
+    walk_u64(k, &c->u.replicas.version);
+    walk_members(k, &c->u.replicas.members, &c->u.replicas.member_count);
+    walk_u32(k, &c->u.replicas.target_size);
+    walk_uid(k, &c->u.replicas.preferred);
+}
+
+/* A body of one name. */
+static void walk_one_name(struct walk *k, struct bytes *name)
+{
+    walk_record(k, 1);
+    walk_name(k, name);
+}
+
+/* Bodies of the members of the cluster; false: another kind. */
+static bool walk_node_body(struct walk *k, struct catalog_command *c)
+{
+    switch (c->kind) {
+    case CATALOG_CLUSTER_INIT:
+        walk_init(k, c);
+        return true;
+    case CATALOG_SET_CLUSTER_NAME:
+        walk_one_name(k, &c->u.cluster_name.name);
+        return true;
+    case CATALOG_JOIN_NODE:
+        walk_node_info(k, &c->u.join);
+        return true;
+    case CATALOG_NODE_BOOT:
+        walk_record(k, 2);
+        walk_node_info(k, &c->u.boot.node);
+        walk_uid(k, &c->u.boot.start);
+        return true;
+    case CATALOG_NODE_DOWN:
+        walk_record(k, 2);
+        walk_uid(k, &c->u.down.node);
+        walk_u32(k, &c->u.down.boot);
+        return true;
+    case CATALOG_FORGET_NODE:
+        walk_record(k, 1);
+        walk_uid(k, &c->u.forget.node);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The other bodies; false: unknown kind. */
+static bool walk_body(struct walk *k, struct catalog_command *c)
+{
+    switch (c->kind) {
+    case CATALOG_PUT_VHOST:
+        walk_vhost_spec(k, &c->u.vhost);
+        return true;
+    case CATALOG_DELETE_VHOST:
+        walk_one_name(k, &c->u.delete_vhost.name);
+        return true;
+    case CATALOG_PUT_USER:
+        walk_user_spec(k, &c->u.user);
+        return true;
+    case CATALOG_DELETE_USER:
+        walk_one_name(k, &c->u.delete_user.name);
+        return true;
+    case CATALOG_SET_PERMISSION:
+    case CATALOG_CLEAR_PERMISSION:
+        walk_permission(k, c);
+        return true;
+    case CATALOG_DECLARE_EXCHANGE:
+        walk_exchange_spec(k, &c->u.exchange);
+        return true;
+    case CATALOG_DELETE_EXCHANGE:
+        walk_record(k, 3);
+        walk_name(k, &c->u.delete_exchange.vhost);
+        walk_bytes(k, &c->u.delete_exchange.name, CATALOG_NAME_MAX);
+        walk_bool(k, &c->u.delete_exchange.if_unused);
+        return true;
+    case CATALOG_DECLARE_QUEUE:
+        walk_queue_spec(k, &c->u.queue);
+        return true;
+    case CATALOG_DELETE_QUEUE:
+        walk_record(k, 1);
+        walk_u64(k, &c->u.delete_queue.id);
+        return true;
+    case CATALOG_SET_REPLICAS:
+        walk_replicas(k, c);
+        return true;
+    case CATALOG_BIND:
+    case CATALOG_UNBIND:
+        walk_binding_spec(k, &c->u.binding);
+        return true;
+    default:
+        return walk_node_body(k, c);
+    }
+}
+
+bool catalog_command_valid(const struct catalog_command *command)
+{
+    struct walk k = walk_check();
+    /* Only WALK_GET writes into what it walks over. */
+    const bool known = walk_body(&k, (struct catalog_command *)(uintptr_t)command);
+    return known && walk_ok(&k);
+}
+
+void catalog_command_encode(struct buf **out, const struct catalog_command *command)
+{
+    WR_ASSERT(catalog_command_valid(command));
+    struct walk k = walk_put(out);
+    walk_record(&k, 3);
+    pack_put_uint(&k.writer, CATALOG_COMMAND_VERSION);
+    pack_put_uint(&k.writer, command->kind);
+    const bool known = walk_body(&k, (struct catalog_command *)(uintptr_t)command);
+    WR_ASSERT(known);
+}
+
+int catalog_command_decode(struct bytes input, struct catalog_command *ret_command)
+{
+    struct catalog_command *c = ret_command;
+    memset(c, 0, sizeof(*c));
+    struct walk k = walk_get(input, c->storage.members, c->storage.tags);
+    walk_record(&k, 3);
+    const uint64_t version = pack_get_uint(&k.reader, UINT64_MAX);
+    const uint64_t kind = pack_get_uint(&k.reader, UINT64_MAX);
+    if (pack_failed(&k.reader)) {
+        return WR_E_CORRUPT;
+    }
+    if (version != CATALOG_COMMAND_VERSION || kind > UINT8_MAX) {
+        return WR_E_VERSION;
+    }
+    c->kind = (uint8_t)kind;
+    if (!walk_body(&k, c)) {
+        return WR_E_VERSION;
+    }
+    return walk_ok(&k) && pack_done(&k.reader) ? 0 : WR_E_CORRUPT;
+}

@@ -1,0 +1,24 @@
+/*
+ * What: the records of a snapshot that no command has, walked both ways (walk.h): used by snapshot.c
+ * and restore.c.
+ */
+#ifndef WR_CATALOG_SNAPSHOT_H
+#define WR_CATALOG_SNAPSHOT_H
+
+#include "walk.h"
+
+#define SNAPSHOT_VERSION 1u
+#define SNAPSHOT_FIELDS  9u
+
+struct snapshot_permission {
+    struct bytes vhost, configure, write, read;
+};
+
+void walk_snapshot_node(struct walk *k, struct catalog_node *node);
+void walk_snapshot_exchange(struct walk *k, uint64_t *id, bool *predeclared,
+                            struct catalog_exchange_spec *spec);
+void walk_snapshot_queue(struct walk *k, uint64_t *id, uint64_t *version,
+                         struct catalog_queue_spec *spec);
+void walk_snapshot_permission(struct walk *k, struct snapshot_permission *p);
+
+#endif

@@ -1,0 +1,218 @@
+/*
+ * What: committed entries -> the machine, in order, bounded per turn.
+ * Happy path: the payload is in the core's memory. After a restart, or when it was trimmed, it is read from the log, up to 64
+ * entries at a time, and applying goes on when they come.
+ * Failure modes: an entry of a newer version stops the group on this node (it must not guess); a log that cannot be read too.
+ * Invariants: entries are applied once each, ascending; the core hears of it after each run.
+ */
+#include "replica_internal.h"
+
+struct apply_read {
+    struct host *host;
+    uint64_t group, incarnation, first;
+};
+
+static void on_apply_read(void *ctx, int error, const struct slice *payloads, uint32_t count)
+{
+    struct apply_read *read = ctx;
+    struct group *group = group_find(read->host, read->group);
+    if (group != NULL && group->incarnation == read->incarnation) {
+        group->apply_reading = false;
+        if (error != 0) {
+            group_fail(group, "its log cannot be read");
+        } else if (read->first == group->applied + 1) {
+            for (uint32_t i = 0; i < count; i++) {
+                vec_push(&group->apply_cache, slice_ref(&payloads[i]));
+            }
+        }
+        group_mark(group);
+    }
+    wr_free(read);
+}
+
+static void read_ahead(struct group *group)
+{
+    struct log_location locations[LOAD_ENTRIES];
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+    if (group->apply_reading) {
+        return;
+    }
+    for (uint64_t i = group->applied + 1; i <= group->apply_end - 1 && count < LOAD_ENTRIES && (count == 0 || bytes < LOAD_BYTES); i++) {
+        if (raft_log_entry(group->raft, i) != NULL || !log_index_find(group->index, i, &locations[count])) {
+            break;
+        }
+        bytes += locations[count].size;
+        count++;
+    }
+    if (count == 0) {
+        group_fail(group, "a committed entry is neither in memory nor in the log");
+        return;
+    }
+    struct apply_read *read = wr_calloc(1, sizeof *read);
+    *read = (struct apply_read){group->host, group->id, group->incarnation, group->applied + 1};
+    int error = log_reader_read(group->host->options.reader, locations, count, on_apply_read, read);
+    if (error != 0) {
+        wr_free(read);
+        group_fail(group, "its log cannot be opened for reading");
+        return;
+    }
+    group->apply_reading = true;
+}
+
+/* The payload of the next entry: cache, or the core's memory. False: it must be read first. */
+static bool next_payload(struct group *group, uint64_t index, struct slice *ret_payload, uint8_t *ret_kind, struct raft_term *ret_term)
+{
+    int rc = raft_log_term(group->raft, index, ret_term);
+    WR_ASSERT(rc == 0);
+    const struct raft_entry *entry = raft_log_entry(group->raft, index);
+    if (entry != NULL) {
+        struct slice payload = group_entry_slice(entry);
+        *ret_payload = slice_ref(&payload);
+        *ret_kind = (uint8_t)entry->kind;
+        if (group->apply_cache_first < group->apply_cache.count) {
+            slice_unref(&group->apply_cache.items[group->apply_cache_first++]);
+        }
+        return true;
+    }
+    if (group->apply_cache_first == group->apply_cache.count) {
+        return false;
+    }
+    struct log_location location;
+    bool found = log_index_find(group->index, index, &location);
+    *ret_kind = found ? location.flags : RAFT_ENTRY_COMMAND;
+    *ret_payload = group->apply_cache.items[group->apply_cache_first++];
+    return true;
+}
+
+static void reset_cache(struct group *group)
+{
+    if (group->apply_cache_first == group->apply_cache.count) {
+        vec_clear(&group->apply_cache);
+        group->apply_cache_first = 0;
+    }
+}
+
+void group_apply(struct group *group)
+{
+    uint64_t begin = group->applied;
+    uint64_t bytes = 0;
+    while (group->applied + 1 < group->apply_end && bytes < APPLY_BYTES_PER_TURN && !group->installing && !group->ended) {
+        uint64_t index = group->applied + 1;
+        struct slice payload;
+        struct raft_term term;
+        uint8_t kind;
+        if (!next_payload(group, index, &payload, &kind, &term)) {
+            reset_cache(group);
+            read_ahead(group);
+            break;
+        }
+        int rc = kind == RAFT_ENTRY_COMMAND ? group->ops->apply(group, index, term, &payload) : 0;
+        bytes += payload.size + 64;
+        slice_unref(&payload);
+        if (rc != 0) {
+            group_fail(group, rc == WR_E_VERSION ? "an entry was written by a newer version of Warren" : "a committed entry is damaged");
+            return;
+        }
+        group->applied = index;
+    }
+    reset_cache(group);
+    if (group->applied > begin) {
+        group->ops->applied(group);
+        group_step(group, &(struct raft_event){.type = RAFT_EVENT_APPLIED, .u.index = group->applied});
+        group_mark(group);
+    }
+}
+
+/* Payloads leave the core's memory when the log has them and no follower needs them soon. */
+void group_trim(struct group *group)
+{
+    size_t cached = raft_cached_bytes(group->raft);
+    if (cached < 64 * 1024) {
+        return;
+    }
+    uint64_t upto = group->applied;
+    if (cached < (size_t)8 << 20 && raft_role(group->raft) == RAFT_LEADER) {
+        for (uint32_t i = 0; i < raft_progress_count(group->raft); i++) {
+            struct raft_progress p = raft_progress_at(group->raft, i);
+            if (p.up && p.match < upto) {
+                upto = p.match;
+            }
+        }
+    }
+    if (upto >= raft_first_index(group->raft) && raft_log_entry(group->raft, upto) != NULL) {
+        group_step(group, &(struct raft_event){.type = RAFT_EVENT_TRIM, .u.index = upto});
+    }
+}
+
+/* --- the queue machine as a machine of a group ----------------------------------------------------------------------------- */
+
+static int queue_machine_apply(struct group *group, uint64_t index, struct raft_term term, const struct slice *payload)
+{
+    (void)term;
+    if (payload->size < ENTRY_HEADER) {
+        return WR_E_CORRUPT;
+    }
+    const uint8_t *data = slice_data(payload);
+    if (data[0] != ENTRY_VERSION) {
+        return WR_E_VERSION;
+    }
+    uint64_t time_ms = bytes_load_le64(data + 1);
+    struct queue_batch_reader reader;
+    struct queue_batch batch;
+    int rc;
+    queue_batch_reader_init(&reader, payload->buf, payload->offset + ENTRY_HEADER, payload->offset + payload->size);
+    while ((rc = queue_batch_reader_next(&reader, &batch)) == 1) {
+        home_apply(group->home, time_ms, &batch, index, false);
+    }
+    queue_batch_reader_deinit(&reader);
+    return rc;
+}
+
+static void queue_machine_snapshot(struct group *group, struct buf **out)
+{
+    queue_snapshot(group->home->queue, out);
+}
+
+static int queue_machine_restore(struct group *group, uint64_t index, struct bytes machine)
+{
+    (void)index;
+    struct queue *queue;
+    int error = queue_restore(machine, &queue);
+    if (error != 0) {
+        return error;
+    }
+    struct home *home = group->home;
+    WR_ASSERT(!home->serving);
+    queue_free(home->queue);
+    home->queue = queue;
+    home->load_serial++; /* reads under way belong to the old state */
+    home->loading = false;
+    home->missing = 0;
+    vec_clear(&home->held_drops);
+    store_clear(&home->store);
+    struct queue_totals totals;
+    queue_totals(queue, &totals);
+    home->store.behind = totals.ready + totals.unacked > 0;
+    home->store.kv_end = totals.next_position;
+    return 0;
+}
+
+static void queue_machine_serving(struct group *group, bool serving)
+{
+    (void)group;
+    (void)serving;
+}
+
+static void queue_machine_applied(struct group *group)
+{
+    (void)group;
+}
+
+const struct machine_ops queue_machine_ops = {
+    .apply = queue_machine_apply,
+    .snapshot = queue_machine_snapshot,
+    .restore = queue_machine_restore,
+    .serving = queue_machine_serving,
+    .applied = queue_machine_applied,
+};

@@ -1,0 +1,231 @@
+/*
+ * What: carrying effects to clients: to a sink of this shard at once, to others gathered into one parcel per host and turn.
+ * Happy path: route_effect -> bytes are in the store -> deliver_here / gather; effects_flush at the end of the turn.
+ * Failure modes: a delivery whose bytes are not in memory, or whose link is full, waits in its route; everything behind it for
+ * the same client waits too (order), other clients go on. Bytes found nowhere are skipped and named in the log.
+ * Invariants
+ * I1  Effects of one client leave in the order in which the machine gave them.
+ * I2  Messages handed to a sink are borrowed from the store: nothing drops them before the sink returns.
+ * Ownership: a dest owns message references until its parcel is sent.
+ * Threads: the host's shard.
+ */
+#include "replica_internal.h"
+
+#define DEST_BYTES_MAX (UINT64_C(1) << 20) /* then the parcel is sent before the end of the turn */
+
+/* Effects gathered for one host. */
+struct dest {
+    struct uid node;
+    uint32_t shard;
+    uint64_t queue;
+    uint64_t bytes;
+    struct effect_bundle *bundle;
+};
+
+static void dest_send(struct host *host, struct dest *dest)
+{
+    struct parcel *parcel = parcel_make(host, PARCEL_EFFECTS, 1, dest->queue, dest->node, dest->shard);
+    if (host_is_self(host, dest->node)) {
+        parcel->local = dest->bundle;
+        parcel->local_free = effect_bundle_free;
+    } else {
+        effects_pack(parcel, dest->bundle);
+    }
+    dest->bundle = NULL;
+    parcel_send(host, parcel);
+}
+
+static struct dest *dest_of(struct home *home, const struct route *route)
+{
+    struct host *host = home->host;
+    for (size_t i = host->dests.count; i-- > 0;) {
+        struct dest *dest = host->dests.items[i];
+        if (dest->queue == home->id && dest->shard == route->shard && uid_eq(dest->node, route->node)) {
+            if (dest->bytes < DEST_BYTES_MAX) {
+                return dest;
+            }
+            dest_send(host, dest);
+            dest->bytes = 0;
+            dest->bundle = wr_calloc(1, sizeof *dest->bundle);
+            return dest;
+        }
+    }
+    struct dest *dest = wr_calloc(1, sizeof *dest);
+    dest->node = route->node;
+    dest->shard = route->shard;
+    dest->queue = home->id;
+    dest->bundle = wr_calloc(1, sizeof *dest->bundle);
+    vec_push(&host->dests, dest);
+    return dest;
+}
+
+void effects_flush(struct host *host)
+{
+    for (size_t i = 0; i < host->dests.count; i++) {
+        struct dest *dest = host->dests.items[i];
+        if (dest->bundle->items.count > 0) {
+            dest_send(host, dest);
+        } else {
+            effect_bundle_free(dest->bundle);
+        }
+        wr_free(dest);
+    }
+    vec_clear(&host->dests);
+}
+
+static bool is_here(const struct host *host, const struct route *route)
+{
+    return route->shard == host->options.shard && host_is_self(host, route->node);
+}
+
+/* Hands over one item with `count` messages that lie side by side. */
+static void emit(struct home *home, struct route *route, const struct queue_effect *effect, const struct slice *first, uint32_t count)
+{
+    struct host *host = home->host;
+    struct effect_item item = {.effect = *effect, .session = route->session, .number = route->number++, .message_count = count};
+    if (is_here(host, route)) {
+        client_on_effect(host, host->options.node_id, &item, (const struct message *)(const void *)first, false);
+        return;
+    }
+    struct dest *dest = dest_of(home, route);
+    item.message_first = (uint32_t)dest->bundle->messages.count;
+    if (count > 0) {
+        slices_ref(first, count);
+        vec_reserve(&dest->bundle->messages, count);
+        memcpy(dest->bundle->messages.items + dest->bundle->messages.count, first, count * sizeof *first);
+        dest->bundle->messages.count += count;
+        for (uint32_t i = 0; i < count; i++) {
+            dest->bytes += first[i].size;
+        }
+    }
+    dest->bytes += 32;
+    vec_push(&dest->bundle->items, item);
+}
+
+static bool link_full(struct home *home, const struct route *route)
+{
+    struct host *host = home->host;
+    const struct host_transport *transport = &host->options.transport;
+    if (host_is_self(host, route->node) || transport->backlog == NULL || transport->backlog(transport->ctx, route->node) < BACKLOG_MAX) {
+        return false;
+    }
+    host->backlogged = true;
+    return true;
+}
+
+static void skip_missing(struct home *home, struct queue_effect *effect)
+{
+    bool live = queue_is_live(home->queue, effect->position);
+    if (live) {
+        wr_log(home->host->logger, LOG_LEVEL_ERROR, "queue", "queue %llu: the bytes of the message at position %llu are lost",
+               (unsigned long long)home->id, (unsigned long long)effect->position);
+    }
+    home->missing = 0;
+    effect->position++;
+    effect->ordinal++;
+    effect->count--;
+}
+
+/* How much of a run fits one item: by bytes, and at least one message. */
+static uint32_t bounded(const struct slice *first, uint64_t count)
+{
+    uint64_t bytes = 0;
+    uint32_t n = 0;
+    while (n < count && n < UINT32_MAX && (n == 0 || bytes + first[n].size <= DEST_BYTES_MAX)) {
+        bytes += first[n].size;
+        n++;
+    }
+    return n;
+}
+
+/* False: waits (for bytes or the link); *effect is what is left. */
+static bool deliver(struct home *home, struct route *route, struct queue_effect *effect)
+{
+    bool here = is_here(home->host, route);
+    while (effect->count > 0) {
+        const struct slice *first;
+        if (!here && link_full(home, route)) {
+            return false;
+        }
+        uint64_t run = store_run(&home->store, effect->position, effect->count, &first);
+        if (run == 0 && home->missing == effect->position) {
+            skip_missing(home, effect);
+            continue;
+        }
+        if (run == 0 && home->group == NULL) {
+            /* Memory only: what is not here was dropped after this delivery was decided. */
+            skip_missing(home, effect);
+            continue;
+        }
+        if (run == 0) {
+            load_start(home, effect->position);
+            return false;
+        }
+        uint32_t n = here ? (uint32_t)(run < UINT32_MAX ? run : UINT32_MAX) : bounded(first, run);
+        struct queue_effect part = *effect;
+        part.count = n;
+        emit(home, route, &part, first, n);
+        if (home->group != NULL && n == 1) {
+            store_forget_stray(&home->store, effect->position);
+        }
+        effect->position += n;
+        effect->ordinal += n;
+        effect->count -= n;
+    }
+    return true;
+}
+
+static bool send(struct home *home, struct route *route, struct queue_effect *effect)
+{
+    if (effect->kind == QUEUE_EFFECT_DELIVER) {
+        return deliver(home, route, effect);
+    }
+    emit(home, route, effect, NULL, 0);
+    return true;
+}
+
+void route_effect(struct home *home, struct route *route, const struct queue_effect *effect)
+{
+    struct queue_effect rest = *effect;
+    if (WR_LIKELY(!route->blocked) && send(home, route, &rest)) {
+        return;
+    }
+    if (!route->blocked) {
+        route->blocked = true;
+        home->blocked_routes++;
+    }
+    vec_push(&route->waiting, rest);
+}
+
+static void pump_route(struct home *home, struct route *route)
+{
+    while (route->waiting_first < route->waiting.count) {
+        /* A copy: the sink may make the vector move. */
+        struct queue_effect rest = route->waiting.items[route->waiting_first];
+        bool done = send(home, route, &rest);
+        route->waiting.items[route->waiting_first] = rest;
+        if (!done) {
+            return;
+        }
+        route->waiting_first++;
+    }
+    vec_clear(&route->waiting);
+    route->waiting_first = 0;
+    route->blocked = false;
+    home->blocked_routes--;
+}
+
+/* After a load, or when a link has drained. */
+void home_pump(struct home *home)
+{
+    if (home->blocked_routes > 0) {
+        LIST_FOREACH_SAFE(link, &home->routes_list)
+        {
+            struct route *route = WR_CONTAINER_OF(link, struct route, link);
+            if (route->blocked) {
+                pump_route(home, route);
+            }
+        }
+    }
+    home_drops_flush(home);
+}

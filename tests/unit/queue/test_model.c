@@ -1,0 +1,313 @@
+/*
+ * Random commands against the naive model: equal effects, equal totals, invariants after each
+ * command; a second machine that is fed by the codec and now and then goes through a snapshot stays
+ * equal (I4). A failure names the seed.
+ */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "model.h"
+#include "warren/prng.h"
+#include "rig.h"
+
+#define STEPS     120u
+#define OPS_MAX   8u
+#ifndef SEEDS /* More, for a long run by hand: -DSEEDS=... */
+#define SEEDS 1500u
+#endif
+#define SIZES     3u
+#define LEVELS    6u
+
+struct run {
+    struct prng prng;
+    uint64_t seed;
+    struct model *model;
+    struct model_events *wanted;
+    struct model_events *got;
+    struct queue *queue;
+    struct queue *replica;
+    struct message messages[SIZES][LEVELS];
+    uint64_t seqs[MODEL_CLIENTS]; /* Last seq that each client has used. */
+    uint64_t stored;              /* Last position that the store callback saw. */
+};
+
+static void record(void *ctx, const struct queue_effect *e)
+{
+    struct run *run = ctx;
+    struct model_events *got = run->got;
+    if (e->kind == QUEUE_EFFECT_DROP) {
+        for (uint64_t i = 0; i < e->count; i++) {
+            cr_assert_not(got->dropped[e->position + i], "seed %lu: dropped twice", run->seed);
+            got->dropped[e->position + i] = 1;
+        }
+        return;
+    }
+    const uint64_t count = e->kind == QUEUE_EFFECT_DELIVER ? e->count : 1;
+    for (uint64_t i = 0; i < count; i++) {
+        cr_assert_lt(got->count, MODEL_EVENTS);
+        got->items[got->count++] = (struct model_event){
+            .kind = e->kind,
+            .status = e->status,
+            .flags = e->flags,
+            .consumer = e->consumer,
+            .delivery_count = e->delivery_count,
+            .client = e->client,
+            .seq = e->seq,
+            .ordinal = e->kind == QUEUE_EFFECT_DELIVER ? e->ordinal + i : 0,
+            .position = e->kind == QUEUE_EFFECT_DELIVER ? e->position + i : 0,
+            .value = e->value,
+            .value2 = e->value2,
+        };
+        if (e->kind == QUEUE_EFFECT_DELIVER) {
+            cr_assert_not(got->dropped[e->position + i], "seed %lu: delivered after its drop",
+                          run->seed);
+        }
+    }
+}
+
+static void store(void *ctx, uint64_t position, const struct message *message)
+{
+    struct run *run = ctx;
+    cr_assert_eq(position, run->stored + 1, "seed %lu", run->seed);
+    cr_assert_gt(message->record.size, 0);
+    run->stored = position;
+}
+
+static void ignore(void *ctx, const struct queue_effect *effect)
+{
+    (void)ctx;
+    (void)effect;
+}
+
+static bool event_eq(const struct model_event *a, const struct model_event *b)
+{
+    return a->kind == b->kind && a->status == b->status && a->flags == b->flags &&
+           a->consumer == b->consumer && a->delivery_count == b->delivery_count &&
+           a->client == b->client && a->seq == b->seq && a->ordinal == b->ordinal &&
+           a->position == b->position && a->value == b->value && a->value2 == b->value2;
+}
+
+static void compare(const struct run *run, uint32_t step)
+{
+    for (uint32_t i = 0; i < run->wanted->count && i < run->got->count; i++) {
+        cr_assert(event_eq(&run->wanted->items[i], &run->got->items[i]),
+                  "seed %lu step %u: effect %u: kind %u position %lu ordinal %lu, not kind %u "
+                  "position %lu ordinal %lu",
+                  run->seed, step, i, run->got->items[i].kind, run->got->items[i].position,
+                  run->got->items[i].ordinal, run->wanted->items[i].kind,
+                  run->wanted->items[i].position, run->wanted->items[i].ordinal);
+    }
+    cr_assert_eq(run->wanted->count, run->got->count, "seed %lu step %u: %u effects, not %u",
+                 run->seed, step, run->got->count, run->wanted->count);
+    cr_assert_eq(memcmp(run->wanted->dropped, run->got->dropped, MODEL_MESSAGES), 0,
+                 "seed %lu step %u: drops", run->seed, step);
+    struct queue_totals wanted;
+    struct queue_totals got;
+    model_totals(run->model, &wanted);
+    queue_totals(run->queue, &got);
+    cr_assert_eq(memcmp(&wanted, &got, sizeof(got)), 0, "seed %lu step %u: totals", run->seed,
+                 step);
+    for (uint64_t p = 1; p < wanted.next_position; p++) {
+        cr_assert_eq(queue_is_live(run->queue, p),
+                     run->model->messages[p].place != MODEL_REMOVED, "seed %lu step %u: live",
+                     run->seed, step);
+    }
+}
+
+static struct queue_op random_settle(struct run *run, uint32_t client, struct queue_op op)
+{
+    op.consumer = (uint32_t)prng_below(&run->prng, MODEL_CONSUMERS);
+    const uint64_t delivered = run->model->clients[client].consumers[op.consumer].delivered;
+    op.first = prng_below(&run->prng, delivered + 2);
+    op.count = prng_ratio(&run->prng, 1, 20) ? UINT64_MAX : prng_below(&run->prng, 5);
+    op.outcome = (uint8_t)prng_between(&run->prng, QUEUE_ACK, QUEUE_RELEASE);
+    return op;
+}
+
+static struct queue_op random_attach(struct run *run, struct queue_op op)
+{
+    op.consumer = (uint32_t)prng_below(&run->prng, MODEL_CONSUMERS);
+    op.flags = (uint8_t)(prng_ratio(&run->prng, 1, 3) ? QUEUE_NO_ACK : 0);
+    op.flags |= (uint8_t)(prng_ratio(&run->prng, 1, 12) ? QUEUE_EXCLUSIVE_CONSUMER : 0);
+    op.prefetch = (uint32_t)prng_below(&run->prng, 5);
+    op.limit = prng_ratio(&run->prng, 2, 3) ? UINT64_MAX : prng_below(&run->prng, 6);
+    op.priority = prng_ratio(&run->prng, 1, 4) ? (int32_t)prng_below(&run->prng, 3) - 1 : 0;
+    op.name = BYTES_LITERAL("name");
+    op.args = prng_ratio(&run->prng, 1, 2) ? BYTES_LITERAL("args") : BYTES_NONE;
+    return op;
+}
+
+static struct queue_op random_op(struct run *run, uint32_t client)
+{
+    struct prng *p = &run->prng;
+    struct queue_op op = {.kind = QUEUE_OP_ENQUEUE};
+    const uint64_t dice = prng_below(p, 100);
+    if (dice < 40 && run->model->next_position < MODEL_MESSAGES - 2 * OPS_MAX) {
+        op.message = run->messages[prng_below(p, SIZES)][prng_below(p, LEVELS)];
+        return op;
+    }
+    op.consumer = (uint32_t)prng_below(p, MODEL_CONSUMERS);
+    if (dice < 65) {
+        op.kind = QUEUE_OP_SETTLE;
+        return random_settle(run, client, op);
+    } else if (dice < 76) {
+        op.kind = QUEUE_OP_ATTACH;
+        return random_attach(run, op);
+    } else if (dice < 81) {
+        op.kind = QUEUE_OP_DETACH;
+        op.flags = prng_ratio(p, 1, 2) ? QUEUE_DETACH_RETURN : 0;
+    } else if (dice < 85) {
+        op.kind = QUEUE_OP_CREDIT;
+        op.limit = prng_below(p, 20);
+    } else if (dice < 91) {
+        op.kind = QUEUE_OP_GET;
+        op.flags = prng_ratio(p, 1, 3) ? QUEUE_NO_ACK : 0;
+    } else if (dice < 94) {
+        op.kind = QUEUE_OP_LIMIT;
+        op.limit = prng_below(p, 6);
+    } else if (dice < 95) {
+        op.kind = QUEUE_OP_PURGE;
+    } else if (dice < 97) {
+        op.kind = QUEUE_OP_SEAL;
+        op.flags = (uint8_t)(prng_below(p, 4) * QUEUE_IF_UNUSED);
+    } else if (dice < 99) {
+        op.kind = QUEUE_OP_UNSEAL;
+    } else {
+        op.kind = QUEUE_OP_CLOSE;
+    }
+    return op;
+}
+
+/* Mostly the next ops of a client; sometimes old ones again, or with a gap. */
+static uint32_t random_batch(struct run *run, uint64_t *ret_client, struct queue_op *ops)
+{
+    struct prng *p = &run->prng;
+    if (prng_ratio(p, 1, 15)) {
+        *ret_client = 0;
+        ops[0] = (struct queue_op){.kind = (uint8_t)prng_between(p, 20, 21),
+                                   .first = prng_between(p, 1, MODEL_BOOTS)};
+        ops[0].kind = prng_ratio(p, 1, 30) ? QUEUE_OP_NODE_GONE : ops[0].kind;
+        return 1;
+    }
+    const uint32_t client = (uint32_t)prng_below(p, MODEL_CLIENTS);
+    const uint32_t count = (uint32_t)prng_between(p, 1, OPS_MAX);
+    uint64_t seq = run->seqs[client];
+    if (prng_ratio(p, 1, 8)) {
+        const uint64_t back = prng_below(p, 5);
+        seq = seq > back ? seq - back : 0;
+    } else if (prng_ratio(p, 1, 30)) {
+        seq += 2;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        ops[i] = random_op(run, client);
+        ops[i].seq = ++seq;
+    }
+    *ret_client = model_client_id(client);
+    return count;
+}
+
+/* The replica is given the encoded batch, in pieces of other bytes. */
+static void apply_to_replica(struct run *run, const struct queue_batch *batch)
+{
+    struct buf *encoded = buf_from("junk", 4);
+    queue_batch_encode(&encoded, batch);
+    const uint32_t end = encoded->size;
+    buf_append(&encoded, "junk", 4);
+    struct queue_batch_reader reader;
+    struct queue_batch decoded;
+    queue_batch_reader_init(&reader, encoded, 4, end);
+    const struct queue_sink sink = {ignore, NULL};
+    cr_assert_eq(queue_batch_reader_next(&reader, &decoded), 1);
+    queue_apply(run->replica, 0, &decoded, NULL, &sink);
+    cr_assert_eq(queue_batch_reader_next(&reader, &decoded), 0);
+    queue_batch_reader_deinit(&reader);
+    buf_unref(encoded);
+}
+
+static void restart_replica(struct run *run, uint32_t step)
+{
+    struct buf *snapshot = buf_new(0);
+    queue_snapshot(run->replica, &snapshot);
+    struct queue *restored = NULL;
+    cr_assert_eq(queue_restore(bytes_make(snapshot->data, snapshot->size), &restored), 0,
+                 "seed %lu step %u: restore", run->seed, step);
+    queue_check(restored);
+    cr_assert_eq(queue_hash(restored), queue_hash(run->replica));
+    queue_free(run->replica);
+    run->replica = restored;
+    buf_unref(snapshot);
+}
+
+static void one_step(struct run *run, uint32_t step)
+{
+    struct queue_op ops[OPS_MAX];
+    struct queue_batch batch = {.ops = ops};
+    batch.count = random_batch(run, &batch.client, ops);
+    const struct queue_store_ops store_ops = {store, run};
+    const struct queue_sink sink = {record, run};
+    run->got->count = 0;
+    memset(run->got->dropped, 0, sizeof(run->got->dropped));
+    model_apply(run->model, &batch, run->wanted);
+    queue_apply(run->queue, step, &batch, &store_ops, &sink);
+    queue_check(run->queue);
+    compare(run, step);
+    cr_assert_eq(run->stored, run->model->next_position - 1, "seed %lu", run->seed);
+    apply_to_replica(run, &batch);
+    cr_assert_eq(queue_hash(run->queue), queue_hash(run->replica), "seed %lu step %u: hash",
+                 run->seed, step);
+    if (prng_ratio(&run->prng, 1, 10)) {
+        restart_replica(run, step);
+    }
+    for (uint32_t c = 0; c < MODEL_CLIENTS; c++) {
+        if (run->model->clients[c].state == MODEL_OPEN) {
+            run->seqs[c] = run->model->clients[c].last_seq;
+            cr_assert_eq(queue_client_last_seq(run->queue, model_client_id(c)), run->seqs[c]);
+        }
+    }
+}
+
+static void one_run(struct run *run, uint64_t seed)
+{
+    struct queue_config config;
+    prng_init(&run->prng, seed);
+    queue_config_default(&config);
+    config.priority_max = prng_ratio(&run->prng, 1, 2) ? 3 : 0;
+    config.auto_delete = prng_ratio(&run->prng, 1, 10);
+    run->seed = seed;
+    run->stored = 0;
+    memset(run->seqs, 0, sizeof(run->seqs));
+    model_init(run->model, &config);
+    run->queue = queue_new(&config);
+    run->replica = queue_new(&config);
+    for (uint32_t step = 0; step < STEPS; step++) {
+        one_step(run, step);
+    }
+    queue_free(run->queue);
+    queue_free(run->replica);
+}
+
+Test(queue_model, random_commands_have_the_effects_that_the_model_has, .timeout = 170)
+{
+    static const uint32_t sizes[SIZES] = {0, 1, 300};
+    struct run run = {
+        .model = malloc(sizeof(struct model)),
+        .wanted = malloc(sizeof(struct model_events)),
+        .got = malloc(sizeof(struct model_events)),
+    };
+    for (uint32_t s = 0; s < SIZES; s++) {
+        for (uint32_t level = 0; level < LEVELS; level++) {
+            run.messages[s][level] = rig_message(sizes[s], (uint8_t)level);
+        }
+    }
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        one_run(&run, seed);
+    }
+    for (uint32_t s = 0; s < SIZES; s++) {
+        for (uint32_t level = 0; level < LEVELS; level++) {
+            message_unref(run.messages[s][level]);
+        }
+    }
+    free(run.model);
+    free(run.wanted);
+    free(run.got);
+}
