@@ -1,10 +1,12 @@
 /*
- * What: the follower's side of replication: check, truncate, append, learn the commit index, answer.
+ * What: the follower's side of replication: check, truncate, append, learn the commit index,
+ * answer.
  *
- * Happy path: prev matches -> new entries are appended and given to the host -> the commit index follows the
- * leader's -> when the host has them durable, one answer says so (raft__answer_leader at the end of that step).
- * Failure modes: prev does not match: refused with a hint (term and index) that skips whole terms (R5). What
- * contradicts the committed prefix is refused as a bad message; nothing changes.
+ * Happy path: prev matches -> new entries are appended and given to the host -> the commit index
+ * follows the leader's -> when the host has them durable, one answer says so (raft__answer_leader
+ * at the end of that step). Failure modes: prev does not match: refused with a hint (term and
+ * index) that skips whole terms (R5). What contradicts the committed prefix is refused as a bad
+ * message; nothing changes.
  *
  * Invariants:
  *   A1  answered match = min(verified, persisted): durable AND equal to this leader's log.
@@ -15,8 +17,8 @@
  */
 #include "raft_internal.h"
 
-/* Indexes follow prev, terms do not fall and do not pass the message's, CONFIG payloads decode. Peers are trusted
- * not to lie, not to be free of bugs or of other versions. */
+/* Indexes follow prev, terms do not fall and do not pass the message's, CONFIG payloads decode.
+ * Peers are trusted not to lie, not to be free of bugs or of other versions. */
 static bool entries_valid(const struct raft_message *m)
 {
     uint64_t index = m->u.append.prev_index;
@@ -76,14 +78,15 @@ static void reject_with_hint(struct raft *r, const struct raft_message *m)
 {
     raft__reject_append(r, m->from, m->u.append.prev_index);
     struct raft_message *answer = &r->out.messages[r->out.message_count - 1];
-    uint64_t hint = raft__log_find(r, raft__min(m->u.append.prev_index, r->log.last),
-                                   m->u.append.prev_term);
+    uint64_t hint =
+        raft__log_find(r, raft__min(m->u.append.prev_index, r->log.last), m->u.append.prev_term);
     answer->u.append_response.hint_index = hint;
     answer->u.append_response.hint_term = raft__log_term(r, hint);
     r->probe_told = r->probe_seen;
 }
 
-/* Checks everything before changing anything: the committed prefix and A3 are not to be contradicted. */
+/* Checks everything before changing anything: the committed prefix and A3 are not to be
+ * contradicted. */
 static int check_conflicts(const struct raft *r, const struct raft_message *m, uint64_t *ret_from)
 {
     uint64_t end = m->u.append.prev_index + m->u.append.entry_count;
@@ -154,7 +157,8 @@ int raft__receive_append(struct raft *r, const struct raft_message *m)
     r->probe_seen = raft__max(r->probe_seen, m->u.append.probe);
     uint64_t prev = m->u.append.prev_index;
     if (r->incoming.installing) {
-        raft__reject_append(r, m->from, prev); /* the log is frozen; the answer serves read-index rounds */
+        raft__reject_append(r, m->from,
+                            prev); /* the log is frozen; the answer serves read-index rounds */
         r->probe_told = r->probe_seen;
         return 0;
     }
@@ -173,8 +177,9 @@ int raft__receive_append(struct raft *r, const struct raft_message *m)
     return err;
 }
 
-/* At the end of each step of a follower: says what has become true (A1, A4). A probe round is answered at once, an
- * append when it is durable as a whole, and each advance of the durable prefix once. */
+/* At the end of each step of a follower: says what has become true (A1, A4). A probe round is
+ * answered at once, an append when it is durable as a whole, and each advance of the durable prefix
+ * once. */
 void raft__answer_leader(struct raft *r)
 {
     if (r->role != RAFT_FOLLOWER || raft_id_is_zero(r->leader) || !raft__hard_is_durable(r)) {

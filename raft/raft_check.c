@@ -1,6 +1,6 @@
 /*
- * What: the invariants that must hold between any two steps, as asserts. Callable in production too: linear in
- * runs, peers and configuration points, not in entries.
+ * What: the invariants that must hold between any two steps, as asserts. Callable in production
+ * too: linear in runs, peers and configuration points, not in entries.
  */
 #include "raft_internal.h"
 
@@ -74,8 +74,9 @@ void raft_check(const struct raft *r)
         RAFT_ASSERT(raft_id_equal(r->vote, r->cfg.id));
         RAFT_ASSERT(raft__hard_is_durable(r));
         RAFT_ASSERT(r->election_deadline == RAFT_NEVER);
-        RAFT_ASSERT(raft__log_term(r, r->term_begin > r->log.base ? r->term_begin : r->log.last).v ==
-                    r->term.v);
+        RAFT_ASSERT(
+            raft__log_term(r, r->term_begin > r->log.base ? r->term_begin : r->log.last).v ==
+            r->term.v);
         check_peers(r);
     } else {
         RAFT_ASSERT(r->peer_count == 0);

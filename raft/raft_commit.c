@@ -1,13 +1,13 @@
 /*
- * What: match indexes -> commit index; and what a commit means for a leader that is no voter any more.
+ * What: match indexes -> commit index; and what a commit means for a leader that is no voter any
+ * more.
  *
  * Invariants:
  *   C1  commit never falls.
- *   C2  Only an entry of the leader's own term is committed by counting; what precedes it comes along (thesis
- *       3.6.2, figure 3.7).
- *   C3  The leader counts itself by its own durable index only (R17).
- * Applying: entries are handed out up to min(commit, persisted), so that no member's machine is ever ahead of
- * its own disk (R4); see raft__finish.
+ *   C2  Only an entry of the leader's own term is committed by counting; what precedes it comes
+ * along (thesis 3.6.2, figure 3.7). C3  The leader counts itself by its own durable index only
+ * (R17). Applying: entries are handed out up to min(commit, persisted), so that no member's machine
+ * is ever ahead of its own disk (R4); see raft__finish.
  */
 #include "raft_internal.h"
 
@@ -26,8 +26,8 @@ void raft__commit_to(struct raft *r, uint64_t index)
     r->commit = index;
 }
 
-/* A leader whose removal (or demotion) is committed hands over (thesis 4.2.2): the best voter is told to campaign
- * at once, everyone that it leads no more. */
+/* A leader whose removal (or demotion) is committed hands over (thesis 4.2.2): the best voter is
+ * told to campaign at once, everyone that it leads no more. */
 static void step_aside(struct raft *r)
 {
     for (uint32_t i = 0; i < r->peer_count; i++) {

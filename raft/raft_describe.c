@@ -1,7 +1,7 @@
 /*
- * What: ids, messages, events, updates and states as one line of text each, for golden tests, traces and `why`
- * answers. The wording is part of the golden tests: change both together. No pointers, no times, no payload
- * bytes appear.
+ * What: ids, messages, events, updates and states as one line of text each, for golden tests,
+ * traces and `why` answers. The wording is part of the golden tests: change both together. No
+ * pointers, no times, no payload bytes appear.
  */
 #include "raft_internal.h"
 

@@ -1,23 +1,25 @@
 /*
- * What: who leads: pre-vote, vote, becoming leader or follower, stepping down, and what node-level liveness
- * (PEER_UP / PEER_DOWN) means for it.
+ * What: who leads: pre-vote, vote, becoming leader or follower, stepping down, and what node-level
+ * liveness (PEER_UP / PEER_DOWN) means for it.
  *
- * Happy path: the leader's node goes down -> each follower waits a random time -> the first asks for pre-votes
- * -> a majority has no live leader either and no newer log -> new term, own vote made durable -> votes asked
+ * Happy path: the leader's node goes down -> each follower waits a random time -> the first asks
+ * for pre-votes
+ * -> a majority has no live leader either and no newer log -> new term, own vote made durable ->
+ * votes asked
  * -> majority -> leader: appends a BARRIER.
- * Failure modes: split votes retry with a wider random delay. Without a reachable majority nobody campaigns and
- * no timer runs; PEER_UP starts again.
+ * Failure modes: split votes retry with a wider random delay. Without a reachable majority nobody
+ * campaigns and no timer runs; PEER_UP starts again.
  *
  * Invariants:
- *   E1  A pre-vote changes nothing at the one asked: no vote, no term, no timer (pitfall R9, thesis 9.6).
- *   E2  Whoever has a live leader refuses pre-votes and votes, and does not adopt their term, except after a
- *       leadership transfer (stickiness, thesis 4.2.3; R10).
- *   E3  A vote is answered, and counted by the candidate itself, only when durable (R16, R17). Requests for votes
- *       leave only after the candidate's own term is durable: a candidate that crashed never campaigns twice in a
+ *   E1  A pre-vote changes nothing at the one asked: no vote, no term, no timer (pitfall R9,
+ * thesis 9.6). E2  Whoever has a live leader refuses pre-votes and votes, and does not adopt their
+ * term, except after a leadership transfer (stickiness, thesis 4.2.3; R10). E3  A vote is answered,
+ * and counted by the candidate itself, only when durable (R16, R17). Requests for votes leave only
+ * after the candidate's own term is durable: a candidate that crashed never campaigns twice in a
  *       term.
- *   E4  A leader that does not reach a majority of voters steps down at once (check-quorum, thesis 6.2).
- *   E5  Votes of members that are not voters in force here are not counted (R11). A vote is granted to whomever
- *       asks rightly: a lagging member may not know the asker yet (thesis 4.2.2).
+ *   E4  A leader that does not reach a majority of voters steps down at once (check-quorum,
+ * thesis 6.2). E5  Votes of members that are not voters in force here are not counted (R11). A vote
+ * is granted to whomever asks rightly: a lagging member may not know the asker yet (thesis 4.2.2).
  * Spec: thesis 3.4, 3.6.1, 4.2.2, 4.2.3, 6.2, 9.6.
  */
 #include "raft_internal.h"
@@ -41,16 +43,19 @@ static bool is_voter_in(const struct raft *r, const struct raft_config_point *c)
     return at >= 0 && c->members[at].role == RAFT_VOTER;
 }
 
-/* A voter; or one whose removal or demotion is in its log but not committed yet: it may be the only one whose log
- * allows it to win, and then has to commit its own removal (thesis 4.2.2). It does not count itself. */
+/* A voter; or one whose removal or demotion is in its log but not committed yet: it may be the only
+ * one whose log allows it to win, and then has to commit its own removal (thesis 4.2.2). It does
+ * not count itself. */
 static bool may_campaign(const struct raft *r)
 {
     const struct raft_config_point *c = raft__members(r);
-    bool voter = is_voter_in(r, c) || (c->index > r->commit && r->config_count > 1 && is_voter_in(r, c - 1));
+    bool voter =
+        is_voter_in(r, c) || (c->index > r->commit && r->config_count > 1 && is_voter_in(r, c - 1));
     return voter && !r->incoming.installing && raft__quorum_reachable(r, c);
 }
 
-/* A learner does not campaign, but it asks as if (E1 makes that harmless): a leader that hears it answers. */
+/* A learner does not campaign, but it asks as if (E1 makes that harmless): a leader that hears it
+ * answers. */
 static bool may_ask(const struct raft *r)
 {
     const struct raft_config_point *c = raft__members(r);
@@ -88,8 +93,8 @@ static void set_term(struct raft *r, struct raft_term term)
     r->out.flags |= RAFT_UPDATE_ROLE;
 }
 
-/* Follower of `leader` (or of nobody yet) in `term`. Everything that belonged to the former role, leader or term
- * is void; a new leader has to prove anew what it shares with this log. */
+/* Follower of `leader` (or of nobody yet) in `term`. Everything that belonged to the former role,
+ * leader or term is void; a new leader has to prove anew what it shares with this log. */
 void raft__become_follower(struct raft *r, struct raft_term term, struct raft_id leader)
 {
     bool news = r->term.v != term.v || !raft_id_equal(r->leader, leader);
@@ -162,7 +167,8 @@ static void become_leader(struct raft *r)
     for (uint64_t i = raft__max(r->commit + 1, r->log.cache_begin); i <= r->log.last; i++) {
         r->uncommitted_bytes += raft__log_slot(r, i)->size;
     }
-    /* Thesis 3.6.2: nothing of an older term is committed by counting; the BARRIER carries it along. */
+    /* Thesis 3.6.2: nothing of an older term is committed by counting; the BARRIER carries it
+     * along. */
     raft__append_own(r, RAFT_ENTRY_BARRIER, NULL, 0, NULL);
     r->term_begin = r->log.last;
     if (!raft__quorum_reachable(r, raft__members(r))) {
@@ -238,8 +244,8 @@ void raft__election_timeout(struct raft *r)
         return;
     }
     if (!may_campaign(r)) {
-        /* Idle until PEER_UP, a membership or the end of an installation changes that. A known leader is kept:
-         * it may be learned again, it may not. */
+        /* Idle until PEER_UP, a membership or the end of an installation changes that. A known
+         * leader is kept: it may be learned again, it may not. */
         if (r->role != RAFT_FOLLOWER) {
             raft__become_follower(r, r->term, raft__nobody());
         }
@@ -290,8 +296,9 @@ static void answer_vote(struct raft *r, enum raft_message_type type, struct raft
 static void receive_prevote(struct raft *r, const struct raft_message *m)
 {
     if (r->role == RAFT_LEADER) {
-        /* The asker does not know that it has a leader: let it learn. (If its term is higher, having campaigned in
-         * vain, its refusal ends this leadership: else it would be stuck for ever.) */
+        /* The asker does not know that it has a leader: let it learn. (If its term is higher,
+         * having campaigned in vain, its refusal ends this leadership: else it would be stuck for
+         * ever.) */
         struct raft_peer *p = raft__peer(r, m->from);
         if (p != NULL && p->up) {
             raft__send_append(r, p, false);
@@ -320,8 +327,8 @@ void raft__receive_vote(struct raft *r, const struct raft_message *m)
         raft__arm_election(r);
     }
     bool free = raft_id_is_zero(r->vote) || raft_id_equal(r->vote, m->from);
-    bool granted = m->term.v == r->term.v && free && raft_id_is_zero(r->leader) &&
-                   log_up_to_date(r, m);
+    bool granted =
+        m->term.v == r->term.v && free && raft_id_is_zero(r->leader) && log_up_to_date(r, m);
     if (!granted) {
         answer_vote(r, RAFT_MSG_VOTE_RESPONSE, m->from, m->term, false);
         return;

@@ -5,8 +5,8 @@
  * raft_append.c (follower), raft_replicate.c (leader), raft_commit.c; then the rest.
  *
  * Handlers only change state and note what is owed (a vote, an answer, a hard state to write);
- * raft__finish() at the end of each step turns what is owed and now true into the update. That is why a
- * message can never be emitted before the completion that makes it true.
+ * raft__finish() at the end of each step turns what is owed and now true into the update. That is
+ * why a message can never be emitted before the completion that makes it true.
  */
 #ifndef WR_RAFT_INTERNAL_H
 #define WR_RAFT_INTERNAL_H
@@ -86,7 +86,7 @@ struct raft_peer {
     uint64_t commit_acked; /* commit index in the best answer */
     uint64_t probe_sent;   /* read-index rounds */
     uint64_t probe_acked;
-    uint64_t sent_ms;      /* last message to or last answer from the peer */
+    uint64_t sent_ms;               /* last message to or last answer from the peer */
     struct raft_inflight *inflight; /* ring, PIPELINE only */
     uint32_t inflight_capacity;
     uint32_t inflight_head;
@@ -178,13 +178,13 @@ struct raft {
     uint64_t election_deadline;
     uint32_t election_attempt;
     uint64_t votes_granted;
-    bool votes_requested;      /* CANDIDATE: own vote is durable, requests are out */
+    bool votes_requested; /* CANDIDATE: own vote is durable, requests are out */
     bool campaign_transfer;
-    struct raft_id vote_owed;  /* a granted vote is answered once the hard state is durable */
+    struct raft_id vote_owed; /* a granted vote is answered once the hard state is durable */
 
     /* Follower of (term, leader). */
-    uint64_t verified;    /* equal to the leader's log up to here; <= last */
-    uint64_t probe_seen;  /* read-index round */
+    uint64_t verified;   /* equal to the leader's log up to here; <= last */
+    uint64_t probe_seen; /* read-index round */
     uint64_t probe_told;
     uint64_t match_told;
     bool answer_owed;
@@ -223,11 +223,12 @@ void raft__ref(struct raft *r, void *owner);
 void raft__unref(struct raft *r, void *owner);
 
 /* raft_log.c */
-bool raft__log_has(const struct raft *r, uint64_t index); /* base <= index <= last */
+bool raft__log_has(const struct raft *r, uint64_t index);              /* base <= index <= last */
 struct raft_term raft__log_term(const struct raft *r, uint64_t index); /* requires raft__log_has */
 bool raft__log_match(const struct raft *r, uint64_t index, struct raft_term term);
 struct raft_entry *raft__log_slot(const struct raft *r, uint64_t index); /* NULL: not cached */
-void raft__log_append(struct raft *r, const struct raft_entry *e); /* index = last + 1; refs the owner */
+void raft__log_append(struct raft *r,
+                      const struct raft_entry *e); /* index = last + 1; refs the owner */
 void raft__log_append_trimmed(struct raft *r, struct raft_term term);
 void raft__log_truncate(struct raft *r, uint64_t from);
 void raft__log_compact(struct raft *r, uint64_t index);

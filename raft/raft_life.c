@@ -1,10 +1,10 @@
 /*
  * What: creating a member from its durable state, and ending it.
  *
- * Happy path: raft_new(hard state, snapshot) -> raft_restore_entry for each entry on disk -> raft_start.
- * Failure modes (a crash between a snapshot and the reset of the log): entries up to the snapshot's end are
- * dropped; if the entry at its end is of another term, all after it are void too (LOG_RESET at start).
- * Spec: thesis 3.8 (what persists), chapter 5 (snapshot and log).
+ * Happy path: raft_new(hard state, snapshot) -> raft_restore_entry for each entry on disk ->
+ * raft_start. Failure modes (a crash between a snapshot and the reset of the log): entries up to
+ * the snapshot's end are dropped; if the entry at its end is of another term, all after it are void
+ * too (LOG_RESET at start). Spec: thesis 3.8 (what persists), chapter 5 (snapshot and log).
  */
 #include "raft_internal.h"
 
@@ -62,15 +62,15 @@ struct raft *raft_new(const struct raft_config *config, const struct raft_hard_s
     raft__log_reset(r, snapshot->index, snapshot->term);
     r->log.generation = 1;
     if (snapshot->term.v > r->term.v) {
-        /* The snapshot became durable before the hard state of the term it came in. That term had a leader, and a
-         * vote given in it here would have been durable before anyone heard of it: so none was given. */
+        /* The snapshot became durable before the hard state of the term it came in. That term had a
+         * leader, and a vote given in it here would have been durable before anyone heard of it: so
+         * none was given. */
         r->term = snapshot->term;
         r->vote = raft__nobody();
         r->hard_dirty = true;
     }
     bool sane = snapshot->index <= RAFT_INDEX_MAX && r->term.v <= RAFT_INDEX_MAX &&
-                applied >= snapshot->index &&
-                (snapshot->index == 0) == (snapshot->term.v == 0) &&
+                applied >= snapshot->index && (snapshot->index == 0) == (snapshot->term.v == 0) &&
                 raft__members_valid(snapshot->membership.members, snapshot->membership.count);
     r->broken = !sane;
     raft__members_push(r, snapshot->index, sane ? snapshot->membership.members : NULL,

@@ -1,15 +1,15 @@
 /*
- * What: the log as the core sees it: the terms of all entries since the snapshot, as runs, and the payloads
- * of a window [cache_begin, last] in a ring addressed by index.
+ * What: the log as the core sees it: the terms of all entries since the snapshot, as runs, and the
+ * payloads of a window [cache_begin, last] in a ring addressed by index.
  *
  * Invariants:
  *   L1  base <= persisted <= handed <= last.
  *   L2  runs are ascending in begin and term; the first begins at base + 1 if the log is not empty.
  *   L3  the cache is a suffix of the log: [cache_begin, last].
  *   L4  entries above `persisted` are cached (only durable ones are ever trimmed).
- *   L5  each truncation starts a new generation, so that a completion of the old suffix is told from one of
- *       the new (pitfalls R1, R2, R3).
- * Ownership: one reference to the owner of each cached entry.
+ *   L5  each truncation starts a new generation, so that a completion of the old suffix is told
+ * from one of the new (pitfalls R1, R2, R3). Ownership: one reference to the owner of each cached
+ * entry.
  */
 #include "raft_internal.h"
 
@@ -105,7 +105,8 @@ void raft__log_append(struct raft *r, const struct raft_entry *e)
     raft__ref(r, e->owner);
 }
 
-/* An entry whose payload stays on disk. The cache stays a suffix: what was cached before it goes. */
+/* An entry whose payload stays on disk. The cache stays a suffix: what was cached before it goes.
+ */
 void raft__log_append_trimmed(struct raft *r, struct raft_term term)
 {
     raft__log_trim(r, r->log.last);
@@ -205,8 +206,8 @@ void raft__log_reset(struct raft *r, uint64_t index, struct raft_term term)
     l->generation++;
 }
 
-/* The largest index <= `index` whose term is <= `term`: where two logs may still agree (etcd's and thesis
- * 3.5's hint). base if there is none above it. */
+/* The largest index <= `index` whose term is <= `term`: where two logs may still agree (etcd's and
+ * thesis 3.5's hint). base if there is none above it. */
 uint64_t raft__log_find(const struct raft *r, uint64_t index, struct raft_term term)
 {
     const struct raft_log *l = &r->log;

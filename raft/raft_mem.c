@@ -1,7 +1,8 @@
 /*
- * What: memory, asserts, error texts and the random generator of the core: all that it needs from outside.
- * Failure modes: exhaustion aborts (the heap hook must not return NULL); a failed assert calls the hook.
- * Determinism: raft__random depends on the configured seed and the number of draws only.
+ * What: memory, asserts, error texts and the random generator of the core: all that it needs from
+ * outside. Failure modes: exhaustion aborts (the heap hook must not return NULL); a failed assert
+ * calls the hook. Determinism: raft__random depends on the configured seed and the number of draws
+ * only.
  */
 #include "raft_internal.h"
 

@@ -1,15 +1,16 @@
 /*
- * What: membership as a function of the log prefix, its encoding, its changes, and which members are up.
+ * What: membership as a function of the log prefix, its encoding, its changes, and which members
+ * are up.
  *
  * Invariants:
- *   M1  The membership in force is that of the last CONFIG entry in the log (committed or not), else that of
- *       the snapshot; truncation reverts it (pitfall R13). configs[] holds one point per CONFIG entry after the
- *       base, plus the one in force at the base.
- *   M2  At most one CONFIG entry is uncommitted, one member differs, and the leader has committed an entry of
- *       its own term before proposing one (pitfall R12, Ongaro's note of 2015). So any two majorities overlap.
- *   M3  A learner is promoted only when it is up and what it has durable reaches the commit index (R14).
- * Ownership: configs[].members belong to the core.
- * Spec: thesis 4.1, 4.2.1 (learners), 4.2.2 (a leader removes itself).
+ *   M1  The membership in force is that of the last CONFIG entry in the log (committed or not),
+ * else that of the snapshot; truncation reverts it (pitfall R13). configs[] holds one point per
+ * CONFIG entry after the base, plus the one in force at the base. M2  At most one CONFIG entry is
+ * uncommitted, one member differs, and the leader has committed an entry of its own term before
+ * proposing one (pitfall R12, Ongaro's note of 2015). So any two majorities overlap. M3  A learner
+ * is promoted only when it is up and what it has durable reaches the commit index (R14). Ownership:
+ * configs[].members belong to the core. Spec: thesis 4.1, 4.2.1 (learners), 4.2.2 (a leader removes
+ * itself).
  */
 #include "raft_internal.h"
 
@@ -220,8 +221,8 @@ bool raft__quorum_reachable(const struct raft *r, const struct raft_config_point
 {
     uint32_t up = 0;
     for (uint32_t i = 0; i < c->count; i++) {
-        if (c->members[i].role == RAFT_VOTER && (raft_id_equal(c->members[i].id, r->cfg.id) ||
-                                                 raft__is_up(r, c->members[i].id))) {
+        if (c->members[i].role == RAFT_VOTER &&
+            (raft_id_equal(c->members[i].id, r->cfg.id) || raft__is_up(r, c->members[i].id))) {
             up++;
         }
     }
@@ -268,7 +269,8 @@ static int change_promote(const struct raft *r, struct raft_id id, struct raft_m
         return RAFT_E_MEMBER_EXISTS;
     }
     const struct raft_peer *p = raft__peer(r, id);
-    /* A leader that is a learner itself is demoting itself: the pending change was refused before. */
+    /* A leader that is a learner itself is demoting itself: the pending change was refused before.
+     */
     if (p == NULL || !p->up || p->match < r->commit) {
         return RAFT_E_NOT_CAUGHT_UP;
     }
@@ -327,9 +329,9 @@ int raft__change(struct raft *r, enum raft_change_type type, struct raft_id id)
 }
 
 /*
- * The operator's last resort: the majority is lost for good, this member goes on alone with what its log has. A
- * new term with a vote for itself and a membership of itself; it leads as soon as the vote is durable. Unsafe if
- * the others still run: nothing here can know.
+ * The operator's last resort: the majority is lost for good, this member goes on alone with what
+ * its log has. A new term with a vote for itself and a membership of itself; it leads as soon as
+ * the vote is durable. Unsafe if the others still run: nothing here can know.
  */
 int raft__force_sole(struct raft *r)
 {

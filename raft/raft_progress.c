@@ -1,14 +1,15 @@
 /*
  * What: what the leader knows of each other member: probe / pipeline / snapshot, in-flight limits.
  *
- * States: PROBE: the common index is searched, one append at a time. PIPELINE: appends go out ahead of the
- * answers within the in-flight limits. SNAPSHOT: the peer needs what the log no longer has.
+ * States: PROBE: the common index is searched, one append at a time. PIPELINE: appends go out ahead
+ * of the answers within the in-flight limits. SNAPSHOT: the peer needs what the log no longer has.
  *   PROBE -> PIPELINE   an answer that matches
  *   PIPELINE -> PROBE   a refusal, a link reset, no answer for resend_ms
  *   any -> SNAPSHOT     next <= log base
  *   SNAPSHOT -> PIPELINE the peer has what the snapshot holds
  *
- * Invariants: P1 match < next. P2 match never falls while this member leads. P3 in-flight only in PIPELINE.
+ * Invariants: P1 match < next. P2 match never falls while this member leads. P3 in-flight only in
+ * PIPELINE.
  */
 #include "raft_internal.h"
 

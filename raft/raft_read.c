@@ -1,12 +1,13 @@
 /*
- * What: read-index: a reader learns an index that contains everything committed before it asked, from a leader
- * that proved, after the question, that it still leads. No clock is involved (pitfall R19).
+ * What: read-index: a reader learns an index that contains everything committed before it asked,
+ * from a leader that proved, after the question, that it still leads. No clock is involved (pitfall
+ * R19).
  *
- * Happy path: leader, ready (it has committed in its term): the commit index is noted, a round number goes out
- * with appends, a majority echoes it -> done. One round at a time serves all questions that wait. A follower
- * forwards to its leader and remembers the question until the answer or the loss of that leader.
- * Failure modes: leadership or leader lost: every waiting question fails, the host asks again.
- * Spec: thesis 6.4.
+ * Happy path: leader, ready (it has committed in its term): the commit index is noted, a round
+ * number goes out with appends, a majority echoes it -> done. One round at a time serves all
+ * questions that wait. A follower forwards to its leader and remembers the question until the
+ * answer or the loss of that leader. Failure modes: leadership or leader lost: every waiting
+ * question fails, the host asks again. Spec: thesis 6.4.
  */
 #include "raft_internal.h"
 
@@ -87,7 +88,8 @@ static void complete_round(struct raft *r)
     r->read_count = kept;
 }
 
-/* At the end of each step of a leader: ends the round under way, starts the next for whoever waits. */
+/* At the end of each step of a leader: ends the round under way, starts the next for whoever waits.
+ */
 void raft__read_advance(struct raft *r)
 {
     if (r->read_count == 0 || !raft_is_ready(r)) {

@@ -1,10 +1,12 @@
 /*
- * What: the leader's side of replication: proposals into the log, progress into messages, answers into progress.
+ * What: the leader's side of replication: proposals into the log, progress into messages, answers
+ * into progress.
  *
- * Happy path: raft__propose appends -> raft__replicate (end of the step) sends to every peer what its window
- * allows, at once, while the host writes -> answers advance match -> raft_commit.c.
- * Failure modes: refusals and resets go back to probing; payloads not in memory are asked of the host
- * (entries_wants); indexes not in the log need a snapshot (raft_snapshot.c); silence is probed after resend_ms.
+ * Happy path: raft__propose appends -> raft__replicate (end of the step) sends to every peer what
+ * its window allows, at once, while the host writes -> answers advance match -> raft_commit.c.
+ * Failure modes: refusals and resets go back to probing; payloads not in memory are asked of the
+ * host (entries_wants); indexes not in the log need a snapshot (raft_snapshot.c); silence is probed
+ * after resend_ms.
  *
  * Invariants: R1 a proposal enters the log only in the term it was made for (pitfall R18).
  *             R2 a commit advance reaches every live follower: with the next append, or alone after
@@ -105,8 +107,8 @@ static void count_sent(struct raft *r, struct raft_peer *p, uint32_t count, uint
     }
 }
 
-/* One append to the peer, empty unless wanted and possible. A peer that needs a snapshot gets an empty one at the
- * log's base: it will refuse it, but it hears the leader. */
+/* One append to the peer, empty unless wanted and possible. A peer that needs a snapshot gets an
+ * empty one at the log's base: it will refuse it, but it hears the leader. */
 void raft__send_append(struct raft *r, struct raft_peer *p, bool with_entries)
 {
     RAFT_ASSERT(r->role == RAFT_LEADER);
@@ -205,8 +207,7 @@ void raft__replicate(struct raft *r)
 /* Old entries the host has read from its log. */
 int raft__entries_read(struct raft *r, const struct raft_event *ev)
 {
-    struct raft_peer *p =
-        r->role == RAFT_LEADER ? raft__peer(r, ev->u.entries_read.peer) : NULL;
+    struct raft_peer *p = r->role == RAFT_LEADER ? raft__peer(r, ev->u.entries_read.peer) : NULL;
     if (p == NULL || !p->reading) {
         return RAFT_E_IGNORED;
     }
@@ -293,8 +294,7 @@ int raft__receive_append_response(struct raft *r, const struct raft_message *m)
     if (p == NULL) {
         return RAFT_E_IGNORED;
     }
-    if (m->u.append_response.probe > r->read_round ||
-        m->u.append_response.verified > r->log.last ||
+    if (m->u.append_response.probe > r->read_round || m->u.append_response.verified > r->log.last ||
         m->u.append_response.match > m->u.append_response.verified ||
         m->u.append_response.commit > RAFT_INDEX_MAX ||
         m->u.append_response.hint_index > RAFT_INDEX_MAX) {

@@ -1,17 +1,18 @@
 /*
  * What: sending and receiving snapshots in chunks, one chunk under way per peer.
  *
- * Happy path, sender: peer needs what the log no longer has -> snapshot_wants -> host gives a chunk -> message ->
- * the peer's answer names the next byte -> snapshot_wants ... Receiver: chunk to the host -> STORED -> answer; the last
- * chunk -> the host installs -> INSTALLED -> log begins at the snapshot, answer with match.
- * Failure modes: link reset: the sender resumes at the byte it knows of, the receiver names the one it wants.
- * Lost or repeated chunks: same. Change of leader: an unfinished snapshot is dropped; one that is being
- * installed is finished, since its content is committed whoever leads. A receiver that has what the snapshot
- * holds says so and the sender goes on with entries (pitfall R6).
+ * Happy path, sender: peer needs what the log no longer has -> snapshot_wants -> host gives a chunk
+ * -> message -> the peer's answer names the next byte -> snapshot_wants ... Receiver: chunk to the
+ * host -> STORED -> answer; the last chunk -> the host installs -> INSTALLED -> log begins at the
+ * snapshot, answer with match. Failure modes: link reset: the sender resumes at the byte it knows
+ * of, the receiver names the one it wants. Lost or repeated chunks: same. Change of leader: an
+ * unfinished snapshot is dropped; one that is being installed is finished, since its content is
+ * committed whoever leads. A receiver that has what the snapshot holds says so and the sender goes
+ * on with entries (pitfall R6).
  *
- * Invariants: S1 an install never takes the commit index back. S2 a log suffix that continues the snapshot is
- * kept: it may have been acknowledged. S3 while installing the log is frozen and nothing is handed out to apply.
- * Spec: thesis chapter 5.
+ * Invariants: S1 an install never takes the commit index back. S2 a log suffix that continues the
+ * snapshot is kept: it may have been acknowledged. S3 while installing the log is frozen and
+ * nothing is handed out to apply. Spec: thesis chapter 5.
  */
 #include "raft_internal.h"
 

@@ -1,14 +1,15 @@
 /*
  * What: the only mutating entry: one event in, one update out.
  *
- * Happy path: raft_step dispatches to one handler, lets due timers act, and raft__finish turns what is owed and
- * now true into the update: the leader's messages, the follower's answers, hard state, entries, what to apply.
+ * Happy path: raft_step dispatches to one handler, lets due timers act, and raft__finish turns what
+ * is owed and now true into the update: the leader's messages, the follower's answers, hard state,
+ * entries, what to apply.
  *
  * Invariants:
- *   T1  A message that claims durability is made only here, from state that says so (raft_internal.h).
- *   T2  Entries are given to the host once per generation, in order.
- *   T3  Nothing is given out to apply before it is committed and durable here.
- * Ownership: the update borrows from struct raft_out and is valid until the next step.
+ *   T1  A message that claims durability is made only here, from state that says so
+ * (raft_internal.h). T2  Entries are given to the host once per generation, in order. T3  Nothing
+ * is given out to apply before it is committed and durable here. Ownership: the update borrows from
+ * struct raft_out and is valid until the next step.
  */
 #include "raft_internal.h"
 
@@ -37,7 +38,8 @@ static bool envelope_valid(const struct raft *r, const struct raft_message *m)
 {
     return raft_id_equal(m->to, r->cfg.id) && !raft_id_is_zero(m->from) &&
            !raft_id_equal(m->from, r->cfg.id) && m->term.v <= RAFT_INDEX_MAX &&
-           (m->term.v > 0 || m->type == RAFT_MSG_PREVOTE_RESPONSE); /* who never had a term may refuse */
+           (m->term.v > 0 ||
+            m->type == RAFT_MSG_PREVOTE_RESPONSE); /* who never had a term may refuse */
 }
 
 /* From a leader of an older term: tell it of ours. */
@@ -50,7 +52,8 @@ static bool from_stale_leader(struct raft *r, const struct raft_message *m, uint
     return true;
 }
 
-/* An answer to a leader. Of an older term: void. Of a newer one: this leader is deposed, if a member says so. */
+/* An answer to a leader. Of an older term: void. Of a newer one: this leader is deposed, if a
+ * member says so. */
 static bool answer_is_current(struct raft *r, const struct raft_message *m)
 {
     if (m->term.v > r->term.v && raft__members_find(raft__members(r), m->from) >= 0) {
@@ -180,8 +183,7 @@ static int handle(struct raft *r, const struct raft_event *ev)
     case RAFT_EVENT_FORCE_SOLE:
         return raft__force_sole(r);
     }
-    RAFT_ASSERT(!"known event");
-    return 0;
+    raft__assert_failed("event type is known", __FILE__, __LINE__);
 }
 
 /* ---- the end of a step ----------------------------------------------------------------------- */

@@ -1,11 +1,10 @@
 /*
  * What: handing leadership to another voter.
  *
- * Happy path: proposals are held off (RAFT_E_BUSY) -> the target catches up -> TIMEOUT_NOW -> it campaigns at
- * once with a mark that overrides stickiness -> its vote request deposes this leader.
- * Failure modes: the target is down or does not catch up within transfer_ms: given up, proposals go on
- * (TRANSFER_ENDED). A lagging target is never told to campaign (pitfall R20).
- * Spec: thesis 3.10.
+ * Happy path: proposals are held off (RAFT_E_BUSY) -> the target catches up -> TIMEOUT_NOW -> it
+ * campaigns at once with a mark that overrides stickiness -> its vote request deposes this leader.
+ * Failure modes: the target is down or does not catch up within transfer_ms: given up, proposals go
+ * on (TRANSFER_ENDED). A lagging target is never told to campaign (pitfall R20). Spec: thesis 3.10.
  */
 #include "raft_internal.h"
 

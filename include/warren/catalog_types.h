@@ -19,6 +19,9 @@
 #define CATALOG_TAGS_MAX      32u                 /* Tags of a user or vhost. */
 #define CATALOG_NODES_MAX     64u
 
+/* Log indexes of commands are below this: ids that are made of one have bits to spare. */
+#define CATALOG_INDEX_MAX (UINT64_C(1) << 54)
+
 /* --- nodes ---------------------------------------------------------------------------------- */
 
 /* What a node says about itself, in commands and in its record. */

@@ -202,6 +202,13 @@ struct log_statistics {
 };
 void log_statistics(const struct log *log, struct log_statistics *ret_statistics);
 
+/* --- for people (inspect.c) --------------------------------------------------------------- */
+
+typedef void (*log_inspect_fn)(void *ctx, const char *line);
+/* The contents of one segment file as lines of text, by offset. 0, or WR_E_CORRUPT / WR_E_VERSION:
+ * no segment, or damaged as far as this file alone can prove it. Any thread. */
+WR_MUST_USE int log_inspect(struct bytes file, log_inspect_fn line, void *ctx);
+
 /* --- checkpoint store: keys and values (checkpoint.c) ---------------------------------------- */
 
 /* Keys (all big-endian so that order is numeric): 's' group -> snapshot; 'm' group position ->

@@ -1,26 +1,34 @@
 #ifndef WR_QUEUE_H
 #define WR_QUEUE_H
 /*
- * The queue machine: one deterministic state machine for every kind of queue (DESIGN §4, docs/queue-machine.md).
+ * The queue machine: one deterministic state machine for every kind of queue (DESIGN §4,
+ * docs/queue-machine.md).
  *
- * A pure function of its commands: no clock (each command carries the leader's time), no I/O, no randomness. It does not
- * hold message bytes: it knows messages by *position* (assigned 1, 2, 3 ... as they are enqueued) and by a few attributes;
- * the bytes are kept beside it by the host (position -> message). It answers with *effects*; all replicas compute them, all
- * obey QUEUE_EFFECT_DROP, only the leader (or the single owner of a local queue) carries out the others.
+ * A pure function of its commands: no clock (each command carries the leader's time), no I/O, no
+ * randomness. It does not hold message bytes: it knows messages by *position* (assigned 1, 2, 3 ...
+ * as they are enqueued) and by a few attributes; the bytes are kept beside it by the host (position
+ * -> message). It answers with *effects*; all replicas compute them, all obey QUEUE_EFFECT_DROP,
+ * only the leader (or the single owner of a local queue) carries out the others.
  *
- * Words
- *   client    the sending side: one (channel, queue) pair, named by a cluster-unique u64: boot number << 32 | counter,
- *             where the boot number is unique to one start of one node. Each client numbers its ops 1, 2, 3 ... (seq).
- *   consumer  named by u32 within its client; consumer 0 is the implicit consumer of basic.get.
- *   ordinal   deliveries of a consumer are numbered 1, 2, 3 ...; an unacked message is (client, consumer, ordinal).
+ * Words:
+ * - client: the sending side: one (channel, queue) pair, named by a cluster-unique u64: boot number
+ *   << 32 | counter, where the boot number is unique to one start of one node. Each client numbers
+ *   its ops 1, 2, 3 ... (seq).
+ * - consumer: named by a u32 within its client; consumer 0 is the implicit one of basic.get. An id
+ *   must not be used again while messages of its former holder are unacked.
+ * - ordinal: deliveries of a consumer are numbered 1, 2, 3 ...; an unacked message is (client,
+ *   consumer, ordinal).
  *
- * Invariants (checked by queue_check)
- * I1  A message is in exactly one place: ready, or unacked by exactly one consumer; enqueued = ready + unacked + removed.
- * I2  An op is applied once: seq == last + 1 is applied; seq <= last is a duplicate and only answered again; seq > last + 1 is
- *     ignored (the client resends from the gap).
- * I3  unacked of a consumer <= its prefetch when it has one; ordinals delivered <= its credit limit.
- * I4  Equal commands from equal states give equal states (queue_hash) and equal effects.
- * I5  Ready messages of one priority are ordered by position; a returned message goes back to its position.
+ * Invariants (checked by queue_check):
+ * - I1: a message is in exactly one place: ready, or unacked by exactly one consumer; enqueued =
+ *   ready + unacked + removed.
+ * - I2: an op is applied once: seq == last + 1 is applied; seq <= last is a duplicate and only
+ *   answered again; seq > last + 1 is ignored (the client resends from the gap).
+ * - I3: unacked of a consumer <= its prefetch when it has one; ordinals delivered <= its credit
+ *   limit.
+ * - I4: equal commands from equal states give equal states (queue_hash) and equal effects.
+ * - I5: ready messages of one priority are ordered by position; a returned message goes back to its
+ *   position.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,25 +40,47 @@ struct queue; /* a machine */
 
 #define QUEUE_MACHINE_VERSION 1u
 
-/* Frozen numbers: they are in the log. */
+/* Frozen numbers: they are in the log. Behind each: the fields of struct queue_op that count. */
 enum queue_op_kind {
-    QUEUE_OP_ENQUEUE = 1, /* message */
-    QUEUE_OP_ATTACH = 2,  /* consumer, flags, prefetch, limit (credit), priority, name (tag), args */
-    QUEUE_OP_DETACH = 3,  /* consumer: no more deliveries, unacked stay ackable; flags & QUEUE_DETACH_RETURN returns them */
-    QUEUE_OP_CREDIT = 4,  /* consumer: limit = highest ordinal that may be delivered */
-    QUEUE_OP_SETTLE = 5,  /* consumer, first, count (ordinals), outcome; ordinals not outstanding are ignored */
-    QUEUE_OP_GET = 6,     /* one message to consumer 0; flags & QUEUE_NO_ACK */
-    QUEUE_OP_PURGE = 7,   /* removes the ready messages */
-    QUEUE_OP_LIMIT = 8,   /* limit = most unacked of this client over its consumers (global qos); 0 = none */
-    QUEUE_OP_SEAL = 9,    /* first half of a delete: flags QUEUE_IF_UNUSED / IF_EMPTY; when sealed, nothing is accepted any more */
-    QUEUE_OP_UNSEAL = 10, /* the delete was given up */
-    QUEUE_OP_CLOSE = 11,  /* the client is gone: consumers removed, unacked returned, its record dropped. Last op of a client */
-    /* Host-originated, without client and seq: */
-    QUEUE_OP_NODE_DOWN = 20, /* boot: its consumers are suspended and their unacked messages returned */
-    QUEUE_OP_NODE_UP = 21,   /* boot: its consumers take part again */
-    QUEUE_OP_NODE_GONE = 22, /* boot never comes back: all its clients are closed */
-    QUEUE_OP_EXPIRE = 23,    /* nothing but the passing of time (TTL, x-expires): later issues */
-    QUEUE_OP_CONFIG = 24,    /* args = encoded queue_config (policy change) */
+    /* message. */
+    QUEUE_OP_ENQUEUE = 1,
+    /* consumer, flags, prefetch, limit (credit), priority, name (tag), args. */
+    QUEUE_OP_ATTACH = 2,
+    /* consumer: no more deliveries, unacked stay ackable; QUEUE_DETACH_RETURN returns them. */
+    QUEUE_OP_DETACH = 3,
+    /* consumer, limit = highest ordinal that may be delivered. */
+    QUEUE_OP_CREDIT = 4,
+    /* consumer, first, count (ordinals), outcome. What is not outstanding is ignored. */
+    QUEUE_OP_SETTLE = 5,
+    /* One message to consumer 0; flags & QUEUE_NO_ACK. */
+    QUEUE_OP_GET = 6,
+    /* Removes the ready messages. */
+    QUEUE_OP_PURGE = 7,
+    /* limit = most unacked of this client over its consumers (global qos), 0 = none. What
+     * basic.get took does not count. */
+    QUEUE_OP_LIMIT = 8,
+    /* First half of a delete: flags QUEUE_IF_UNUSED, QUEUE_IF_EMPTY. When sealed, nothing is
+     * accepted any more (an enqueue is confirmed and dropped) nor handed out. The seal is the
+     * client's: it breaks when the client unseals or closes or its node goes down. Keep the client
+     * open until the delete is done. */
+    QUEUE_OP_SEAL = 9,
+    /* The delete was given up. */
+    QUEUE_OP_UNSEAL = 10,
+    /* The client is gone: consumers removed, unacked returned, record dropped. Its last op. */
+    QUEUE_OP_CLOSE = 11,
+
+    /* From the host, without client and seq. first = boot: its consumers are suspended and their
+     * unacked messages returned. This is forgotten when the boot's last client goes: send it
+     * whenever queue_boots names a boot that is down and not suspended. May be repeated. */
+    QUEUE_OP_NODE_DOWN = 20,
+    /* first = boot: its consumers take part again. */
+    QUEUE_OP_NODE_UP = 21,
+    /* first = boot: it never comes back; all its clients are closed. */
+    QUEUE_OP_NODE_GONE = 22,
+    /* Nothing but the passing of time (TTL, x-expires): later issues. */
+    QUEUE_OP_EXPIRE = 23,
+    /* args = encoded queue_config (policy change); what is fixed at declaration stays. */
+    QUEUE_OP_CONFIG = 24,
 };
 
 enum queue_flag {
@@ -69,135 +99,167 @@ enum queue_outcome {
 };
 
 struct queue_op {
-    uint8_t kind;     /* enum queue_op_kind */
-    uint8_t flags;    /* enum queue_flag */
-    uint8_t outcome;  /* SETTLE */
+    uint8_t kind;    /* enum queue_op_kind */
+    uint8_t flags;   /* enum queue_flag */
+    uint8_t outcome; /* SETTLE */
     uint8_t pad;
     uint32_t consumer;
-    uint64_t seq;      /* 0 for host-originated ops */
-    uint64_t first;    /* SETTLE: first ordinal; NODE_*: boot */
-    uint64_t count;    /* SETTLE */
-    uint64_t limit;    /* ATTACH, CREDIT: credit limit (UINT64_MAX none); LIMIT */
-    uint32_t prefetch; /* ATTACH: 0 = unlimited */
-    int32_t priority;  /* ATTACH: x-priority */
+    uint64_t seq;           /* 0 for host-originated ops */
+    uint64_t first;         /* SETTLE: first ordinal; NODE_*: boot */
+    uint64_t count;         /* SETTLE */
+    uint64_t limit;         /* ATTACH, CREDIT: credit limit (UINT64_MAX none); LIMIT */
+    uint32_t prefetch;      /* ATTACH: 0 = unlimited */
+    int32_t priority;       /* ATTACH: x-priority */
     struct message message; /* ENQUEUE; borrowed by queue_apply */
     struct bytes name;      /* ATTACH: consumer tag */
     struct bytes args;      /* ATTACH: consumer arguments, raw field table; CONFIG */
 };
 
-/* Ops of one client, in order of seq (or of the host: client 0). The unit that travels and that one log entry holds (an
- * entry may hold several batches). */
+/* Ops of one client, in order of seq (or of the host: client 0). The unit that travels and that one
+ * log entry holds (an entry may hold several batches). */
 struct queue_batch {
     uint64_t client;
     uint32_t count;
     const struct queue_op *ops;
 };
 
-/* --- codec of batches (src/queue/codec.c): the same bytes on links and in the log --------------------------------------- */
-struct buf;
+/* --- codec of batches (src/queue/codec.c): the same bytes on links and in the log --- */
 /* Appends the encoded batch to *out (grows it); message records are copied in. */
 void queue_batch_encode(struct buf **out, const struct queue_batch *batch);
-/* Iterates an encoded run of batches. Messages of decoded ops are slices of `owner` at the right offset and are
- * borrowed (ref them to keep them). Untrusted input: WR_E_CORRUPT. */
+/* Iterates an encoded run of batches. Messages of decoded ops are slices of `owner` at the right
+ * offset and are borrowed (ref them to keep them). Untrusted input: WR_E_CORRUPT. */
 struct queue_batch_reader {
     struct buf *owner;
-    uint32_t at, end; /* offsets into owner->data */
+    uint32_t at, end;     /* offsets into owner->data */
     struct queue_op *ops; /* scratch, reused */
     uint32_t capacity;
 };
-void queue_batch_reader_init(struct queue_batch_reader *r, struct buf *owner, uint32_t begin, uint32_t end);
-int queue_batch_reader_next(struct queue_batch_reader *r, struct queue_batch *ret_batch); /* 1 = batch, 0 = end, <0 error */
+void queue_batch_reader_init(struct queue_batch_reader *r, struct buf *owner, uint32_t begin,
+                             uint32_t end);
+/* 1: a batch (valid until the next call); 0: the end; WR_E_CORRUPT; WR_E_NOMEM. */
+int queue_batch_reader_next(struct queue_batch_reader *r, struct queue_batch *ret_batch);
 void queue_batch_reader_deinit(struct queue_batch_reader *r);
 
-/* --- configuration ------------------------------------------------------------------------------------------------------- */
-/* What the machine needs of the declaration; part of its replicated state. Later issues append fields (versioned). */
+/* --- configuration --- */
+/* What the machine needs of the declaration; part of its replicated state. Later issues append
+ * fields (versioned). */
 struct queue_config {
-    bool auto_delete;            /* delete once the last consumer of at least one has gone */
-    bool single_active_consumer; /* later issue; stored */
-    uint8_t priority_max;        /* x-max-priority, 0 = none */
-    uint64_t ttl_ms;             /* x-message-ttl, UINT64_MAX none: later issue */
+    bool auto_delete;               /* delete once the last consumer of at least one has gone */
+    bool single_active_consumer;    /* later issue; stored */
+    uint8_t priority_max;           /* x-max-priority, 0 = none */
+    uint64_t ttl_ms;                /* x-message-ttl, UINT64_MAX none: later issue */
     uint64_t length_max, bytes_max; /* UINT64_MAX none: later issue */
-    uint64_t expires_ms;         /* UINT64_MAX none: later issue */
-    int64_t delivery_limit;      /* -1 none: later issue */
+    uint64_t expires_ms;            /* UINT64_MAX none: later issue */
+    int64_t delivery_limit;         /* -1 none: later issue */
 };
 void queue_config_default(struct queue_config *config);
 /* Appends the encoding that QUEUE_OP_CONFIG carries to *out (not NULL; grows it). */
 void queue_config_encode(struct buf **out, const struct queue_config *config);
 
-/* --- effects ------------------------------------------------------------------------------------------------------------- */
+/* --- effects --- */
 enum queue_effect_kind {
-    QUEUE_EFFECT_APPLIED = 1, /* client, seq: all its ops up to seq are applied (confirms its enqueues) */
-    QUEUE_EFFECT_NACKED = 2,  /* client, seq: that enqueue was refused (sealed queue; length limit later). Comes before APPLIED >= seq */
-    QUEUE_EFFECT_REPLY = 3,   /* client, seq, status, value, value2: outcome of ATTACH, DETACH, GET, PURGE, SEAL; before APPLIED */
-    QUEUE_EFFECT_DELIVER = 4, /* client, consumer, ordinal, position, count, delivery_count, flags: messages position.. to ordinals ordinal.. */
-    QUEUE_EFFECT_DROP = 5,    /* position, count: their bytes are not needed any more. All replicas */
-    QUEUE_EFFECT_CANCEL = 6,  /* client, consumer: cancelled by the queue (deleted, exclusive take-over ...) */
-    QUEUE_EFFECT_UNUSED = 7,  /* auto-delete condition reached (the machine has sealed itself): delete me */
+    /* client, seq: all its ops up to seq are applied (confirms its enqueues). */
+    QUEUE_EFFECT_APPLIED = 1,
+    /* client, seq: that enqueue was refused (length limit: later issue). Before APPLIED >= seq. */
+    QUEUE_EFFECT_NACKED = 2,
+    /* client, seq, status, value, value2: outcome of ATTACH, DETACH, GET, PURGE, SEAL. Before
+     * APPLIED. */
+    QUEUE_EFFECT_REPLY = 3,
+    /* client, consumer, ordinal, position, count, delivery_count, flags: the messages at position..
+     * go out as ordinals ordinal.. */
+    QUEUE_EFFECT_DELIVER = 4,
+    /* position, count: their bytes are not needed any more. All replicas obey. */
+    QUEUE_EFFECT_DROP = 5,
+    /* client, consumer: cancelled by the queue. Not in this version. */
+    QUEUE_EFFECT_CANCEL = 6,
+    /* The auto-delete condition is reached (the machine has sealed itself): delete me. */
+    QUEUE_EFFECT_UNUSED = 7,
 };
 
-enum queue_status { /* REPLY.status */
+/* REPLY.status. */
+enum queue_status {
     QUEUE_OK = 0,
-    QUEUE_EMPTY = 1,            /* GET */
-    QUEUE_IN_EXCLUSIVE_USE = 2, /* ATTACH: 403 */
-    QUEUE_IN_USE = 3,           /* SEAL if-unused: 406 */
-    QUEUE_NOT_EMPTY = 4,        /* SEAL if-empty: 406 */
-    QUEUE_SEALED = 5,           /* any op on a queue that is being deleted: as if not found */
-    QUEUE_EXISTS = 6,           /* ATTACH: the consumer id is attached already */
+    QUEUE_EMPTY = 1,            /* GET. */
+    QUEUE_IN_EXCLUSIVE_USE = 2, /* ATTACH: 403. */
+    QUEUE_IN_USE = 3,           /* SEAL if-unused: 406. */
+    QUEUE_NOT_EMPTY = 4,        /* SEAL if-empty: 406. */
+    QUEUE_SEALED = 5, /* ATTACH, GET, PURGE, SEAL: it is being deleted, as if not found. */
+    QUEUE_EXISTS = 6, /* ATTACH: the id is 0, attached, or has messages unacked. */
 };
 
 struct queue_effect {
     uint8_t kind;
     uint8_t status;
-    uint8_t flags;           /* DELIVER: QUEUE_NO_ACK when it is settled by being delivered */
+    uint8_t flags; /* DELIVER: QUEUE_NO_ACK when it is settled by being delivered */
     uint8_t pad;
     uint32_t consumer;
     uint64_t client;
     uint64_t seq;
-    uint64_t ordinal;        /* DELIVER: first */
-    uint64_t position;       /* DELIVER, DROP: first */
+    uint64_t ordinal;  /* DELIVER: first */
+    uint64_t position; /* DELIVER, DROP: first */
     uint64_t count;
-    uint64_t value;          /* REPLY: GET: ready messages left; PURGE/SEAL: messages removed/ready */
-    uint64_t value2;         /* REPLY: number of consumers */
-    uint32_t delivery_count; /* DELIVER: earlier deliveries of these messages; redelivered = (> 0) */
+    uint64_t value;  /* REPLY: GET: ready messages left; PURGE: removed; others: ready messages */
+    uint64_t value2; /* REPLY: number of consumers */
+    uint32_t delivery_count; /* DELIVER: earlier deliveries of these messages; > 0: redelivered */
 };
 
-/* Receives effects in order during queue_apply. A DELIVER with QUEUE_NO_ACK precedes the DROP of its messages, so that a host can
- * fetch the bytes when the DELIVER arrives. `effect` is borrowed. */
+/* Receives effects in order during queue_apply. A DELIVER with QUEUE_NO_ACK precedes the DROP of
+ * its messages, so that a host can fetch the bytes when the DELIVER arrives. `effect` is borrowed.
+ */
 struct queue_sink {
     void (*effect)(void *ctx, const struct queue_effect *effect);
     void *ctx;
 };
 
-/* --- the machine --------------------------------------------------------------------------------------------------------- */
+/* --- the machine --- */
 struct queue *queue_new(const struct queue_config *config); /* caller owns */
-void queue_free(struct queue *queue);                        /* accepts NULL */
+void queue_free(struct queue *queue);                       /* accepts NULL */
 
-/* Applies one batch at the leader's time now_ms. For each ENQUEUE that is accepted the machine assigns the next position; the
- * host stores the bytes for it: it learns which from `stored` (below) right in the call, before any effect that names it. */
+/* Takes the bytes of the enqueued: called in queue_apply, with ascending positions, before any
+ * effect that names them. The message is borrowed: ref to keep it. */
 struct queue_store_ops {
-    void (*store)(void *ctx, uint64_t position, const struct message *message); /* message borrowed: ref to keep */
+    void (*store)(void *ctx, uint64_t position, const struct message *message);
     void *ctx;
 };
+
+/*
+ * Applies one batch at the leader's time now_ms. `store` may be NULL. Neither callback may call
+ * back into the queue. The ops are as the batch reader gives them: of the kinds that batch->client
+ * (0 or not) may have; another kind is a bug.
+ *
+ * Order of effects: per op, a GET's DELIVER, then its REPLY; then APPLIED; then the DELIVERs to
+ * consumers; then UNUSED. A DROP comes anywhere after the DELIVER of its messages.
+ *
+ * Duplicates: the last op of the client that had a REPLY gets it again, and a GET its DELIVER, if
+ * the message is still unacked. So a GET may see REPLY OK though no DELIVER has ever arrived: its
+ * message was lost with the connection to the leader (no_ack) or has been returned (the node was
+ * down). Treat it as empty.
+ *
+ * There is no limit to what one call hands out but the prefetch and the credit of the consumers.
+ */
 void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch *batch,
                  const struct queue_store_ops *store, const struct queue_sink *sink);
 
 /* When the machine next wants a QUEUE_OP_EXPIRE (ms, in the leader's time); UINT64_MAX = never. */
 uint64_t queue_deadline_ms(const struct queue *queue);
 
-/* --- failover: what a new leader must know, without changing state -------------------------------------------------------- */
+/* --- failover: what a new leader must know, without changing state --- */
 uint64_t queue_client_last_seq(const struct queue *queue, uint64_t client); /* 0 = unknown client */
-/* Emits again, as DELIVER effects, what `client`'s consumer has unacked with ordinal >= from (deliveries the old leader may not
- * have sent). no_ack deliveries are not repeated. */
-void queue_redeliver(const struct queue *queue, uint64_t client, uint32_t consumer, uint64_t from, const struct queue_sink *sink);
-/* Each distinct boot number that has clients here, ascending; returns how many there are (may exceed `max`). */
+/* Emits again, as DELIVER effects, what `client`'s consumer has unacked with ordinal >= from
+ * (deliveries the old leader may not have sent). no_ack deliveries are not repeated. */
+void queue_redeliver(const struct queue *queue, uint64_t client, uint32_t consumer, uint64_t from,
+                     const struct queue_sink *sink);
+/* Each distinct boot number that has clients here, ascending; returns how many there are (may
+ * exceed `max`). */
 uint32_t queue_boots(const struct queue *queue, uint64_t *boots, uint32_t max);
 /* Each client id, ascending, of one boot. */
 uint32_t queue_clients(const struct queue *queue, uint64_t boot, uint64_t *clients, uint32_t max);
 bool queue_boot_suspended(const struct queue *queue, uint64_t boot);
 bool queue_sealed(const struct queue *queue);
-bool queue_auto_delete_due(const struct queue *queue); /* sealed itself: a new leader repeats the UNUSED effect */
+/* Sealed itself: a new leader repeats the UNUSED effect. */
+bool queue_auto_delete_due(const struct queue *queue);
 
-/* --- reading ------------------------------------------------------------------------------------------------------------- */
+/* --- reading --- */
 struct queue_totals {
     uint64_t ready, unacked, consumers, bytes_ready, bytes_unacked; /* bytes = bodies */
     uint64_t next_position;   /* position of the next enqueue */
@@ -213,20 +275,25 @@ struct queue_consumer_info {
     bool no_ack, exclusive, active;
     struct bytes name, args; /* borrowed */
 };
-void queue_each_consumer(const struct queue *queue, void (*fn)(void *ctx, const struct queue_consumer_info *info), void *ctx);
-/* Calls fn for each maximal run of live positions (ready or unacked), ascending: what a checkpoint must keep. */
-void queue_each_live(const struct queue *queue, void (*fn)(void *ctx, uint64_t position, uint64_t count), void *ctx);
+void queue_each_consumer(const struct queue *queue,
+                         void (*fn)(void *ctx, const struct queue_consumer_info *info), void *ctx);
+/* Calls fn for each maximal run of live positions (ready or unacked), ascending: what a checkpoint
+ * must keep. */
+void queue_each_live(const struct queue *queue,
+                     void (*fn)(void *ctx, uint64_t position, uint64_t count), void *ctx);
 bool queue_is_live(const struct queue *queue, uint64_t position);
-/* Size in bytes of the body of a live message (attribute), for budgets. */
 
-/* --- snapshots ----------------------------------------------------------------------------------------------------------- */
+/* --- snapshots --- */
 /* Canonical encoding: equal states give equal bytes on every machine. Appends to *out. */
 void queue_snapshot(const struct queue *queue, struct buf **out);
-int queue_restore(struct bytes snapshot, struct queue **ret_queue); /* untrusted: WR_E_CORRUPT, WR_E_VERSION */
+/* Untrusted bytes: WR_E_CORRUPT, or WR_E_VERSION when they are of a later version. The caller owns
+ * the queue. */
+int queue_restore(struct bytes snapshot, struct queue **ret_queue);
 uint64_t queue_hash(const struct queue *queue); /* of the canonical encoding */
 
-void queue_check(const struct queue *queue);                       /* asserts I1..I5; slow */
-/* For golden tests and traces: the state in lines, an effect in one. Cut to size (> 0), NUL at the end. */
+void queue_check(const struct queue *queue); /* asserts I1..I5; slow */
+/* For golden tests and traces: the state in lines, an effect in one. Cut to size (> 0), NUL at the
+ * end. */
 void queue_describe(const struct queue *queue, char *out, size_t size);
 void queue_describe_effect(const struct queue_effect *effect, char *out, size_t size);
 

@@ -1,7 +1,7 @@
 /*
  * Values that the Raft core exchanges with its host and with its peers: ids, entries, memberships,
- * messages. Plain data, no functions but the membership codec. Included by raft.h; the link codec and
- * the log need only this file.
+ * messages. Plain data, no functions but the membership codec. Included by raft.h; the link codec
+ * and the log need only this file.
  *
  * Borrowing: every pointer inside these structs is borrowed. Who lends it and for how long is said
  * where the struct is used (raft.h).
@@ -24,7 +24,7 @@ struct raft_term {
     uint64_t v;
 };
 
-#define RAFT_MEMBERS_MAX 64u       /* members of one group, voters and learners */
+#define RAFT_MEMBERS_MAX 64u              /* members of one group, voters and learners */
 #define RAFT_INDEX_MAX   (UINT64_MAX / 2) /* larger indexes or terms in messages are refused */
 
 /* ---- entries --------------------------------------------------------------------------------- */
@@ -36,10 +36,10 @@ enum raft_entry_kind {
     RAFT_ENTRY_CONFIG = 3,  /* payload = raft_membership_encode(); in force as soon as appended */
 };
 
-/* One log entry. `data`/`size` is the payload, `owner` the host's reference-counted value that keeps
- * `data` alive (raft_payload_ops); owner may be NULL if `data` outlives the core or size is 0.
- * `trimmed` (only in raft_restore_entry): the payload is not in memory; data and owner are NULL, size
- * need not be given. Never set for CONFIG entries and never in messages. */
+/* One log entry. `data`/`size` is the payload, `owner` the host's reference-counted value that
+ * keeps `data` alive (raft_payload_ops); owner may be NULL if `data` outlives the core or size is
+ * 0. `trimmed` (only in raft_restore_entry): the payload is not in memory; data and owner are NULL,
+ * size need not be given. Never set for CONFIG entries and never in messages. */
 struct raft_entry {
     struct raft_term term;
     uint64_t index;
@@ -70,27 +70,30 @@ struct raft_membership {
     const struct raft_member *members;
 };
 
-/* Encoding (version 1, frozen): u8 version=1, u8 count, then per member u64 hi, u64 lo (big endian),
- * u8 role. Size = 2 + 17*count <= RAFT_MEMBERSHIP_BYTES_MAX. */
+/* Encoding (version 1, frozen): u8 version=1, u8 count, then per member u64 hi, u64 lo (big
+ * endian), u8 role. Size = 2 + 17*count <= RAFT_MEMBERSHIP_BYTES_MAX. */
 #define RAFT_MEMBERSHIP_BYTES_MAX (2u + 17u * RAFT_MEMBERS_MAX)
 
-/* Encodes `m` (must be valid and sorted) into `buf` of RAFT_MEMBERSHIP_BYTES_MAX bytes. Returns the size. */
+/* Encodes `m` (must be valid and sorted) into `buf` of RAFT_MEMBERSHIP_BYTES_MAX bytes. Returns the
+ * size. */
 size_t raft_membership_encode(const struct raft_membership *m, uint8_t *buf);
 
-/* Decodes into `members` (room for RAFT_MEMBERS_MAX). Returns 0 and sets *ret_count, or RAFT_E_CORRUPT for
- * anything not canonical (unknown version or role, unsorted, duplicate, trailing bytes). */
+/* Decodes into `members` (room for RAFT_MEMBERS_MAX). Returns 0 and sets *ret_count, or
+ * RAFT_E_CORRUPT for anything not canonical (unknown version or role, unsorted, duplicate, trailing
+ * bytes). */
 int raft_membership_decode(const uint8_t *data, size_t size, struct raft_member *members,
                            uint32_t *ret_count) __attribute__((warn_unused_result));
 
-/* What precedes a log: the state at `index` is in the host's snapshot. index 0, term 0 = an empty history,
- * `membership` then is the bootstrap membership. */
+/* What precedes a log: the state at `index` is in the host's snapshot. index 0, term 0 = an empty
+ * history, `membership` then is the bootstrap membership. */
 struct raft_snapshot_meta {
     uint64_t index;
     struct raft_term term;
     struct raft_membership membership; /* in force at `index` */
 };
 
-/* What must survive a crash besides the log. Persisted when told to (raft_update). `commit` is a hint: always
+/* What must survive a crash besides the log. Persisted when told to (raft_update). `commit` is a
+ * hint: always
  * <= what is durable here; an older value is allowed. */
 struct raft_hard_state {
     struct raft_term term;
@@ -112,8 +115,8 @@ enum raft_message_type {
     RAFT_MSG_RESIGN = 8,           /* no body: the sender no longer leads `term` */
     RAFT_MSG_SNAPSHOT_CHUNK = 9,   /* body `snapshot` */
     RAFT_MSG_SNAPSHOT_RESPONSE = 10,
-    RAFT_MSG_READ = 11,            /* body `read`: follower asks its leader for a read index */
-    RAFT_MSG_READ_RESPONSE = 12,   /* body `read_response` */
+    RAFT_MSG_READ = 11,          /* body `read`: follower asks its leader for a read index */
+    RAFT_MSG_READ_RESPONSE = 12, /* body `read_response` */
 };
 
 struct raft_message {
@@ -123,51 +126,53 @@ struct raft_message {
     struct raft_term term; /* sender's current term, except where said otherwise */
     union {
         struct {
-            uint64_t prev_index;         /* entries follow this one */
+            uint64_t prev_index; /* entries follow this one */
             struct raft_term prev_term;
-            uint64_t commit;             /* leader's commit index */
-            uint64_t probe;              /* read-index round; echoed */
-            uint32_t entry_count;        /* may be 0 */
+            uint64_t commit;                  /* leader's commit index */
+            uint64_t probe;                   /* read-index round; echoed */
+            uint32_t entry_count;             /* may be 0 */
             const struct raft_entry *entries; /* indexes prev_index+1 .. prev_index+entry_count */
         } append;
         struct {
-            bool reject;                 /* prev did not match: see hint */
-            uint64_t match;              /* durable here and equal to the leader's log, up to here */
-            uint64_t verified;           /* received and equal to the leader's log, >= match (maybe not durable) */
-            uint64_t commit;             /* responder's commit index */
-            uint64_t probe;              /* highest round seen from this leader in this term */
-            uint64_t rejected_index;     /* reject: the prev_index refused */
-            uint64_t hint_index;         /* reject: no match above this index ... */
-            struct raft_term hint_term;  /* ... where the responder's term is this */
+            bool reject;    /* prev did not match: see hint */
+            uint64_t match; /* durable here and equal to the leader's log, up to here */
+            uint64_t
+                verified; /* received and equal to the leader's log, >= match (maybe not durable) */
+            uint64_t commit;            /* responder's commit index */
+            uint64_t probe;             /* highest round seen from this leader in this term */
+            uint64_t rejected_index;    /* reject: the prev_index refused */
+            uint64_t hint_index;        /* reject: no match above this index ... */
+            struct raft_term hint_term; /* ... where the responder's term is this */
         } append_response;
         struct {
             uint64_t last_index;
             struct raft_term last_term;
-            bool transfer;               /* VOTE after TIMEOUT_NOW: overrides leader stickiness */
+            bool transfer; /* VOTE after TIMEOUT_NOW: overrides leader stickiness */
         } vote;
         struct {
             bool granted;
-            struct raft_term vote_term;  /* the request's term */
+            struct raft_term vote_term; /* the request's term */
         } vote_response;
         struct {
             struct raft_snapshot_meta meta;
-            uint64_t offset;             /* of `data` in the snapshot's byte stream */
-            bool done;                   /* last chunk */
+            uint64_t offset; /* of `data` in the snapshot's byte stream */
+            bool done;       /* last chunk */
             uint32_t size;
             const uint8_t *data;
-            void *owner;                 /* keeps `data` alive, as in raft_entry */
+            void *owner; /* keeps `data` alive, as in raft_entry */
         } snapshot;
         struct {
-            uint64_t index;              /* of the snapshot answered */
-            uint64_t offset;             /* next byte wanted; 0 = from the start */
-            uint64_t match;              /* > 0: snapshot not needed (or installed): durable and equal up to here */
+            uint64_t index;  /* of the snapshot answered */
+            uint64_t offset; /* next byte wanted; 0 = from the start */
+            uint64_t
+                match; /* > 0: snapshot not needed (or installed): durable and equal up to here */
         } snapshot_response;
         struct {
             uint64_t context;
         } read;
         struct {
             uint64_t context;
-            uint64_t index;              /* valid if ok */
+            uint64_t index; /* valid if ok */
             bool ok;
         } read_response;
     } u;

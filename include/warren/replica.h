@@ -67,7 +67,7 @@ struct host_options {
     uint64_t seed;
     struct host_transport transport;
     struct log_reader *reader;
-    struct logger *logger;
+    const struct logger *logger;
 };
 struct host *host_new(struct env *env, const struct host_options *options);
 void host_free(struct host *host);

@@ -10,9 +10,6 @@
 
 #include "warren/map.h"
 
-/* Indexes are shifted left to make room for the ids of predeclared exchanges. */
-#define INDEX_MAX (UINT64_C(1) << 58)
-
 struct catalog *catalog_new(const struct catalog_index_ops *ops, const struct catalog_sink *sink,
                             void *sink_ctx)
 {
@@ -142,7 +139,7 @@ void catalog_apply(struct catalog *catalog, uint64_t index, const struct catalog
                    struct catalog_result *ret_result)
 {
     WR_ASSERT_OP(index, >, catalog->applied);
-    WR_ASSERT_OP(index, <, INDEX_MAX);
+    WR_ASSERT_OP(index, <, CATALOG_INDEX_MAX);
     catalog->applied = index;
     uint64_t id = 0;
     int status;
@@ -179,6 +176,9 @@ int catalog_apply_bytes(struct catalog *catalog, uint64_t index, struct bytes co
 
 int catalog_restore(struct catalog *catalog, uint64_t index, struct bytes snapshot)
 {
+    if (index >= CATALOG_INDEX_MAX) {
+        return WR_E_CORRUPT;
+    }
     int error = 0;
     struct catalog_view *v = catalog__view_decode(catalog, index, snapshot, &error);
     if (v == NULL) {

@@ -185,6 +185,11 @@ static void on_frame(void *ctx, uint8_t type, const struct slice *payload)
             control_request(link->shard, link, bytes);
         }
         break;
+    case LINK_REPLY:
+        if (!link->incoming && link->shard->number == 0) {
+            control_on_reply(link->shard, bytes);
+        }
+        break;
     default: /* a newer peer's frame: of no use to us, harmless */
         break;
     }

@@ -111,19 +111,20 @@ void links_update_peers(struct shard *shard)
     }
     const struct uid own = node_id_of(shard->node);
     if (shard->view != NULL) {
-        struct catalog_node_iter it = catalog_nodes(shard->view);
-        const struct catalog_node *node;
-        while ((node = catalog_node_next(&it)) != NULL) {
-            if (!uid_eq(node->node_id, own)) {
-                struct net_addr addr = {.port = node->cluster_port};
-                (void)snprintf(addr.host, sizeof addr.host, "%.*s", (int)node->host.size, (const char *)node->host.data);
+        const struct catalog_node *nodes[CATALOG_NODES_MAX];
+        uint32_t count = catalog_nodes(shard->view, nodes);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct catalog_node_info *info = &nodes[i]->info;
+            if (!uid_eq(info->id, own)) {
+                struct net_addr addr = {.port = info->cluster_port};
                 char name[256];
-                (void)snprintf(name, sizeof name, "%.*s", (int)node->name.size, (const char *)node->name.data);
-                peer_want(shard, node->node_id, name, &addr);
+                (void)snprintf(addr.host, sizeof addr.host, "%.*s", (int)info->host.size, (const char *)info->host.data);
+                (void)snprintf(name, sizeof name, "%.*s", (int)info->name.size, (const char *)info->name.data);
+                peer_want(shard, info->id, name, &addr);
             }
         }
     }
-    if (shard->number == 0 && !formation_is_member(shard)) {
+    if (shard->number == 0 && (!formation_is_member(shard) || shard->view == NULL || uid_is_zero(catalog_cluster_id(shard->view)))) {
         for (uint32_t i = 0; i < shard->config->peer_count; i++) {
             const struct config_peer *peer = &shard->config->peers[i];
             if (strcmp(peer->name, shard->config->nodename) != 0) {
@@ -157,6 +158,7 @@ const char *peer_ready(struct peer *peer, struct shard *shard, const struct link
     peer->node_id = identity->node_id;
     peer->cluster_id = identity->cluster_id;
     peer->ready = true;
+    peer->refused = false;
     peer->complained = false;
     peer->backoff_ms = BACKOFF_MIN_MS;
     peer->heard_ns = peer->ping_ns = now_ns(shard);
@@ -190,7 +192,8 @@ static void peer_back_off(struct peer *peer, struct shard *shard)
 void peer_connect_failed(struct peer *peer, struct shard *shard, int error)
 {
     peer->conn = NULL;
-    if (error == WR_E_REFUSED) {
+    peer->refused = error == WR_E_REFUSED;
+    if (peer->refused) {
         report_down(peer, shard, "connection refused");
     }
     peer_back_off(peer, shard);
@@ -338,9 +341,6 @@ size_t links_backlog(struct shard *shard, struct uid node)
 static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
 {
     const struct env_ops *ops = shard->env->ops;
-    if (link->dirty && !link->closing) {
-        link_conn_flush(link);
-    }
     if (link->move_pending && !link->closing && ops->conn_backlog(link->conn) == 0) {
         struct env_conn *conn = link->conn;
         link->move_pending = false;
@@ -351,6 +351,16 @@ static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
     if (link->incoming && !link_session_is_ready(link->session) && !link->closing && now - link->accepted_ns > HANDSHAKE_NS) {
         link->closing = true;
         ops->conn_close(link->conn, false, 0);
+    }
+}
+
+void links_flush(struct shard *shard)
+{
+    LIST_FOREACH(at, &shard->links.conns) {
+        struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
+        if (link->dirty && !link->closing) {
+            link_conn_flush(link);
+        }
     }
 }
 

@@ -34,6 +34,7 @@ enum node_mail {
 struct shard;
 struct formation;
 struct control;
+struct placement;
 
 /* --- links (links.c, link_conn.c) ------------------------------------------------------------------------------------------------- */
 
@@ -60,6 +61,7 @@ struct peer {
     struct link_conn *conn; /* outgoing, or NULL */
     bool ready;             /* its handshake is over */
     bool reported_up, reported_down;
+    bool refused;           /* the last attempt to connect was refused: its process is gone */
     bool wanted; /* in the catalog or the configuration; otherwise dropped */
     bool complained; /* the current trouble is in the log already */
     struct uid cluster_id;  /* what it said; zero = blank */
@@ -79,6 +81,7 @@ void links_update_peers(struct shard *shard);
 void links_send(struct shard *shard, struct parcel *owned);
 size_t links_backlog(struct shard *shard, struct uid node);
 void links_turn(struct shard *shard);
+void links_flush(struct shard *shard); /* sends what gathered on all links */
 uint64_t links_deadline_ns(const struct shard *shard);
 struct peer *links_peer(struct shard *shard, struct uid node);
 void link_conn_accept(struct shard *shard, struct env_conn *conn, const struct net_addr *remote);
@@ -102,16 +105,27 @@ void formation_free(struct shard *shard);
 void formation_on_control(struct shard *shard, struct link_conn *link, struct bytes payload);
 void formation_on_peer(struct shard *shard, struct peer *peer); /* its handshake is over */
 void formation_on_view(struct shard *shard);
+void formation_recovered(struct shard *shard); /* the log has been read: member or blank? */
+struct uid formation_cluster_id(const struct shard *shard); /* zero when not known */
 void formation_turn(struct shard *shard);
 uint64_t formation_deadline_ns(const struct shard *shard);
 bool formation_is_member(const struct shard *shard);
 const char *formation_state(const struct shard *shard); /* one line: what this node waits for, or "running" */
 
+/* --- placement (placement.c): the catalog leader's reconciliation loop, shard 0 ----------------------------------------------------------- */
+void placement_init(struct shard *shard);
+void placement_free(struct shard *shard);
+void placement_on_leader(struct shard *shard, bool leading);
+void placement_turn(struct shard *shard);
+uint64_t placement_deadline_ns(const struct shard *shard);
+
 /* --- control (control.c): requests of warrenctl, shard 0 ------------------------------------------------------------------------------- */
 void control_request(struct shard *shard, struct link_conn *link, struct bytes json);
+void control_on_reply(struct shard *shard, struct bytes json); /* of another node, to a request passed on */
 void control_link_closed(struct shard *shard, struct link_conn *link);
 void control_on_query(struct shard *shard, struct mail *owned_mail);
 void control_turn(struct shard *shard);
+uint64_t control_deadline_ns(const struct shard *shard);
 void control_free(struct shard *shard);
 
 /* --- a shard --------------------------------------------------------------------------------------------------------------------------- */
@@ -131,17 +145,21 @@ struct shard {
     struct links links;
     struct formation *formation; /* shard 0 */
     struct control *control;     /* shard 0 */
-    bool listening, shutting;
+    struct placement *placement; /* shard 0 */
+    bool listening, shutting, shut_told;
     uint64_t shut_deadline_ns;
     uint32_t shut_answers;
 };
 
+struct host *node_shard_host(struct node *node, uint32_t shard); /* for the simulator's checks */
 struct uid node_id_of(const struct node *node);
 const char *node_host(const struct node *node); /* where other nodes reach this one: the host part of its name */
 struct uid node_cluster_id(const struct shard *shard); /* zero while blank */
 void shard_set_boot(struct shard *shard, uint32_t boot);
-void shard_set_view(struct shard *shard, struct catalog_view *owned_ref);
-void shard_broadcast(struct shard *shard, struct mail *(*make)(void *ctx), void *ctx); /* one mail to each other shard */
+void shard_set_view(struct shard *shard, struct catalog_view *owned_ref, uint64_t index);
+struct host_transport shard_transport(struct shard *shard);
+void shard_connect_host(struct shard *shard);
+extern const struct env_sink shard_sink;
 void shard_start_shutdown(struct shard *shard, const char *why);
 
 /* What every mail of the node layer that carries a number or a pointer looks like. */

@@ -5,8 +5,9 @@
  * NODE_UP lets them take part again, with new ordinals; NODE_GONE closes them.
  * Failure modes: ops of a boot that is down may still arrive (they were under way): they are
  * applied, without deliveries. Those of a boot that is gone are ignored.
- * Invariants: a boot is in `suspended` only while it has clients, so the list is bounded by them; the
- * host compares queue_boots() with what it knows of the nodes and repeats NODE_DOWN where needed.
+ * Invariants: a boot is in `suspended` only while it has clients, so the list is bounded by them;
+ * the host compares queue_boots() with what it knows of the nodes and repeats NODE_DOWN where
+ * needed.
  */
 #include "queue_internal.h"
 

@@ -100,7 +100,8 @@ static const char *check_client(struct tally *t, const struct queue_client *clie
     for (size_t i = 0; i < client->consumers.count; i++) {
         const struct queue_consumer *consumer = client->consumers.items[i];
         CHECK(consumer->client == client, "consumer of another client");
-        CHECK(i == 0 || client->consumers.items[i - 1]->id < consumer->id, "consumers out of order");
+        CHECK(i == 0 || client->consumers.items[i - 1]->id < consumer->id,
+              "consumers out of order");
         const char *fault = check_consumer(t, consumer);
         CHECK(fault == NULL, fault);
         held += consumer->id == 0 ? 0 : rangemap_keys(&consumer->unacked);

@@ -79,8 +79,8 @@ void queue_describe(const struct queue *queue, char *out, size_t size)
 
 static const char *status_name(uint8_t status)
 {
-    static const char *const names[] = {"ok",        "empty",  "in-exclusive-use", "in-use",
-                                        "not-empty", "sealed", "exists"};
+    static const char *const names[] = {
+        "ok", "empty", "in-exclusive-use", "in-use", "not-empty", "sealed", "exists"};
     return status < WR_ARRAY_SIZE(names) ? names[status] : "?";
 }
 
@@ -111,11 +111,10 @@ void queue_describe_effect(const struct queue_effect *effect, char *out, size_t 
                       effect->seq);
         break;
     case QUEUE_EFFECT_REPLY:
-        strbuf_printf(&s,
-                      "REPLY %" PRIu64 ".%" PRIu64 " seq=%" PRIu64 " %s value=%" PRIu64
-                      " consumers=%" PRIu64,
-                      boot, number, effect->seq, status_name(effect->status), effect->value,
-                      effect->value2);
+        strbuf_printf(
+            &s,
+            "REPLY %" PRIu64 ".%" PRIu64 " seq=%" PRIu64 " %s value=%" PRIu64 " consumers=%" PRIu64,
+            boot, number, effect->seq, status_name(effect->status), effect->value, effect->value2);
         break;
     case QUEUE_EFFECT_DELIVER:
         describe_deliver(&s, effect);

@@ -107,7 +107,6 @@ void queue__emit_reply(struct queue_apply *a, struct queue_client *client, uint6
 
 void queue__emit_applied(struct queue_apply *a, uint64_t client, uint64_t seq)
 {
-    const struct queue_effect effect = {
-        .kind = QUEUE_EFFECT_APPLIED, .client = client, .seq = seq};
+    const struct queue_effect effect = {.kind = QUEUE_EFFECT_APPLIED, .client = client, .seq = seq};
     queue__emit(a, &effect);
 }

@@ -173,8 +173,7 @@ static void answer_again(struct queue_apply *a, const struct queue_client *clien
 static struct queue_client *admit(struct queue_apply *a, const struct queue_batch *batch)
 {
     struct queue *q = a->queue;
-    if (batch->count == 0 ||
-        rangemap_find(&q->gone, queue__client_boot(batch->client)) != NULL) {
+    if (batch->count == 0 || rangemap_find(&q->gone, queue__client_boot(batch->client)) != NULL) {
         return NULL;
     }
     if (queue__client_was_closed(q, batch->client)) {

@@ -88,7 +88,7 @@ struct queue {
     bool exclusive;     /* The one attached consumer is exclusive; derived. */
     uint32_t consumers; /* Attached; derived. */
 
-    struct rangemap *levels; /* Ready messages: config.priority_max + 1 maps. */
+    struct rangemap *levels;                    /* Ready messages: config.priority_max + 1 maps. */
     uint64_t level_used[QUEUE_LEVELS_MAX / 64]; /* Bit n: level n is not empty; derived. */
     struct rangemap live;                       /* All positions ready or unacked; derived. */
     uint64_t ready;                             /* Derived, like the next three. */
@@ -117,7 +117,7 @@ struct queue_apply {
     uint64_t run_count;
     uint32_t run_size;
     uint32_t run_level;
-    bool unused; /* Auto-delete fell due in this call. */
+    bool unused;                            /* Auto-delete fell due in this call. */
     const struct queue_consumer *redeliver; /* Whose deliveries are being repeated. */
 };
 

@@ -167,8 +167,7 @@ static void get_consumer(struct reader *r, struct queue *q, struct queue_client 
 static void get_client(struct reader *r, struct queue *q)
 {
     const uint64_t id = rd_varint(r);
-    if (r->failed || id == 0 ||
-        (q->clients.count > 0 && vec_last(&q->clients)->id >= id)) {
+    if (r->failed || id == 0 || (q->clients.count > 0 && vec_last(&q->clients)->id >= id)) {
         rd_fail(r);
         return;
     }

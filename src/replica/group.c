@@ -12,6 +12,8 @@
  */
 #include "replica_internal.h"
 
+#include <stdio.h>
+
 struct group *group_find(struct host *host, uint64_t id)
 {
     return umap_get(&host->groups, id);
@@ -162,7 +164,8 @@ void group_start(struct group *group, const struct raft_hard_state *hard, const 
         config.election_max_ms = o->election_min_ms / 2 + 1;
     }
     group->raft = raft_new(&config, hard, meta, meta->index);
-    group->applied = group->apply_end = meta->index;
+    group->applied = meta->index;
+    group->apply_end = meta->index + 1;
     group->checkpoint_index = meta->index;
 }
 
@@ -301,19 +304,26 @@ static void carry_out(struct group *group, struct raft_update *u)
     for (uint32_t i = 0; i < u->read_count; i++) {
         catalog_on_read(group->host, &u->reads[i]);
     }
-    for (uint32_t i = 0; i < u->entries_want_count; i++) {
-        group_entries_want(group, &u->entries_wants[i]);
-    }
     if (u->flags & RAFT_UPDATE_SNAPSHOT_ABORT) {
         snap_abort(group);
     }
-    /* The last two may step the core again, so what they need is copied first. */
+    /* The last three may step the core again, so what they need is copied first. */
     struct raft_snapshot_want wants[RAFT_MEMBERS_MAX];
+    struct raft_entries_want entries[RAFT_MEMBERS_MAX];
     uint32_t want_count = u->snapshot_want_count;
-    WR_ASSERT(want_count <= RAFT_MEMBERS_MAX);
-    memcpy(wants, u->snapshot_wants, want_count * sizeof *wants);
+    uint32_t entries_count = u->entries_want_count;
+    WR_ASSERT(want_count <= RAFT_MEMBERS_MAX && entries_count <= RAFT_MEMBERS_MAX);
+    for (uint32_t i = 0; i < want_count; i++) {
+        wants[i] = u->snapshot_wants[i];
+    }
+    for (uint32_t i = 0; i < entries_count; i++) {
+        entries[i] = u->entries_wants[i];
+    }
     if (u->flags & RAFT_UPDATE_SNAPSHOT_CHUNK) {
         snap_chunk(group, u->snapshot_chunk);
+    }
+    for (uint32_t i = 0; i < entries_count; i++) {
+        group_entries_want(group, &entries[i]);
     }
     for (uint32_t i = 0; i < want_count; i++) {
         snap_want(group, &wants[i]);

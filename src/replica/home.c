@@ -362,14 +362,32 @@ static void apply_encoded(struct home *home, struct buf *owner, uint32_t begin, 
     queue_batch_reader_deinit(&reader);
 }
 
+static bool admit_all(struct home *home, struct uid node, uint32_t shard, struct ops_bundle *bundle)
+{
+    for (size_t i = 0; i < bundle->sections.count; i++) {
+        const struct ops_section *s = &bundle->sections.items[i];
+        struct route *route = admit(home, node, shard, s);
+        if (route == NULL) {
+            return false;
+        }
+        route->received = s->last_seq > route->received ? s->last_seq : route->received;
+    }
+    return true;
+}
+
 static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard, struct ops_bundle *bundle, struct slice raw)
 {
-    bool own = host_is_self(home->host, node); /* encoded by our own hand: not checked again */
+    bool own = bundle->encoded != NULL; /* by this node's own hand: not checked again */
+    if (own && home->group != NULL && bundle->encoded->size >= 4096 && admit_all(home, node, shard, bundle)) {
+        group_take_entry(home->group, bundle->encoded); /* it has room for an entry's header: no copy */
+        bundle->encoded = NULL;
+        return;
+    }
     for (size_t i = 0; i < bundle->sections.count; i++) {
         const struct ops_section *s = &bundle->sections.items[i];
         uint32_t begin = raw.offset + s->begin;
         uint32_t end = raw.offset + s->end;
-        uint64_t last = 0;
+        uint64_t last = s->last_seq;
         if (!own && !batches_ok(raw.buf, begin, end, s->client, &last)) {
             wr_log(home->host->logger, LOG_LEVEL_ERROR, "queue", "queue %llu: damaged operations of client %llu refused",
                    (unsigned long long)home->id, (unsigned long long)s->client);
@@ -378,9 +396,6 @@ static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard, s
         struct route *route = admit(home, node, shard, s);
         if (route == NULL) {
             continue;
-        }
-        if (own) {
-            (void)batches_ok(raw.buf, begin, end, s->client, &last);
         }
         route->received = last > route->received ? last : route->received;
         if (home->group != NULL) {
@@ -391,30 +406,33 @@ static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard, s
     }
 }
 
+void home_take_ops(struct home *home, struct uid node, uint32_t shard, const struct ops_section *section, struct queue_op *ops,
+                   uint32_t count)
+{
+    struct route *route = admit(home, node, shard, section);
+    if (route == NULL || count == 0) {
+        return;
+    }
+    route->received = ops[count - 1].seq;
+    const struct queue_batch batch = {section->client, count, ops};
+    if (home->group != NULL) {
+        group_append_batch(home->group, &batch);
+        return;
+    }
+    home_apply(home, home_time(home), &batch, 0, true);
+    for (uint32_t i = 0; i < count; i++) {
+        if (ops[i].pad == 1) {
+            ops[i].message.record = SLICE_NONE;
+        }
+    }
+}
+
 /* Ops handed over as a structure: the messages move into the store. */
 static void on_ops_local(struct home *home, struct uid node, uint32_t shard, struct ops_bundle *bundle)
 {
     for (size_t i = 0; i < bundle->sections.count; i++) {
         const struct ops_section *s = &bundle->sections.items[i];
-        struct queue_op *ops = bundle->ops.items + s->begin;
-        struct route *route = admit(home, node, shard, s);
-        if (route == NULL) {
-            continue;
-        }
-        uint32_t count = s->end - s->begin;
-        route->received = ops[count - 1].seq;
-        const struct queue_batch batch = {s->client, count, ops};
-        bool moves = home->group == NULL;
-        if (moves) {
-            home_apply(home, home_time(home), &batch, 0, true);
-            for (uint32_t k = 0; k < count; k++) {
-                if (ops[k].pad == 1) {
-                    ops[k].message.record = SLICE_NONE;
-                }
-            }
-        } else {
-            group_append_batch(home->group, &batch);
-        }
+        home_take_ops(home, node, shard, s, bundle->ops.items + s->begin, s->end - s->begin);
     }
 }
 

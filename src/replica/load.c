@@ -1,6 +1,7 @@
 /*
  * What: reading messages of a group's queue back from disk, in order and ahead: from the log's segments while they exist,
- * from the checkpoint store afterwards. One read per home at a time; when it is done the home's routes are pumped.
+ * from the checkpoint store afterwards. `fetch` is the reading itself (deliveries, checkpoints and snapshots use it); `load` puts
+ * what it brings into a home's store and pumps its routes, one read per home at a time.
  * Failure modes: a location that went away meanwhile (its segment was released) is looked for in the checkpoint store;
  * a message found nowhere is named in the log and marked `missing`, so that its delivery does not block the others.
  * Ownership: a request carries ids, not pointers; a home that ended meanwhile is not found.
@@ -8,19 +9,157 @@
  */
 #include "replica_internal.h"
 
-struct load {
+struct fetch {
+    struct list link;  /* in host->fetches: freed with the host when never answered */
     struct host *host;
-    uint64_t home, incarnation, serial;
+    uint64_t group, incarnation;
     uint64_t position; /* first wanted */
     uint32_t count;
     struct where_run runs[LOAD_ENTRIES];
+    fetch_fn fn;
+    uint64_t a, b;
+    VEC(struct fetched) items;
 };
 
-static struct home *load_home(struct host *host, uint64_t id, uint64_t incarnation, uint64_t serial)
+static void finish(struct fetch *fetch)
 {
-    struct home *home = home_find(host, id);
-    return home != NULL && home->incarnation == incarnation && home->load_serial == serial ? home : NULL;
+    struct group *group = group_find(fetch->host, fetch->group);
+    if (group != NULL && group->incarnation == fetch->incarnation && !group->ended) {
+        fetch->fn(group, fetch->position, fetch->items.items, fetch->items.count, fetch->a, fetch->b);
+        group_mark(group);
+    }
+    fetch_free(fetch);
 }
+
+void fetch_free(struct fetch *fetch)
+{
+    list_remove(&fetch->link);
+    for (size_t i = 0; i < fetch->items.count; i++) {
+        slice_unref(&fetch->items.items[i].record);
+    }
+    vec_deinit(&fetch->items);
+    wr_free(fetch);
+}
+
+void fetches_free(struct host *host)
+{
+    for (struct list *link; (link = list_first(&host->fetches)) != NULL;) {
+        fetch_free(WR_CONTAINER_OF(link, struct fetch, link));
+    }
+}
+
+static void take_entry(struct fetch *fetch, const struct where_run *run, const struct slice *payload)
+{
+    if (payload->size < ENTRY_HEADER) {
+        return;
+    }
+    struct queue_batch_reader reader;
+    queue_batch_reader_init(&reader, payload->buf, payload->offset + ENTRY_HEADER, payload->offset + payload->size);
+    struct queue_batch batch;
+    uint32_t nth = 0;
+    while (nth < run->nth + run->count && queue_batch_reader_next(&reader, &batch) == 1) {
+        for (uint32_t i = 0; i < batch.count; i++) {
+            if (batch.ops[i].kind != QUEUE_OP_ENQUEUE) {
+                continue;
+            }
+            if (nth >= run->nth && nth < run->nth + run->count) {
+                uint64_t position = run->position + (nth - run->nth);
+                vec_push(&fetch->items, (struct fetched){position, slice_ref(&batch.ops[i].message.record)});
+            }
+            nth++;
+        }
+    }
+    queue_batch_reader_deinit(&reader);
+}
+
+static void on_kv_read(struct host *host, struct kv_request *request, int result, struct kv_reply *reply)
+{
+    struct fetch *fetch = request->user;
+    for (uint32_t i = 0; result == 0 && reply != NULL && i < reply->count; i++) {
+        uint64_t group = 0;
+        uint64_t position = 0;
+        const struct kv_pair *pair = &reply->pairs[i];
+        if (checkpoint_message_position(bytes_from_slice(&pair->key), &group, &position) == 0 &&
+            message_check(bytes_from_slice(&pair->value)) == 0) {
+            vec_push(&fetch->items, (struct fetched){position, slice_ref(&pair->value)});
+        }
+    }
+    if (result != 0) {
+        wr_log(host->logger, LOG_LEVEL_ERROR, "queue", "queue %llu: reading the checkpoint store at position %llu failed: %s",
+               (unsigned long long)fetch->group, (unsigned long long)fetch->position, wr_err_text(result));
+    }
+    finish(fetch);
+}
+
+static void fetch_kv(struct fetch *fetch)
+{
+    struct host *host = fetch->host;
+    struct kv_request *request = kv_request_new(host);
+    request->done = on_kv_read;
+    request->user = fetch;
+    host->env->ops->kv_scan(host->env, checkpoint_message_key(fetch->group, fetch->position),
+                            checkpoint_message_key(fetch->group, fetch->position + 1024), 1024, LOAD_BYTES, request->token);
+}
+
+static void on_log_read(void *ctx, int error, const struct slice *payloads, uint32_t count)
+{
+    struct fetch *fetch = ctx;
+    if (error != 0) {
+        wr_log(fetch->host->logger, LOG_LEVEL_WARNING, "queue", "queue %llu: reading the log at position %llu failed: %s",
+               (unsigned long long)fetch->group, (unsigned long long)fetch->position, wr_err_text(error));
+        fetch_kv(fetch);
+        return;
+    }
+    WR_ASSERT(count == fetch->count);
+    for (uint32_t i = 0; i < count; i++) {
+        take_entry(fetch, &fetch->runs[i], &payloads[i]);
+    }
+    finish(fetch);
+}
+
+/* Gathers the entries from `position` on that lie in the log, one run after the other. */
+static uint32_t plan(const struct group *group, struct fetch *fetch, struct log_location *locations)
+{
+    const struct store *store = &group->home->store;
+    const struct where_run *run = store_where(store, fetch->position);
+    if (run == NULL) {
+        return 0;
+    }
+    const struct where_run *end = store->where.items + store->where.count;
+    uint64_t bytes = 0;
+    uint32_t count = 0;
+    for (; run < end && count < LOAD_ENTRIES && (count == 0 || bytes < LOAD_BYTES); run++) {
+        if ((count > 0 && fetch->runs[count - 1].index == run->index) || !log_index_find(group->index, run->index, &locations[count])) {
+            break;
+        }
+        bytes += locations[count].size;
+        fetch->runs[count] = *run;
+        count++;
+    }
+    return count;
+}
+
+void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a, uint64_t b)
+{
+    struct host *host = group->host;
+    struct fetch *fetch = wr_calloc(1, sizeof *fetch);
+    struct log_location locations[LOAD_ENTRIES];
+    fetch->host = host;
+    fetch->group = group->id;
+    fetch->incarnation = group->incarnation;
+    fetch->position = position;
+    fetch->fn = fn;
+    fetch->a = a;
+    fetch->b = b;
+    list_push_back(&host->fetches, &fetch->link);
+    fetch->count = plan(group, fetch, locations);
+    if (fetch->count > 0 && log_reader_read(host->options.reader, locations, fetch->count, on_log_read, fetch) == 0) {
+        return;
+    }
+    fetch_kv(fetch);
+}
+
+/* --- into the store ---------------------------------------------------------------------------------------------------------- */
 
 /* A loaded message is kept when somebody may still want it: it is live, or a blocked delivery of it is under way. */
 static bool wanted(const struct home *home, uint64_t position)
@@ -37,125 +176,26 @@ static bool wanted(const struct home *home, uint64_t position)
     return false;
 }
 
-static void load_done(struct home *home, uint64_t position)
+static void on_loaded(struct group *group, uint64_t position, const struct fetched *items, size_t count, uint64_t serial, uint64_t b)
 {
-    const struct slice *first;
+    struct home *home = group->home;
+    (void)b;
+    if (serial != home->load_serial) {
+        return;
+    }
     home->loading = false;
+    store_make_room(&home->store, position);
+    for (size_t i = 0; i < count; i++) {
+        const struct slice *first;
+        if (wanted(home, items[i].position) && store_run(&home->store, items[i].position, 1, &first) == 0) {
+            store_add_loaded(&home->store, items[i].position, slice_ref(&items[i].record));
+        }
+    }
+    const struct slice *first;
     if (store_run(&home->store, position, 1, &first) == 0) {
         home->missing = position;
     }
     home_mark(home);
-}
-
-static void take_entry(struct home *home, const struct where_run *run, const struct slice *payload)
-{
-    if (payload->size < ENTRY_HEADER) {
-        return;
-    }
-    struct queue_batch_reader reader;
-    queue_batch_reader_init(&reader, payload->buf, payload->offset + ENTRY_HEADER, payload->offset + payload->size);
-    struct queue_batch batch;
-    uint32_t nth = 0;
-    while (nth < run->nth + run->count && queue_batch_reader_next(&reader, &batch) == 1) {
-        for (uint32_t i = 0; i < batch.count; i++) {
-            if (batch.ops[i].kind != QUEUE_OP_ENQUEUE) {
-                continue;
-            }
-            if (nth >= run->nth && nth < run->nth + run->count) {
-                uint64_t position = run->position + (nth - run->nth);
-                if (wanted(home, position)) {
-                    store_add_loaded(&home->store, position, slice_ref(&batch.ops[i].message.record));
-                }
-            }
-            nth++;
-        }
-    }
-    queue_batch_reader_deinit(&reader);
-}
-
-static void load_kv(struct home *home, uint64_t position);
-
-static void on_log_read(void *ctx, int error, const struct slice *payloads, uint32_t count)
-{
-    struct load *load = ctx;
-    struct home *home = load_home(load->host, load->home, load->incarnation, load->serial);
-    if (home == NULL) {
-        wr_free(load);
-        return;
-    }
-    if (error != 0) {
-        wr_log(home->host->logger, LOG_LEVEL_WARNING, "queue", "queue %llu: reading the log at position %llu failed: %s",
-               (unsigned long long)home->id, (unsigned long long)load->position, wr_err_text(error));
-        load_kv(home, load->position);
-        wr_free(load);
-        return;
-    }
-    WR_ASSERT(count == load->count);
-    store_make_room(&home->store, load->position);
-    for (uint32_t i = 0; i < count; i++) {
-        take_entry(home, &load->runs[i], &payloads[i]);
-    }
-    load_done(home, load->position);
-    wr_free(load);
-}
-
-static void on_kv_read(struct host *host, struct kv_request *request, int result, struct kv_reply *reply)
-{
-    struct home *home = load_home(host, request->group, request->incarnation, request->b);
-    if (home == NULL) {
-        return;
-    }
-    store_make_room(&home->store, request->a);
-    for (uint32_t i = 0; result == 0 && reply != NULL && i < reply->count; i++) {
-        uint64_t group = 0;
-        uint64_t position = 0;
-        const struct kv_pair *pair = &reply->pairs[i];
-        if (checkpoint_message_position(bytes_from_slice(&pair->key), &group, &position) == 0 &&
-            message_check(bytes_from_slice(&pair->value)) == 0 && wanted(home, position)) {
-            store_add_loaded(&home->store, position, slice_ref(&pair->value));
-        }
-    }
-    if (result != 0) {
-        wr_log(host->logger, LOG_LEVEL_ERROR, "queue", "queue %llu: reading the checkpoint store at position %llu failed: %s",
-               (unsigned long long)home->id, (unsigned long long)request->a, wr_err_text(result));
-    }
-    load_done(home, request->a);
-}
-
-static void load_kv(struct home *home, uint64_t position)
-{
-    struct host *host = home->host;
-    struct kv_request *request = kv_request_new(host);
-    request->done = on_kv_read;
-    request->group = home->id;
-    request->incarnation = home->incarnation;
-    request->a = position;
-    request->b = home->load_serial;
-    home->loading = true;
-    host->env->ops->kv_scan(host->env, checkpoint_message_key(home->id, position), checkpoint_message_key(home->id, position + 1024), 1024,
-                            LOAD_BYTES, request->token);
-}
-
-/* Gathers the entries from `position` on that lie in the log, one run after the other. */
-static uint32_t plan(const struct home *home, uint64_t position, struct load *load, struct log_location *locations)
-{
-    const struct where_run *run = store_where(&home->store, position);
-    if (run == NULL) {
-        return 0;
-    }
-    const struct where_run *end = home->store.where.items + home->store.where.count;
-    uint64_t bytes = 0;
-    uint32_t count = 0;
-    for (; run < end && count < LOAD_ENTRIES && (count == 0 || bytes < LOAD_BYTES); run++) {
-        if ((count > 0 && load->runs[count - 1].index == run->index) ||
-            !log_index_find(home->group->index, run->index, &locations[count])) {
-            break;
-        }
-        bytes += locations[count].size;
-        load->runs[count] = *run;
-        count++;
-    }
-    return count;
 }
 
 void load_start(struct home *home, uint64_t position)
@@ -163,20 +203,7 @@ void load_start(struct home *home, uint64_t position)
     if (home->loading || home->group == NULL) {
         return;
     }
+    home->loading = true;
     home->load_serial++;
-    struct host *host = home->host;
-    struct load *load = wr_calloc(1, sizeof *load);
-    struct log_location locations[LOAD_ENTRIES];
-    load->host = host;
-    load->home = home->id;
-    load->incarnation = home->incarnation;
-    load->serial = home->load_serial;
-    load->position = position;
-    load->count = plan(home, position, load, locations);
-    if (load->count > 0 && log_reader_read(host->options.reader, locations, load->count, on_log_read, load) == 0) {
-        home->loading = true;
-        return;
-    }
-    wr_free(load);
-    load_kv(home, position);
+    fetch_start(home->group, position, on_loaded, home->load_serial, 0);
 }

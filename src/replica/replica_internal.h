@@ -82,6 +82,7 @@ struct ops_section {
     uint32_t session;
     bool fresh;           /* nothing of this client was ever sent before: no resume needed */
     uint32_t begin, end;  /* in the encoded bytes; or in ops */
+    uint64_t last_seq;    /* of its last op; not sent (found by checking) */
 };
 struct ops_bundle { /* PARCEL_OPS within a node */
     VEC(struct ops_section) sections;
@@ -254,6 +255,9 @@ void route_close(struct home *home, uint64_t client);
 void home_host_op(struct home *home, const struct queue_op *op);
 void home_on_parcel(struct host *host, struct parcel *owned);
 void home_on_ops(struct home *home, struct uid node, uint32_t shard, struct ops_bundle *owned_bundle, struct slice raw);
+/* Ops of one client. A local home moves their messages into its store (the records are then empty); a group copies them. */
+void home_take_ops(struct home *home, struct uid node, uint32_t shard, const struct ops_section *section, struct queue_op *ops,
+                   uint32_t count);
 void home_on_resume(struct home *home, struct uid node, uint32_t shard, const struct resume_body *body);
 void home_arm_expire(struct home *home);
 void home_answer_report(struct home *home, const struct report_wait *wait);
@@ -261,6 +265,17 @@ void home_check_boots(struct home *home);
 void route_effect(struct home *home, struct route *route, const struct queue_effect *effect);
 void effects_flush(struct host *host);
 void load_start(struct home *home, uint64_t position);
+struct fetched {
+    uint64_t position;
+    struct slice record; /* borrowed */
+};
+/* Reads messages from `position` on from disk; not all that come were asked for, and none may come. fn is called later, unless the
+ * group ended. */
+typedef void (*fetch_fn)(struct group *group, uint64_t position, const struct fetched *items, size_t count, uint64_t a, uint64_t b);
+void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a, uint64_t b);
+struct fetch;
+void fetch_free(struct fetch *fetch);
+void fetches_free(struct host *host);
 void local_view_changed(struct host *host, const struct catalog_queue *before, const struct catalog_queue *after);
 
 /* --- groups ----------------------------------------------------------------------------------------------------------------- */
@@ -338,6 +353,7 @@ void group_fail(struct group *group, const char *why);
 void group_set_peer(struct group *group, struct raft_id member, struct uid node);
 bool group_node_of(const struct group *group, struct raft_id member, struct uid *ret_node);
 void group_reconcile(struct group *group);
+void group_check_end(struct group *group);
 void group_node_changed(struct group *group, struct uid node, bool up);
 void group_propose(struct group *group); /* hands what was gathered to raft */
 void group_append(struct group *group, struct bytes batches);
@@ -448,6 +464,7 @@ struct host {
     VEC(struct message) scratch;
     uint64_t store_bytes;
     struct umap kv_requests;
+    struct list fetches;
     uint64_t kv_token;
     struct checkpoint_job *checkpoint;
     struct recover *recover;

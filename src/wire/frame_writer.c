@@ -146,7 +146,7 @@ static void send_body_frames(struct outq *q, uint16_t channel, const struct slic
     while (at < body->size) {
         const uint32_t left = body->size - at;
         const uint32_t size = left < max ? left : max;
-        const struct slice part = slice_sub(*body, at, size);
+        const struct slice part = slice_sub(body, at, size);
         (void)wire_frame_begin(outq_reserve(q, WIRE_FRAME_HEADER_SIZE), WIRE_FRAME_BODY, channel,
                                size);
         outq_commit(q, WIRE_FRAME_HEADER_SIZE);
@@ -173,7 +173,7 @@ static inline uint8_t *small_content_write(uint8_t *out, uint16_t channel,
                                            const struct wire_content *content)
 {
     out = wire_header_frame_write(out, channel, content->body->size, content->props);
-    return wire_body_frames_write(out, channel, bytes_from_slice(*content->body),
+    return wire_body_frames_write(out, channel, bytes_from_slice(content->body),
                                   content->frame_max);
 }
 

@@ -112,16 +112,14 @@ enum wire_fault wire_method_decode(struct bytes payload, struct wire_method *ret
     if (WR_UNLIKELY(d.r.failed)) {
         return WIRE_FAULT_TRUNCATED;
     }
-    struct wire_method m;
-    m.id = ret_method->id;
     /* The methods of every message first: a compare each instead of a search. */
     if (id == WIRE_BASIC_PUBLISH) {
-        decode_basic_publish(&d, &m.basic_publish);
+        decode_basic_publish(&d, &ret_method->basic_publish);
     } else if (id == WIRE_BASIC_ACK) {
-        decode_basic_ack(&d, &m.basic_ack);
+        decode_basic_ack(&d, &ret_method->basic_ack);
     } else if (id == WIRE_BASIC_DELIVER) {
-        decode_basic_deliver(&d, &m.basic_deliver);
-    } else if (!decode_arguments(&d, &m)) {
+        decode_basic_deliver(&d, &ret_method->basic_deliver);
+    } else if (!decode_arguments(&d, ret_method)) {
         return WIRE_FAULT_UNKNOWN_METHOD;
     }
     if (WR_UNLIKELY(d.r.failed)) {
@@ -133,7 +131,6 @@ enum wire_fault wire_method_decode(struct bytes payload, struct wire_method *ret
     if (WR_UNLIKELY(!rd_done(&d.r))) {
         return WIRE_FAULT_TRAILING;
     }
-    *ret_method = m;
     return WIRE_OK;
 }
 

@@ -46,6 +46,14 @@ static void on_record(void *ctx, const struct log_item *item)
     }
 }
 
+static void on_line(void *ctx, const char *line)
+{
+    (void)ctx;
+    if (strlen(line) == 0) {
+        abort();
+    }
+}
+
 /* Makes what looks like a round's beginning one, as far as the CRCs go. */
 static void repair(uint8_t *file, size_t size)
 {
@@ -131,6 +139,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         segment_header_encode(&(struct segment_header){{1, 2}, 2, SALT + 1}, second);
         put_segment(run.fake.disk, 2, second, sizeof(second));
     }
+    const int ignored = log_inspect(bytes_make(file, file_size), on_line, NULL);
+    (void)ignored;
     uint64_t sum = 0;
     char errmsg[256];
     const struct log_recovery_sink sink = {.record = on_record, .ctx = &sum};

@@ -31,24 +31,26 @@ static struct sim_context *context_of(const struct env *env)
     return (struct sim_context *)(uintptr_t)(const void *)env;
 }
 
+/* Drift: nanoseconds gained per millisecond. */
+static int64_t drifted(const struct sim_host *host, int64_t now)
+{
+    return now + now * host->drift_ppm / 1000000;
+}
+
 uint64_t sim_host_mono(const struct sim_host *host)
 {
-    const int64_t now = (int64_t)host->sim->now;
-    return host->mono_base + (uint64_t)(now + now / 1000000 * host->drift_ppm);
+    return host->mono_base + (uint64_t)drifted(host, (int64_t)host->sim->now);
 }
 
 /* The first time at which the host's monotonic clock shows at least `mono`. */
 static uint64_t time_of_mono(const struct sim_host *host, uint64_t mono)
 {
-    if (mono <= sim_host_mono(host)) {
-        return host->sim->now;
-    }
-    int64_t wanted = (int64_t)(mono - host->mono_base);
-    int64_t t = wanted / (1000000 + host->drift_ppm) * 1000000;
-    t = t < (int64_t)host->sim->now ? (int64_t)host->sim->now : t;
-    while (t + t / 1000000 * host->drift_ppm < wanted) {
-        int64_t missing = wanted - (t + t / 1000000 * host->drift_ppm);
-        t += missing > 1000 ? missing - missing / 500 : 1;
+    int64_t t = (int64_t)host->sim->now;
+    if (mono > sim_host_mono(host)) {
+        const int64_t wanted = (int64_t)(mono - host->mono_base);
+        while (drifted(host, t) < wanted) {
+            t += wanted - drifted(host, t);
+        }
     }
     return (uint64_t)t;
 }
@@ -238,7 +240,7 @@ static void op_wake_at(struct env *env, uint64_t mono_ns)
     }
     context->wake_at = mono_ns;
     context->wake_serial++;
-    if (mono_ns != UINT64_MAX) {
+    if (mono_ns < sim_host_mono(context->host) + 1000000 * SIM_S) {
         /* A real timer is rounded up to the next millisecond. */
         uint64_t at = time_of_mono(context->host, mono_ns);
         uint64_t late = prng_below(&context->host->prng, SIM_MS);

@@ -57,7 +57,7 @@ struct model_client {
 struct model {
     struct queue_config config;
     bool unused, unused_now;
-    int sealed_by; /* Client index or -1. */
+    int sealed_by;                                          /* Client index or -1. */
     bool suspended[MODEL_BOOTS + 1], gone[MODEL_BOOTS + 1]; /* By boot number, from 1. */
     struct model_client clients[MODEL_CLIENTS];
     struct model_message messages[MODEL_MESSAGES];

@@ -323,8 +323,7 @@ Test(queue_machine, detach_can_return_and_may_be_of_nobody)
     rig_settle(&rig, C, 1, 1, 1, QUEUE_ACK);
     (void)rig_take(&rig);
     rig_op(&rig, B,
-           (struct queue_op){
-               .kind = QUEUE_OP_DETACH, .consumer = 1, .flags = QUEUE_DETACH_RETURN});
+           (struct queue_op){.kind = QUEUE_OP_DETACH, .consumer = 1, .flags = QUEUE_DETACH_RETURN});
     RIG_EXPECT(&rig, "REPLY 1.2 seq=2 ok value=1 consumers=1\n"
                      "APPLIED 1.2 seq=2\n"
                      "DELIVER 2.3/1 ordinal=2 position=1+1 redelivered=1");

@@ -10,13 +10,13 @@
 #include "warren/prng.h"
 #include "rig.h"
 
-#define STEPS     120u
-#define OPS_MAX   8u
+#define STEPS   120u
+#define OPS_MAX 8u
 #ifndef SEEDS /* More, for a long run by hand: -DSEEDS=... */
 #define SEEDS 1500u
 #endif
-#define SIZES     3u
-#define LEVELS    6u
+#define SIZES  3u
+#define LEVELS 6u
 
 struct run {
     struct prng prng;
@@ -108,9 +108,8 @@ static void compare(const struct run *run, uint32_t step)
     cr_assert_eq(memcmp(&wanted, &got, sizeof(got)), 0, "seed %lu step %u: totals", run->seed,
                  step);
     for (uint64_t p = 1; p < wanted.next_position; p++) {
-        cr_assert_eq(queue_is_live(run->queue, p),
-                     run->model->messages[p].place != MODEL_REMOVED, "seed %lu step %u: live",
-                     run->seed, step);
+        cr_assert_eq(queue_is_live(run->queue, p), run->model->messages[p].place != MODEL_REMOVED,
+                     "seed %lu step %u: live", run->seed, step);
     }
 }
 

@@ -178,8 +178,7 @@ static void ops_drop(struct sim_node *n, uint32_t first, uint32_t count)
     for (uint32_t i = first; i < first + count; i++) {
         op_free(&n->ops[i]);
     }
-    memmove(n->ops + first, n->ops + first + count,
-            (n->op_count - first - count) * sizeof *n->ops);
+    memmove(n->ops + first, n->ops + first + count, (n->op_count - first - count) * sizeof *n->ops);
     n->op_count -= count;
 }
 
@@ -247,8 +246,8 @@ static void apply_op(struct sim *s, uint64_t id, struct sim_op *op)
             if (e->index <= d->base_index) {
                 continue; /* compacted or installed over while in flight */
             }
-            SIM_CHECK(s, d->log.count == 0 ||
-                             d->log.entries[d->log.count - 1].index + 1 == e->index);
+            SIM_CHECK(s,
+                      d->log.count == 0 || d->log.entries[d->log.count - 1].index + 1 == e->index);
             log_push(&d->log, e);
         }
         break;
@@ -285,7 +284,8 @@ void sim_restart(struct sim *s, uint64_t id)
     cfg.id = sim_id(id);
     cfg.seed = sim_random(s, UINT32_MAX);
     cfg.payload = (struct raft_payload_ops){blob_ref, blob_unref, blob_create, s};
-    struct raft_snapshot_meta meta = {d->base_index, d->base_term, {d->base_count, d->base_members}};
+    struct raft_snapshot_meta meta = {
+        d->base_index, d->base_term, {d->base_count, d->base_members}};
     n->raft = raft_new(&cfg, &d->hard, &meta, d->machine_index);
     uint64_t trim_to = 0;
     if (d->log.count > 0 && sim_chance(s, s->trim_percent)) {
@@ -379,8 +379,7 @@ static void message_add(struct sim *s, const struct raft_message *m)
 void sim_drop(struct sim *s, uint32_t i)
 {
     message_free(&s->messages[i]);
-    memmove(s->messages + i, s->messages + i + 1,
-            (s->message_count - i - 1) * sizeof *s->messages);
+    memmove(s->messages + i, s->messages + i + 1, (s->message_count - i - 1) * sizeof *s->messages);
     s->message_count--;
 }
 
@@ -393,8 +392,7 @@ void sim_duplicate(struct sim *s, uint32_t i)
 void sim_deliver(struct sim *s, uint32_t i)
 {
     struct sim_message m = s->messages[i];
-    memmove(s->messages + i, s->messages + i + 1,
-            (s->message_count - i - 1) * sizeof *s->messages);
+    memmove(s->messages + i, s->messages + i + 1, (s->message_count - i - 1) * sizeof *s->messages);
     s->message_count--;
     uint64_t to = m.m.to.lo;
     if (s->nodes[to].alive && !s->cut[m.m.from.lo][to]) {
@@ -561,7 +559,8 @@ static void take_chunk(struct sim *s, uint64_t id, const struct raft_message *m)
     n->stream_size = 0;
 }
 
-/* The snapshot becomes durable, the core is told; a crash may come in between (`sim_crash` before the step). */
+/* The snapshot becomes durable, the core is told; a crash may come in between (`sim_crash` before
+ * the step). */
 void sim_install_done(struct sim *s, uint64_t id)
 {
     struct sim_node *n = &s->nodes[id];

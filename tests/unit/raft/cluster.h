@@ -1,11 +1,12 @@
 /*
- * What: a deterministic cluster of Raft members for tests: hosts with a disk whose writes are pending until
- * completed, links whose messages wait until delivered, a machine (a hash chain), and oracles checked after
- * every step. Primitives only; who drives them is a unit test, a golden script or the random simulation.
+ * What: a deterministic cluster of Raft members for tests: hosts with a disk whose writes are
+ * pending until completed, links whose messages wait until delivered, a machine (a hash chain), and
+ * oracles checked after every step. Primitives only; who drives them is a unit test, a golden
+ * script or the random simulation.
  *
- * Oracles (after each step of each member): raft_check; election safety; leader completeness; state machine
- * safety; commit durable on a majority; applied <= durable; membership == f(log prefix); each message that
- * claims durability is backed by the sender's disk at the moment it leaves.
+ * Oracles (after each step of each member): raft_check; election safety; leader completeness; state
+ * machine safety; commit durable on a majority; applied <= durable; membership == f(log prefix);
+ * each message that claims durability is backed by the sender's disk at the moment it leaves.
  */
 #ifndef WR_TEST_RAFT_CLUSTER_H
 #define WR_TEST_RAFT_CLUSTER_H
@@ -126,9 +127,9 @@ struct sim {
     int64_t blobs; /* alive: leak check */
     uint32_t chunk_bytes;
     uint32_t read_fail_percent; /* of the reads of old entries */
-    uint32_t trim_percent; /* restored payloads left on disk */
+    uint32_t trim_percent;      /* restored payloads left on disk */
     uint64_t steps;
-    bool install_crashes; /* some crash between the snapshot and the core's INSTALLED */
+    bool install_crashes;  /* some crash between the snapshot and the core's INSTALLED */
     bool answer_snapshots; /* hosts answer wants at once */
     FILE *trace;
 };
@@ -164,7 +165,8 @@ void sim_duplicate(struct sim *s, uint32_t i);
 /* Delivers the first message from > to (0: any); false: none. */
 bool sim_deliver_one(struct sim *s, uint64_t from, uint64_t to);
 void sim_drop_all(struct sim *s, uint64_t from, uint64_t to);
-/* Completes all writes and delivers all messages until nothing moves; ticks deadlines <= now + ms. */
+/* Completes all writes and delivers all messages until nothing moves; ticks deadlines <= now + ms.
+ */
 void sim_settle(struct sim *s, uint64_t ms);
 /* Settles until a leader that is ready exists; returns its id. */
 uint64_t sim_elect(struct sim *s);

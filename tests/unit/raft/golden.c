@@ -1,8 +1,10 @@
 /*
- * golden [--write] FILE...: runs each script and compares what the members say with what the file says.
+ * golden [--write] FILE...: runs each script and compares what the members say with what the file
+ * says.
  *
- * A script is text: "# comment", "> command", and after each command the lines it must produce. With --write the
- * lines are rewritten: look at the difference before committing it. Commands: see run_command.
+ * A script is text: "# comment", "> command", and after each command the lines it must produce.
+ * With --write the lines are rewritten: look at the difference before committing it. Commands: see
+ * run_command.
  */
 #include "cluster.h"
 

@@ -1,4 +1,5 @@
-/* See cluster.h: the properties of Raft (thesis figure 3.2) and durability honesty, checked on real disks. */
+/* See cluster.h: the properties of Raft (thesis figure 3.2) and durability honesty, checked on real
+ * disks. */
 #include "oracle.h"
 
 #include <stdlib.h>
@@ -28,7 +29,8 @@ static bool disk_has(const struct sim_disk *d, uint64_t index, struct raft_term 
     return e != NULL && e->term.v == term.v;
 }
 
-/* State machine safety: every member applies the same entry at an index; and only what is on its disk. */
+/* State machine safety: every member applies the same entry at an index; and only what is on its
+ * disk. */
 void oracle_applied(struct sim *s, uint64_t id, const struct sim_entry *e)
 {
     struct sim_node *n = &s->nodes[id];
@@ -42,8 +44,7 @@ void oracle_applied(struct sim *s, uint64_t id, const struct sim_entry *e)
             s->committed_capacity = s->committed_capacity == 0 ? 256 : s->committed_capacity * 2;
             s->committed = realloc(s->committed, s->committed_capacity * sizeof *s->committed);
         }
-        s->committed[s->committed_count++] =
-            (struct sim_committed){e->term, hash, n->machine_hash};
+        s->committed[s->committed_count++] = (struct sim_committed){e->term, hash, n->machine_hash};
         return;
     }
     const struct sim_committed *c = &s->committed[e->index - 1];

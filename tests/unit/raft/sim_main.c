@@ -1,4 +1,5 @@
-/* raft-sim FIRST COUNT [ROUNDS]: runs seeds FIRST .. FIRST+COUNT-1 and says what they have reached. */
+/* raft-sim FIRST COUNT [ROUNDS]: runs seeds FIRST .. FIRST+COUNT-1 and says what they have reached.
+ */
 #include "simulation.h"
 
 #include <inttypes.h>

@@ -1,8 +1,9 @@
 /*
- * What: a random driver over cluster.h. Each seed draws which faults exist and how often (swarm), tiny limits, and
- * then a history: crashes that lose unsynced writes, slow disks, lost, repeated and reordered messages, partitions
- * (also of one direction), membership changes, compaction, transfers, reads. Then the faults stop, every member
- * restarts, and the cluster must converge: one leader, one log, one machine, no timer left running.
+ * What: a random driver over cluster.h. Each seed draws which faults exist and how often (swarm),
+ * tiny limits, and then a history: crashes that lose unsynced writes, slow disks, lost, repeated
+ * and reordered messages, partitions (also of one direction), membership changes, compaction,
+ * transfers, reads. Then the faults stop, every member restarts, and the cluster must converge: one
+ * leader, one log, one machine, no timer left running.
  */
 #include "simulation.h"
 
@@ -40,7 +41,8 @@ struct driver {
     uint64_t old_term;
 };
 
-/* The options in force; the delay callbacks have no other way to them. One simulation runs at a time. */
+/* The options in force; the delay callbacks have no other way to them. One simulation runs at a
+ * time. */
 static struct swarm current;
 
 static uint64_t message_at(struct sim *s, uint64_t from, uint64_t to)
@@ -413,7 +415,8 @@ static void liveness_phase(struct driver *d)
     s->ordered_links = true;
     for (uint64_t a = 1; a < SIM_NODES; a++) {
         for (uint64_t b = 1; b < SIM_NODES; b++) {
-            s->link_epoch[a][b]++; /* the contract: whoever may have lost messages resets the link */
+            s->link_epoch[a]
+                         [b]++; /* the contract: whoever may have lost messages resets the link */
         }
     }
     current.latency_ms = 2;

@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* What a batch of runs has reached: a simulation that never reaches the rare cases proves nothing about them. */
+/* What a batch of runs has reached: a simulation that never reaches the rare cases proves nothing
+ * about them. */
 struct simulation_reached {
     uint64_t steps;
     uint64_t committed;

@@ -1,0 +1,685 @@
+/*
+ * What: requests of warrenctl over the cluster port: JSON in, JSON out; shard 0.
+ *
+ * A request is {"command": NAME, ...}; the answer {"result": ...} or {"error": TEXT, "code": exit code}. What must be gathered (connections of all
+ * shards and nodes, reports of queues from their leaders) is counted down in a struct job; parts that do not answer within the time limit are left
+ * out, and the answer says so in "missing". For connections on other nodes the request is passed on as LINK_REQUEST with "local" on our outgoing
+ * links; the answers come back there, with "for" telling which job they belong to.
+ *
+ * Ownership: a job lives until it is answered; the link it came on may go before (then nobody is told).
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "warren/err.h"
+#include "warren/mem.h"
+#include "warren/wire_table.h"
+
+#include "node_internal.h"
+
+#define JOB_MS 5000u
+
+enum { EXIT_USAGE = 64, EXIT_UNAVAILABLE = 69 };
+
+struct job {
+    struct list link; /* control->jobs */
+    struct shard *shard;
+    struct link_conn *from; /* NULL when it closed */
+    uint64_t id;
+    json_t *rows;           /* array of objects */
+    uint32_t waiting;       /* answers still to come */
+    uint32_t missing;
+    uint64_t deadline_ns;
+    bool starting;          /* requests are still being sent: not to be finished yet */
+    bool until_running;     /* await_startup */
+    bool consumers;
+    bool local;             /* asked by another node for its job `reply_for` */
+    uint64_t reply_for;
+};
+
+struct control {
+    struct list jobs;
+    uint64_t next_id;
+};
+
+/* Rows wanted from another shard, and back with them. */
+struct query_mail {
+    struct mail mail;
+    uint64_t job;
+    bool channels, answer;
+    char *json; /* array */
+};
+
+static struct control *control_of(struct shard *shard)
+{
+    if (shard->control == NULL) {
+        shard->control = wr_calloc(1, sizeof *shard->control);
+        list_init(&shard->control->jobs);
+        shard->control->next_id = 1;
+    }
+    return shard->control;
+}
+
+static json_t *text_of(struct bytes b)
+{
+    json_t *text = json_stringn((const char *)b.data, b.size);
+    return text != NULL ? text : json_string("(not UTF-8)");
+}
+
+/* --- answers ----------------------------------------------------------------------------------------------------------------------------- */
+
+static void send_json(struct link_conn *link, json_t *owned)
+{
+    char *text = json_dumps(owned, JSON_COMPACT);
+    if (link != NULL && text != NULL) {
+        link_conn_send(link, LINK_REPLY, bytes_from_cstr(text));
+    }
+    free(text);
+    json_decref(owned);
+}
+
+static void answer_error(struct link_conn *link, int code, const char *text)
+{
+    send_json(link, json_pack("{s:s, s:i}", "error", text, "code", code));
+}
+
+static void job_free(struct job *job)
+{
+    list_remove(&job->link);
+    json_decref(job->rows);
+    wr_free(job);
+}
+
+static void job_finish(struct job *job)
+{
+    json_t *reply = json_pack("{s:O, s:i}", "result", job->rows, "missing", (int)job->missing);
+    if (job->local) {
+        (void)json_object_set_new(reply, "for", json_integer((json_int_t)job->reply_for));
+    }
+    send_json(job->from, reply);
+    job_free(job);
+}
+
+static void job_progress(struct job *job)
+{
+    if (!job->starting && job->waiting == 0 && !job->until_running) {
+        job_finish(job);
+    }
+}
+
+static struct job *job_new(struct shard *shard, struct link_conn *from)
+{
+    struct control *c = control_of(shard);
+    struct job *job = wr_calloc(1, sizeof *job);
+    job->shard = shard;
+    job->from = from;
+    job->id = c->next_id++;
+    job->rows = json_array();
+    job->deadline_ns = shard->env->ops->mono_ns(shard->env) + (uint64_t)JOB_MS * 1000000;
+    job->starting = true;
+    list_push_back(&c->jobs, &job->link);
+    return job;
+}
+
+static struct job *job_find(struct shard *shard, uint64_t id)
+{
+    LIST_FOREACH(at, &control_of(shard)->jobs) {
+        struct job *job = WR_CONTAINER_OF(at, struct job, link);
+        if (job->id == id) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+/* --- catalog listings -------------------------------------------------------------------------------------------------------------------- */
+
+static json_t *value_json(const struct wire_value *v)
+{
+    if (wire_value_is_integer(v)) {
+        return json_integer(v->integer);
+    }
+    switch (v->type) {
+    case WIRE_FIELD_BOOL:
+        return json_boolean(v->boolean);
+    case WIRE_FIELD_LONGSTR:
+    case WIRE_FIELD_BINARY:
+        return text_of(v->bytes);
+    case WIRE_FIELD_FLOAT:
+    case WIRE_FIELD_DOUBLE:
+        return json_real(v->real);
+    case WIRE_FIELD_TIMESTAMP:
+        return json_integer((json_int_t)v->timestamp);
+    default:
+        break;
+    }
+    char text[1024];
+    struct strbuf s;
+    strbuf_init(&s, text, sizeof text);
+    wire_describe_value(&s, v);
+    return text_of(strbuf_bytes(&s));
+}
+
+static json_t *table_json(struct bytes table)
+{
+    json_t *object = json_object();
+    struct wire_table_iter it;
+    struct wire_value v;
+    struct bytes key;
+    wire_table_iter_init(&it, table);
+    while (wire_table_iter_next(&it, &key, &v)) {
+        char name[256];
+        (void)snprintf(name, sizeof name, "%.*s", (int)key.size, (const char *)key.data);
+        (void)json_object_set_new(object, name, value_json(&v));
+    }
+    return object;
+}
+
+static void put_text(json_t *row, const char *name, struct bytes value)
+{
+    (void)json_object_set_new(row, name, text_of(value));
+}
+
+static void list_exchanges(struct job *job, const struct catalog_vhost *vhost)
+{
+    struct catalog_iter it;
+    catalog_iter_exchanges(&it, job->shard->view, vhost);
+    for (const struct catalog_exchange *x; (x = catalog_iter_next(&it)) != NULL;) {
+        json_t *row = json_object();
+        put_text(row, "name", x->name);
+        put_text(row, "type", x->type);
+        (void)json_object_set_new(row, "durable", json_boolean(x->durable));
+        (void)json_object_set_new(row, "auto_delete", json_boolean(x->auto_delete));
+        (void)json_object_set_new(row, "internal", json_boolean(x->internal));
+        (void)json_object_set_new(row, "arguments", table_json(x->arguments));
+        (void)json_object_set_new(row, "policy", json_string(""));
+        put_text(row, "vhost", x->vhost);
+        (void)json_array_append_new(job->rows, row);
+    }
+}
+
+static void binding_row(struct job *job, struct bytes source, const char *kind, struct bytes destination, struct bytes key, struct bytes arguments,
+                        struct bytes vhost)
+{
+    json_t *row = json_object();
+    put_text(row, "source_name", source);
+    (void)json_object_set_new(row, "source_kind", json_string("exchange"));
+    put_text(row, "destination_name", destination);
+    (void)json_object_set_new(row, "destination_kind", json_string(kind));
+    put_text(row, "routing_key", key);
+    (void)json_object_set_new(row, "arguments", table_json(arguments));
+    put_text(row, "vhost", vhost);
+    (void)json_array_append_new(job->rows, row);
+}
+
+static void list_bindings(struct job *job, const struct catalog_vhost *vhost)
+{
+    struct catalog_iter it;
+    catalog_iter_queues(&it, job->shard->view, vhost); /* the default exchange's */
+    for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
+        binding_row(job, BYTES_NONE, "queue", q->spec.name, q->spec.name, BYTES_NONE, q->spec.vhost);
+    }
+    catalog_iter_bindings(&it, job->shard->view, vhost);
+    for (const struct catalog_binding *b; (b = catalog_iter_next(&it)) != NULL;) {
+        binding_row(job, b->source, b->destination_kind == CATALOG_TO_QUEUE ? "queue" : "exchange", b->destination, b->key, b->arguments, b->vhost);
+    }
+}
+
+/* --- queues --------------------------------------------------------------------------------------------------------------------------------- */
+
+struct report_ctx {
+    struct shard *shard;
+    uint64_t job;
+};
+
+static json_t *node_name_json(struct shard *shard, struct uid id)
+{
+    const struct catalog_node *node = shard->view == NULL ? NULL : catalog_node(shard->view, id);
+    return node == NULL ? json_string("") : text_of(node->info.name);
+}
+
+static void put_members(json_t *row, struct shard *shard, const struct catalog_queue *q)
+{
+    json_t *members = json_array();
+    json_t *online = json_array();
+    if (q->spec.run == CATALOG_RUN_LOCAL) {
+        (void)json_array_append_new(members, node_name_json(shard, q->spec.local.node));
+        (void)json_array_append_new(online, node_name_json(shard, q->spec.local.node));
+    }
+    for (uint32_t i = 0; q->spec.run == CATALOG_RUN_GROUP && i < q->spec.group.member_count; i++) {
+        struct uid node = q->spec.group.members[i].node;
+        const struct peer *peer = links_peer(shard, node);
+        (void)json_array_append_new(members, node_name_json(shard, node));
+        if (uid_eq(node, node_id_of(shard->node)) || (peer != NULL && peer->ready)) {
+            (void)json_array_append_new(online, node_name_json(shard, node));
+        }
+    }
+    (void)json_object_set_new(row, "members", members);
+    (void)json_object_set_new(row, "online", online);
+}
+
+static json_t *queue_row(struct shard *shard, const struct catalog_queue *q)
+{
+    json_t *row = json_object();
+    put_text(row, "name", q->spec.name);
+    put_text(row, "vhost", q->spec.vhost);
+    (void)json_object_set_new(row, "durable", json_boolean(q->spec.durable));
+    (void)json_object_set_new(row, "auto_delete", json_boolean(q->spec.auto_delete));
+    (void)json_object_set_new(row, "exclusive", json_boolean(q->spec.exclusive));
+    (void)json_object_set_new(row, "arguments", table_json(q->spec.arguments));
+    (void)json_object_set_new(row, "type", json_string(q->spec.type == CATALOG_QUORUM ? "quorum" : "classic"));
+    (void)json_object_set_new(row, "policy", json_string(""));
+    (void)json_object_set_new(row, "id", json_integer((json_int_t)q->id));
+    put_members(row, shard, q);
+    return row;
+}
+
+static void put_totals(json_t *row, struct shard *shard, const struct queue_report *report)
+{
+    static const char *const names[] = {"messages_ready", "messages_unacknowledged", "messages", "consumers", "message_bytes_ready",
+                                        "message_bytes_unacknowledged", "message_bytes"};
+    const struct queue_totals *t = &report->totals;
+    const uint64_t values[] = {t->ready, t->unacked, t->ready + t->unacked, t->consumers, t->bytes_ready, t->bytes_unacked,
+                               t->bytes_ready + t->bytes_unacked};
+    for (size_t i = 0; i < WR_ARRAY_SIZE(names); i++) {
+        (void)json_object_set_new(row, names[i], json_integer((json_int_t)values[i]));
+    }
+    json_t *leader = node_name_json(shard, report->leader_node);
+    (void)json_object_set_new(row, "leader", leader);
+    (void)json_object_set(row, "pid", leader);
+    (void)json_object_set_new(row, "state", json_string("running"));
+}
+
+static void consumer_rows(struct job *job, const struct catalog_queue *q, const struct queue_report *report)
+{
+    for (uint32_t i = 0; i < report->consumer_count; i++) {
+        const struct queue_consumer_info *c = &report->consumers[i];
+        json_t *row = json_object();
+        char pid[64];
+        (void)snprintf(pid, sizeof pid, "<%llu.%u>", (unsigned long long)c->client, c->consumer);
+        put_text(row, "queue_name", q->spec.name);
+        (void)json_object_set_new(row, "channel_pid", json_string(pid));
+        put_text(row, "consumer_tag", c->name);
+        (void)json_object_set_new(row, "ack_required", json_boolean(!c->no_ack));
+        (void)json_object_set_new(row, "prefetch_count", json_integer(c->prefetch));
+        (void)json_object_set_new(row, "active", json_boolean(c->active));
+        (void)json_object_set_new(row, "arguments", table_json(c->args));
+        (void)json_object_set_new(row, "activity_status", json_string(c->active ? "up" : "suspected_down"));
+        put_text(row, "vhost", q->spec.vhost);
+        (void)json_array_append_new(job->rows, row);
+    }
+}
+
+static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *report)
+{
+    struct report_ctx *r = ctx;
+    struct job *job = job_find(r->shard, r->job);
+    struct shard *shard = r->shard;
+    wr_free(r);
+    if (job == NULL) {
+        return;
+    }
+    const struct catalog_queue *q = catalog_queue_by_id(shard->view, queue_id);
+    job->waiting--;
+    if (q != NULL && job->consumers) {
+        if (report->error == 0) {
+            consumer_rows(job, q, report);
+        } else {
+            job->missing++;
+        }
+    } else if (q != NULL) {
+        json_t *row = queue_row(shard, q);
+        if (report->error == 0) {
+            put_totals(row, shard, report);
+        } else {
+            (void)json_object_set_new(row, "state", json_string("down"));
+            (void)json_object_set_new(row, "why", json_string(report->why != NULL ? report->why : wr_err_text(report->error)));
+        }
+        (void)json_array_append_new(job->rows, row);
+    }
+    job_progress(job);
+}
+
+static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool consumers)
+{
+    struct shard *shard = job->shard;
+    struct catalog_iter it;
+    job->consumers = consumers;
+    catalog_iter_queues(&it, shard->view, vhost);
+    for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
+        struct report_ctx *r = wr_calloc(1, sizeof *r);
+        r->shard = shard;
+        r->job = job->id;
+        job->waiting++;
+        host_queue_report(shard->host, q->id, consumers, JOB_MS - 1000, on_report, r);
+    }
+}
+
+/* --- connections and channels: every shard of every node -------------------------------------------------------------------------------------- */
+
+struct rows_ctx {
+    json_t *rows;
+    const char *node;
+};
+
+static void on_row(void *ctx, const char *const *names, const char *const *values, uint32_t count)
+{
+    struct rows_ctx *r = ctx;
+    json_t *row = json_object();
+    for (uint32_t i = 0; i < count; i++) {
+        json_t *value = json_loads(values[i], JSON_DECODE_ANY, NULL);
+        (void)json_object_set_new(row, names[i], value != NULL ? value : json_null());
+    }
+    (void)json_object_set_new(row, "node", json_string(r->node));
+    (void)json_array_append_new(r->rows, row);
+}
+
+static void own_rows(struct shard *shard, bool channels, json_t *rows)
+{
+    struct rows_ctx r = {.rows = rows, .node = shard->config->nodename};
+    if (channels) {
+        broker_list_channels(shard->broker, on_row, &r);
+    } else {
+        broker_list_connections(shard->broker, on_row, &r);
+    }
+}
+
+static void query_destroy(struct mail *mail)
+{
+    struct query_mail *q = (struct query_mail *)(void *)mail;
+    free(q->json);
+    wr_free(q);
+}
+
+static void append_rows(struct job *job, const char *text)
+{
+    json_t *rows = text == NULL ? NULL : json_loads(text, 0, NULL);
+    if (rows != NULL) {
+        (void)json_array_extend(job->rows, rows);
+        json_decref(rows);
+    }
+}
+
+void control_on_query(struct shard *shard, struct mail *owned_mail)
+{
+    struct query_mail *q = (struct query_mail *)(void *)owned_mail;
+    if (!q->answer) {
+        json_t *rows = json_array();
+        own_rows(shard, q->channels, rows);
+        q->json = json_dumps(rows, JSON_COMPACT);
+        q->answer = true;
+        json_decref(rows);
+        shard->env->ops->post(shard->env, 0, &q->mail);
+        return;
+    }
+    struct job *job = job_find(shard, q->job);
+    if (job != NULL) {
+        append_rows(job, q->json);
+        job->waiting--;
+        job_progress(job);
+    }
+    query_destroy(&q->mail);
+}
+
+static void list_sessions(struct job *job, bool channels, bool local)
+{
+    struct shard *shard = job->shard;
+    own_rows(shard, channels, job->rows);
+    for (uint32_t i = 1; i < shard->count; i++) {
+        struct query_mail *q = wr_calloc(1, sizeof *q);
+        q->mail.kind = NODE_MAIL_QUERY;
+        q->mail.destroy = query_destroy;
+        q->job = job->id;
+        q->channels = channels;
+        job->waiting++;
+        shard->env->ops->post(shard->env, i, &q->mail);
+    }
+    if (local) {
+        return;
+    }
+    LIST_FOREACH(at, &shard->links.peers) {
+        struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
+        if (peer->ready) {
+            json_t *request = json_pack("{s:s, s:b, s:I}", "command", channels ? "list_channels" : "list_connections", "local", 1, "for",
+                                        (json_int_t)job->id);
+            char *text = json_dumps(request, JSON_COMPACT);
+            link_conn_send(peer->conn, LINK_REQUEST, bytes_from_cstr(text));
+            free(text);
+            json_decref(request);
+            job->waiting++;
+        }
+    }
+}
+
+/* The answer of another node to a request that was passed on. */
+void control_on_reply(struct shard *shard, struct bytes text)
+{
+    json_t *reply = json_loadb((const char *)text.data, text.size, 0, NULL);
+    struct job *job = job_find(shard, (uint64_t)json_integer_value(json_object_get(reply, "for")));
+    if (job != NULL) {
+        json_t *rows = json_object_get(reply, "result");
+        if (json_is_array(rows)) {
+            (void)json_array_extend(job->rows, rows);
+        }
+        job->waiting--;
+        job_progress(job);
+    }
+    json_decref(reply);
+}
+
+/* --- status ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static json_t *listeners_json(struct shard *shard, const char *node, uint16_t amqp_port, uint16_t cluster_port)
+{
+    json_t *list = json_array();
+    (void)shard;
+    if (amqp_port != 0) {
+        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node, "interface", "[::]", "port", (int)amqp_port, "protocol",
+                                                    "amqp", "purpose", "AMQP 0-9-1"));
+    }
+    (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node, "interface", "[::]", "port", (int)cluster_port, "protocol",
+                                                "clustering", "purpose", "inter-node and CLI tool communication"));
+    return list;
+}
+
+static json_t *cluster_status(struct shard *shard)
+{
+    const struct catalog_node *nodes[CATALOG_NODES_MAX];
+    uint32_t count = shard->view == NULL ? 0 : catalog_nodes(shard->view, nodes);
+    json_t *disk = json_array();
+    json_t *running = json_array();
+    json_t *listeners = json_object();
+    json_t *versions = json_object();
+    struct group_status status = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        const struct peer *peer = links_peer(shard, nodes[i]->info.id);
+        char name[256];
+        bool self = uid_eq(nodes[i]->info.id, node_id_of(shard->node));
+        (void)snprintf(name, sizeof name, "%.*s", (int)nodes[i]->info.name.size, (const char *)nodes[i]->info.name.data);
+        (void)json_array_append_new(disk, json_string(name));
+        if (nodes[i]->running && (self || (peer != NULL && peer->ready))) {
+            (void)json_array_append_new(running, json_string(name));
+            (void)json_object_set_new(listeners, name, listeners_json(shard, name, nodes[i]->info.amqp_port, nodes[i]->info.cluster_port));
+            (void)json_object_set_new(versions, name, json_pack("{s:s, s:s}", "rabbitmq_name", shard->config->product, "rabbitmq_version", "4.1.0"));
+        }
+    }
+    (void)host_group_status(shard->host, 1, &status);
+    json_t *result = json_object();
+    struct bytes name = shard->view == NULL ? BYTES_NONE : catalog_cluster_name(shard->view);
+    put_text(result, "cluster_name", name);
+    (void)json_object_set_new(result, "disk_nodes", disk);
+    (void)json_object_set_new(result, "ram_nodes", json_array());
+    (void)json_object_set_new(result, "running_nodes", running);
+    (void)json_object_set_new(result, "partitions", json_object());
+    (void)json_object_set_new(result, "alarms", json_array());
+    (void)json_object_set_new(result, "listeners", listeners);
+    (void)json_object_set_new(result, "versions", versions);
+    (void)json_object_set_new(result, "catalog_leader", node_name_json(shard, status.leader_node));
+    (void)json_object_set_new(result, "state", json_string(formation_state(shard)));
+    return result;
+}
+
+struct group_count {
+    uint64_t groups, leading;
+};
+
+static void count_group(void *ctx, const struct group_status *status)
+{
+    struct group_count *c = ctx;
+    c->groups++;
+    c->leading += status->leading;
+}
+
+static json_t *node_status(struct shard *shard)
+{
+    struct catalog_totals totals = {0};
+    struct group_count groups = {0};
+    if (shard->view != NULL) {
+        catalog_count(shard->view, &totals);
+    }
+    host_each_group(shard->host, count_group, &groups);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "node", shard->config->nodename, "state",
+                     formation_state(shard), "rabbitmq_version", "4.1.0", "warren_version", WARREN_VERSION, "data_directory",
+                     shard->config->data_dir, "log_file", shard->config->log_file[0] != 0 ? shard->config->log_file : "stderr", "shards",
+                     (int)shard->count, "queues", (json_int_t)totals.queues, "exchanges", (json_int_t)totals.exchanges, "vhosts",
+                     (json_int_t)totals.vhosts, "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0", (json_int_t)groups.leading,
+                     "listeners",
+                     listeners_json(shard, shard->config->nodename, shard->config->listener_count > 0 ? shard->config->listeners[0].port : (uint16_t)0,
+                                    shard->config->cluster_listener.port));
+}
+
+/* --- dispatch ------------------------------------------------------------------------------------------------------------------------------------ */
+
+static bool listing(struct shard *shard, struct link_conn *link, const char *command, json_t *request)
+{
+    const struct catalog_vhost *vhost = NULL;
+    const char *vhost_name = json_string_value(json_object_get(request, "vhost"));
+    bool local = json_is_true(json_object_get(request, "local"));
+    static const char *const known[] = {"list_queues", "list_exchanges", "list_bindings", "list_consumers", "list_connections", "list_channels"};
+    size_t kind = 0;
+    while (kind < WR_ARRAY_SIZE(known) && strcmp(command, known[kind]) != 0) {
+        kind++;
+    }
+    if (kind == WR_ARRAY_SIZE(known)) {
+        return false;
+    }
+    if (shard->view == NULL || shard->boot == 0) {
+        answer_error(link, EXIT_UNAVAILABLE, formation_state(shard));
+        return true;
+    }
+    if (vhost_name != NULL && kind < 4 && (vhost = catalog_vhost(shard->view, bytes_from_cstr(vhost_name))) == NULL) {
+        answer_error(link, 65, "Virtual host does not exist");
+        return true;
+    }
+    struct job *job = job_new(shard, link);
+    switch (kind) {
+    case 0:
+    case 3:
+        list_queues(job, vhost, kind == 3);
+        break;
+    case 1:
+        list_exchanges(job, vhost);
+        break;
+    case 2:
+        list_bindings(job, vhost);
+        break;
+    default:
+        list_sessions(job, kind == 5, local);
+    }
+    job->starting = false;
+    job->local = local;
+    job->reply_for = (uint64_t)json_integer_value(json_object_get(request, "for"));
+    job_progress(job);
+    return true;
+}
+
+static void await_startup(struct shard *shard, struct link_conn *link, json_t *request)
+{
+    struct job *job = job_new(shard, link);
+    json_int_t timeout_s = json_integer_value(json_object_get(request, "timeout"));
+    job->starting = false;
+    job->until_running = true;
+    job->deadline_ns = shard->env->ops->mono_ns(shard->env) + (uint64_t)(timeout_s > 0 ? timeout_s : 300) * 1000000000;
+}
+
+void control_request(struct shard *shard, struct link_conn *link, struct bytes text)
+{
+    json_t *request = json_loadb((const char *)text.data, text.size, 0, NULL);
+    const char *command = json_string_value(json_object_get(request, "command"));
+    if (command == NULL) {
+        answer_error(link, EXIT_USAGE, "the request is not JSON with a command");
+    } else if (strcmp(command, "ping") == 0) {
+        send_json(link, json_pack("{s:s}", "result", "Ping succeeded"));
+    } else if (strcmp(command, "status") == 0) {
+        send_json(link, json_pack("{s:o}", "result", node_status(shard)));
+    } else if (strcmp(command, "cluster_status") == 0) {
+        send_json(link, json_pack("{s:o}", "result", cluster_status(shard)));
+    } else if (strcmp(command, "await_startup") == 0) {
+        await_startup(shard, link, request);
+    } else if (strcmp(command, "stop") == 0) {
+        send_json(link, json_pack("{s:s}", "result", "ok"));
+        shard_start_shutdown(shard, "asked to stop by warrenctl");
+    } else if (!listing(shard, link, command, request)) {
+        char error[128];
+        (void)snprintf(error, sizeof error, "Command '%.80s' not found.", command);
+        answer_error(link, EXIT_USAGE, error);
+    }
+    json_decref(request);
+}
+
+/* --- turn ---------------------------------------------------------------------------------------------------------------------------------------- */
+
+void control_link_closed(struct shard *shard, struct link_conn *link)
+{
+    LIST_FOREACH(at, &control_of(shard)->jobs) {
+        struct job *job = WR_CONTAINER_OF(at, struct job, link);
+        if (job->from == link) {
+            job->from = NULL;
+        }
+    }
+}
+
+void control_turn(struct shard *shard)
+{
+    uint64_t now = shard->env->ops->mono_ns(shard->env);
+    LIST_FOREACH_SAFE(at, &control_of(shard)->jobs) {
+        struct job *job = WR_CONTAINER_OF(at, struct job, link);
+        if (job->until_running && shard->boot != 0) {
+            send_json(job->from, json_pack("{s:s}", "result", "ok"));
+            job_free(job);
+        } else if (now >= job->deadline_ns) {
+            if (job->until_running) {
+                answer_error(job->from, 75, formation_state(shard));
+                job_free(job);
+            } else {
+                job->missing += job->waiting;
+                job_finish(job);
+            }
+        }
+    }
+}
+
+uint64_t control_deadline_ns(const struct shard *shard)
+{
+    uint64_t best = UINT64_MAX;
+    if (shard->control != NULL) {
+        LIST_FOREACH(at, &shard->control->jobs) {
+            const struct job *job = WR_CONTAINER_OF_CONST(at, struct job, link);
+            best = job->deadline_ns < best ? job->deadline_ns : best;
+        }
+    }
+    return best;
+}
+
+void control_free(struct shard *shard)
+{
+    if (shard->control == NULL) {
+        return;
+    }
+    LIST_FOREACH_SAFE(at, &shard->control->jobs) {
+        job_free(WR_CONTAINER_OF(at, struct job, link));
+    }
+    wr_free(shard->control);
+    shard->control = NULL;
+}

@@ -1,0 +1,455 @@
+/*
+ * What: how a blank node becomes a member of a cluster, and how a member comes up; shard 0 only (docs/clustering.md).
+ *
+ * Blank: asks every peer of the configuration, again and again, to let it in. A member proposes JOIN_NODE and answers with the cluster's id; the
+ * catalog's leader then makes the new node a learner and, once it has caught up, a voter. Only the first of the configured names may found a
+ * cluster, and only after a majority of the configured nodes (itself included) said within the last moments that they are blank: so any start
+ * order works and two clusters can arise from one list only if a majority of its data directories was wiped.
+ *
+ * Member: waits for a catalog view that has this node, then proposes NODE_BOOT; with the boot number the shards may serve clients. A node that
+ * finds its boot ended by the others (it was thought dead) closes its clients and boots anew.
+ *
+ * Invariants: I1 a node that has a catalog replica never says it is blank. I2 listeners are open only with a valid boot number.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "warren/crypto.h"
+#include "warren/err.h"
+#include "warren/mem.h"
+#include "warren/pack.h"
+
+#include "node_internal.h"
+
+#define ASK_NS        UINT64_C(100000000)
+#define BLANK_FRESH_NS UINT64_C(2000000000)
+#define BOOT_MS       5000u
+#define NAME_TEXT     255u
+
+enum control_kind { /* frozen */
+    CONTROL_ASK = 1,     /* blank node -> peer: let me in {node info} */
+    CONTROL_BLANK = 2,   /* answer: I am blank too */
+    CONTROL_WAIT = 3,    /* answer: I am a member but cannot say yes yet */
+    CONTROL_JOINED = 4,  /* answer: you are in {cluster id} */
+    CONTROL_REFUSED = 5, /* answer: {text} */
+};
+
+struct blank_peer {
+    char name[256];
+    uint64_t said_ns;
+};
+
+struct formation {
+    struct shard *shard;
+    bool member;          /* has a catalog replica */
+    bool boot_proposed, founded;
+    struct uid member_id, start, cluster_id;
+    uint64_t next_ns;
+    struct blank_peer blank[CONFIG_PEERS_MAX];
+    uint32_t blank_count;
+    char refusal[200];
+    char state[300];
+};
+
+/* Who asked to join, while the catalog decides. Holds a copy: the link may be gone when the answer is there. */
+struct join_request {
+    struct shard *shard;
+    struct uid node_id;
+};
+
+static uint64_t now_ns(const struct shard *shard)
+{
+    return shard->env->ops->mono_ns(shard->env);
+}
+
+static struct uid random_uid(struct shard *shard)
+{
+    struct uid id;
+    shard->env->ops->random_secret(shard->env, &id, sizeof id);
+    return id;
+}
+
+static struct catalog_node_info own_info(const struct shard *shard)
+{
+    const struct config *c = shard->config;
+    return (struct catalog_node_info){.id = node_id_of(shard->node),
+                                      .member = shard->formation->member_id,
+                                      .name = bytes_from_cstr(c->nodename),
+                                      .host = bytes_from_cstr(node_host(shard->node)),
+                                      .cluster_port = c->cluster_listener.port,
+                                      .amqp_port = c->listener_count > 0 ? c->listeners[0].port : (uint16_t)0};
+}
+
+void formation_start(struct shard *shard)
+{
+    struct formation *f = wr_calloc(1, sizeof *f);
+    f->shard = shard;
+    shard->formation = f;
+    f->start = random_uid(shard);
+    f->member_id = random_uid(shard);
+    f->next_ns = now_ns(shard);
+    (void)snprintf(f->state, sizeof f->state, "starting");
+}
+
+void formation_recovered(struct shard *shard)
+{
+    shard->formation->member = host_catalog_exists(shard->host);
+}
+
+void formation_free(struct shard *shard)
+{
+    wr_free(shard->formation);
+    shard->formation = NULL;
+}
+
+bool formation_is_member(const struct shard *shard)
+{
+    return shard->formation != NULL && shard->formation->member;
+}
+
+const char *formation_state(const struct shard *shard)
+{
+    return shard->formation->state;
+}
+
+struct uid formation_cluster_id(const struct shard *shard)
+{
+    return shard->formation == NULL ? (struct uid){0, 0} : shard->formation->cluster_id;
+}
+
+/* --- founding ------------------------------------------------------------------------------------------------------------------------ */
+
+static bool is_first_name(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->peer_count; i++) {
+        if (strcmp(config->peers[i].name, config->nodename) < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void note_blank(struct formation *f, const char *name)
+{
+    for (uint32_t i = 0; i < f->blank_count; i++) {
+        if (strcmp(f->blank[i].name, name) == 0) {
+            f->blank[i].said_ns = now_ns(f->shard);
+            return;
+        }
+    }
+    if (f->blank_count < CONFIG_PEERS_MAX) {
+        (void)snprintf(f->blank[f->blank_count].name, sizeof f->blank[0].name, "%s", name);
+        f->blank[f->blank_count++].said_ns = now_ns(f->shard);
+    }
+}
+
+static uint32_t fresh_blanks(const struct formation *f)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->blank_count; i++) {
+        n += now_ns(f->shard) - f->blank[i].said_ns < BLANK_FRESH_NS;
+    }
+    return n;
+}
+
+static void on_init(void *ctx, int status, const struct catalog_result *result)
+{
+    struct shard *shard = ctx;
+    (void)result;
+    if (status < 0) {
+        shard->formation->founded = false; /* formation_turn proposes again */
+    }
+}
+
+static void password_hash(struct shard *shard, const char *password, uint8_t out[36])
+{
+    uint8_t salted[4 + 256];
+    size_t size = strlen(password);
+    shard->env->ops->random_secret(shard->env, salted, 4);
+    memcpy(salted + 4, password, size);
+    memcpy(out, salted, 4);
+    crypto_sha256(salted, 4 + size, out + 4);
+}
+
+static void propose_init(struct shard *shard)
+{
+    static const struct bytes administrator = BYTES_INIT("administrator");
+    const struct config *c = shard->config;
+    struct formation *f = shard->formation;
+    uint8_t hash[36];
+    struct catalog_command command = {.kind = CATALOG_CLUSTER_INIT};
+    password_hash(shard, c->default_pass, hash);
+    command.u.init.cluster = f->cluster_id;
+    command.u.init.name = bytes_from_cstr(c->cluster_name[0] != 0 ? c->cluster_name : c->nodename);
+    command.u.init.node = own_info(shard);
+    command.u.init.vhost = bytes_from_cstr(c->default_vhost);
+    command.u.init.user = (struct catalog_user_spec){.name = bytes_from_cstr(c->default_user),
+                                                     .password_hash = bytes_make(hash, sizeof hash),
+                                                     .hashing = CATALOG_HASHING_SHA256,
+                                                     .parts = CATALOG_USER_PASSWORD | CATALOG_USER_TAGS | CATALOG_USER_CREATE,
+                                                     .tags = {.count = 1, .items = &administrator}};
+    f->founded = true;
+    host_catalog_propose(shard->host, &command, BOOT_MS, on_init, shard);
+}
+
+static void found_cluster(struct shard *shard)
+{
+    struct formation *f = shard->formation;
+    f->cluster_id = random_uid(shard);
+    f->member = true;
+    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "founding a new cluster node=%s", shard->config->nodename);
+    host_catalog_bootstrap(shard->host, f->cluster_id, (struct raft_id){f->member_id.hi, f->member_id.lo});
+    propose_init(shard);
+    links_update_peers(shard);
+}
+
+/* --- asking and answering ---------------------------------------------------------------------------------------------------------------- */
+
+static void send_control(struct link_conn *link, enum control_kind kind, const struct catalog_node_info *info, struct uid id, const char *text)
+{
+    struct buf *out = buf_new(512);
+    struct pack_writer w = pack_writer_make(&out);
+    pack_put_array(&w, 9);
+    pack_put_uint(&w, kind);
+    pack_put_uid(&w, id);
+    pack_put_str(&w, bytes_from_cstr(text));
+    pack_put_uid(&w, info != NULL ? info->id : (struct uid){0, 0});
+    pack_put_uid(&w, info != NULL ? info->member : (struct uid){0, 0});
+    pack_put_str(&w, info != NULL ? info->name : BYTES_NONE);
+    pack_put_str(&w, info != NULL ? info->host : BYTES_NONE);
+    pack_put_uint(&w, info != NULL ? info->cluster_port : 0);
+    pack_put_uint(&w, info != NULL ? info->amqp_port : 0);
+    link_conn_send(link, LINK_CONTROL, bytes_make(out->data, out->size));
+    buf_unref(out);
+}
+
+static void ask_peers(struct shard *shard)
+{
+    struct catalog_node_info info = own_info(shard);
+    LIST_FOREACH(at, &shard->links.peers) {
+        struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
+        if (peer->ready) {
+            send_control(peer->conn, CONTROL_ASK, &info, (struct uid){0, 0}, "");
+        }
+    }
+}
+
+/* An incoming link of that node on this shard: the way back for an answer. */
+static struct link_conn *link_of(struct shard *shard, struct uid node_id)
+{
+    LIST_FOREACH(at, &shard->links.conns) {
+        struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
+        const struct link_identity *peer = link_session_peer(link->session);
+        if (link->incoming && !link->closing && peer != NULL && link_session_is_ready(link->session) && uid_eq(peer->node_id, node_id)) {
+            return link;
+        }
+    }
+    return NULL;
+}
+
+static void on_join_decided(void *ctx, int status, const struct catalog_result *result)
+{
+    struct join_request *j = ctx;
+    struct link_conn *link = link_of(j->shard, j->node_id);
+    (void)result;
+    if (link == NULL) {
+        /* it will ask again */
+    } else if (status == CATALOG_OK || status == CATALOG_EXISTS) {
+        send_control(link, CONTROL_JOINED, NULL, node_cluster_id(j->shard), "");
+    } else if (status == CATALOG_REFUSED) {
+        send_control(link, CONTROL_REFUSED, NULL, (struct uid){0, 0},
+                     "another node with this name is a member of the cluster; forget it first, or give this node another name");
+    } else {
+        send_control(link, CONTROL_WAIT, NULL, (struct uid){0, 0}, "");
+    }
+    wr_free(j);
+}
+
+static void on_ask(struct shard *shard, struct link_conn *link, const struct catalog_node_info *info)
+{
+    struct formation *f = shard->formation;
+    if (!f->member) {
+        send_control(link, CONTROL_BLANK, NULL, (struct uid){0, 0}, "");
+        return;
+    }
+    if (shard->view == NULL || uid_is_zero(catalog_cluster_id(shard->view))) {
+        send_control(link, CONTROL_WAIT, NULL, (struct uid){0, 0}, "");
+        return;
+    }
+    const struct catalog_node *known = catalog_node(shard->view, info->id);
+    if (known != NULL && uid_eq(known->info.member, info->member)) {
+        send_control(link, CONTROL_JOINED, NULL, node_cluster_id(shard), "");
+        return;
+    }
+    struct join_request *j = wr_calloc(1, sizeof *j);
+    struct catalog_command command = {.kind = CATALOG_JOIN_NODE};
+    j->shard = shard;
+    j->node_id = info->id;
+    command.u.join = *info;
+    host_catalog_propose(shard->host, &command, BOOT_MS, on_join_decided, j);
+}
+
+static void on_joined(struct shard *shard, struct uid cluster_id)
+{
+    struct formation *f = shard->formation;
+    if (f->member || uid_is_zero(cluster_id)) {
+        return;
+    }
+    f->cluster_id = cluster_id;
+    f->member = true;
+    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "joined a cluster node=%s", shard->config->nodename);
+    host_catalog_join(shard->host, cluster_id, (struct raft_id){f->member_id.hi, f->member_id.lo});
+}
+
+void formation_on_control(struct shard *shard, struct link_conn *link, struct bytes payload)
+{
+    struct pack_reader r = pack_reader_make(payload);
+    struct catalog_node_info info = {0};
+    pack_expect_array(&r, 9);
+    uint64_t kind = pack_get_uint(&r, 255);
+    struct uid id = pack_get_uid(&r);
+    struct bytes text = pack_get_str(&r, NAME_TEXT);
+    info.id = pack_get_uid(&r);
+    info.member = pack_get_uid(&r);
+    info.name = pack_get_str(&r, NAME_TEXT);
+    info.host = pack_get_str(&r, NAME_TEXT);
+    info.cluster_port = (uint16_t)pack_get_uint(&r, 65535);
+    info.amqp_port = (uint16_t)pack_get_uint(&r, 65535);
+    if (!pack_done(&r)) {
+        wr_log(shard->logger, LOG_LEVEL_WARNING, "cluster", "a control message from %s could not be read; ignored", link->remote.host);
+        return;
+    }
+    struct formation *f = shard->formation;
+    switch (kind) {
+    case CONTROL_ASK:
+        if (link->incoming && uid_eq(info.id, link_session_peer(link->session)->node_id)) {
+            on_ask(shard, link, &info);
+        }
+        break;
+    case CONTROL_BLANK:
+        note_blank(f, link_session_peer(link->session)->name);
+        break;
+    case CONTROL_JOINED:
+        on_joined(shard, id);
+        break;
+    case CONTROL_REFUSED:
+        if (!f->member && f->refusal[0] == 0) {
+            (void)snprintf(f->refusal, sizeof f->refusal, "%.*s", (int)text.size, (const char *)text.data);
+            wr_log(shard->logger, LOG_LEVEL_ERROR, "cluster", "the cluster refuses this node: %s", f->refusal);
+        }
+        break;
+    default: /* WAIT, or of a newer version */
+        break;
+    }
+}
+
+void formation_on_peer(struct shard *shard, struct peer *peer)
+{
+    (void)peer;
+    if (!shard->formation->member) {
+        shard->formation->next_ns = now_ns(shard); /* ask at once */
+    }
+}
+
+/* --- coming up ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void on_booted(void *ctx, int status, const struct catalog_result *result)
+{
+    struct shard *shard = ctx;
+    struct formation *f = shard->formation;
+    f->boot_proposed = false;
+    if (status != CATALOG_OK && status != CATALOG_EXISTS) {
+        f->next_ns = now_ns(shard) + ASK_NS;
+        return;
+    }
+    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "node %s is up boot=%llu", shard->config->nodename, (unsigned long long)result->id);
+    shard_set_boot(shard, (uint32_t)result->id);
+}
+
+static void propose_boot(struct shard *shard, const struct catalog_node *self)
+{
+    struct formation *f = shard->formation;
+    struct catalog_command command = {.kind = CATALOG_NODE_BOOT};
+    command.u.boot.node = own_info(shard);
+    command.u.boot.node.member = self->info.member;
+    command.u.boot.start = f->start;
+    f->boot_proposed = true;
+    host_catalog_propose(shard->host, &command, BOOT_MS, on_booted, shard);
+}
+
+void formation_on_view(struct shard *shard)
+{
+    struct formation *f = shard->formation;
+    if (uid_is_zero(f->cluster_id)) {
+        f->cluster_id = catalog_cluster_id(shard->view);
+    }
+    const struct catalog_node *self = catalog_node(shard->view, node_id_of(shard->node));
+    if (shard->boot != 0 && (self == NULL || self->boot != shard->boot || !self->running)) {
+        wr_log(shard->logger, LOG_LEVEL_WARNING, "cluster",
+               "the cluster took this node for dead (boot %u ended); its clients are closed and it starts anew", shard->boot);
+        f->start = random_uid(shard);
+        shard_set_boot(shard, 0);
+    }
+    f->next_ns = now_ns(shard);
+}
+
+static void member_turn(struct shard *shard)
+{
+    struct formation *f = shard->formation;
+    const struct catalog_node *self = shard->view == NULL ? NULL : catalog_node(shard->view, node_id_of(shard->node));
+    if (self == NULL) {
+        struct group_status status;
+        bool known = host_group_status(shard->host, 1, &status);
+        if (known && status.leading && !f->founded && shard->view != NULL && uid_is_zero(catalog_cluster_id(shard->view))) {
+            if (uid_is_zero(f->cluster_id)) {
+                f->cluster_id = random_uid(shard); /* it crashed between founding and the first command */
+            }
+            propose_init(shard);
+        }
+        (void)snprintf(f->state, sizeof f->state, "waiting for the catalog: %s",
+                       known && status.why[0] != 0 ? status.why : "this node is not in it yet");
+        return;
+    }
+    if (shard->boot == 0) {
+        (void)snprintf(f->state, sizeof f->state, "waiting for the catalog to take note of this start");
+        if (!f->boot_proposed) {
+            propose_boot(shard, self);
+        }
+        return;
+    }
+    (void)snprintf(f->state, sizeof f->state, "running");
+}
+
+void formation_turn(struct shard *shard)
+{
+    struct formation *f = shard->formation;
+    uint64_t now = now_ns(shard);
+    if (now < f->next_ns || shard->shutting) {
+        return;
+    }
+    f->next_ns = now + ASK_NS;
+    if (f->member) {
+        member_turn(shard);
+        return;
+    }
+    const struct config *c = shard->config;
+    uint32_t blank = fresh_blanks(f);
+    if (c->peer_count <= 1 || (is_first_name(c) && 2 * (blank + 1) > c->peer_count)) {
+        found_cluster(shard);
+        return;
+    }
+    ask_peers(shard);
+    if (f->refusal[0] != 0) {
+        (void)snprintf(f->state, sizeof f->state, "refused by the cluster: %s", f->refusal);
+    } else {
+        (void)snprintf(f->state, sizeof f->state, "blank: waiting for a member of the cluster among %u configured nodes, or for a majority of them to found one "
+                                                  "(%u of them blank and in reach)", c->peer_count, blank + 1);
+    }
+}
+
+uint64_t formation_deadline_ns(const struct shard *shard)
+{
+    const struct formation *f = shard->formation;
+    return f->member && shard->boot != 0 && shard->view != NULL ? UINT64_MAX : f->next_ns;
+}

@@ -1,0 +1,230 @@
+/*
+ * What: a group's membership follows the catalog: one safe step at a time, by the group's leader. And replicas of this node
+ * come and go with the catalog's record.
+ * Happy path: record names a new member -> its node starts an empty replica -> the leader adds it as a learner -> promotes it
+ * when it has caught up -> removes members that are not in the record any more.
+ * Failure modes: a step that is refused (a change is under way, a learner lags, no quorum would be left) is tried again by timer.
+ * Invariants
+ * I1  A replica ends only when its queue is gone from the catalog, or when the record does not name it and the group's
+ *     own membership, or its leader, says that it is no member.
+ * I2  Bootstrap members of a group all begin with the same membership: the record's as it was declared. A record that was
+ *     changed since starts replicas empty: they learn the membership from the leader.
+ */
+#include "replica_internal.h"
+
+#define RECONCILE_MS 200u
+
+void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
+
+struct wanted {
+    struct raft_id id;
+    bool learner;
+};
+VEC_TYPE(wanted_vec, struct wanted);
+
+static bool wanted_members(struct group *group, struct wanted_vec *ret)
+{
+    struct host *host = group->host;
+    if (group->id == HOST_CATALOG_GROUP) {
+        for (size_t i = 0; i < host->wanted_members.count; i++) {
+            vec_push(ret, (struct wanted){host->wanted_members.items[i].member, false});
+        }
+        return host->wanted_set && ret->count > 0;
+    }
+    const struct catalog_queue *record = host->view != NULL ? catalog_queue_by_id(host->view, group->id) : NULL;
+    if (record == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
+        const struct catalog_member *m = &record->spec.group.members[i];
+        vec_push(ret, (struct wanted){raft_of_uid(m->id), m->learner});
+    }
+    return ret->count > 0;
+}
+
+static const struct raft_member *member_of(const struct raft_membership *members, struct raft_id id)
+{
+    for (uint32_t i = 0; i < members->count; i++) {
+        if (raft_id_equal(members->members[i].id, id)) {
+            return &members->members[i];
+        }
+    }
+    return NULL;
+}
+
+/* The next step, or false: all is as wanted. Additions first, so that a group never gets smaller than it must. */
+static bool next_change(const struct raft_membership *members, const struct wanted_vec *wanted, enum raft_change_type *ret_type, struct raft_id *ret_id)
+{
+    for (size_t i = 0; i < wanted->count; i++) {
+        if (member_of(members, wanted->items[i].id) == NULL) {
+            *ret_type = RAFT_CHANGE_ADD_LEARNER;
+            *ret_id = wanted->items[i].id;
+            return true;
+        }
+    }
+    for (size_t i = 0; i < wanted->count; i++) {
+        const struct raft_member *m = member_of(members, wanted->items[i].id);
+        if (m->role == RAFT_LEARNER && !wanted->items[i].learner) {
+            *ret_type = RAFT_CHANGE_PROMOTE;
+            *ret_id = m->id;
+            return true;
+        }
+        if (m->role == RAFT_VOTER && wanted->items[i].learner) {
+            *ret_type = RAFT_CHANGE_DEMOTE;
+            *ret_id = m->id;
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < members->count; i++) {
+        bool found = false;
+        for (size_t k = 0; k < wanted->count; k++) {
+            found = found || raft_id_equal(wanted->items[k].id, members->members[i].id);
+        }
+        if (!found) {
+            *ret_type = RAFT_CHANGE_REMOVE;
+            *ret_id = members->members[i].id;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_reconcile(struct timer *timer)
+{
+    group_reconcile(WR_CONTAINER_OF(timer, struct group, reconcile));
+}
+
+/* Leader: takes one step towards the wanted membership, and looks again while one is missing. */
+void group_reconcile(struct group *group)
+{
+    if (group->raft == NULL || group->ended || !group->serving) {
+        return;
+    }
+    struct wanted_vec wanted = {0};
+    enum raft_change_type type;
+    struct raft_id id;
+    struct raft_membership members = raft_membership(group->raft);
+    if (wanted_members(group, &wanted) && next_change(&members, &wanted, &type, &id)) {
+        bool steps_down = type == RAFT_CHANGE_REMOVE || type == RAFT_CHANGE_DEMOTE;
+        struct raft_event event = {.type = RAFT_EVENT_CHANGE};
+        event.u.change.type = type;
+        event.u.change.member = id;
+        if (steps_down && raft_id_equal(id, group->self)) {
+            /* Not while leading: somebody else goes on. */
+            event = (struct raft_event){.type = RAFT_EVENT_TRANSFER};
+        }
+        int rc = group_step(group, &event);
+        if (rc == 0 && event.type == RAFT_EVENT_CHANGE) {
+            wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: membership step %d", (unsigned long long)group->id, (int)type);
+        }
+        timer_add(&group->host->timers, &group->reconcile, group->host->now_ms + RECONCILE_MS, on_reconcile);
+    }
+    vec_deinit(&wanted);
+}
+
+/* --- replicas of this node ---------------------------------------------------------------------------------------------------- */
+
+static const struct catalog_member *own_member(const struct host *host, const struct catalog_queue *record)
+{
+    if (record == NULL || record->spec.run != CATALOG_RUN_GROUP || record->id % host->options.shard_count != host->options.shard) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
+        if (host_is_self(host, record->spec.group.members[i].node)) {
+            return &record->spec.group.members[i];
+        }
+    }
+    return NULL;
+}
+
+static void set_bootstrap(struct group *group, const struct catalog_queue *record)
+{
+    struct raft_member members[CATALOG_REPLICAS_MAX];
+    uint32_t count = 0;
+    if (record->replicas_version == record->id) { /* I2: as declared */
+        for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
+            const struct catalog_member *m = &record->spec.group.members[i];
+            members[count++] = (struct raft_member){raft_of_uid(m->id), m->learner ? RAFT_LEARNER : RAFT_VOTER};
+        }
+    }
+    const struct raft_membership membership = {count, members};
+    group->bootstrap_size = (uint32_t)raft_membership_encode(&membership, group->bootstrap);
+}
+
+static void set_peers(struct group *group, const struct catalog_queue *record)
+{
+    for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
+        group_set_peer(group, raft_of_uid(record->spec.group.members[i].id), record->spec.group.members[i].node);
+    }
+    group->quick = uid_eq(record->spec.group.preferred, group->host->options.node_id) && record->spec.group.member_count > 1;
+}
+
+static void start_replica(struct host *host, const struct catalog_queue *record, const struct catalog_member *own)
+{
+    struct group *group = group_new(host, record->id, &queue_machine_ops, raft_of_uid(own->id));
+    struct queue_config config;
+    queue_config_of(record, &config);
+    group->home = home_new(host, record->id, queue_new(&config), group);
+    set_bootstrap(group, record);
+    set_peers(group, record);
+    group_create_record(group);
+}
+
+static bool is_member(const struct group *group)
+{
+    struct raft_membership members = raft_membership(group->raft);
+    return members.count == 0 || member_of(&members, group->self) != NULL;
+}
+
+/* I1. */
+static void check_end(struct group *group, const struct catalog_queue *record, const struct catalog_member *own)
+{
+    if (record == NULL) {
+        group_end(group);
+        return;
+    }
+    bool other = own == NULL || !raft_id_equal(raft_of_uid(own->id), group->self);
+    if (!other || group->raft == NULL) {
+        return;
+    }
+    bool removed = !is_member(group) && raft_membership_index(group->raft) <= raft_commit_index(group->raft);
+    if (removed || group->not_member) {
+        group_end(group);
+    }
+}
+
+void group_check_end(struct group *group)
+{
+    struct host *host = group->host;
+    if (group->id == HOST_CATALOG_GROUP || host->view == NULL || group->ended) {
+        return;
+    }
+    const struct catalog_queue *record = catalog_queue_by_id(host->view, group->id);
+    if (record != NULL) {
+        check_end(group, record, own_member(host, record));
+    }
+}
+
+void queue_group_view(struct host *host, const struct catalog_queue *before, const struct catalog_queue *after)
+{
+    const struct catalog_queue *any = after != NULL ? after : before;
+    if (any->spec.run != CATALOG_RUN_GROUP) {
+        return;
+    }
+    struct group *group = group_find(host, any->id);
+    const struct catalog_member *own = own_member(host, after);
+    if (group == NULL) {
+        if (own != NULL) {
+            start_replica(host, after, own);
+        }
+        return;
+    }
+    if (group->ended) {
+        return;
+    }
+    if (after != NULL) {
+        set_peers(group, after);
+    }
+    check_end(group, after, own);
+    group_reconcile(group);
+}

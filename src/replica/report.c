@@ -1,0 +1,251 @@
+/*
+ * What: totals and consumers of a queue, from where it is served, after all ops sent before.
+ * Happy path: request parcel -> the home answers once everything proposed so far is applied -> done.
+ * Failure modes: nobody serves it, or the answer is lost: asked again (the likely leaders in turn) until the time limit.
+ * Ownership: a request lives until done was called, once.
+ */
+#include "replica_internal.h"
+
+#include <stdio.h>
+
+#define ASK_MS 200u
+
+struct report {
+    struct host *host;
+    uint64_t request, queue;
+    bool consumers;
+    uint64_t until_ms;
+    uint32_t candidate;
+    struct timer timer;
+    queue_report_fn done;
+    void *ctx;
+};
+
+static void finish(struct report *report, struct queue_report *answer)
+{
+    struct host *host = report->host;
+    umap_remove(&host->reports, report->request);
+    timer_cancel(&host->timers, &report->timer);
+    report->done(report->ctx, report->queue, answer);
+    wr_free(report);
+}
+
+static void ask(struct report *report);
+
+static void on_timer(struct timer *timer)
+{
+    struct report *report = WR_CONTAINER_OF(timer, struct report, timer);
+    struct host *host = report->host;
+    if (host->now_ms < report->until_ms) {
+        ask(report);
+        return;
+    }
+    char why[160] = "its leader does not answer";
+    struct group_status status;
+    if (host_group_status(host, report->queue, &status) && status.why[0] != 0) {
+        snprintf(why, sizeof why, "%s", status.why);
+    }
+    struct queue_report answer = {.error = WR_E_UNAVAILABLE, .why = why};
+    finish(report, &answer);
+}
+
+static bool target(struct report *report, const struct catalog_queue *record, struct uid *ret_node, uint32_t *ret_shard)
+{
+    struct host *host = report->host;
+    if (record->spec.run == CATALOG_RUN_LOCAL) {
+        *ret_node = record->spec.local.node;
+        *ret_shard = record->spec.local.shard;
+        return true;
+    }
+    *ret_shard = HOST_SHARD_BY_GROUP;
+    struct group *group = group_find(host, report->queue);
+    uint32_t at = report->candidate++;
+    if (at == 0 && group != NULL && group->raft != NULL && group_node_of(group, raft_leader(group->raft), ret_node)) {
+        return true;
+    }
+    uint32_t count = record->spec.group.member_count;
+    if (at <= 1 && !uid_is_zero(record->spec.group.preferred)) {
+        *ret_node = record->spec.group.preferred;
+        return true;
+    }
+    *ret_node = record->spec.group.members[at % count].node;
+    return true;
+}
+
+static void ask(struct report *report)
+{
+    struct host *host = report->host;
+    const struct catalog_queue *record = host->view != NULL ? catalog_queue_by_id(host->view, report->queue) : NULL;
+    if (record == NULL) {
+        struct queue_report answer = {.error = WR_E_NOTFOUND, .why = "no such queue"};
+        finish(report, &answer);
+        return;
+    }
+    uint64_t next = host->now_ms + ASK_MS;
+    timer_add(&host->timers, &report->timer, next < report->until_ms ? next : report->until_ms, on_timer);
+    struct uid node;
+    uint32_t shard;
+    if (!target(report, record, &node, &shard)) {
+        return;
+    }
+    struct parcel *parcel = parcel_make(host, PARCEL_REPORT, 2, report->queue, node, shard);
+    const uint64_t numbers[] = {report->request, report->consumers};
+    numbers_pack(parcel, numbers, 2, SLICE_NONE);
+    parcel_send(host, parcel);
+}
+
+static void on_first(struct timer *timer)
+{
+    ask(WR_CONTAINER_OF(timer, struct report, timer));
+}
+
+void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms, queue_report_fn done, void *ctx)
+{
+    struct report *report = wr_calloc(1, sizeof *report);
+    report->host = host;
+    report->request = ++host->request_counter;
+    report->queue = queue_id;
+    report->consumers = consumers;
+    report->until_ms = host->now_ms + timeout_ms;
+    report->done = done;
+    report->ctx = ctx;
+    timer_init(&report->timer);
+    umap_put(&host->reports, report->request, report);
+    /* At the end of this turn's ops, so that what was sent before arrives before. */
+    timer_add(&host->timers, &report->timer, host->now_ms, on_first);
+    host_mark_now(host);
+}
+
+/* --- the serving side ----------------------------------------------------------------------------------------------------------- */
+
+static void put_consumer(void *ctx, const struct queue_consumer_info *info)
+{
+    struct pack_writer *w = ctx;
+    pack_put_uint(w, info->client);
+    pack_put_uint(w, info->consumer);
+    pack_put_uint(w, info->prefetch);
+    pack_put_int(w, info->priority);
+    pack_put_uint(w, info->unacked);
+    pack_put_bool(w, info->no_ack);
+    pack_put_bool(w, info->exclusive);
+    pack_put_bool(w, info->active);
+    pack_put_bin(w, info->name);
+    pack_put_bin(w, info->args);
+}
+
+static void count_consumer(void *ctx, const struct queue_consumer_info *info)
+{
+    (void)info;
+    ++*(uint32_t *)ctx;
+}
+
+void home_answer_report(struct home *home, const struct report_wait *wait)
+{
+    struct queue_totals t;
+    queue_totals(home->queue, &t);
+    struct buf *raw = buf_new(256);
+    struct pack_writer w = pack_writer_make(&raw);
+    uint32_t count = 0;
+    if (wait->consumers) {
+        queue_each_consumer(home->queue, count_consumer, &count);
+    }
+    pack_put_array(&w, count);
+    if (wait->consumers) {
+        queue_each_consumer(home->queue, put_consumer, &w);
+    }
+    struct parcel *parcel = parcel_make(home->host, PARCEL_REPORTED, 2, home->id, wait->node, wait->shard);
+    const uint64_t numbers[] = {wait->request, t.ready, t.unacked, t.consumers, t.bytes_ready, t.bytes_unacked, t.next_position,
+                                t.lowest_position, t.published, t.delivered, t.acked, t.redelivered};
+    numbers_pack(parcel, numbers, WR_ARRAY_SIZE(numbers), slice_of_buf(raw));
+    parcel_send(home->host, parcel);
+}
+
+void report_on_request(struct host *host, struct parcel *parcel)
+{
+    uint64_t numbers[2];
+    struct slice raw;
+    struct home *home = home_find(host, parcel->group);
+    if (home == NULL || !home->serving || numbers_unpack(parcel, numbers, 2, &raw) != 0) {
+        return;
+    }
+    struct report_wait wait = {.node = parcel->from_node, .shard = parcel->from_shard, .request = numbers[0], .consumers = numbers[1] != 0};
+    if (home->group == NULL) {
+        home_answer_report(home, &wait);
+        return;
+    }
+    group_propose(home->group);
+    wait.index = raft_last_index(home->group->raft);
+    vec_push(&home->group->reports, wait);
+    group_mark(home->group);
+}
+
+void reports_ready(struct group *group)
+{
+    size_t done = 0;
+    while (done < group->reports.count && (group->reports.items[done].index <= group->applied || !group->serving)) {
+        if (group->serving) {
+            home_answer_report(group->home, &group->reports.items[done]);
+        }
+        done++;
+    }
+    if (done > 0) {
+        group->reports.count -= done;
+        memmove(group->reports.items, group->reports.items + done, group->reports.count * sizeof *group->reports.items);
+    }
+}
+
+static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_items, uint32_t *ret_count)
+{
+    struct pack_reader r = pack_reader_make(raw);
+    uint32_t count = pack_get_array(&r, 1000000);
+    struct queue_consumer_info *items = wr_calloc((size_t)count + 1, sizeof *items);
+    for (uint32_t i = 0; i < count && !pack_failed(&r); i++) {
+        struct queue_consumer_info *c = &items[i];
+        c->client = pack_get_uint(&r, UINT64_MAX);
+        c->consumer = (uint32_t)pack_get_uint(&r, UINT32_MAX);
+        c->prefetch = (uint32_t)pack_get_uint(&r, UINT32_MAX);
+        c->priority = (int32_t)pack_get_int(&r);
+        c->unacked = pack_get_uint(&r, UINT64_MAX);
+        c->no_ack = pack_get_bool(&r);
+        c->exclusive = pack_get_bool(&r);
+        c->active = pack_get_bool(&r);
+        c->name = pack_get_bin(&r, UINT32_MAX);
+        c->args = pack_get_bin(&r, UINT32_MAX);
+    }
+    if (!pack_done(&r)) {
+        wr_free(items);
+        return false;
+    }
+    *ret_items = items;
+    *ret_count = count;
+    return true;
+}
+
+void report_on_answer(struct host *host, struct parcel *parcel)
+{
+    uint64_t n[12];
+    struct slice raw;
+    if (numbers_unpack(parcel, n, 12, &raw) != 0) {
+        return;
+    }
+    struct report *report = umap_get(&host->reports, n[0]);
+    struct queue_consumer_info *consumers = NULL;
+    uint32_t count = 0;
+    if (report == NULL || report->queue != parcel->group || !get_consumers(bytes_from_slice(&raw), &consumers, &count)) {
+        return;
+    }
+    struct queue_report answer = {.leader_node = parcel->from_node, .consumer_count = count, .consumers = consumers, .why = ""};
+    answer.totals = (struct queue_totals){n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11]};
+    finish(report, &answer);
+    wr_free(consumers);
+}
+
+void reports_free(struct host *host)
+{
+    struct umap_iter it = umap_iterate(&host->reports);
+    while (umap_next(&it)) {
+        struct report *report = it.value;
+        timer_cancel(&host->timers, &report->timer);
+        wr_free(report);
+    }
+}

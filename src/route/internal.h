@@ -1,0 +1,119 @@
+/*
+ * What: what the exchange types share: the table of types, sets of bindings, and the scratch memory
+ * of one thread's routing.
+ */
+#ifndef WR_ROUTE_INTERNAL_H
+#define WR_ROUTE_INTERNAL_H
+
+#include "warren/route.h"
+#include "warren/vec.h"
+#include "warren/wire_table.h"
+
+/* --- exchange types ------------------------------------------------------------------------------ */
+
+struct route_scratch;
+
+/*
+ * One type. add and remove are pure: a new index (one reference; NULL = empty) from a borrowed one.
+ * route calls route__emit for every binding that matches (more than once does no harm); with `by_key`
+ * it is called for each routing key, otherwise once.
+ */
+struct exchange_type {
+    const char *name;
+    bool by_key;
+    int (*validate)(struct bytes key, struct bytes arguments, struct strbuf *text); /* may be NULL */
+    struct pref *(*add)(struct pref *index, struct catalog_binding *binding);
+    struct pref *(*remove)(struct pref *index, struct catalog_binding *binding);
+    void (*route)(const struct pref *index, struct bytes key, struct bytes props,
+                  struct route_result *result);
+};
+
+extern const struct exchange_type route__direct;
+extern const struct exchange_type route__fanout;
+extern const struct exchange_type route__topic;
+extern const struct exchange_type route__headers;
+
+/* --- sets of bindings: immutable, structure-sharing ------------------------------------------------ */
+
+#define TARGETS_INLINE_MAX 8
+
+/* Up to TARGETS_INLINE_MAX: items, by id; above: map (id -> binding). Which one depends on the number
+ * alone, so the order of routing depends on the content alone. */
+struct target_set {
+    struct pref ref;
+    uint32_t count;
+    struct pmap *map;
+    struct catalog_binding *items[];
+};
+
+/* A new set (one reference); the old one (NULL = empty) is borrowed. remove: NULL when empty. */
+struct target_set *targets_add(const struct target_set *set, struct catalog_binding *binding);
+struct target_set *targets_remove(const struct target_set *set, const struct catalog_binding *binding);
+void targets_emit(const struct target_set *set, struct route_result *result);
+
+/* --- scratch ------------------------------------------------------------------------------------------ */
+
+/* What is known of a queue: its object in the view of `serial`, and the last message it got. */
+struct queue_slot {
+    uint64_t id; /* 0 = free */
+    uint64_t serial;
+    uint64_t epoch;
+    const struct catalog_queue *queue;
+};
+
+struct mark_slot {
+    uint64_t id; /* 0 = free */
+    uint64_t epoch;
+};
+
+/* A set of ids that is emptied by counting up its epoch. */
+struct mark_set {
+    struct mark_slot *slots;
+    uint32_t mask;
+    uint32_t used;
+    uint64_t epoch;
+};
+
+struct topic_node;
+
+struct header_field {
+    struct bytes key;
+    struct wire_value value;
+    uint32_t position;
+};
+
+struct route_scratch {
+    const struct catalog_view *view; /* of the message that is routed */
+    uint64_t serial;
+    uint64_t epoch;                  /* of the message */
+    struct queue_slot *slots;
+    uint32_t slot_mask;
+    uint32_t slot_used;
+    const struct catalog_vhost *vhost; /* in the view of vhost_serial */
+    uint64_t vhost_id;
+    uint64_t vhost_serial;
+    bool matched; /* The exchange at work has matched something. */
+    VEC(const struct catalog_exchange *) worklist;
+    struct mark_set visited; /* ids of exchanges */
+    /* topic.c */
+    VEC(const struct topic_node *) current;
+    VEC(const struct topic_node *) next;
+    VEC(const struct topic_node *) hashes;
+    struct mark_set entered; /* ids of nodes */
+    /* headers.c */
+    VEC(struct header_field) headers;
+};
+
+struct route_scratch *route__scratch_new(void);
+void route__scratch_free(struct route_scratch *owned_scratch);
+
+/* Empties the set; adds an id (not 0) and says whether it was new. */
+void route__marks_clear(struct mark_set *set);
+bool route__marks_add(struct mark_set *set, uint64_t id);
+
+/* One binding matched: its queue goes into the result, its exchange onto the worklist; once each. */
+void route__emit(struct route_result *result, const struct catalog_binding *binding);
+/* A queue that was found otherwise. */
+void route__emit_queue(struct route_result *result, const struct catalog_queue *queue);
+
+#endif

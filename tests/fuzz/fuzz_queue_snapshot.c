@@ -1,0 +1,64 @@
+/*
+ * libFuzzer target: any bytes, read as a snapshot, are refused or give a sound state that encodes
+ * to the same bytes and goes on working.
+ */
+#include "warren/queue.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void ignore(void *ctx, const struct queue_effect *effect)
+{
+    (void)ctx;
+    (void)effect;
+}
+
+static void apply(struct queue *queue, uint64_t client, struct queue_op op)
+{
+    const struct queue_batch batch = {client, 1, &op};
+    const struct queue_sink sink = {ignore, NULL};
+    op.seq = client == 0 ? 0 : queue_client_last_seq(queue, client) + 1;
+    if (client == 0 || op.seq != 0) { /* 0: a damaged last seq that cannot go on. */
+        queue_apply(queue, 0, &batch, NULL, &sink);
+        queue_check(queue);
+    }
+}
+
+/* Each client settles all it has, then all nodes go. */
+static void exercise(struct queue *queue)
+{
+    uint64_t boots[16];
+    uint64_t clients[16];
+    const uint32_t boot_count = queue_boots(queue, boots, 16);
+    for (uint32_t b = 0; b < boot_count && b < 16; b++) {
+        const uint32_t count = queue_clients(queue, boots[b], clients, 16);
+        apply(queue, 0, (struct queue_op){.kind = QUEUE_OP_NODE_UP, .first = boots[b]});
+        for (uint32_t c = 0; c < count && c < 16; c++) {
+            apply(queue, clients[c], (struct queue_op){.kind = QUEUE_OP_GET});
+            apply(queue, clients[c],
+                  (struct queue_op){.kind = QUEUE_OP_SETTLE,
+                                    .count = UINT64_MAX,
+                                    .outcome = (uint8_t)(1 + c % 4)});
+            apply(queue, clients[c], (struct queue_op){.kind = QUEUE_OP_LIMIT, .limit = c});
+        }
+    }
+    for (uint32_t b = 0; b < boot_count && b < 16; b++) {
+        apply(queue, 0, (struct queue_op){.kind = QUEUE_OP_NODE_DOWN, .first = boots[b]});
+        apply(queue, 0, (struct queue_op){.kind = QUEUE_OP_NODE_GONE, .first = boots[b]});
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct queue *queue = NULL;
+    if (queue_restore(bytes_make(data, size), &queue) != 0) {
+        return 0;
+    }
+    queue_check(queue);
+    struct buf *again = buf_new(64);
+    queue_snapshot(queue, &again);
+    WR_ASSERT(bytes_eq(bytes_make(again->data, again->size), bytes_make(data, size)));
+    buf_unref(again);
+    exercise(queue);
+    queue_free(queue);
+    return 0;
+}

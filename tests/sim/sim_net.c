@@ -1,0 +1,930 @@
+/*
+ * What: byte-stream connections between hosts, and what a network does to them.
+ *
+ * A connection is a pipe with two ends. An end is either held by an env_conn of a process, or moving
+ * between two contexts, or gone. Each direction has bytes in flight as segments, in order, each with a
+ * time of arrival; a direction whose route is blocked stalls (TCP would retransmit) until the route
+ * opens or somebody closes. Bytes are never lost from the middle: a process that dies loses the tail of
+ * what it sent, and whoever sends to an end that is gone gets a reset, if the reset can travel.
+ *
+ * Failure modes: connect to a host without power or over a blocked route hears nothing, tries again
+ * like TCP, and times out; to one without listener is refused. Power failure tells nobody: the other
+ * end learns by a reset after the host is back, or never.
+ *
+ * Invariants: I1 every env_conn gets exactly one on_closed (or failed on_connected), unless it was moved
+ * or its process ended. I2 bytes of a direction arrive in order and without gaps. I3 no upcall from inside
+ * a call into the env: all go through items.
+ */
+#include <string.h>
+
+#include "sim.h"
+
+#include "warren/err.h"
+#include "warren/mem.h"
+
+#define SEGMENT_MAX   (64u * 1024u)
+#define READ_MAX      (128u * 1024u)
+#define SYN_TRIES_MAX 6u
+
+enum segment_kind { SEGMENT_DATA, SEGMENT_FIN, SEGMENT_RESET };
+
+struct segment {
+    struct list link;
+    enum segment_kind kind;
+    uint64_t at;
+    uint32_t size;
+    uint8_t data[];
+};
+
+struct pipe_end {
+    struct sim_host *host;
+    struct env_conn *conn; /* NULL: moving or gone */
+    bool moving, gone;
+    bool silent; /* gone with its machine's power: not even a reset comes back */
+    uint8_t *bytes; /* received and not read: [head, tail) */
+    size_t head, tail, capacity;
+    bool fin, reset;
+};
+
+struct pipe_dir { /* from end i to end 1 - i */
+    struct list segments;
+    size_t in_flight;
+    uint64_t last_at;
+    bool scheduled, stalled, fin_sent;
+};
+
+struct pipe {
+    uint64_t id;
+    struct pipe_end ends[2];
+    struct pipe_dir dirs[2];
+    uint16_t port;
+    uint32_t tries;
+    bool established;
+};
+
+struct env_conn {
+    struct list link;
+    struct sim_context *context;
+    uint64_t pipe;
+    uint32_t side;
+    void *user;
+    VEC(struct slice) queue;
+    size_t queue_head, backlog, low, high;
+    bool above_high, connecting, closing, paused, close_after_flush;
+    int close_error;
+};
+
+struct move {
+    void *user;
+    uint64_t pipe;
+    uint32_t side;
+};
+
+static struct pipe *pipe_find(struct sim *sim, uint64_t id)
+{
+    return umap_get(&sim->net.pipes, id);
+}
+
+static struct sim_route *route(struct sim *sim, uint32_t from, uint32_t to)
+{
+    return &sim->net.routes[from][to];
+}
+
+bool sim_net_blocked(const struct sim *sim, uint32_t from, uint32_t to)
+{
+    return sim->net.routes[from][to].blocked > 0;
+}
+
+static uint64_t latency(struct sim *sim, uint32_t from, uint32_t to)
+{
+    const struct sim_route *r = route(sim, from, to);
+    uint64_t spread = r->latency_spread;
+    /* Mostly short, now and then much longer. */
+    uint64_t ns = r->latency_min + prng_below(&sim->net.prng, spread / 4 + 1);
+    if (prng_ratio(&sim->net.prng, 1, 20)) {
+        ns += prng_below(&sim->net.prng, spread * 4 + 1);
+    }
+    if (r->clogged_until > sim->now) {
+        ns += r->clogged_until - sim->now;
+    }
+    return ns;
+}
+
+/* --- pipes ----------------------------------------------------------------------------------------- */
+
+static void dir_clear(struct pipe_dir *dir)
+{
+    struct list *link;
+    while ((link = list_pop_front(&dir->segments)) != NULL) {
+        wr_free(WR_CONTAINER_OF(link, struct segment, link));
+    }
+    dir->in_flight = 0;
+}
+
+static struct pipe *pipe_new(struct sim *sim, struct sim_host *from, struct sim_host *to)
+{
+    struct pipe *pipe = wr_calloc(1, sizeof *pipe);
+    pipe->id = ++sim->net.pipe_counter;
+    pipe->ends[0].host = from;
+    pipe->ends[1].host = to;
+    list_init(&pipe->dirs[0].segments);
+    list_init(&pipe->dirs[1].segments);
+    (void)umap_put(&sim->net.pipes, pipe->id, pipe);
+    return pipe;
+}
+
+static void pipe_free(struct sim *sim, struct pipe *pipe)
+{
+    (void)umap_remove(&sim->net.pipes, pipe->id);
+    for (uint32_t i = 0; i < 2; i++) {
+        dir_clear(&pipe->dirs[i]);
+        wr_free(pipe->ends[i].bytes);
+    }
+    wr_free(pipe);
+}
+
+static bool pipe_drop_if_over(struct sim *sim, struct pipe *pipe)
+{
+    if (pipe->ends[0].gone && pipe->ends[1].gone) {
+        pipe_free(sim, pipe);
+        return true;
+    }
+    return false;
+}
+
+static void on_arrival(struct sim *sim, void *arg, uint64_t id, uint64_t side);
+
+static void dir_schedule(struct sim *sim, struct pipe *pipe, uint32_t side)
+{
+    struct pipe_dir *dir = &pipe->dirs[side];
+    struct list *first = list_first(&dir->segments);
+    if (!dir->scheduled && first != NULL) {
+        dir->scheduled = true;
+        dir->stalled = false;
+        sim_at(sim, WR_CONTAINER_OF(first, struct segment, link)->at, on_arrival, NULL, pipe->id, side);
+    }
+}
+
+static struct segment *segment_new(enum segment_kind kind, size_t size)
+{
+    struct segment *segment = wr_alloc(sizeof *segment + size);
+    segment->kind = kind;
+    segment->size = (uint32_t)size;
+    return segment;
+}
+
+static void segment_send(struct sim *sim, struct pipe *pipe, uint32_t side, struct segment *segment)
+{
+    struct pipe_dir *dir = &pipe->dirs[side];
+    if (dir->fin_sent) {
+        wr_free(segment);
+        return;
+    }
+    dir->fin_sent = segment->kind != SEGMENT_DATA;
+    uint64_t at = sim->now + latency(sim, pipe->ends[side].host->index, pipe->ends[1 - side].host->index);
+    segment->at = at < dir->last_at ? dir->last_at : at;
+    dir->last_at = segment->at;
+    dir->in_flight += segment->size;
+    list_push_back(&dir->segments, &segment->link);
+    if (!dir->stalled) {
+        dir_schedule(sim, pipe, side);
+    }
+}
+
+/* The kernel's side of a close: no more reading; what was sent still travels, then `kind`. */
+static void end_close(struct sim *sim, struct pipe *pipe, uint32_t side, enum segment_kind kind)
+{
+    struct pipe_end *end = &pipe->ends[side];
+    if (end->gone) {
+        return;
+    }
+    end->conn = NULL;
+    end->moving = false;
+    end->gone = true;
+    if (pipe->established) {
+        segment_send(sim, pipe, side, segment_new(end->tail > end->head ? SEGMENT_RESET : kind, 0));
+    }
+    (void)pipe_drop_if_over(sim, pipe);
+}
+
+/* --- life of an env_conn ------------------------------------------------------------------------------- */
+
+static struct env_conn *conn_new(struct sim_context *context, struct pipe *pipe, uint32_t side)
+{
+    struct env_conn *conn = wr_calloc(1, sizeof *conn);
+    conn->context = context;
+    conn->pipe = pipe->id;
+    conn->side = side;
+    conn->high = 1024 * 1024;
+    conn->low = 256 * 1024;
+    list_push_back(&context->conns, &conn->link);
+    pipe->ends[side].conn = conn;
+    return conn;
+}
+
+static void conn_free(struct env_conn *conn)
+{
+    for (size_t i = conn->queue_head; i < conn->queue.count; i++) {
+        slice_unref(&conn->queue.items[i]);
+    }
+    vec_deinit(&conn->queue);
+    list_remove(&conn->link);
+    wr_free(conn);
+}
+
+static void conn_destroy(struct env_conn *conn, int error)
+{
+    if (!conn->closing) {
+        struct sim *sim = conn->context->sim;
+        struct pipe *pipe = pipe_find(sim, conn->pipe);
+        conn->closing = true;
+        conn->close_error = error;
+        sim_item_push(conn->context, SIM_ITEM_CLOSED)->conn = conn;
+        if (pipe != NULL) {
+            end_close(sim, pipe, conn->side, SEGMENT_FIN);
+        }
+    }
+}
+
+void sim_conn_free_all(struct sim_context *context)
+{
+    struct list *link;
+    while ((link = list_first(&context->conns)) != NULL) {
+        conn_free(WR_CONTAINER_OF(link, struct env_conn, link));
+    }
+}
+
+/* --- receiving --------------------------------------------------------------------------------------------- */
+
+static void push_readable(struct pipe *pipe, uint32_t side)
+{
+    struct env_conn *conn = pipe->ends[side].conn;
+    if (conn != NULL && !conn->paused && !conn->connecting) {
+        struct sim_item *item = sim_item_push(conn->context, SIM_ITEM_READABLE);
+        item->pipe = pipe->id;
+        item->side = side;
+    }
+}
+
+static void end_receive(struct pipe_end *end, const struct segment *segment)
+{
+    if (segment->kind == SEGMENT_DATA) {
+        if (end->capacity - end->tail < segment->size) {
+            memmove(end->bytes, end->bytes + end->head, end->tail - end->head);
+            end->tail -= end->head;
+            end->head = 0;
+            if (end->capacity - end->tail < segment->size) {
+                end->capacity = (end->tail + segment->size) * 2;
+                end->bytes = wr_realloc(end->bytes, end->capacity);
+            }
+        }
+        if (segment->size > 0) {
+            memcpy(end->bytes + end->tail, segment->data, segment->size);
+            end->tail += segment->size;
+        }
+    } else if (segment->kind == SEGMENT_FIN) {
+        end->fin = true;
+    } else {
+        end->reset = true;
+    }
+}
+
+static void conn_flush(struct env_conn *conn);
+
+/* A segment reached a host. False: the pipe is gone. */
+static bool arrive(struct sim *sim, struct pipe *pipe, uint32_t side, struct segment *segment)
+{
+    struct pipe_end *to = &pipe->ends[1 - side];
+    if (!to->gone) {
+        end_receive(to, segment);
+        if (segment->kind == SEGMENT_RESET) {
+            /* What was received and not read is lost with it, now and then. */
+            if (prng_ratio(&sim->net.prng, 1, 2)) {
+                to->head = to->tail;
+            }
+        }
+        push_readable(pipe, 1 - side);
+        return true;
+    }
+    if (!pipe->ends[side].gone && segment->kind == SEGMENT_DATA) {
+        segment_send(sim, pipe, 1 - side, segment_new(SEGMENT_RESET, 0));
+        return true;
+    }
+    return !pipe_drop_if_over(sim, pipe);
+}
+
+static void on_arrival(struct sim *sim, void *arg, uint64_t id, uint64_t side)
+{
+    struct pipe *pipe = pipe_find(sim, id);
+    (void)arg;
+    if (pipe == NULL) {
+        return;
+    }
+    struct pipe_dir *dir = &pipe->dirs[side];
+    struct pipe_end *to = &pipe->ends[1 - side];
+    dir->scheduled = false;
+    /* A machine without power answers nothing; the bytes are sent again until it is back. */
+    if (sim_net_blocked(sim, pipe->ends[side].host->index, to->host->index) || !to->host->powered) {
+        dir->stalled = true;
+        return;
+    }
+    struct list *first = list_pop_front(&dir->segments);
+    if (first == NULL) {
+        return; /* what was scheduled for was thrown away */
+    }
+    struct segment *segment = WR_CONTAINER_OF(first, struct segment, link);
+    dir->in_flight -= segment->size;
+    bool lives = arrive(sim, pipe, (uint32_t)side, segment);
+    wr_free(segment);
+    if (lives) {
+        dir_schedule(sim, pipe, (uint32_t)side);
+        struct env_conn *sender = pipe->ends[side].conn;
+        if (sender != NULL) {
+            conn_flush(sender);
+        }
+    }
+}
+
+void sim_net_kick(struct sim *sim)
+{
+    struct umap_iter it = umap_iterate(&sim->net.pipes);
+    while (umap_next(&it)) {
+        struct pipe *pipe = it.value;
+        for (uint32_t side = 0; side < 2; side++) {
+            struct pipe_dir *dir = &pipe->dirs[side];
+            if (dir->stalled && !dir->scheduled && !list_is_empty(&dir->segments)) {
+                /* When the next retransmission happens. */
+                dir->scheduled = true;
+                dir->stalled = false;
+                sim_at(sim, sim->now + prng_below(&sim->net.prng, 400 * SIM_MS), on_arrival, NULL, pipe->id,
+                       side);
+            }
+        }
+    }
+}
+
+static void item_readable(struct sim_context *context, struct sim_item *item)
+{
+    struct sim *sim = context->sim;
+    struct pipe *pipe = pipe_find(sim, item->pipe);
+    if (pipe == NULL) {
+        return;
+    }
+    struct pipe_end *end = &pipe->ends[item->side];
+    struct env_conn *conn = end->conn;
+    if (conn == NULL || conn->context != context || conn->paused || conn->closing) {
+        return;
+    }
+    size_t size = end->tail - end->head;
+    if (size == 0) {
+        if (end->reset || end->fin) {
+            conn_destroy(conn, end->reset ? WR_E_RESET : 0);
+        }
+        return;
+    }
+    size = size > READ_MAX ? READ_MAX : size;
+    if (prng_ratio(&sim->net.prng, sim->net.cut_percent, 100)) {
+        size = 1 + prng_below(&sim->net.prng, size);
+    }
+    /* A copy of exactly that size: reading past it is found by the sanitizer. */
+    uint8_t *copy = wr_memdup(end->bytes + end->head, size);
+    end->head += size;
+    if (end->head == end->tail) {
+        end->head = end->tail = 0;
+    }
+    sim->net.bytes += size;
+    sim_mix_bytes(sim, copy, size);
+    if (end->tail > end->head || end->fin || end->reset) {
+        push_readable(pipe, item->side);
+    }
+    if (!conn->close_after_flush) {
+        context->sink->on_bytes(context->sink_ctx, conn, copy, size);
+    }
+    wr_free(copy);
+}
+
+/* --- sending ------------------------------------------------------------------------------------------------- */
+
+static void take_bytes(struct env_conn *conn, uint8_t *out, size_t size)
+{
+    conn->backlog -= size;
+    while (size > 0) {
+        struct slice *s = &conn->queue.items[conn->queue_head];
+        size_t n = s->size < size ? s->size : size;
+        memcpy(out, slice_data(s), n);
+        out += n;
+        size -= n;
+        if (n < s->size) {
+            s->offset += (uint32_t)n;
+            s->size -= (uint32_t)n;
+        } else {
+            slice_unref(s);
+            conn->queue_head++;
+        }
+    }
+    if (conn->queue_head == conn->queue.count) {
+        conn->queue_head = 0;
+        conn->queue.count = 0;
+    }
+}
+
+static void conn_flush(struct env_conn *conn)
+{
+    struct sim *sim = conn->context->sim;
+    struct pipe *pipe = pipe_find(sim, conn->pipe);
+    while (pipe != NULL && !conn->closing && !conn->connecting && conn->backlog > 0) {
+        struct pipe_dir *dir = &pipe->dirs[conn->side];
+        const struct pipe_end *to = &pipe->ends[1 - conn->side];
+        size_t used = dir->in_flight + (to->tail - to->head);
+        if (used >= sim->net.window) {
+            break;
+        }
+        size_t size = sim->net.window - used;
+        size = size > conn->backlog ? conn->backlog : size;
+        size = size > SEGMENT_MAX ? SEGMENT_MAX : size;
+        if (prng_ratio(&sim->net.prng, sim->net.cut_percent, 100)) {
+            size = 1 + prng_below(&sim->net.prng, size);
+        }
+        struct segment *segment = segment_new(SEGMENT_DATA, size);
+        take_bytes(conn, segment->data, size);
+        segment_send(sim, pipe, conn->side, segment);
+    }
+    if (conn->close_after_flush && conn->backlog == 0 && !conn->closing) {
+        conn_destroy(conn, 0);
+    }
+    if (conn->above_high && conn->backlog <= conn->low && !conn->closing) {
+        conn->above_high = false;
+        sim_item_push(conn->context, SIM_ITEM_DRAINED)->conn = conn;
+    }
+}
+
+void sim_net_flush(struct sim_context *context)
+{
+    LIST_FOREACH_SAFE(link, &context->conns)
+    {
+        conn_flush(WR_CONTAINER_OF(link, struct env_conn, link));
+    }
+}
+
+void sim_conn_send(struct env_conn *conn, struct slice *owned, uint32_t count)
+{
+    if (conn->closing || conn->close_after_flush) {
+        for (uint32_t i = 0; i < count; i++) {
+            slice_unref(&owned[i]);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (owned[i].size == 0) {
+            slice_unref(&owned[i]);
+            continue;
+        }
+        vec_push(&conn->queue, owned[i]);
+        conn->backlog += owned[i].size;
+    }
+    if (conn->backlog > conn->high) {
+        conn->above_high = true;
+    }
+}
+
+size_t sim_conn_backlog(const struct env_conn *conn)
+{
+    return conn->backlog;
+}
+
+void sim_conn_set_watermarks(struct env_conn *conn, size_t low, size_t high)
+{
+    conn->low = low;
+    conn->high = high;
+}
+
+void sim_conn_pause(struct env_conn *conn, bool paused)
+{
+    if (conn->paused == paused || conn->closing) {
+        return;
+    }
+    conn->paused = paused;
+    struct pipe *pipe = pipe_find(conn->context->sim, conn->pipe);
+    if (!paused && pipe != NULL) {
+        push_readable(pipe, conn->side);
+    }
+}
+
+static void on_linger(struct sim *sim, void *arg, uint64_t id, uint64_t side)
+{
+    struct pipe *pipe = pipe_find(sim, id);
+    (void)arg;
+    if (pipe != NULL && pipe->ends[side].conn != NULL) {
+        conn_destroy(pipe->ends[side].conn, WR_E_TIMEOUT);
+    }
+}
+
+void sim_conn_close(struct env_conn *conn, bool graceful, uint32_t linger_ms)
+{
+    if (conn->closing || conn->close_after_flush) {
+        return;
+    }
+    if (!graceful || conn->connecting) {
+        conn_destroy(conn, 0);
+        return;
+    }
+    conn->close_after_flush = true;
+    sim_at(conn->context->sim, conn->context->sim->now + linger_ms * SIM_MS, on_linger, NULL, conn->pipe,
+           conn->side);
+}
+
+void *sim_conn_user(const struct env_conn *conn)
+{
+    return conn->user;
+}
+
+void sim_conn_set_user(struct env_conn *conn, void *user)
+{
+    conn->user = user;
+}
+
+/* --- connecting --------------------------------------------------------------------------------------------------- */
+
+static void connect_failed(struct sim *sim, struct pipe *pipe, int error)
+{
+    struct env_conn *conn = pipe->ends[0].conn;
+    pipe->ends[1].gone = true;
+    if (conn != NULL) {
+        conn_destroy(conn, error); /* connecting stays set: on_connected(error) follows */
+    } else {
+        (void)pipe_drop_if_over(sim, pipe);
+    }
+}
+
+static void establish(struct sim *sim, struct pipe *pipe, enum env_listener kind)
+{
+    struct sim_host *host = pipe->ends[1].host;
+    uint32_t shard = 0;
+    if (kind != ENV_LISTEN_CLUSTER && host->context_count > 1) {
+        shard = host->next_accept++ % (host->context_count - 1);
+    }
+    pipe->established = true;
+    sim->net.connections++;
+    struct sim_item *accepted = sim_item_push(&host->contexts[shard], SIM_ITEM_ACCEPT);
+    accepted->conn = conn_new(&host->contexts[shard], pipe, 1);
+    accepted->listener = kind;
+    sim_item_push(pipe->ends[0].conn->context, SIM_ITEM_CONNECTED)->conn = pipe->ends[0].conn;
+}
+
+static void on_syn(struct sim *sim, void *arg, uint64_t id, uint64_t b)
+{
+    struct pipe *pipe = pipe_find(sim, id);
+    (void)arg;
+    (void)b;
+    if (pipe == NULL) {
+        return;
+    }
+    if (pipe->ends[0].conn == NULL) { /* given up meanwhile */
+        connect_failed(sim, pipe, WR_E_CANCELLED);
+        return;
+    }
+    struct sim_host *from = pipe->ends[0].host;
+    struct sim_host *to = pipe->ends[1].host;
+    if (!to->powered || sim_net_blocked(sim, from->index, to->index) ||
+        sim_net_blocked(sim, to->index, from->index)) {
+        if (++pipe->tries > SYN_TRIES_MAX) {
+            connect_failed(sim, pipe, WR_E_TIMEOUT);
+        } else {
+            sim_at(sim, sim->now + (SIM_S << (pipe->tries - 1)), on_syn, NULL, id, 0);
+        }
+        return;
+    }
+    for (uint32_t kind = 1; kind < SIM_LISTENERS; kind++) {
+        if (to->running && to->listening[kind] == pipe->port) {
+            establish(sim, pipe, (enum env_listener)kind);
+            return;
+        }
+    }
+    connect_failed(sim, pipe, WR_E_REFUSED);
+}
+
+/* Hosts are called "sim0", "sim1" ...; UINT32_MAX for another name. */
+static uint32_t host_of_name(const struct sim *sim, const char *name)
+{
+    if (strncmp(name, "sim", 3) != 0 || name[3] == 0) {
+        return UINT32_MAX;
+    }
+    uint32_t value = 0;
+    for (const char *at = name + 3; *at != 0; at++) {
+        if (*at < '0' || *at > '9' || value > 1000) {
+            return UINT32_MAX;
+        }
+        value = value * 10 + (uint32_t)(*at - '0');
+    }
+    return value < sim->host_count ? value : UINT32_MAX;
+}
+
+struct env_conn *sim_connect(struct env *env, const struct net_addr *addr, void *user)
+{
+    struct sim_context *context = (struct sim_context *)(void *)env;
+    struct sim *sim = context->sim;
+    uint32_t to = host_of_name(sim, addr->host);
+    struct pipe *pipe = pipe_new(sim, context->host, to == UINT32_MAX ? context->host : &sim->hosts[to]);
+    struct env_conn *conn = conn_new(context, pipe, 0);
+    conn->user = user;
+    conn->connecting = true;
+    if (to == UINT32_MAX) {
+        connect_failed(sim, pipe, WR_E_UNREACHABLE);
+        return conn;
+    }
+    pipe->port = addr->port;
+    uint64_t delay = latency(sim, context->host->index, to) + latency(sim, to, context->host->index);
+    sim_at(sim, sim->now + delay, on_syn, NULL, pipe->id, 0);
+    return conn;
+}
+
+/* --- listening, moving ---------------------------------------------------------------------------------------------- */
+
+int sim_listen(struct env *env, enum env_listener kind, const struct net_addr *addr, char *errmsg)
+{
+    struct sim_context *context = (struct sim_context *)(void *)env;
+    WR_ASSERT_OP(env->context, ==, 0);
+    (void)errmsg;
+    context->host->listening[kind] = addr->port;
+    return 0;
+}
+
+void sim_unlisten(struct env *env, enum env_listener kind)
+{
+    struct sim_context *context = (struct sim_context *)(void *)env;
+    context->host->listening[kind] = 0;
+}
+
+static void on_move(struct sim *sim, void *arg, uint64_t host, uint64_t number)
+{
+    struct move *move = arg;
+    struct sim_context *context = &sim->hosts[host].contexts[number];
+    struct pipe *pipe = pipe_find(sim, move->pipe);
+    WR_ASSERT(pipe != NULL); /* a moving end keeps it */
+    struct env_conn *conn = conn_new(context, pipe, move->side);
+    conn->user = move->user;
+    pipe->ends[move->side].moving = false;
+    sim_item_push(context, SIM_ITEM_MOVED)->conn = conn;
+    push_readable(pipe, move->side);
+    wr_free(move);
+}
+
+void sim_conn_move(struct env_conn *conn, uint32_t number, void *user)
+{
+    struct sim_context *context = conn->context;
+    struct sim *sim = context->sim;
+    struct pipe *pipe = pipe_find(sim, conn->pipe);
+    WR_ASSERT_OP(number + 1, <, context->host->context_count);
+    WR_ASSERT_OP(conn->backlog, ==, 0);
+    WR_ASSERT(!conn->closing && !conn->connecting && pipe != NULL);
+    struct move *move = wr_calloc(1, sizeof *move);
+    move->user = user;
+    move->pipe = conn->pipe;
+    move->side = conn->side;
+    pipe->ends[conn->side].conn = NULL;
+    pipe->ends[conn->side].moving = true;
+    LIST_FOREACH_SAFE(link, &context->items)
+    {
+        struct sim_item *item = WR_CONTAINER_OF(link, struct sim_item, link);
+        if (item->conn == conn) {
+            list_remove(link);
+            wr_free(item);
+        }
+    }
+    conn_free(conn);
+    sim_at_host(sim, context->host, sim->now + prng_below(&sim->net.prng, 100 * SIM_US), on_move, move,
+                context->host->index, number, wr_free);
+}
+
+/* --- upcalls ----------------------------------------------------------------------------------------------------------- */
+
+static void addr_fill(struct net_addr *out, const struct sim_host *host, uint16_t port)
+{
+    (void)snprintf(out->host, sizeof out->host, "sim%u", host->index);
+    out->port = port;
+}
+
+static void item_accept(struct sim_context *context, struct sim_item *item)
+{
+    struct pipe *pipe = pipe_find(context->sim, item->conn->pipe);
+    struct net_addr peer = {.port = (uint16_t)(40000 + item->conn->pipe % 20000)};
+    struct net_addr local;
+    addr_fill(&local, context->host, context->host->listening[item->listener]);
+    if (pipe != NULL) {
+        addr_fill(&peer, pipe->ends[0].host, peer.port);
+    }
+    context->sink->on_accept(context->sink_ctx, item->conn, item->listener, &peer, &local);
+}
+
+static void item_connected(struct sim_context *context, struct sim_item *item)
+{
+    struct env_conn *conn = item->conn;
+    struct pipe *pipe = pipe_find(context->sim, conn->pipe);
+    if (conn->closing) {
+        return; /* closed before it was told: the CLOSED item says so */
+    }
+    conn->connecting = false;
+    context->sink->on_connected(context->sink_ctx, conn, 0);
+    if (pipe != NULL) {
+        push_readable(pipe, conn->side); /* what came meanwhile */
+    }
+}
+
+static void item_closed(struct sim_context *context, struct sim_item *item)
+{
+    struct env_conn *conn = item->conn;
+    if (conn->connecting) {
+        context->sink->on_connected(context->sink_ctx, conn,
+                                    conn->close_error != 0 ? conn->close_error : WR_E_CANCELLED);
+    } else {
+        context->sink->on_closed(context->sink_ctx, conn, conn->close_error);
+    }
+    conn_free(conn);
+}
+
+void sim_net_item(struct sim_context *context, struct sim_item *item)
+{
+    switch (item->kind) {
+    case SIM_ITEM_ACCEPT:
+        item_accept(context, item);
+        break;
+    case SIM_ITEM_CONNECTED:
+        item_connected(context, item);
+        break;
+    case SIM_ITEM_READABLE:
+        item_readable(context, item);
+        break;
+    case SIM_ITEM_DRAINED:
+        if (!item->conn->closing) {
+            context->sink->on_drained(context->sink_ctx, item->conn);
+        }
+        break;
+    case SIM_ITEM_CLOSED:
+        item_closed(context, item);
+        break;
+    case SIM_ITEM_MOVED:
+        context->sink->on_moved(context->sink_ctx, item->conn, item->conn->user);
+        break;
+    case SIM_ITEM_MAIL:
+    case SIM_ITEM_FILE:
+    case SIM_ITEM_KV:
+    case SIM_ITEM_EXEC:
+        WR_UNREACHABLE();
+    }
+}
+
+/* --- faults ---------------------------------------------------------------------------------------------------------------- */
+
+void sim_net_block(struct sim *sim, uint32_t from, uint32_t to)
+{
+    route(sim, from, to)->blocked++;
+}
+
+void sim_net_unblock(struct sim *sim, uint32_t from, uint32_t to)
+{
+    struct sim_route *r = route(sim, from, to);
+    WR_ASSERT_OP(r->blocked, >, 0);
+    r->blocked--;
+    if (r->blocked == 0) {
+        sim_net_kick(sim);
+    }
+}
+
+/* Both ends find the connection broken; of what was in flight a part may have arrived. */
+static void pipe_reset(struct sim *sim, struct pipe *pipe)
+{
+    for (uint32_t side = 0; side < 2; side++) {
+        struct pipe_dir *dir = &pipe->dirs[side];
+        struct pipe_end *to = &pipe->ends[1 - side];
+        struct list *link;
+        while ((link = list_first(&dir->segments)) != NULL && !to->gone && prng_ratio(&sim->net.prng, 2, 3)) {
+            struct segment *segment = WR_CONTAINER_OF(link, struct segment, link);
+            list_remove(link);
+            end_receive(to, segment);
+            wr_free(segment);
+        }
+        dir_clear(dir);
+        dir->fin_sent = true;
+        if (!to->gone) {
+            to->reset = true;
+            push_readable(pipe, 1 - side);
+        }
+    }
+}
+
+bool sim_net_reset_some(struct sim *sim, uint32_t host)
+{
+    VEC(struct pipe *) found = {0};
+    struct umap_iter it = umap_iterate(&sim->net.pipes);
+    while (umap_next(&it)) {
+        struct pipe *pipe = it.value;
+        if (pipe->established && (pipe->ends[0].host->index == host || pipe->ends[1].host->index == host)) {
+            vec_push(&found, pipe);
+        }
+    }
+    const bool any = found.count > 0;
+    if (any) {
+        struct pipe *pipe = found.items[prng_below(&sim->fault_prng, found.count)];
+        sim_trace(sim, "fault: reset of a connection between %u and %u", pipe->ends[0].host->index,
+                  pipe->ends[1].host->index);
+        sim->net.resets++;
+        pipe_reset(sim, pipe);
+    }
+    vec_deinit(&found);
+    return any;
+}
+
+/* The tail of what a dying process gave to its kernel may not leave it. */
+static void drop_tail(struct sim *sim, struct pipe *pipe, uint32_t side, bool all)
+{
+    struct pipe_dir *dir = &pipe->dirs[side];
+    uint32_t count = 0;
+    LIST_FOREACH(link, &dir->segments)
+    {
+        count++;
+    }
+    uint32_t drop = count == 0 ? 0 : (uint32_t)prng_below(&sim->net.prng, count + 1);
+    drop = all ? count : drop;
+    while (drop-- > 0) {
+        struct list *link = list_last(&dir->segments);
+        struct segment *segment = WR_CONTAINER_OF(link, struct segment, link);
+        list_remove(link);
+        dir->in_flight -= segment->size;
+        wr_free(segment);
+    }
+}
+
+void sim_net_host_gone(struct sim *sim, struct sim_host *host, bool silent)
+{
+    VEC(struct pipe *) mine = {0};
+    struct umap_iter it = umap_iterate(&sim->net.pipes);
+    while (umap_next(&it)) {
+        struct pipe *pipe = it.value;
+        if (pipe->ends[0].host == host || pipe->ends[1].host == host) {
+            vec_push(&mine, pipe);
+        }
+    }
+    for (size_t i = 0; i < mine.count; i++) {
+        struct pipe *pipe = mine.items[i];
+        uint32_t side = pipe->ends[0].host == host && !pipe->ends[0].gone ? 0 : 1;
+        struct pipe_end *end = &pipe->ends[side];
+        if (end->host != host || end->gone) {
+            continue;
+        }
+        if (!pipe->established) {
+            if (side == 0) { /* its own connect; on_syn finds nobody */
+                end->conn = NULL;
+                end->gone = true;
+                pipe->ends[1].gone = true;
+                (void)pipe_drop_if_over(sim, pipe);
+            }
+            continue;
+        }
+        if (silent) {
+            dir_clear(&pipe->dirs[side]);
+            pipe->dirs[side].scheduled = false;
+            end->conn = NULL;
+            end->moving = false;
+            end->gone = true;
+            (void)pipe_drop_if_over(sim, pipe);
+        } else {
+            if (prng_ratio(&sim->net.prng, 1, 4)) {
+                drop_tail(sim, pipe, side, false);
+            }
+            end_close(sim, pipe, side, prng_ratio(&sim->net.prng, 1, 2) ? SEGMENT_FIN : SEGMENT_RESET);
+        }
+    }
+    vec_deinit(&mine);
+    for (uint32_t kind = 0; kind < SIM_LISTENERS; kind++) {
+        host->listening[kind] = 0;
+    }
+}
+
+void sim_net_init(struct sim *sim)
+{
+    struct sim_net *net = &sim->net;
+    net->prng = prng_fork(&sim->prng, "net");
+    umap_init(&net->pipes, (struct hash_seed){1, 2});
+    static const size_t windows[] = {4096, 16384, 65536, 262144};
+    net->window = windows[prng_below(&net->prng, WR_ARRAY_SIZE(windows))];
+    net->cut_percent = prng_ratio(&net->prng, 1, 2) ? (uint32_t)prng_below(&net->prng, 40) : 0;
+    uint64_t least = 20 * SIM_US + prng_below(&net->prng, 2 * SIM_MS);
+    uint64_t spread = 10 * SIM_US + prng_below(&net->prng, 5 * SIM_MS);
+    for (uint32_t i = 0; i < SIM_HOSTS_MAX; i++) {
+        for (uint32_t k = 0; k < SIM_HOSTS_MAX; k++) {
+            net->routes[i][k] = (struct sim_route){.latency_min = least, .latency_spread = spread};
+        }
+    }
+}
+
+void sim_net_deinit(struct sim *sim)
+{
+    for (;;) {
+        struct umap_iter it = umap_iterate(&sim->net.pipes);
+        if (!umap_next(&it)) {
+            break;
+        }
+        pipe_free(sim, it.value);
+    }
+    umap_deinit(&sim->net.pipes);
+}

@@ -1,0 +1,206 @@
+/* Snapshots: canonical, complete, and safe to read whatever the bytes are. */
+#include <criterion/criterion.h>
+
+#include "rig.h"
+#include "queue_internal.h"
+#include "warren/err.h"
+#include "warren/prng.h"
+
+#define A CLIENT(1, 1)
+#define B CLIENT(1, 2)
+#define C CLIENT(2, 3)
+
+/* A state with something of everything. */
+static void build(struct rig *rig)
+{
+    struct queue_config config;
+    queue_config_default(&config);
+    config.priority_max = 3;
+    config.ttl_ms = 1000;
+    rig_init(rig, &config);
+    rig_attach(rig, B, 1, 0, 3);
+    rig_attach(rig, C, 7, 0, 0);
+    rig_attach(rig, B, 2, QUEUE_NO_ACK, 0);
+    rig_publish(rig, A, 9);
+    rig_publish_one(rig, A, 5, 2);
+    rig_simple(rig, C, QUEUE_OP_GET, 0);
+    rig_settle(rig, C, 7, 1, 1, QUEUE_REQUEUE);
+    rig_op(rig, B, (struct queue_op){.kind = QUEUE_OP_LIMIT, .limit = 2});
+    rig_op(rig, C, (struct queue_op){.kind = QUEUE_OP_DETACH, .consumer = 7});
+    rig_op(rig, B, (struct queue_op){.kind = QUEUE_OP_DETACH, .consumer = 2});
+    rig_publish(rig, A, 4);
+    rig_publish_one(rig, A, 5, 9);
+    rig_simple(rig, CLIENT(2, 4), QUEUE_OP_CLOSE, 0);
+    rig_publish(rig, CLIENT(3, 5), 1);
+    rig_host(rig, QUEUE_OP_NODE_GONE, 3);
+    rig_publish(rig, CLIENT(4, 6), 1);
+    rig_host(rig, QUEUE_OP_NODE_DOWN, 4);
+    rig_simple(rig, A, QUEUE_OP_SEAL, 0);
+    (void)rig_take(rig);
+}
+
+static struct buf *snapshot_of(const struct queue *queue)
+{
+    struct buf *out = buf_new(0);
+    queue_snapshot(queue, &out);
+    return out;
+}
+
+static int restore(const struct buf *bytes, size_t size, struct queue **ret_queue)
+{
+    return queue_restore(bytes_make(bytes->data, size), ret_queue);
+}
+
+Test(queue_snapshot, restores_to_the_same_state)
+{
+    struct rig rig;
+    build(&rig);
+    struct buf *bytes = snapshot_of(rig.queue);
+    struct queue *again = NULL;
+    cr_assert_eq(restore(bytes, bytes->size, &again), 0);
+    queue_check(again);
+    char left[4096];
+    char right[4096];
+    queue_describe(rig.queue, left, sizeof(left));
+    queue_describe(again, right, sizeof(right));
+    cr_assert_str_eq(left, right);
+    cr_assert_eq(queue_hash(again), queue_hash(rig.queue));
+    queue_free(rig.queue);
+    rig.queue = again;
+    rig_simple(&rig, A, QUEUE_OP_UNSEAL, 0);
+    rig_settle(&rig, B, 1, 1, 9, QUEUE_ACK);
+    cr_assert_gt(strlen(rig_take(&rig)), 0);
+    buf_unref(bytes);
+    rig_deinit(&rig);
+}
+
+Test(queue_snapshot, an_empty_queue_has_frozen_bytes)
+{
+    static const uint8_t wanted[] = {
+        1,                                                       /* version */
+        1,    1,    2,                                           /* config: auto-delete */
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, /* ttl_ms */
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, /* length_max */
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, /* bytes_max */
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, /* expires_ms */
+        0,                                                       /* delivery_limit */
+        0,    0,    1,    0,    0,    0,                         /* flags to totals */
+        0,    0,    0,    0,                                     /* boots, closed, clients */
+        0,    0,                                                 /* groups, levels */
+    };
+    struct queue_config config;
+    queue_config_default(&config);
+    config.auto_delete = true;
+    config.priority_max = 2;
+    struct queue *queue = queue_new(&config);
+    struct buf *bytes = snapshot_of(queue);
+    cr_assert_eq(bytes->size, sizeof(wanted));
+    cr_assert_eq(memcmp(bytes->data, wanted, sizeof(wanted)), 0);
+    buf_unref(bytes);
+    queue_free(queue);
+}
+
+/* Stored snapshots and the hashes that replicas compare must not change by accident: if this fails,
+ * QUEUE_MACHINE_VERSION has to rise and the old layout to stay readable. */
+Test(queue_snapshot, the_hash_of_a_known_state_is_frozen)
+{
+    struct rig rig;
+    build(&rig);
+    cr_assert_eq(queue_hash(rig.queue), UINT64_C(0xaa772cfb200eeaa4), "%016lx",
+                 queue_hash(rig.queue));
+    rig_deinit(&rig);
+}
+
+Test(queue_snapshot, cut_off_or_longer_bytes_are_refused)
+{
+    struct rig rig;
+    build(&rig);
+    struct buf *bytes = snapshot_of(rig.queue);
+    struct queue *again = NULL;
+    for (uint32_t size = 0; size < bytes->size; size++) {
+        cr_assert_eq(restore(bytes, size, &again), WR_E_CORRUPT, "size %u", size);
+    }
+    buf_append(&bytes, "", 1);
+    cr_assert_eq(restore(bytes, bytes->size, &again), WR_E_CORRUPT);
+    cr_assert_null(again);
+    buf_unref(bytes);
+    rig_deinit(&rig);
+}
+
+Test(queue_snapshot, a_later_version_is_named_as_such)
+{
+    struct rig rig;
+    build(&rig);
+    struct buf *bytes = snapshot_of(rig.queue);
+    struct queue *again = NULL;
+    bytes->data[0] = QUEUE_MACHINE_VERSION + 1;
+    cr_assert_eq(restore(bytes, bytes->size, &again), WR_E_VERSION);
+    bytes->data[0] = 0;
+    cr_assert_eq(restore(bytes, bytes->size, &again), WR_E_CORRUPT);
+    buf_unref(bytes);
+    rig_deinit(&rig);
+}
+
+/* What is accepted must be a state that works, and encode to the same bytes. */
+static void try_damaged(const struct buf *bytes)
+{
+    struct rig rig = {.queue = NULL};
+    if (restore(bytes, bytes->size, &rig.queue) != 0) {
+        cr_assert_null(rig.queue);
+        return;
+    }
+    queue_check(rig.queue);
+    struct buf *again = snapshot_of(rig.queue);
+    cr_assert(bytes_eq(bytes_make(again->data, again->size), bytes_make(bytes->data, bytes->size)));
+    buf_unref(again);
+    rig.seqs[1] = queue_client_last_seq(rig.queue, A);
+    rig_publish(&rig, A, 3);
+    rig_simple(&rig, A, QUEUE_OP_UNSEAL, 0);
+    rig_attach(&rig, CLIENT(9, 9), 1, QUEUE_NO_ACK, 0);
+    rig_host(&rig, QUEUE_OP_NODE_UP, 4);
+    rig_host(&rig, QUEUE_OP_NODE_GONE, 1);
+    rig_host(&rig, QUEUE_OP_NODE_GONE, 2);
+    rig_deinit(&rig);
+}
+
+Test(queue_snapshot, each_single_damaged_byte_is_refused_or_harmless)
+{
+    struct rig rig;
+    build(&rig);
+    struct buf *bytes = snapshot_of(rig.queue);
+    static const uint8_t values[] = {0, 1, 2, 3, 5, 0x7f, 0x80, 0xff};
+    for (uint32_t i = 0; i < bytes->size; i++) {
+        const uint8_t good = bytes->data[i];
+        for (size_t v = 0; v < WR_ARRAY_SIZE(values); v++) {
+            bytes->data[i] = values[v];
+            try_damaged(bytes);
+        }
+        for (uint8_t bit = 1; bit != 0; bit = (uint8_t)(bit << 1)) {
+            bytes->data[i] = good ^ bit;
+            try_damaged(bytes);
+        }
+        bytes->data[i] = good;
+    }
+    buf_unref(bytes);
+    rig_deinit(&rig);
+}
+
+Test(queue_snapshot, random_damage_is_refused_or_harmless)
+{
+    struct rig rig;
+    struct prng prng;
+    build(&rig);
+    prng_init(&prng, 99);
+    struct buf *bytes = snapshot_of(rig.queue);
+    for (int round = 0; round < 20000; round++) {
+        struct buf *bad = buf_from(bytes->data, bytes->size);
+        for (uint64_t n = prng_between(&prng, 1, 3); n > 0; n--) {
+            const uint64_t at = prng_below(&prng, bad->size);
+            bad->data[at] = (uint8_t)(bad->data[at] + prng_below(&prng, 5) - 2);
+        }
+        try_damaged(bad);
+        buf_unref(bad);
+    }
+    buf_unref(bytes);
+    rig_deinit(&rig);
+}
