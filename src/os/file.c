@@ -316,6 +316,16 @@ static int os_disk_free(struct env *env, const char *dir, uint64_t *ret_bytes)
     return 0;
 }
 
+/* On disk, and out of the page cache: what is read afterwards comes from the disk. Blocking. */
+static int os_file_settle(struct env_file *file)
+{
+    if (fdatasync(file->fd) != 0) {
+        return os_error(-errno);
+    }
+    int rc = posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
+    return rc == 0 ? 0 : os_error(-rc);
+}
+
 void os_file_ops(struct env_ops *ops)
 {
     ops->dir_list = os_dir_list;
@@ -333,5 +343,6 @@ void os_file_ops(struct env_ops *ops)
     ops->file_unlink = os_file_unlink;
     ops->file_rename = os_file_rename;
     ops->file_close = os_file_close;
+    ops->file_settle = os_file_settle;
     ops->disk_free = os_disk_free;
 }

@@ -73,6 +73,15 @@ void effects_flush(struct host *host)
     vec_clear(&host->dests);
 }
 
+void effects_drop(struct host *host)
+{
+    for (size_t i = 0; i < host->dests.count; i++) {
+        effect_bundle_free(host->dests.items[i]->bundle);
+        wr_free(host->dests.items[i]);
+    }
+    vec_clear(&host->dests);
+}
+
 static bool is_here(const struct host *host, const struct route *route)
 {
     return route->shard == host->options.shard && host_is_self(host, route->node);

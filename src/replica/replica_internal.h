@@ -264,6 +264,7 @@ void home_answer_report(struct home *home, const struct report_wait *wait);
 void home_check_boots(struct home *home);
 void route_effect(struct home *home, struct route *route, const struct queue_effect *effect);
 void effects_flush(struct host *host);
+void effects_drop(struct host *host);
 void load_start(struct home *home, uint64_t position);
 struct fetched {
     uint64_t position;
@@ -312,7 +313,7 @@ struct group {
     bool durable;             /* its LOG_GROUP record is */
     bool quick;               /* preferred leader */
     char failed[160];         /* why it stands still for good, or "" */
-    uint32_t meta_segment;    /* lowest segment of the newest LOG_GROUP, HARD_STATE, CHECKPOINT; 0 = none yet */
+    uint32_t segment_group, segment_hard, segment_checkpoint; /* where the newest record of each kind is; 0 = none */
     uint32_t meta_pending;    /* such records under way */
     uint64_t checkpoint_index;
     struct list dirty;        /* in host->dirty_groups */
@@ -386,12 +387,12 @@ struct kv_request {
     void *user;
 };
 struct kv_request *kv_request_new(struct host *host);
-void kv_put_ops(struct host *host, struct kv_op *owned_ops, uint32_t count, struct kv_request *request);
-void kv_flush_all(struct host *host, struct kv_request *request);
 void checkpoint_retire(struct host *host, uint32_t segment);
 void checkpoint_work(struct host *host);
+#define RELOG_GENERATION UINT64_MAX /* an entry written again because its segment goes */
+void checkpoint_free(struct host *host);
+void host_want_kv_drops(struct host *host);
 void checkpoint_on_item(struct group *group, const struct log_item *item);
-void checkpoint_group_gone(struct host *host, uint64_t group);
 /* Machine snapshot as stored: where-runs of bodies that stay in the log, then the machine. */
 void stored_machine_encode(struct group *group, uint32_t segment, bool with_where, struct buf **out);
 int stored_machine_decode(struct group *group, uint64_t index, struct bytes stored);
@@ -413,12 +414,11 @@ void clients_free(struct host *host);
 void client_flush_dests(struct host *host);
 
 /* --- catalog (catalog_group.c) -------------------------------------------------------------------------------------------------- */
-struct catalog_request;
+void catalog_turn(struct host *host);
 void catalog_on_propose(struct group *group, struct parcel *parcel);
 void catalog_on_proposed(struct host *host, struct parcel *parcel);
 void catalog_on_read(struct host *host, const struct raft_read *read);
 void catalog_requests_free(struct host *host);
-void catalog_view_changed(struct host *host);
 
 /* --- reports (report.c) --------------------------------------------------------------------------------------------------------- */
 void report_on_request(struct host *host, struct parcel *parcel);
@@ -431,6 +431,12 @@ enum node_reach { NODE_UNKNOWN = 0, NODE_UP, NODE_LOST, NODE_DEAD, NODE_GONE /* 
 struct node_state {
     struct uid node;
     enum node_reach reach;
+};
+struct catalog_wait { /* a proposal in the log: a request of this node, or of another one */
+    uint64_t index, term;
+    struct uid node;
+    uint32_t shard;
+    uint64_t request;
 };
 struct held_parcel {
     struct parcel *parcel;
@@ -470,12 +476,15 @@ struct host {
     struct recover *recover;
     struct timer held_timer, pump_timer, drop_timer;
     bool backlogged;   /* some route waits for a link to drain */
-    bool in_turn;
+    bool in_turn, marked;
+    bool boots_changed; /* nodes or boots changed: homes look at their clients' boots */
     /* catalog, shard 0 */
     struct catalog *catalog;
     VEC(struct peer_node) wanted_members; /* host_catalog_set_members */
     bool wanted_set;
     struct umap catalog_requests;
+    VEC(struct catalog_wait) catalog_waits; /* proposals here whose outcome is wanted, by index */
+    bool catalog_answers; /* some request may be complete */
     uint64_t request_counter;
     bool catalog_changed;
     struct umap reports;
@@ -485,7 +494,8 @@ enum node_reach host_reach(const struct host *host, struct uid node);
 enum node_reach host_boot_reach(const struct host *host, uint64_t boot);
 void host_log(struct host *host, const struct log_item *item);
 void host_hold(struct host *host, struct parcel *owned);
-void host_dispatch(struct host *host, struct parcel *owned);
+void host_refresh(struct host *host);
+void host_check_boots(struct host *host);
 static inline bool host_is_self(const struct host *host, struct uid node)
 {
     return uid_eq(host->options.node_id, node);

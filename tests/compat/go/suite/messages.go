@@ -271,8 +271,8 @@ func publishProperties(t *test) {
 func publishHeaders(t *test) {
 	channel := t.channel()
 	queue := t.queue(channel)
-	headers := amqp.Table{"bool": true, "byte": byte(200), "int8": int8(-3), "int16": int16(-300), "uint16": uint16(60000),
-		"int32": int32(-5), "int64": int64(-1) << 62, "uint32": uint32(4000000000), "float32": float32(1.5), "float64": 2.25,
+	headers := amqp.Table{"bool": true, "byte": byte(200), "int8": int8(-3), "int16": int16(-300),
+		"int32": int32(-5), "int64": int64(-1) << 62, "float32": float32(1.5), "float64": 2.25,
 		"decimal": amqp.Decimal{Scale: 2, Value: 314}, "text": "h\u00e9llo", "bytes": []byte{0, 255},
 		"time": time.Unix(1700000000, 0), "void": nil, "table": amqp.Table{"a": amqp.Table{"b": []any{int32(1), "two"}}},
 		"array": []any{int32(1), 2.5, "x", nil, true}, strings.Repeat("x", 128): "long key", "y": strings.Repeat("z", 5000)}

@@ -1,0 +1,232 @@
+/*
+ * What: finding a node and talking to it. A running node leaves a note in $HOME/.warren/nodes/NAME (host, port, cookie; readable by its owner
+ * only); a configuration file given with --config serves as well; the cookie may come from RABBITMQ_ERLANG_COOKIE.
+ */
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "warren/link.h"
+#include "warren/mem.h"
+
+#include "connect.h"
+
+struct target {
+    char host[256], port[16], cookie[256];
+};
+
+struct asking {
+    struct link_session *session;
+    struct outq out;
+    int fd;
+    bool ready;
+    char *answer;
+};
+
+static void trim(char *text)
+{
+    size_t n = strlen(text);
+    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' ' || text[n - 1] == '\r' || text[n - 1] == '\t')) {
+        text[--n] = 0;
+    }
+}
+
+/* Lines "key = value" of a configuration or of a node's note. */
+static bool read_target(const char *path, struct target *t)
+{
+    FILE *file = fopen(path, "r");
+    char line[1024];
+    if (file == NULL) {
+        return false;
+    }
+    while (fgets(line, sizeof line, file) != NULL) {
+        char key[256];
+        char value[256];
+        trim(line);
+        if (sscanf(line, " %255[^ =] = %255[^\n]", key, value) != 2) {
+            continue;
+        }
+        if (strcmp(key, "distribution.listener.port_range.min") == 0) {
+            (void)snprintf(t->port, sizeof t->port, "%.15s", value);
+        } else if (strcmp(key, "distribution.listener.interface") == 0) {
+            (void)snprintf(t->host, sizeof t->host, "%s", value);
+        } else if (strcmp(key, "erlang.cookie") == 0 || strcmp(key, "cluster.cookie") == 0) {
+            (void)snprintf(t->cookie, sizeof t->cookie, "%s", value);
+        }
+    }
+    (void)fclose(file);
+    return true;
+}
+
+static bool find_target(const struct ctl_options *o, struct target *t, char *errmsg)
+{
+    const char *at = strchr(o->node, '@');
+    const char *environment = getenv("RABBITMQ_ERLANG_COOKIE");
+    const char *home = getenv("HOME");
+    char path[1024];
+    (void)snprintf(t->host, sizeof t->host, "%s", at != NULL ? at + 1 : "localhost");
+    (void)snprintf(t->port, sizeof t->port, "25672");
+    if (o->config != NULL) {
+        if (!read_target(o->config, t)) {
+            (void)snprintf(errmsg, 512, "cannot read %s: %s", o->config, strerror(errno));
+            return false;
+        }
+    } else if (home != NULL && strchr(o->node, '/') == NULL) {
+        (void)snprintf(path, sizeof path, "%s/.warren/nodes/%s", home, o->node);
+        (void)read_target(path, t);
+    }
+    if (t->host[0] == 0 || strcmp(t->host, "0.0.0.0") == 0 || strcmp(t->host, "::") == 0) {
+        (void)snprintf(t->host, sizeof t->host, "localhost");
+    }
+    if (o->cookie != NULL) {
+        (void)snprintf(t->cookie, sizeof t->cookie, "%s", o->cookie);
+    } else if (t->cookie[0] == 0 && environment != NULL) {
+        (void)snprintf(t->cookie, sizeof t->cookie, "%s", environment);
+    }
+    return true;
+}
+
+static int dial(const struct target *t)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    int fd = -1;
+    if (getaddrinfo(t->host, t->port, &hints, &found) != 0) {
+        return -1;
+    }
+    for (struct addrinfo *ai = found; ai != NULL && fd < 0; ai = ai->ai_next) {
+        fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, ai->ai_addr, ai->ai_addrlen) != 0) {
+            (void)close(fd);
+            fd = -1;
+        }
+    }
+    freeaddrinfo(found);
+    return fd;
+}
+
+static const char *on_ready(void *ctx, const struct link_identity *peer)
+{
+    struct asking *a = ctx;
+    (void)peer;
+    a->ready = true;
+    return NULL;
+}
+
+static void on_frame(void *ctx, uint8_t type, const struct slice *payload)
+{
+    struct asking *a = ctx;
+    if (type == LINK_REPLY && a->answer == NULL) {
+        a->answer = malloc(payload->size + 1u);
+        if (a->answer != NULL) {
+            memcpy(a->answer, slice_data(payload), payload->size);
+            a->answer[payload->size] = 0;
+        }
+    }
+}
+
+static bool flush(struct asking *a)
+{
+    struct slice piece;
+    while (outq_take(&a->out, &piece, 1) == 1) {
+        size_t done = 0;
+        while (done < piece.size) {
+            ssize_t n = send(a->fd, slice_data(&piece) + done, piece.size - done, MSG_NOSIGNAL);
+            if (n <= 0) {
+                slice_unref(&piece);
+                return false;
+            }
+            done += (size_t)n;
+        }
+        slice_unref(&piece);
+    }
+    return true;
+}
+
+/* One read; 0 = closed, < 0 = error or time-out, > 0 = something was fed. */
+static int pump(struct asking *a, int timeout_ms, char *errmsg)
+{
+    static uint8_t bytes[65536];
+    struct pollfd fd = {.fd = a->fd, .events = POLLIN};
+    int rc = poll(&fd, 1, timeout_ms);
+    if (rc <= 0) {
+        (void)snprintf(errmsg, 512, "no answer within %d s", timeout_ms / 1000);
+        return -1;
+    }
+    ssize_t n = recv(a->fd, bytes, sizeof bytes, 0);
+    if (n <= 0) {
+        (void)snprintf(errmsg, 512, "the node closed the connection%s%s", link_session_error(a->session)[0] != 0 ? ": " : "",
+                       link_session_error(a->session));
+        return 0;
+    }
+    if (link_session_feed(a->session, bytes, (size_t)n) != 0) {
+        (void)snprintf(errmsg, 512, "%s", link_session_error(a->session));
+        return -1;
+    }
+    return flush(a) ? 1 : -1;
+}
+
+static char *converse(struct asking *a, const struct ctl_options *o, const char *json, bool until_closed, char *errmsg)
+{
+    int timeout_ms = o->timeout_s * 1000;
+    link_session_start(a->session);
+    if (!flush(a)) {
+        (void)snprintf(errmsg, 512, "the connection broke");
+        return NULL;
+    }
+    while (!a->ready) {
+        if (pump(a, 10000, errmsg) <= 0) {
+            return NULL;
+        }
+    }
+    link_session_send_bytes(a->session, LINK_REQUEST, bytes_from_cstr(json));
+    if (!flush(a)) {
+        (void)snprintf(errmsg, 512, "the connection broke");
+        return NULL;
+    }
+    while (a->answer == NULL) {
+        if (pump(a, timeout_ms, errmsg) <= 0) {
+            return NULL;
+        }
+    }
+    while (until_closed && pump(a, timeout_ms, errmsg) > 0) {
+    }
+    return a->answer;
+}
+
+char *ctl_ask(const struct ctl_options *o, const char *json, bool until_closed, char *errmsg)
+{
+    static const struct link_sink sink = {.on_ready = on_ready, .on_frame = on_frame};
+    struct target t = {.cookie = ""};
+    struct asking a = {.fd = -1};
+    struct link_identity own = {.kind = LINK_KIND_TOOL, .name = "warrenctl"};
+    uint8_t nonce[32];
+    if (!find_target(o, &t, errmsg)) {
+        return NULL;
+    }
+    a.fd = dial(&t);
+    if (a.fd < 0) {
+        (void)snprintf(errmsg, 512, "unable to perform an operation on node '%s': cannot connect to %s:%s. Is it running? "
+                                    "(its note in ~/.warren/nodes, or --config, tells where it listens)",
+                       o->node, t.host, t.port);
+        return NULL;
+    }
+    if (getrandom(nonce, sizeof nonce, 0) != (ssize_t)sizeof nonce) {
+        (void)close(a.fd);
+        (void)snprintf(errmsg, 512, "no random numbers to be had");
+        return NULL;
+    }
+    outq_init(&a.out);
+    a.session = link_session_new(true, bytes_from_cstr(t.cookie), &own, nonce, &a.out, &sink, &a);
+    char *answer = converse(&a, o, json, until_closed, errmsg);
+    link_session_free(a.session);
+    outq_deinit(&a.out);
+    (void)close(a.fd);
+    return answer;
+}

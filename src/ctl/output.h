@@ -1,0 +1,18 @@
+#ifndef WR_CTL_OUTPUT_H
+#define WR_CTL_OUTPUT_H
+/* What warrenctl prints: tables in rabbitmqctl's manner (tab-separated), boxed tables, JSON, CSV. */
+#include <jansson.h>
+#include <stdbool.h>
+
+enum output_format { OUTPUT_TABLE, OUTPUT_PRETTY, OUTPUT_JSON, OUTPUT_CSV };
+struct output_options {
+    enum output_format format;
+    bool quiet, no_headers;
+};
+bool output_parse_format(const char *name, enum output_format *ret_format);
+void output_rows(const struct output_options *options, json_t *columns, json_t *rows);
+void output_text(const struct output_options *options, const char *node, const char *text);
+void output_status(const struct output_options *options, json_t *status);
+void output_cluster_status(const struct output_options *options, json_t *status);
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * What: what becomes of nodes: from the node layer's liveness to events of the cores and ops of the machines.
+ *   lost   the link broke or fell silent: the cores hear PEER_DOWN (elections), clients look for a leader
+ *   down   gone or silent for longer than the limit: its consumers are suspended, their messages returned (NODE_DOWN)
+ *   up     reachable again: PEER_UP, NODE_UP
+ *   a newer boot, or forgotten: clients of older boots are closed for good (NODE_GONE)
+ * Only the leader of a group (or the owner of a local queue) turns this into ops; the ops are idempotent.
+ */
+#include "replica_internal.h"
+
+enum node_reach host_reach(const struct host *host, struct uid node)
+{
+    if (host_is_self(host, node)) {
+        return NODE_UP;
+    }
+    for (size_t i = 0; i < host->nodes.count; i++) {
+        if (uid_eq(host->nodes.items[i].node, node)) {
+            return host->nodes.items[i].reach;
+        }
+    }
+    return NODE_UNKNOWN;
+}
+
+enum node_reach host_boot_reach(const struct host *host, uint64_t boot)
+{
+    if (boot == host->boot) {
+        return NODE_UP;
+    }
+    if (host->view == NULL) {
+        return NODE_UNKNOWN;
+    }
+    const struct catalog_node *nodes[CATALOG_NODES_MAX];
+    uint32_t count = catalog_nodes(host->view, nodes);
+    uint32_t newest = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (nodes[i]->boot == boot) {
+            return host_reach(host, nodes[i]->info.id);
+        }
+        newest = nodes[i]->boot > newest ? nodes[i]->boot : newest;
+    }
+    /* Boots are numbered in the order of the catalog: one below a known one that is not there any more is over; one above is
+     * not known here yet. */
+    return boot < newest ? NODE_GONE : NODE_UNKNOWN;
+}
+
+static bool set_reach(struct host *host, struct uid node, enum node_reach reach)
+{
+    for (size_t i = 0; i < host->nodes.count; i++) {
+        if (uid_eq(host->nodes.items[i].node, node)) {
+            bool changed = host->nodes.items[i].reach != reach;
+            host->nodes.items[i].reach = reach;
+            return changed;
+        }
+    }
+    vec_push(&host->nodes, (struct node_state){node, reach});
+    return true;
+}
+
+static void groups_changed(struct host *host, struct uid node, bool up)
+{
+    struct umap_iter it = umap_iterate(&host->groups);
+    while (umap_next(&it)) {
+        group_node_changed(it.value, node, up);
+    }
+}
+
+void host_check_boots(struct host *host)
+{
+    struct umap_iter it = umap_iterate(&host->groups);
+    while (umap_next(&it)) {
+        struct group *group = it.value;
+        if (group->home != NULL && group->serving) {
+            home_check_boots(group->home);
+        }
+    }
+    it = umap_iterate(&host->locals);
+    while (umap_next(&it)) {
+        home_check_boots(it.value);
+    }
+}
+
+void host_node_up(struct host *host, struct uid node)
+{
+    host_refresh(host);
+    set_reach(host, node, NODE_UP);
+    groups_changed(host, node, true);
+    host->boots_changed = true;
+    client_node_up(host, node);
+}
+
+void host_node_lost(struct host *host, struct uid node)
+{
+    host_refresh(host);
+    if (host_reach(host, node) == NODE_DEAD || !set_reach(host, node, NODE_LOST)) {
+        return;
+    }
+    groups_changed(host, node, false);
+    client_node_lost(host, node);
+}
+
+void host_node_down(struct host *host, struct uid node)
+{
+    host_refresh(host);
+    enum node_reach before = host_reach(host, node);
+    if (!set_reach(host, node, NODE_DEAD)) {
+        return;
+    }
+    if (before != NODE_LOST) {
+        groups_changed(host, node, false);
+        client_node_lost(host, node);
+    }
+    host->boots_changed = true;
+}

@@ -1,0 +1,108 @@
+#ifndef WR_SIM_CLIENT_H
+#define WR_SIM_CLIENT_H
+/* An AMQP client on a host of its own: one connection, a few channels, each with a role. The engine
+ * (sim_client.c) speaks the protocol; the roles (sim_role.c) decide what is said and keep score. */
+#include "sim.h"
+
+#include "warren/outq.h"
+#include "warren/wire.h"
+#include "warren/wire_frame.h"
+#include "warren/wire_props.h"
+#include "warren/wire_table.h"
+
+#define CLIENT_CHANNELS_MAX 3u
+
+enum client_state {
+    CLIENT_DOWN, /* waits for attempt_at */
+    CLIENT_CONNECTING,
+    CLIENT_HANDSHAKE,
+    CLIENT_OPEN,
+    CLIENT_CLOSING,
+};
+
+enum role_kind { ROLE_PUBLISHER, ROLE_CONSUMER, ROLE_GETTER, ROLE_EXCLUSIVE };
+
+enum channel_state {
+    CHANNEL_CLOSED,  /* to be opened at wake_at */
+    CHANNEL_OPENING, /* waits for open-ok */
+    CHANNEL_SETUP,   /* declare, confirm.select, qos, consume: one after the other */
+    CHANNEL_RUNNING,
+};
+
+struct outstanding { /* a publish without confirm yet, or a delivery without ack yet */
+    uint64_t tag, seq;
+    uint32_t publisher;
+    uint64_t at;
+};
+VEC_TYPE(outstanding_vec, struct outstanding);
+
+struct channel {
+    struct client *client;
+    uint16_t number;
+    enum channel_state state;
+    enum role_kind role;
+    uint32_t queue;      /* index in the ledger */
+    uint32_t step;       /* within SETUP, or of the role's script */
+    uint64_t wake_at;    /* when the role wants to be called again; UINT64_MAX = not */
+    uint64_t op_since;   /* a synchronous method is under way since; 0 = none */
+    uint64_t failures;
+    uint32_t epoch;      /* counts openings */
+    /* content under way */
+    struct wire_method method; /* deliver, get-ok or return: only its numbers are used */
+    bool in_content;
+    uint64_t content_left;
+    VEC(uint8_t) body;
+    /* publisher */
+    uint32_t publisher;
+    uint64_t next_tag;
+    struct outstanding_vec unconfirmed;
+    /* consumer, getter */
+    struct outstanding_vec unacked;
+    struct outstanding_vec applying; /* acked; known to be applied when the barrier answers */
+    struct outstanding_vec barrier;
+    uint64_t barrier_quiet; /* quiet_since when the barrier was sent */
+    VEC(uint64_t) newest;   /* per publisher: (epoch, seq) of its newest first delivery, for the order */
+    uint32_t prefetch, ack_delay_us, nack_percent, multiple_percent;
+    bool cancelled;
+    /* exclusive */
+    uint32_t rounds, put, got;
+};
+
+struct client {
+    struct sim *sim;
+    struct sim_host *host;
+    struct sim_context *context;
+    struct env *env;
+    struct prng prng;
+    uint32_t number;
+    enum client_state state;
+    uint64_t state_since, attempt_at, heard_at, beat_at;
+    uint32_t node;
+    struct env_conn *conn;
+    struct wire_frame_reader reader;
+    uint8_t header[WIRE_PROTOCOL_HEADER_SIZE];
+    struct outq out;
+    uint32_t frame_max, heartbeat_s;
+    bool blocked, fault;
+    struct channel channels[CLIENT_CHANNELS_MAX];
+    uint32_t channel_count;
+    uint64_t connects, losses;
+};
+
+/* engine, for roles */
+void channel_send(struct channel *channel, const struct wire_method *method);
+void channel_broken(struct channel *channel, uint64_t after_ns); /* to be opened again */
+void channel_close_by_us(struct channel *channel);
+void client_abort(struct client *client, const char *why); /* resets the connection */
+
+/* roles: called by the engine */
+void role_init(struct channel *channel);
+void role_deinit(struct channel *channel);
+void role_opened(struct channel *channel);
+void role_lost(struct channel *channel); /* the channel or connection is gone */
+void role_method(struct channel *channel, const struct wire_method *method);
+void role_content(struct channel *channel, const struct wire_method *method, struct bytes body);
+void role_tick(struct channel *channel);
+bool role_settled(const struct channel *channel, char *why, size_t size);
+
+#endif

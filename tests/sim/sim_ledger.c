@@ -1,0 +1,132 @@
+/*
+ * What: every message that clients sent, and what became of it, as far as they can know.
+ *
+ * A body names its publisher, number and queue, and is filled with a pattern that follows from them, so a
+ * body that was mixed up or damaged is recognised.
+ */
+#include <string.h>
+
+#include "sim.h"
+
+#include "warren/mem.h"
+
+#define BODY_MAGIC 0x57524e53u
+
+static uint8_t pattern(uint32_t publisher, uint64_t seq, uint32_t at)
+{
+    return (uint8_t)(seq * 31 + publisher * 7 + at * 13 + (at >> 8));
+}
+
+void sim_body_write(uint8_t *out, uint32_t publisher, uint64_t seq, uint32_t queue, uint32_t size)
+{
+    WR_ASSERT_OP(size, >=, SIM_BODY_MIN);
+    bytes_store_le32(out, BODY_MAGIC);
+    bytes_store_le32(out + 4, publisher);
+    bytes_store_le64(out + 8, seq);
+    bytes_store_le32(out + 16, queue);
+    bytes_store_le32(out + 20, size);
+    for (uint32_t i = SIM_BODY_MIN; i < size; i++) {
+        out[i] = pattern(publisher, seq, i);
+    }
+}
+
+struct sim_record *sim_ledger_record(struct sim *sim, uint32_t publisher, uint64_t seq)
+{
+    if (publisher >= sim->ledger.publishers.count) {
+        return NULL;
+    }
+    struct sim_publisher *p = &sim->ledger.publishers.items[publisher];
+    return seq < p->records.count ? &p->records.items[seq] : NULL;
+}
+
+uint64_t sim_ledger_send(struct sim *sim, uint32_t publisher, uint32_t queue, uint32_t epoch, uint32_t size)
+{
+    struct sim_ledger *ledger = &sim->ledger;
+    while (ledger->publishers.count <= publisher) {
+        (void)vec_add(&ledger->publishers);
+    }
+    struct sim_publisher *p = &ledger->publishers.items[publisher];
+    struct sim_record record = {.queue = queue, .epoch = epoch, .size = size, .sent_at = sim->now};
+    vec_push(&p->records, record);
+    ledger->sent++;
+    return p->records.count - 1;
+}
+
+void sim_ledger_confirm(struct sim *sim, uint32_t publisher, uint64_t seq, bool ack)
+{
+    struct sim_record *record = sim_ledger_record(sim, publisher, seq);
+    WR_ASSERT(record != NULL);
+    if (record->confirmed || record->nacked) {
+        sim_fail(sim, "message %u.%llu was confirmed twice", publisher, (unsigned long long)seq);
+    }
+    record->confirmed = ack && !record->returned;
+    record->nacked = !ack;
+    sim->ledger.confirmed += ack ? 1 : 0;
+    sim->ledger.nacked += ack ? 0 : 1;
+}
+
+struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue, bool redelivered,
+                                      uint32_t *ret_publisher, uint64_t *ret_seq)
+{
+    if (body.size < SIM_BODY_MIN || bytes_load_le32(body.data) != BODY_MAGIC) {
+        sim_fail(sim, "queue %u delivered a body of %zu bytes that nobody sent", queue, body.size);
+    }
+    uint32_t publisher = bytes_load_le32(body.data + 4);
+    uint64_t seq = bytes_load_le64(body.data + 8);
+    struct sim_record *record = sim_ledger_record(sim, publisher, seq);
+    if (record == NULL || record->queue != queue || bytes_load_le32(body.data + 16) != queue ||
+        record->size != body.size || bytes_load_le32(body.data + 20) != body.size) {
+        sim_fail(sim, "queue %u delivered message %u.%llu, %zu bytes, which was not sent there like that", queue,
+                 publisher, (unsigned long long)seq, body.size);
+    }
+    for (uint32_t i = SIM_BODY_MIN; i < body.size; i++) {
+        if (body.data[i] != pattern(publisher, seq, i)) {
+            sim_fail(sim, "message %u.%llu is damaged at byte %u of %zu", publisher, (unsigned long long)seq, i,
+                     body.size);
+        }
+    }
+    if (record->settled) {
+        sim_fail(sim, "message %u.%llu of queue %u came again although its ack was applied", publisher,
+                 (unsigned long long)seq, queue);
+    }
+    if (record->returned) {
+        sim_fail(sim, "message %u.%llu was returned as unroutable and delivered all the same", publisher,
+                 (unsigned long long)seq);
+    }
+    record->received++;
+    record->received_first += redelivered ? 0 : 1;
+    record->delivered_at = sim->now;
+    if (record->received_first > 1) {
+        sim_fail(sim, "message %u.%llu of queue %u came twice without the redelivered flag", publisher,
+                 (unsigned long long)seq, queue);
+    }
+    sim->ledger.received++;
+    sim->ledger.redelivered += redelivered ? 1 : 0;
+    *ret_publisher = publisher;
+    *ret_seq = seq;
+    return record;
+}
+
+bool sim_ledger_complete(struct sim *sim, uint64_t *ret_missing)
+{
+    uint64_t missing = 0;
+    for (size_t i = 0; i < sim->ledger.publishers.count; i++) {
+        struct sim_publisher *p = &sim->ledger.publishers.items[i];
+        for (size_t k = 0; k < p->records.count; k++) {
+            const struct sim_record *record = &p->records.items[k];
+            if (record->confirmed && record->received == 0 && sim->ledger.queues[record->queue].strict) {
+                missing++;
+            }
+        }
+    }
+    *ret_missing = missing;
+    return missing == 0;
+}
+
+void sim_ledger_deinit(struct sim *sim)
+{
+    for (size_t i = 0; i < sim->ledger.publishers.count; i++) {
+        vec_deinit(&sim->ledger.publishers.items[i].records);
+    }
+    vec_deinit(&sim->ledger.publishers);
+}
