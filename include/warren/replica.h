@@ -68,7 +68,6 @@ struct host_options {
     struct host_transport transport;
     struct log_reader *reader;
     const struct logger *logger;
-    const struct catalog_index_ops *catalog_index; /* routing indexes of the catalog (route.h); NULL: none. Used on shard 0 */
 };
 struct host *host_new(struct env *env, const struct host_options *options);
 void host_free(struct host *host);

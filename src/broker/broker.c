@@ -43,6 +43,7 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     list_init(&broker->ending);
     list_init(&broker->deletions);
     list_init(&broker->view_waits);
+    list_init(&broker->abandoned);
     return broker;
 }
 
@@ -63,16 +64,19 @@ void broker_free(struct broker *broker)
         return;
     }
     WR_ASSERT(list_is_empty(&broker->sessions)); /* the front ends are freed first */
+    timers_deinit(&broker->timers);              /* before what the timers lie in */
     for (size_t i = 0; i < broker->deferred.count; i++) {
         broker->deferred.items[i].request->channel = NULL;
         request_finish(broker->deferred.items[i].request);
     }
     vec_deinit(&broker->deferred);
+    LIST_FOREACH_SAFE(link, &broker->abandoned) {
+        request_finish(WR_CONTAINER_OF(link, struct request, link));
+    }
     LIST_FOREACH_SAFE(link, &broker->deletions) {
         wr_free(WR_CONTAINER_OF(link, struct deletion, link));
     }
     free_session_list(&broker->ending);
-    timers_deinit(&broker->timers);
     route_result_deinit(&broker->route);
     catalog_view_unref(broker->view);
     wr_free(broker);

@@ -63,6 +63,7 @@ struct broker {
     struct list ending;      /* sessions that wait for their exclusive queues to go */
     struct list deletions;
     struct list view_waits;  /* requests that wait for view_index */
+    struct list abandoned;  /* requests whose channel is closed */
     VEC(struct deferred) deferred;
     bool running_deferred;
 };

@@ -45,9 +45,7 @@ void request_keep(struct request *request, struct bytes name, struct bytes excha
 
 static void request_free(struct request *request)
 {
-    if (request->channel != NULL) {
-        list_remove(&request->link);
-    }
+    list_remove(&request->link);
     if (request->queue != NULL && request->queue->request == request) {
         request->queue->request = NULL;
     }
@@ -93,10 +91,11 @@ void request_fail(struct request *request, uint16_t code, bool connection, const
     request_defer_finish(request);
 }
 
-/* The channel goes: what still holds the request will free it. */
+/* The channel goes: what still holds the request will free it, or broker_free when that never calls. */
 void request_abandon(struct request *request)
 {
     list_remove(&request->link);
+    list_push_back(&request->broker->abandoned, &request->link);
     request->channel = NULL;
     if (request->queue != NULL && request->queue->request == request) {
         request->queue->request = NULL;

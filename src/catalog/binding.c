@@ -1,6 +1,6 @@
 /*
- * What: bindings. Each is in two tables: its source exchange's (with the router's index over it) and
- * its destination's set, so that either end can be removed at the cost of its own bindings.
+ * What: bindings. Each is in two tables: its source exchange's (with the router's index over it)
+ * and its destination's set, so that either end can be removed at the cost of its own bindings.
  * Invariants: I4 of catalog.h: a binding goes with either of its ends.
  * Threads: the machine's. Spec: AMQP reference §7, §8.
  */
@@ -13,8 +13,8 @@ void catalog__link_destination(struct catalog_view *v, struct catalog_binding *b
     const struct binding_set *before =
         catalog__bindings_to(v, binding->destination_kind, binding->destination_id);
     const struct catalog_key id = catalog__key_id(binding->id);
-    struct pmap *bindings = pmap_set(before == NULL ? NULL : before->bindings,
-                                     catalog__key_bytes(&id), &binding->ref);
+    struct pmap *bindings =
+        pmap_set(before == NULL ? NULL : before->bindings, catalog__key_bytes(&id), &binding->ref);
     struct binding_set *after = catalog__binding_set_new(bindings);
     pmap_unref(bindings);
     pmap_set_in(&v->destinations, catalog__key_bytes(&key), &after->ref);

@@ -1,7 +1,6 @@
 /*
- * What: the invariants of the state, checked from scratch, for tests and simulation: all tables agree
- * with each other and with what is derived from them.
- * Threads: the machine's.
+ * What: the invariants of the state, checked from scratch, for tests and simulation: all tables
+ * agree with each other and with what is derived from them. Threads: the machine's.
  */
 #include "internal.h"
 
@@ -16,8 +15,7 @@ static void check_binding(const struct catalog_view *v, const struct catalog_exc
     WR_ASSERT(bytes_eq(b->source, source->name) && bytes_eq(b->vhost, source->vhost));
     const struct catalog_binding_spec spec = catalog__binding_spec(b);
     WR_ASSERT(catalog_binding(v, &spec) == b); /* Both ends exist (I4) under these names. */
-    const struct binding_set *set =
-        catalog__bindings_to(v, b->destination_kind, b->destination_id);
+    const struct binding_set *set = catalog__bindings_to(v, b->destination_kind, b->destination_id);
     const struct catalog_key id = catalog__key_id(b->id);
     WR_ASSERT(set != NULL && pmap_get(set->bindings, catalog__key_bytes(&id)) == &b->ref);
 }

@@ -1,6 +1,6 @@
 /*
- * What: what differs between two views, at the cost of what differs (pmap_diff skips what both share).
- * Threads: whoever holds both views.
+ * What: what differs between two views, at the cost of what differs (pmap_diff skips what both
+ * share). Threads: whoever holds both views.
  */
 #include "internal.h"
 

@@ -1,8 +1,7 @@
 /*
  * What: exchanges: declare, delete, and the end of auto-delete exchanges whose last binding as a
- * source has gone (which may empty others in turn: a worklist, not recursion, because clients choose
- * how long the chain is).
- * Threads: the machine's. Spec: AMQP reference §7.
+ * source has gone (which may empty others in turn: a worklist, not recursion, because clients
+ * choose how long the chain is). Threads: the machine's. Spec: AMQP reference §7.
  */
 #include "internal.h"
 
@@ -70,8 +69,7 @@ void catalog__collect_exchanges(struct catalog *c, struct exchange_vec *emptied)
 int catalog__apply_delete_exchange(struct catalog *c, const struct catalog_command *command,
                                    uint64_t *ret_id)
 {
-    const struct catalog_vhost *vhost =
-        catalog_vhost(c->view, command->u.delete_exchange.vhost);
+    const struct catalog_vhost *vhost = catalog_vhost(c->view, command->u.delete_exchange.vhost);
     if (vhost == NULL) {
         return CATALOG_NO_VHOST;
     }

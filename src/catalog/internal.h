@@ -1,9 +1,8 @@
 /*
- * What: what the files of src/catalog share: the view's tables, the machine, constructors of objects,
- * and edits of the present view.
- * Editing: catalog__edit gives the present view, private to the machine (a copy when somebody holds
- * it); edits replace objects in its tables and never change an object that is in one. Upcalls are
- * gathered and made when the command is done.
+ * What: what the files of src/catalog share: the view's tables, the machine, constructors of
+ * objects, and edits of the present view. Editing: catalog__edit gives the present view, private to
+ * the machine (a copy when somebody holds it); edits replace objects in its tables and never change
+ * an object that is in one. Upcalls are gathered and made when the command is done.
  */
 #ifndef WR_CATALOG_INTERNAL_H
 #define WR_CATALOG_INTERNAL_H
@@ -28,14 +27,14 @@ struct binding_set {
 struct catalog_view {
     _Atomic uint32_t refs;
     uint64_t serial;
-    struct uid cluster;         /* zero: not formed, and then all is empty */
-    struct catalog_text *name;  /* of the cluster; NULL: not formed */
-    uint32_t boot_next;         /* number of the next start of any node */
-    struct pmap *nodes;         /* uid -> struct catalog_node */
-    struct pmap *vhosts;        /* name -> struct catalog_vhost */
-    struct pmap *users;         /* name -> struct catalog_user */
-    struct pmap *queues;        /* id -> struct catalog_queue */
-    struct pmap *destinations;  /* (kind, id) -> struct binding_set, never empty */
+    struct uid cluster;        /* zero: not formed, and then all is empty */
+    struct catalog_text *name; /* of the cluster; NULL: not formed */
+    uint32_t boot_next;        /* number of the next start of any node */
+    struct pmap *nodes;        /* uid -> struct catalog_node */
+    struct pmap *vhosts;       /* name -> struct catalog_vhost */
+    struct pmap *users;        /* name -> struct catalog_user */
+    struct pmap *queues;       /* id -> struct catalog_queue */
+    struct pmap *destinations; /* (kind, id) -> struct binding_set, never empty */
     size_t exchange_count;
     size_t binding_count;
 };
@@ -62,14 +61,15 @@ struct event {
 struct catalog {
     struct catalog_view *view;
     uint64_t applied;
-    uint64_t serial; /* of the newest view */
-    const struct catalog_index_ops *ops;   /* may be NULL */
-    const struct catalog_sink *sink;       /* may be NULL */
+    uint64_t serial;                     /* of the newest view */
+    const struct catalog_index_ops *ops; /* may be NULL */
+    const struct catalog_sink *sink;     /* may be NULL */
     void *sink_ctx;
     VEC(struct event) events;
 };
 
-/* --- keys of the tables -------------------------------------------------------------------------- */
+/* --- keys of the tables --------------------------------------------------------------------------
+ */
 
 struct catalog_key {
     uint8_t data[UID_SIZE];
@@ -89,7 +89,8 @@ static inline struct bytes catalog__key_bytes(const struct catalog_key *key)
 void catalog__binding_identity(struct writer *w, uint64_t source_id, uint8_t destination_kind,
                                uint64_t destination_id, struct bytes key, struct bytes arguments);
 
-/* --- objects (object.c): new ones have one reference, the caller's; all bytes are copied --------- */
+/* --- objects (object.c): new ones have one reference, the caller's; all bytes are copied ---------
+ */
 
 struct catalog_text *catalog__text_new(struct bytes text);
 struct binding_set *catalog__binding_set_new(struct pmap *bindings); /* takes its own reference */
@@ -118,7 +119,8 @@ struct catalog_user_spec catalog__user_spec(const struct catalog_user *user);
 struct catalog_exchange_spec catalog__exchange_spec(const struct catalog_exchange *exchange);
 struct catalog_binding_spec catalog__binding_spec(const struct catalog_binding *binding);
 
-/* --- edits (edit.c) ------------------------------------------------------------------------------- */
+/* --- edits (edit.c)
+ * ------------------------------------------------------------------------------- */
 
 /* The present view, for changing. Valid until the next catalog_view_take. */
 struct catalog_view *catalog__edit(struct catalog *c);
@@ -143,7 +145,8 @@ void catalog__drop_queue(struct catalog_view *v, const struct catalog_queue *que
 /* Adds the queue to (sign 1), or takes it off (-1), the derived load of its nodes. */
 void catalog__count_load(struct catalog_view *v, const struct catalog_queue *queue, int sign);
 
-/* --- what one kind of object needs of another --------------------------------------------------- */
+/* --- what one kind of object needs of another ---------------------------------------------------
+ */
 
 const struct binding_set *catalog__bindings_to(const struct catalog_view *v, uint8_t kind,
                                                uint64_t id);
@@ -151,8 +154,8 @@ const struct binding_set *catalog__bindings_to(const struct catalog_view *v, uin
 void catalog__link_destination(struct catalog_view *v, struct catalog_binding *binding);
 void catalog__unlink_destination(struct catalog_view *v, const struct catalog_binding *binding);
 
-/* The exchange's own side of a binding: its table and the router's index. The exchange is in no view
- * yet. identity: catalog__binding_identity. */
+/* The exchange's own side of a binding: its table and the router's index. The exchange is in no
+ * view yet. identity: catalog__binding_identity. */
 void catalog__exchange_add(const struct catalog *c, struct catalog_exchange *exchange,
                            struct bytes identity, struct catalog_binding *binding);
 /* The ends of a binding when they exist and may be bound; else the status that says why not. */
@@ -197,12 +200,12 @@ int catalog__check_home(const struct catalog_view *v, const struct catalog_queue
 struct uid catalog__least_leading(const struct catalog_view *v,
                                   const struct catalog_member *members, uint32_t count);
 
-/* --- commands: each returns an enum catalog_status and sets *ret_id ---------------------------- */
+/* --- commands: each returns an enum catalog_status and sets *ret_id ----------------------------
+ */
 
 int catalog__apply_init(struct catalog *c, uint64_t index, const struct catalog_command *command);
 int catalog__apply_join(struct catalog *c, uint64_t index, const struct catalog_node_info *info);
-int catalog__apply_boot(struct catalog *c, const struct catalog_command *command,
-                        uint64_t *ret_id);
+int catalog__apply_boot(struct catalog *c, const struct catalog_command *command, uint64_t *ret_id);
 int catalog__apply_down(struct catalog *c, const struct catalog_command *command);
 int catalog__apply_forget(struct catalog *c, uint64_t index, struct uid id);
 int catalog__apply_put_vhost(struct catalog *c, uint64_t index,

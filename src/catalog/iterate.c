@@ -1,8 +1,7 @@
 /*
- * What: cursors over the objects of a view, one to three tables deep (vhosts, their exchanges, their
- * bindings).
- * Invariants: the cursor is always one step ahead of what it gave; the view keeps it all alive.
- * Threads: whoever holds the view.
+ * What: cursors over the objects of a view, one to three tables deep (vhosts, their exchanges,
+ * their bindings). Invariants: the cursor is always one step ahead of what it gave; the view keeps
+ * it all alive. Threads: whoever holds the view.
  */
 #include "internal.h"
 

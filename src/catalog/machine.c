@@ -2,9 +2,8 @@
  * What: the catalog's machine: life, dispatch of commands, formation of the cluster.
  * Happy path: catalog_apply checks the command, the handler of its kind decides on the present view
  * and edits it, upcalls are made, the result is given.
- * Failure modes: a command that cannot be applied has a status and changes nothing (I1 of catalog.h:
- * on every node alike).
- * Threads: one. Spec: docs/catalog.md.
+ * Failure modes: a command that cannot be applied has a status and changes nothing (I1 of
+ * catalog.h: on every node alike). Threads: one. Spec: docs/catalog.md.
  */
 #include "internal.h"
 

@@ -153,8 +153,8 @@ int catalog__apply_down(struct catalog *c, const struct catalog_command *command
     return CATALOG_OK;
 }
 
-/* The group without its members on the node. Without a voter left, the queue ends: what it had was on
- * the node that is forgotten. */
+/* The group without its members on the node. Without a voter left, the queue ends: what it had was
+ * on the node that is forgotten. */
 static void shrink_group(struct catalog *c, uint64_t index, const struct catalog_queue *q,
                          struct uid id)
 {

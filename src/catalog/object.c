@@ -1,10 +1,9 @@
 /*
- * What: making and freeing the catalog's objects. An object is one allocation: the struct, its arrays,
- * then its strings.
- * Invariants: an object is complete before it is put into a table and never changes afterwards; a copy
- * is made to be changed before it is put in.
- * Ownership: an object owns its bytes and references of the maps and the index in it.
- * Threads: freed on the thread that drops the last view holding it.
+ * What: making and freeing the catalog's objects. An object is one allocation: the struct, its
+ * arrays, then its strings. Invariants: an object is complete before it is put into a table and
+ * never changes afterwards; a copy is made to be changed before it is put in. Ownership: an object
+ * owns its bytes and references of the maps and the index in it. Threads: freed on the thread that
+ * drops the last view holding it.
  */
 #include "internal.h"
 
@@ -107,9 +106,8 @@ static void vhost_free(struct pref *owned_ref)
 
 struct catalog_vhost *catalog__vhost_new(uint64_t id, const struct catalog_vhost_spec *spec)
 {
-    struct catalog_vhost *v =
-        wr_alloc(sizeof(*v) + tags_size(&spec->tags) + spec->name.size + spec->description.size +
-                 spec->default_queue_type.size);
+    struct catalog_vhost *v = wr_alloc(sizeof(*v) + tags_size(&spec->tags) + spec->name.size +
+                                       spec->description.size + spec->default_queue_type.size);
     struct tail tail = {(uint8_t *)(v + 1)};
     pref_init(&v->ref, vhost_free);
     v->id = id;
@@ -146,8 +144,8 @@ static void user_free(struct pref *owned_ref)
 
 struct catalog_user *catalog__user_new(const struct catalog_user_spec *spec)
 {
-    struct catalog_user *u = wr_alloc(sizeof(*u) + tags_size(&spec->tags) + spec->name.size +
-                                      spec->password_hash.size);
+    struct catalog_user *u =
+        wr_alloc(sizeof(*u) + tags_size(&spec->tags) + spec->name.size + spec->password_hash.size);
     struct tail tail = {(uint8_t *)(u + 1)};
     pref_init(&u->ref, user_free);
     u->tags = tail_put_tags(&tail, &spec->tags);
@@ -176,8 +174,8 @@ struct catalog_permission *catalog__permission_new(struct bytes user, struct byt
                                                    struct bytes configure, struct bytes write,
                                                    struct bytes read)
 {
-    struct catalog_permission *p = wr_alloc(sizeof(*p) + user.size + vhost.size + configure.size +
-                                            write.size + read.size);
+    struct catalog_permission *p =
+        wr_alloc(sizeof(*p) + user.size + vhost.size + configure.size + write.size + read.size);
     struct tail tail = {(uint8_t *)(p + 1)};
     pref_init(&p->ref, plain_free);
     p->user = tail_put(&tail, user);
@@ -289,8 +287,9 @@ struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_
 
 struct catalog_binding_spec catalog__binding_spec(const struct catalog_binding *binding)
 {
-    return (struct catalog_binding_spec){binding->vhost, binding->source,    binding->destination,
-                                         binding->key,   binding->arguments, binding->destination_kind};
+    return (struct catalog_binding_spec){binding->vhost,       binding->source,
+                                         binding->destination, binding->key,
+                                         binding->arguments,   binding->destination_kind};
 }
 
 struct catalog_binding *catalog__binding_new(uint64_t id, const struct catalog_binding_spec *spec,

@@ -1,7 +1,7 @@
 /*
- * What: choosing nodes for replicas, leaders and the catalog's own voters. Pure functions of a view;
- * the loads they look at are kept in the node records by every queue's change.
- * Threads: whoever holds the view. Spec: DESIGN §7; docs/catalog.md, "Placement".
+ * What: choosing nodes for replicas, leaders and the catalog's own voters. Pure functions of a
+ * view; the loads they look at are kept in the node records by every queue's change. Threads:
+ * whoever holds the view. Spec: DESIGN §7; docs/catalog.md, "Placement".
  */
 #include "internal.h"
 

@@ -1,9 +1,8 @@
 /*
- * What: queues: declare, delete, and where their replicas are. The queue's id is the log index of its
- * declaration, and the id of its Raft group.
- * Failure modes: a declaration that was decided for a boot which is over by now is STALE: the home or
- * the owner is gone (I5 of catalog.h).
- * Threads: the machine's. Spec: docs/catalog.md, "Queues".
+ * What: queues: declare, delete, and where their replicas are. The queue's id is the log index of
+ * its declaration, and the id of its Raft group. Failure modes: a declaration that was decided for
+ * a boot which is over by now is STALE: the home or the owner is gone (I5 of catalog.h). Threads:
+ * the machine's. Spec: docs/catalog.md, "Queues".
  */
 #include "internal.h"
 
@@ -16,8 +15,7 @@ bool catalog__members_valid(const struct catalog_member *members, uint32_t count
             return false;
         }
         for (uint32_t k = 0; k < i; k++) {
-            if (uid_eq(members[i].id, members[k].id) ||
-                uid_eq(members[i].node, members[k].node)) {
+            if (uid_eq(members[i].id, members[k].id) || uid_eq(members[i].node, members[k].node)) {
                 return false;
             }
         }
@@ -146,8 +144,7 @@ int catalog__apply_replicas(struct catalog *c, uint64_t index,
     spec.group.member_count = count;
     spec.group.target_size = command->u.replicas.target_size;
     spec.group.preferred = command->u.replicas.preferred;
-    struct catalog_queue *after =
-        catalog__queue_new(before->id, before->vhost_id, index, &spec);
+    struct catalog_queue *after = catalog__queue_new(before->id, before->vhost_id, index, &spec);
     catalog__event(c, EVENT_REPLICAS_CHANGED, (struct pref *)(uintptr_t)before, &after->ref);
     catalog__put_queue(v, after);
     return CATALOG_OK;

@@ -1,8 +1,8 @@
 /*
  * What: a view from the bytes of a snapshot. Nothing in them is believed: every invariant that the
  * machine later relies on is checked here, so bytes of a stranger give WR_E_CORRUPT, never a crash.
- * Happy path: nodes, vhosts with exchanges and queues, users with permissions, bindings; each object
- * is put in as the commands would have, but in place, because nobody else sees the view yet.
+ * Happy path: nodes, vhosts with exchanges and queues, users with permissions, bindings; each
+ * object is put in as the commands would have, but in place, because nobody else sees the view yet.
  * Failure modes: WR_E_VERSION for a newer format, WR_E_CORRUPT for the rest; the half-built view is
  * dropped.
  * Threads: the machine's. Spec: docs/catalog.md, "Snapshot".
@@ -17,7 +17,7 @@ struct restore {
     struct catalog_view *v;
     struct walk k;
     uint64_t index;
-    struct umap vhost_ids;    /* Ids seen: none may come twice. */
+    struct umap vhost_ids; /* Ids seen: none may come twice. */
     struct umap exchange_ids;
     struct umap binding_ids;
     struct catalog_member members[CATALOG_REPLICAS_MAX];
@@ -73,8 +73,8 @@ static void get_exchange(struct restore *r, struct catalog_vhost *vhost)
     struct catalog_exchange_spec spec = {0};
     walk_snapshot_exchange(&r->k, &id, &predeclared, &spec);
     if (!need_id(r, &r->exchange_ids, id, id >> 4) ||
-        !need(r, bytes_eq(spec.vhost, vhost->name) &&
-                     pmap_get(vhost->exchanges, spec.name) == NULL)) {
+        !need(r,
+              bytes_eq(spec.vhost, vhost->name) && pmap_get(vhost->exchanges, spec.name) == NULL)) {
         return;
     }
     struct catalog_exchange *e = catalog__exchange_new(id, vhost->id, &spec);
@@ -145,8 +145,8 @@ static void get_user(struct restore *r)
         walk_snapshot_permission(&r->k, &s);
         if (need(r, catalog_vhost(r->v, s.vhost) != NULL) &&
             need(r, pmap_get(user->permissions, s.vhost) == NULL)) {
-            struct catalog_permission *p = catalog__permission_new(user->name, s.vhost, s.configure,
-                                                                   s.write, s.read);
+            struct catalog_permission *p =
+                catalog__permission_new(user->name, s.vhost, s.configure, s.write, s.read);
             pmap_set_in(&user->permissions, p->vhost, &p->ref);
             pref_unref(&p->ref);
         }
@@ -181,8 +181,8 @@ static void get_binding(struct restore *r, struct writer *w)
     const struct catalog_exchange *source = NULL;
     uint64_t destination_id = 0;
     bool durable = false;
-    if (!need(r, catalog__find_ends(r->v, &spec, &source, &destination_id, &durable) ==
-                     CATALOG_OK)) {
+    if (!need(r,
+              catalog__find_ends(r->v, &spec, &source, &destination_id, &durable) == CATALOG_OK)) {
         return;
     }
     catalog__binding_identity(w, source->id, spec.destination_kind, destination_id, spec.key,

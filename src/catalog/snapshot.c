@@ -1,9 +1,8 @@
 /*
- * What: writing the whole state: [version, formed] or [version, formed, cluster id, name, next boot,
- * nodes, vhosts (with exchanges and queues), users (with permissions), bindings].
- * Invariants: the tables' order of iteration depends on their content alone, integers and sizes have
- * one form: equal states give equal bytes. Derived things (indexes, loads, destination sets) are left
- * out.
+ * What: writing the whole state: [version, formed] or [version, formed, cluster id, name, next
+ * boot, nodes, vhosts (with exchanges and queues), users (with permissions), bindings]. Invariants:
+ * the tables' order of iteration depends on their content alone, integers and sizes have one form:
+ * equal states give equal bytes. Derived things (indexes, loads, destination sets) are left out.
  * Threads: the machine's. Spec: docs/catalog.md, "Snapshot".
  */
 #include "internal.h"

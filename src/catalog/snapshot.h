@@ -1,6 +1,6 @@
 /*
- * What: the records of a snapshot that no command has, walked both ways (walk.h): used by snapshot.c
- * and restore.c.
+ * What: the records of a snapshot that no command has, walked both ways (walk.h): used by
+ * snapshot.c and restore.c.
  */
 #ifndef WR_CATALOG_SNAPSHOT_H
 #define WR_CATALOG_SNAPSHOT_H

@@ -78,8 +78,7 @@ int catalog__apply_permission(struct catalog *c, const struct catalog_command *c
     }
     if (command->kind == CATALOG_SET_PERMISSION) {
         catalog__grant(c, user,
-                       catalog__permission_new(user->name, vhost,
-                                               command->u.permission.configure,
+                       catalog__permission_new(user->name, vhost, command->u.permission.configure,
                                                command->u.permission.write,
                                                command->u.permission.read));
         return CATALOG_OK;

@@ -94,8 +94,8 @@ const struct catalog_queue *catalog_vhost_queue(const struct catalog_vhost *vhos
     return (const struct catalog_queue *)pmap_get(vhost->queues, name);
 }
 
-const struct catalog_exchange *catalog_exchange(const struct catalog_view *view,
-                                                struct bytes vhost, struct bytes name)
+const struct catalog_exchange *catalog_exchange(const struct catalog_view *view, struct bytes vhost,
+                                                struct bytes name)
 {
     const struct catalog_vhost *v = catalog_vhost(view, vhost);
     return v == NULL ? NULL : catalog_vhost_exchange(v, name);
@@ -132,8 +132,7 @@ const struct catalog_node *catalog_node(const struct catalog_view *view, struct 
     return (const struct catalog_node *)pmap_get(view->nodes, catalog__key_bytes(&key));
 }
 
-const struct catalog_node *catalog_node_by_name(const struct catalog_view *view,
-                                                struct bytes name)
+const struct catalog_node *catalog_node_by_name(const struct catalog_view *view, struct bytes name)
 {
     struct pmap_iter it;
     for (bool more = pmap_first(&it, view->nodes); more; more = pmap_next(&it)) {

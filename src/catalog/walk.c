@@ -1,8 +1,8 @@
 /*
  * What: the fields of every encoded structure of the catalog, once (walk.h).
- * Failure modes: reading: sticky failure of the pack reader; checking: `bad`. Writing asserts nothing
- * itself: commands are checked before they are written.
- * Threads: none involved. Spec: docs/catalog.md, "Encoding".
+ * Failure modes: reading: sticky failure of the pack reader; checking: `bad`. Writing asserts
+ * nothing itself: commands are checked before they are written. Threads: none involved. Spec:
+ * docs/catalog.md, "Encoding".
  */
 #include "walk.h"
 

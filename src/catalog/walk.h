@@ -1,9 +1,9 @@
 /*
- * What: one description of each encoded structure, walked in three ways: to write it, to read it, to
- * check its limits. So what is written and what is read cannot drift apart.
- * Happy path: walk_put / walk_get / walk_check, then the walk_* functions field by field; at the end
- * walk_ok(). Failure is sticky. Reading: strings are views into the input; arrays go into the storage
- * that the caller gave.
+ * What: one description of each encoded structure, walked in three ways: to write it, to read it,
+ * to check its limits. So what is written and what is read cannot drift apart. Happy path: walk_put
+ * / walk_get / walk_check, then the walk_* functions field by field; at the end walk_ok(). Failure
+ * is sticky. Reading: strings are views into the input; arrays go into the storage that the caller
+ * gave.
  */
 #ifndef WR_CATALOG_WALK_H
 #define WR_CATALOG_WALK_H

@@ -315,7 +315,7 @@ static void log_run(struct os_context *context)
 static void *context_thread(void *arg)
 {
     struct os_context *context = arg;
-    char name[16];
+    char name[32];
     if (context->is_log) {
         (void)snprintf(name, sizeof name, "log");
         (void)pthread_setname_np(pthread_self(), name);

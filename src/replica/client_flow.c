@@ -281,7 +281,7 @@ static bool is_here(const struct queue_client *client)
     if (!host_is_self(client->host, client->node)) {
         return false;
     }
-    return client->shard == o->shard || (client->shard == HOST_SHARD_BY_GROUP && client->queue % o->shard_count == o->shard);
+    return client->shard == o->shard || (client->shard == HOST_SHARD_BY_GROUP && host_shard_of_group(client->queue, o->shard_count) == o->shard);
 }
 
 static void flush(struct queue_client *client)
@@ -633,7 +633,7 @@ void client_on_leader(struct host *host, uint64_t queue, struct uid node, uint32
     LIST_FOREACH(at, &link->clients)
     {
         struct queue_client *client = WR_CONTAINER_OF(at, struct queue_client, of_queue);
-        if (client->gone || client->local) {
+        if (client->gone || (client->local && client->own_node)) {
             continue;
         }
         if (client->state == CLIENT_NEW) {

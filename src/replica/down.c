@@ -56,6 +56,47 @@ static bool set_reach(struct host *host, struct uid node, enum node_reach reach)
     return true;
 }
 
+/* Effects towards a node whose link broke may be lost: its clients' routes end, and they are asked to resume when it is back (they
+ * may not have noticed: their own link is another one). */
+static void home_node(struct home *home, struct uid node, bool up)
+{
+    if (home == NULL || !home->serving) {
+        return;
+    }
+    if (!up) {
+        LIST_FOREACH_SAFE(link, &home->routes_list)
+        {
+            struct route *route = WR_CONTAINER_OF(link, struct route, link);
+            if (uid_eq(route->node, node)) {
+                route_close(home, route->client);
+            }
+        }
+        home_drops_flush(home);
+        return;
+    }
+    uint64_t boots[CATALOG_NODES_MAX];
+    uint32_t count = queue_boots(home->queue, boots, CATALOG_NODES_MAX);
+    for (uint32_t i = 0; i < count && i < CATALOG_NODES_MAX; i++) {
+        const struct catalog_node *owner = home->host->view != NULL ? catalog_node_by_boot(home->host->view, (uint32_t)boots[i]) : NULL;
+        if (owner != NULL && uid_eq(owner->info.id, node)) {
+            home_announce_to(home, node);
+            return;
+        }
+    }
+}
+
+static void homes_changed(struct host *host, struct uid node, bool up)
+{
+    struct umap_iter it = umap_iterate(&host->groups);
+    while (umap_next(&it)) {
+        home_node(((struct group *)it.value)->home, node, up);
+    }
+    it = umap_iterate(&host->locals);
+    while (umap_next(&it)) {
+        home_node(it.value, node, up);
+    }
+}
+
 static void groups_changed(struct host *host, struct uid node, bool up)
 {
     struct umap_iter it = umap_iterate(&host->groups);
@@ -84,6 +125,7 @@ void host_node_up(struct host *host, struct uid node)
     host_refresh(host);
     set_reach(host, node, NODE_UP);
     groups_changed(host, node, true);
+    homes_changed(host, node, true);
     host->boots_changed = true;
     client_node_up(host, node);
 }
@@ -95,6 +137,7 @@ void host_node_lost(struct host *host, struct uid node)
         return;
     }
     groups_changed(host, node, false);
+    homes_changed(host, node, false);
     client_node_lost(host, node);
 }
 
@@ -107,6 +150,7 @@ void host_node_down(struct host *host, struct uid node)
     }
     if (before != NODE_LOST) {
         groups_changed(host, node, false);
+        homes_changed(host, node, false);
         client_node_lost(host, node);
     }
     host->boots_changed = true;

@@ -35,6 +35,7 @@ struct group *group_new(struct host *host, uint64_t id, const struct machine_ops
     group->ops = ops;
     group->self = self;
     group->index = log_index_new();
+    queue_config_default(&group->config);
     list_init(&group->dirty);
     timer_init(&group->tick);
     timer_init(&group->reconcile);
@@ -203,7 +204,7 @@ void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_
     host_log(group->host, &item);
 }
 
-/* Creation: version, member id, bootstrap membership, then who is where. */
+/* Creation: version, member id, bootstrap membership, who is where, the queue as declared (catalog: unused). */
 void group_create_record(struct group *group)
 {
     struct writer w;
@@ -217,6 +218,7 @@ void group_create_record(struct group *group)
         put_uid(&w, uid_of_raft(group->peers.items[i].member));
         put_uid(&w, group->peers.items[i].node);
     }
+    queue_config_put(&w, &group->config);
     group_log(group, LOG_GROUP, (struct raft_term){0}, 0, 0, 0, slice_of_buf(writer_take(&w)));
 }
 
@@ -431,10 +433,7 @@ static void announce(struct group *group)
             again = again || uid_eq(told[i], told[k]);
         }
         if (!again) {
-            struct parcel *parcel = parcel_make(host, PARCEL_LEADER, 1, group->id, told[i], HOST_SHARD_BY_GROUP);
-            const uint64_t numbers[] = {host->options.node_id.hi, host->options.node_id.lo, host->options.shard};
-            numbers_pack(parcel, numbers, 3, SLICE_NONE);
-            parcel_send(host, parcel);
+            home_announce_to(group->home, told[i]);
         }
     }
 }

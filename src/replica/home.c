@@ -272,6 +272,9 @@ static void effects_of(struct home *home)
     if (home->store.behind || home->store.where.count - home->store.where_first > 1024) {
         home_drops_flush(home);
     }
+    if (home->store.kv_drops.count > 0) {
+        host_want_kv_drops(home->host);
+    }
     if (home->serving) {
         home_arm_expire(home);
     }
@@ -487,6 +490,16 @@ void home_on_resume(struct home *home, struct uid node, uint32_t shard, const st
     for (size_t i = 0; i < body->consumers.count; i++) {
         queue_redeliver(home->queue, body->client, body->consumers.items[i].consumer, body->consumers.items[i].next, &sink);
     }
+}
+
+/* It is served here: clients over there resume. */
+void home_announce_to(struct home *home, struct uid node)
+{
+    struct host *host = home->host;
+    struct parcel *parcel = parcel_make(host, PARCEL_LEADER, 1, home->id, node, HOST_SHARD_BY_GROUP);
+    const uint64_t numbers[] = {host->options.node_id.hi, host->options.node_id.lo, host->options.shard};
+    numbers_pack(parcel, numbers, 3, SLICE_NONE);
+    parcel_send(host, parcel);
 }
 
 /* Tells every section's client where to go instead. */

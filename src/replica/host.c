@@ -8,6 +8,7 @@
  * Ownership: see replica_internal.h. Threads: the shard that owns the host.
  */
 #include "replica_internal.h"
+#include "warren/route.h"
 
 #include <stdio.h>
 
@@ -41,8 +42,9 @@ struct host *host_new(struct env *env, const struct host_options *options)
     timer_init(&host->held_timer);
     timer_init(&host->pump_timer);
     timer_init(&host->drop_timer);
+    timer_init(&host->checkpoint_timer);
     if (options->shard == 0) {
-        host->catalog = catalog_new(options->catalog_index, NULL, NULL);
+        host->catalog = catalog_new(&route_index_ops, NULL, NULL);
     }
     return host;
 }
@@ -258,7 +260,7 @@ static void on_leader(struct host *host, struct parcel *parcel)
     struct uid node = {n[0], n[1]};
     /* It came to the shard of the group, or from there: the first one tells the node's other shards. */
     bool first = !host_is_self(host, parcel->from_node) || host_is_self(host, node);
-    bool by_group = parcel->group % host->options.shard_count == host->options.shard;
+    bool by_group = host_shard_of_group(parcel->group, host->options.shard_count) == host->options.shard;
     for (uint32_t i = 0; first && by_group && i < host->options.shard_count; i++) {
         if (i != host->options.shard) {
             struct parcel *copy = parcel_make(host, PARCEL_LEADER, 1, parcel->group, host->options.node_id, i);
@@ -623,6 +625,7 @@ static void round_of(struct host *host)
         host_check_boots(host);
     }
     client_turn(host);
+    report_turn(host);
     work_groups(host);
     work_homes(host);
     checkpoint_work(host);

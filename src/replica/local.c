@@ -6,8 +6,6 @@
  */
 #include "replica_internal.h"
 
-void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
-
 static bool is_ours(const struct host *host, const struct catalog_queue *record)
 {
     return record != NULL && record->spec.run == CATALOG_RUN_LOCAL && host_is_self(host, record->spec.local.node) && host->boot != 0 &&
@@ -18,6 +16,32 @@ void queue_config_of(const struct catalog_queue *record, struct queue_config *co
 {
     queue_config_default(config);
     config->auto_delete = record->spec.auto_delete;
+}
+
+/* As it is in the record of a replica's creation. */
+void queue_config_put(struct writer *w, const struct queue_config *config)
+{
+    put_u8(w, config->auto_delete);
+    put_u8(w, config->single_active_consumer);
+    put_u8(w, config->priority_max);
+    put_le64(w, config->ttl_ms);
+    put_le64(w, config->length_max);
+    put_le64(w, config->bytes_max);
+    put_le64(w, config->expires_ms);
+    put_le64(w, (uint64_t)config->delivery_limit);
+}
+
+void queue_config_get(struct reader *r, struct queue_config *config)
+{
+    queue_config_default(config);
+    config->auto_delete = rd_u8(r) != 0;
+    config->single_active_consumer = rd_u8(r) != 0;
+    config->priority_max = rd_u8(r);
+    config->ttl_ms = rd_le64(r);
+    config->length_max = rd_le64(r);
+    config->bytes_max = rd_le64(r);
+    config->expires_ms = rd_le64(r);
+    config->delivery_limit = (int64_t)rd_le64(r);
 }
 
 void local_view_changed(struct host *host, const struct catalog_queue *before, const struct catalog_queue *after)

@@ -14,8 +14,6 @@
 
 #define RECONCILE_MS 200u
 
-void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
-
 struct wanted {
     struct raft_id id;
     bool learner;
@@ -126,7 +124,7 @@ void group_reconcile(struct group *group)
 
 static const struct catalog_member *own_member(const struct host *host, const struct catalog_queue *record)
 {
-    if (record == NULL || record->spec.run != CATALOG_RUN_GROUP || record->id % host->options.shard_count != host->options.shard) {
+    if (record == NULL || record->spec.run != CATALOG_RUN_GROUP || host_shard_of_group(record->id, host->options.shard_count) != host->options.shard) {
         return NULL;
     }
     for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
@@ -162,9 +160,8 @@ static void set_peers(struct group *group, const struct catalog_queue *record)
 static void start_replica(struct host *host, const struct catalog_queue *record, const struct catalog_member *own)
 {
     struct group *group = group_new(host, record->id, &queue_machine_ops, raft_of_uid(own->id));
-    struct queue_config config;
-    queue_config_of(record, &config);
-    group->home = home_new(host, record->id, queue_new(&config), group);
+    queue_config_of(record, &group->config);
+    group->home = home_new(host, record->id, queue_new(&group->config), group);
     set_bootstrap(group, record);
     set_peers(group, record);
     group_create_record(group);

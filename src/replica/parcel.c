@@ -107,7 +107,7 @@ void parcel_send(struct host *host, struct parcel *owned)
 {
     if (host_is_self(host, owned->to_node)) {
         if (owned->to_shard == HOST_SHARD_BY_GROUP) {
-            owned->to_shard = (uint32_t)(owned->group % host->options.shard_count);
+            owned->to_shard = host_shard_of_group(owned->group, host->options.shard_count);
         }
         if (owned->to_shard == host->options.shard) {
             vec_push(&host->inbox, owned);

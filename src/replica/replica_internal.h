@@ -261,6 +261,7 @@ void home_take_ops(struct home *home, struct uid node, uint32_t shard, const str
 void home_on_resume(struct home *home, struct uid node, uint32_t shard, const struct resume_body *body);
 void home_arm_expire(struct home *home);
 void home_answer_report(struct home *home, const struct report_wait *wait);
+void home_announce_to(struct home *home, struct uid node);
 void home_check_boots(struct home *home);
 void route_effect(struct home *home, struct route *route, const struct queue_effect *effect);
 void effects_flush(struct host *host);
@@ -307,6 +308,7 @@ struct group {
     struct raft_id self;
     struct log_index *index;
     VEC(struct peer_node) peers;
+    struct queue_config config; /* as declared; part of the creation record */
     uint8_t bootstrap[RAFT_MEMBERSHIP_BYTES_MAX];
     uint32_t bootstrap_size;
     bool ended;               /* LOG_GROUP_END is on its way */
@@ -376,6 +378,9 @@ void snap_want(struct group *group, const struct raft_snapshot_want *want);
 void snap_chunk(struct group *group, const struct raft_message *message);
 void snap_abort(struct group *group);
 void snap_out_free(struct group *group);
+void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
+void queue_config_put(struct writer *w, const struct queue_config *config);
+void queue_config_get(struct reader *r, struct queue_config *config);
 void queue_group_view(struct host *host, const struct catalog_queue *before, const struct catalog_queue *after);
 
 /* --- checkpoint, recovery --------------------------------------------------------------------------------------------------- */
@@ -424,6 +429,7 @@ void catalog_requests_free(struct host *host);
 void report_on_request(struct host *host, struct parcel *parcel);
 void report_on_answer(struct host *host, struct parcel *parcel);
 void reports_free(struct host *host);
+void report_turn(struct host *host);
 void reports_ready(struct group *group);
 
 /* --- host ------------------------------------------------------------------------------------------------------------------------ */
@@ -474,7 +480,7 @@ struct host {
     uint64_t kv_token;
     struct checkpoint_job *checkpoint;
     struct recover *recover;
-    struct timer held_timer, pump_timer, drop_timer;
+    struct timer held_timer, pump_timer, drop_timer, checkpoint_timer;
     bool backlogged;   /* some route waits for a link to drain */
     bool in_turn, marked;
     bool boots_changed; /* nodes or boots changed: homes look at their clients' boots */
@@ -488,6 +494,7 @@ struct host {
     uint64_t request_counter;
     bool catalog_changed;
     struct umap reports;
+    VEC(uint64_t) fresh_reports; /* to be asked for the first time */
 };
 void host_mark_now(struct host *host);
 enum node_reach host_reach(const struct host *host, struct uid node);

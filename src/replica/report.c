@@ -94,9 +94,16 @@ static void ask(struct report *report)
     parcel_send(host, parcel);
 }
 
-static void on_first(struct timer *timer)
+/* New requests go out behind this turn's ops, so that what was sent before arrives before. */
+void report_turn(struct host *host)
 {
-    ask(WR_CONTAINER_OF(timer, struct report, timer));
+    for (size_t i = 0; i < host->fresh_reports.count; i++) {
+        struct report *report = umap_get(&host->reports, host->fresh_reports.items[i]);
+        if (report != NULL) {
+            ask(report);
+        }
+    }
+    vec_clear(&host->fresh_reports);
 }
 
 void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms, queue_report_fn done, void *ctx)
@@ -111,8 +118,7 @@ void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uin
     report->ctx = ctx;
     timer_init(&report->timer);
     umap_put(&host->reports, report->request, report);
-    /* At the end of this turn's ops, so that what was sent before arrives before. */
-    timer_add(&host->timers, &report->timer, host->now_ms, on_first);
+    vec_push(&host->fresh_reports, report->request);
     host_mark_now(host);
 }
 
@@ -248,4 +254,5 @@ void reports_free(struct host *host)
         timer_cancel(&host->timers, &report->timer);
         wr_free(report);
     }
+    vec_deinit(&host->fresh_reports);
 }

@@ -2,10 +2,9 @@
  * What: headers exchanges: each binding's arguments compiled to a list of criteria; a message's
  * headers are decoded once and compared with every binding.
  * Modes: x-match all (default), any: criteria whose names begin with "x-" do not count; all-with-x,
- * any-with-x: only x-match itself does not. A void value asks for presence only. With no criteria all
- * matches everything, any nothing.
- * Failure modes: a broken headers table ends where it is broken; broken arguments of a binding (never
- * accepted by the broker) are criteria up to there.
+ * any-with-x: only x-match itself does not. A void value asks for presence only. With no criteria
+ * all matches everything, any nothing. Failure modes: a broken headers table ends where it is
+ * broken; broken arguments of a binding (never accepted by the broker) are criteria up to there.
  * Threads: indexes are immutable; any may read. Spec: AMQP reference §7.
  */
 #include "internal.h"

@@ -9,19 +9,21 @@
 #include "warren/vec.h"
 #include "warren/wire_table.h"
 
-/* --- exchange types ------------------------------------------------------------------------------ */
+/* --- exchange types ------------------------------------------------------------------------------
+ */
 
 struct route_scratch;
 
 /*
  * One type. add and remove are pure: a new index (one reference; NULL = empty) from a borrowed one.
- * route calls route__emit for every binding that matches (more than once does no harm); with `by_key`
- * it is called for each routing key, otherwise once.
+ * route calls route__emit for every binding that matches (more than once does no harm); with
+ * `by_key` it is called for each routing key, otherwise once.
  */
 struct exchange_type {
     const char *name;
     bool by_key;
-    int (*validate)(struct bytes key, struct bytes arguments, struct strbuf *text); /* may be NULL */
+    int (*validate)(struct bytes key, struct bytes arguments,
+                    struct strbuf *text); /* may be NULL */
     struct pref *(*add)(struct pref *index, struct catalog_binding *binding);
     struct pref *(*remove)(struct pref *index, struct catalog_binding *binding);
     void (*route)(const struct pref *index, struct bytes key, struct bytes props,
@@ -33,12 +35,13 @@ extern const struct exchange_type route__fanout;
 extern const struct exchange_type route__topic;
 extern const struct exchange_type route__headers;
 
-/* --- sets of bindings: immutable, structure-sharing ------------------------------------------------ */
+/* --- sets of bindings: immutable, structure-sharing
+ * ------------------------------------------------ */
 
 #define TARGETS_INLINE_MAX 8
 
-/* Up to TARGETS_INLINE_MAX: items, by id; above: map (id -> binding). Which one depends on the number
- * alone, so the order of routing depends on the content alone. */
+/* Up to TARGETS_INLINE_MAX: items, by id; above: map (id -> binding). Which one depends on the
+ * number alone, so the order of routing depends on the content alone. */
 struct target_set {
     struct pref ref;
     uint32_t count;
@@ -48,10 +51,12 @@ struct target_set {
 
 /* A new set (one reference); the old one (NULL = empty) is borrowed. remove: NULL when empty. */
 struct target_set *targets_add(const struct target_set *set, struct catalog_binding *binding);
-struct target_set *targets_remove(const struct target_set *set, const struct catalog_binding *binding);
+struct target_set *targets_remove(const struct target_set *set,
+                                  const struct catalog_binding *binding);
 void targets_emit(const struct target_set *set, struct route_result *result);
 
-/* --- scratch ------------------------------------------------------------------------------------------ */
+/* --- scratch
+ * ------------------------------------------------------------------------------------------ */
 
 /* What is known of a queue: its object in the view of `serial`, and the last message it got. */
 struct queue_slot {
@@ -85,7 +90,7 @@ struct header_field {
 struct route_scratch {
     const struct catalog_view *view; /* of the message that is routed */
     uint64_t serial;
-    uint64_t epoch;                  /* of the message */
+    uint64_t epoch; /* of the message */
     struct queue_slot *slots;
     uint32_t slot_mask;
     uint32_t slot_used;
@@ -111,7 +116,8 @@ void route__scratch_free(struct route_scratch *owned_scratch);
 void route__marks_clear(struct mark_set *set);
 bool route__marks_add(struct mark_set *set, uint64_t id);
 
-/* One binding matched: its queue goes into the result, its exchange onto the worklist; once each. */
+/* One binding matched: its queue goes into the result, its exchange onto the worklist; once each.
+ */
 void route__emit(struct route_result *result, const struct catalog_binding *binding);
 /* A queue that was found otherwise. */
 void route__emit_queue(struct route_result *result, const struct catalog_queue *queue);

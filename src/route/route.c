@@ -1,9 +1,9 @@
 /*
- * What: from an exchange to queues: the exchange, then breadth first the exchanges that it leads to,
- * each once; an exchange that matched nothing hands the message to its alternate exchange.
- * Failure modes: none. A type that this build does not know, and an alternate exchange that does not
- * exist, route nothing.
- * Threads: each has its own result; the view is shared. Spec: AMQP reference §7; docs/routing.md.
+ * What: from an exchange to queues: the exchange, then breadth first the exchanges that it leads
+ * to, each once; an exchange that matched nothing hands the message to its alternate exchange.
+ * Failure modes: none. A type that this build does not know, and an alternate exchange that does
+ * not exist, route nothing. Threads: each has its own result; the view is shared. Spec: AMQP
+ * reference §7; docs/routing.md.
  */
 #include "internal.h"
 

@@ -129,7 +129,8 @@ static void push(struct route_result *result, const struct catalog_queue *queue)
 {
     if (result->count == result->capacity) {
         result->capacity = result->capacity == 0 ? 16 : result->capacity * 2;
-        result->queues = wr_realloc_array(result->queues, result->capacity, sizeof(*result->queues));
+        result->queues =
+            wr_realloc_array(result->queues, result->capacity, sizeof(*result->queues));
     }
     result->queues[result->count++] = queue;
 }
@@ -182,8 +183,7 @@ void route__emit(struct route_result *result, const struct catalog_binding *bind
         return;
     }
     if (route__marks_add(&s->visited, binding->destination_id)) {
-        const struct catalog_exchange *e =
-            catalog_vhost_exchange(s->vhost, binding->destination);
+        const struct catalog_exchange *e = catalog_vhost_exchange(s->vhost, binding->destination);
         WR_ASSERT(e != NULL && e->id == binding->destination_id);
         vec_push(&s->worklist, e);
     }

@@ -1,16 +1,14 @@
 /*
- * What: topic exchanges: a trie over the words of binding keys, with `*` and `#` as children of their
- * own beside the literal words.
- * Happy path: the routing key is read word by word with the set of nodes that can be active behind
- * the words so far. A `#` node, once active, stays active to the end (it may swallow any word), so
- * nothing is ever tried twice: time is words x active nodes, and there is no backtracking.
- * Invariants
- * T1  No `#` has a `#` below it: runs of `#` are one (they match the same).
- * T2  A node is the end of a binding or has children; except for an empty trie, which is NULL.
- * T3  A node is active at most once per word. A plain node has one parent; a `#` node could be entered
- *     again by its parent only when the parent has a `#` above it (`nested`), and then is marked.
- * T4  Nodes are immutable once in an index; bind and unbind copy the path, at most 257 nodes.
- * Threads: any may read; made by the catalog's. Spec: AMQP reference §7.
+ * What: topic exchanges: a trie over the words of binding keys, with `*` and `#` as children of
+ * their own beside the literal words. Happy path: the routing key is read word by word with the set
+ * of nodes that can be active behind the words so far. A `#` node, once active, stays active to the
+ * end (it may swallow any word), so nothing is ever tried twice: time is words x active nodes, and
+ * there is no backtracking. Invariants T1  No `#` has a `#` below it: runs of `#` are one (they
+ * match the same). T2  A node is the end of a binding or has children; except for an empty trie,
+ * which is NULL. T3  A node is active at most once per word. A plain node has one parent; a `#`
+ * node could be entered again by its parent only when the parent has a `#` above it (`nested`), and
+ * then is marked. T4  Nodes are immutable once in an index; bind and unbind copy the path, at most
+ * 257 nodes. Threads: any may read; made by the catalog's. Spec: AMQP reference §7.
  */
 #include "internal.h"
 
@@ -19,9 +17,9 @@
 
 struct topic_node {
     struct pref ref;
-    uint64_t id;          /* Unique within the trie: binding that made it, and depth. */
-    bool nested;          /* A `#` node below another one. */
-    struct pmap *words;   /* literal word -> struct topic_node */
+    uint64_t id;        /* Unique within the trie: binding that made it, and depth. */
+    bool nested;        /* A `#` node below another one. */
+    struct pmap *words; /* literal word -> struct topic_node */
     struct topic_node *star;
     struct topic_node *hash;
     struct target_set *targets; /* Bindings that end here. */
@@ -72,7 +70,8 @@ static uint32_t split_pattern(struct bytes key, struct bytes words[WORDS_MAX])
     return count;
 }
 
-/* --- the trie ---------------------------------------------------------------------------------- */
+/* --- the trie ----------------------------------------------------------------------------------
+ */
 
 static struct topic_node *node_ref(struct topic_node *node)
 {
@@ -125,8 +124,7 @@ static struct topic_node *node_open(const struct topic_node *node, uint64_t id, 
 
 static bool node_is_empty(const struct topic_node *node)
 {
-    return node->words == NULL && node->star == NULL && node->hash == NULL &&
-           node->targets == NULL;
+    return node->words == NULL && node->star == NULL && node->hash == NULL && node->targets == NULL;
 }
 
 static struct topic_node *node_child(const struct topic_node *node, struct bytes word)
@@ -224,7 +222,8 @@ static struct pref *topic_remove(struct pref *index, struct catalog_binding *bin
     }
 }
 
-/* --- matching ------------------------------------------------------------------------------------ */
+/* --- matching ------------------------------------------------------------------------------------
+ */
 
 /* The node is active behind the words so far, and its `#` with it: that matches no word, too. */
 static void enter_hash(struct route_scratch *s, const struct topic_node *node)

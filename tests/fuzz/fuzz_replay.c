@@ -11,6 +11,7 @@
 
 #include "fuzz.h"
 
+#include "warren/bytes.h"
 #include "warren/prng.h"
 
 #define INPUT_SIZE_MAX (1u << 20)

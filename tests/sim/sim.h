@@ -321,12 +321,15 @@ void sim_check_deinit(struct sim *sim);
 void sim_check_step(struct sim_context *context);
 void sim_check_node_gone(struct sim *sim, struct sim_host *host);
 /* One leader per group, replicas equal. why: what is missing. */
+void sim_check_describe(struct sim *sim); /* traces the state of every replica */
 bool sim_check_converged(struct sim *sim, char *why, size_t size);
 
 /* --- faults ------------------------------------------------------------------------------------------------------- */
 
 void sim_faults_start(struct sim *sim);
-void sim_faults_heal(struct sim *sim); /* everything up, connected, fast */
+void sim_faults_heal(struct sim *sim); /* no new ones; those at work end by themselves */
+void sim_faults_node_down(struct sim *sim); /* a node is away from now on, until node_up */
+void sim_faults_node_up(struct sim *sim);
 
 /* --- the run -------------------------------------------------------------------------------------------------------- */
 

@@ -86,6 +86,7 @@ void channel_broken(struct channel *channel, uint64_t after_ns)
     }
     channel->state = CHANNEL_CLOSED;
     channel->op_since = 0;
+    channel->closing = false;
     channel->in_content = false;
     channel->wake_at = channel->client->sim->now + after_ns;
 }
@@ -95,6 +96,7 @@ void channel_close_by_us(struct channel *channel)
     struct wire_method m = {.id = WIRE_CHANNEL_CLOSE};
     m.channel_close.reply_code = 200;
     channel_send(channel, &m);
+    channel->closing = true;
     channel->op_since = now_of(channel->client);
 }
 
@@ -415,6 +417,9 @@ static void tick_channel(struct channel *channel)
         return;
     }
     channel->wake_at = UINT64_MAX;
+    if (channel->closing) {
+        return;
+    }
     if (channel->state == CHANNEL_CLOSED) {
         struct wire_method m = {.id = WIRE_CHANNEL_OPEN};
         channel->state = CHANNEL_OPENING;

@@ -45,6 +45,7 @@ struct channel {
     uint32_t step;       /* within SETUP, or of the role's script */
     uint64_t wake_at;    /* when the role wants to be called again; UINT64_MAX = not */
     uint64_t op_since;   /* a synchronous method is under way since; 0 = none */
+    bool closing;        /* we sent channel.close */
     uint64_t failures;
     uint32_t epoch;      /* counts openings */
     /* content under way */
@@ -63,6 +64,7 @@ struct channel {
     uint64_t barrier_quiet; /* quiet_since when the barrier was sent */
     VEC(uint64_t) newest;   /* per publisher: (epoch, seq) of its newest first delivery, for the order */
     uint32_t prefetch, ack_delay_us, nack_percent, multiple_percent;
+    uint64_t last_tag, subscribed_tag; /* newest delivery tag; the one when the subscription began */
     bool cancelled;
     /* exclusive */
     uint32_t rounds, put, got;

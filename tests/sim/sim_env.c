@@ -445,7 +445,8 @@ static int op_disk_free(struct env *env, const char *dir, uint64_t *ret_bytes)
 static void op_kv_write(struct env *env, struct kv_op *owned_ops, uint32_t count, uint64_t token)
 {
     struct sim_host *host = context_of(env)->host;
-    sim_kv_write(host->kv, env, owned_ops, count, token);
+    sim_kv_write(host->kv, env, owned_ops, count, token); /* which copies the array */
+    wr_free(owned_ops);
     sim_kv_event(host);
 }
 
@@ -460,6 +461,7 @@ static void op_kv_get(struct env *env, struct slice *owned_keys, uint32_t count,
 {
     struct sim_host *host = context_of(env)->host;
     sim_kv_get(host->kv, env, owned_keys, count, token);
+    wr_free(owned_keys);
     sim_kv_event(host);
 }
 

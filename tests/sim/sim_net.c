@@ -270,7 +270,9 @@ static void end_receive(struct pipe_end *end, const struct segment *segment)
 {
     if (segment->kind == SEGMENT_DATA) {
         if (end->capacity - end->tail < segment->size) {
-            memmove(end->bytes, end->bytes + end->head, end->tail - end->head);
+            if (end->head > 0) {
+                memmove(end->bytes, end->bytes + end->head, end->tail - end->head);
+            }
             end->tail -= end->head;
             end->head = 0;
             if (end->capacity - end->tail < segment->size) {

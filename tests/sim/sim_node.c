@@ -118,9 +118,8 @@ static void on_restart(struct sim *sim, void *arg, uint64_t index, uint64_t b)
 {
     (void)arg;
     (void)b;
-    if (!sim->hosts[index].running) {
-        sim_node_start(sim, (uint32_t)index);
-    }
+    sim_faults_node_up(sim);
+    sim_node_start(sim, (uint32_t)index);
 }
 
 void sim_node_start(struct sim *sim, uint32_t index)
@@ -190,6 +189,7 @@ void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how)
     if (!sim->ending) {
         uint64_t down = prng_ratio(&sim->fault_prng, 1, 3) ? prng_below(&sim->fault_prng, 200 * SIM_MS)
                                                            : prng_below(&sim->fault_prng, 6 * SIM_S);
+        sim_faults_node_down(sim);
         sim_at(sim, sim->now + down, on_restart, NULL, index, 0);
     }
 }

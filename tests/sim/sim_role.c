@@ -104,6 +104,7 @@ static void send_consume(struct channel *channel)
     m.basic_consume.queue = bytes_from_cstr(queue_of(channel)->name);
     m.basic_consume.consumer_tag = BYTES_LITERAL("c");
     channel->newest.count = 0;
+    channel->subscribed_tag = channel->last_tag;
     send_op(channel, &m);
 }
 
@@ -111,6 +112,7 @@ void role_opened(struct channel *channel)
 {
     struct wire_method m = {.id = WIRE_CONFIRM_SELECT};
     channel->next_tag = 1;
+    channel->last_tag = channel->subscribed_tag = 0;
     channel->rounds = channel->put = channel->got = 0;
     if (channel->role == ROLE_EXCLUSIVE) {
         send_op(channel, &m);
@@ -355,24 +357,35 @@ static void getter_tick(struct channel *channel)
     wake_in(channel, 20 * SIM_MS);
 }
 
+/* Unacked deliveries of the present subscription only: an earlier one's do not count against it. */
+static void check_prefetch(struct channel *channel)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < channel->unacked.count; i++) {
+        count += channel->unacked.items[i].tag > channel->subscribed_tag ? 1 : 0;
+    }
+    if (channel->role == ROLE_CONSUMER && channel->prefetch > 0 && count > channel->prefetch) {
+        sim_fail(sim_of(channel), "client %u: %u unacked deliveries with a prefetch of %u", channel->client->number,
+                 count, channel->prefetch);
+    }
+}
+
 static void on_delivery(struct channel *channel, uint64_t tag, bool redelivered, struct bytes body)
 {
     struct outstanding item = {.tag = tag, .at = sim_of(channel)->now};
     struct sim_record *record =
         sim_ledger_receive(sim_of(channel), body, channel->queue, redelivered, &item.publisher, &item.seq);
-    if (channel->unacked.count > 0 && tag <= channel->unacked.items[channel->unacked.count - 1].tag) {
-        sim_fail(sim_of(channel), "client %u: delivery tag %llu does not grow", channel->client->number,
-                 (unsigned long long)tag);
+    if (tag != channel->last_tag + 1) {
+        sim_fail(sim_of(channel), "client %u: delivery tag %llu after %llu", channel->client->number,
+                 (unsigned long long)tag, (unsigned long long)channel->last_tag);
     }
+    channel->last_tag = tag;
     if (!redelivered && channel->role == ROLE_CONSUMER) {
         check_order(channel, record, item.publisher, item.seq);
     }
     vec_push(&channel->unacked, item);
-    if (channel->role == ROLE_CONSUMER && channel->prefetch > 0 && channel->unacked.count > channel->prefetch) {
-        sim_fail(sim_of(channel), "client %u: %zu unacked deliveries with a prefetch of %u", channel->client->number,
-                 channel->unacked.count, channel->prefetch);
-    }
-    wake_in(channel, channel->ack_delay_us * SIM_US);
+    check_prefetch(channel);
+    wake_in(channel, sim_of(channel)->liveness ? 0 : channel->ack_delay_us * SIM_US);
 }
 
 /* --- exclusive queues ------------------------------------------------------------------------------------------- */
@@ -455,6 +468,7 @@ static void running_method(struct channel *channel, const struct wire_method *m)
             wake_in(channel, 0);
         } else {
             end_barrier(channel);
+            wake_in(channel, 0);
         }
         break;
     case WIRE_QUEUE_DELETE_OK:
@@ -569,8 +583,11 @@ bool role_settled(const struct channel *channel, char *why, size_t size)
         what = "is not done with its queue";
     }
     if (what != NULL) {
-        (void)snprintf(why, size, "client %u, %s of %s, node %u: %s", channel->client->number, names[channel->role],
-                       queue_of(channel)->name, channel->client->node, what);
+        (void)snprintf(why, size, "client %u, %s of %s, node %u: %s (state %d, step %u, operation since %llu ms, %zu unconfirmed, "
+                       "%zu unacked, %zu acked, %zu in a barrier)", channel->client->number, names[channel->role],
+                       queue_of(channel)->name, channel->client->node, what, (int)channel->state, channel->step,
+                       (unsigned long long)(channel->op_since / SIM_MS), channel->unconfirmed.count,
+                       channel->unacked.count, channel->applying.count, channel->barrier.count);
     }
     return what == NULL;
 }

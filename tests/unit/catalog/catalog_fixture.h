@@ -1,6 +1,7 @@
 /*
- * What: a catalog with a cluster of n nodes, builders of commands, a stand-in for the router's index
- * (a count and a sum over the bindings, so that lost or doubled updates show), and a log of upcalls.
+ * What: a catalog with a cluster of n nodes, builders of commands, a stand-in for the router's
+ * index (a count and a sum over the bindings, so that lost or doubled updates show), and a log of
+ * upcalls.
  */
 #ifndef WR_TEST_CATALOG_FIXTURE_H
 #define WR_TEST_CATALOG_FIXTURE_H
@@ -94,9 +95,8 @@ static inline void log_exchange_removed(void *ctx, const struct catalog_exchange
 static inline void log_node(void *ctx, const struct catalog_node *a, const struct catalog_node *b)
 {
     strbuf_printf(&((struct fixture *)ctx)->events, "%sn:%.*s:%u%s ",
-                  a == NULL ? "+" : (b == NULL ? "-" : "~"),
-                  NAME((b == NULL ? a : b)->info.name), (b == NULL ? a : b)->boot,
-                  b != NULL && b->running ? "up" : "");
+                  a == NULL ? "+" : (b == NULL ? "-" : "~"), NAME((b == NULL ? a : b)->info.name),
+                  (b == NULL ? a : b)->boot, b != NULL && b->running ? "up" : "");
 }
 static inline void log_vhost_created(void *ctx, const struct catalog_vhost *v)
 {
@@ -128,18 +128,18 @@ static const struct catalog_sink log_sink = {
     .on_user_removed = log_user_removed,
 };
 
-static inline struct bytes B(const char *text)
-{
+static inline struct bytes B(const char *text) {
     return bytes_from_cstr(text);
 }
 
-static inline struct uid node_id(uint64_t n)
+static inline struct uid
+node_id(uint64_t n)
 {
     return (struct uid){0xabcd, n};
 }
 
-static const char *const node_names[] = {"?", "w1@h", "w2@h", "w3@h", "w4@h", "w5@h",
-                                         "w6@h", "w7@h", "w8@h", "w9@h"};
+static const char *const node_names[] = {"?",    "w1@h", "w2@h", "w3@h", "w4@h",
+                                         "w5@h", "w6@h", "w7@h", "w8@h", "w9@h"};
 
 static inline struct catalog_node_info node_info(uint64_t n)
 {
@@ -159,9 +159,8 @@ static inline int apply(struct fixture *f, const struct catalog_command *c)
     /* Exactly as long as it is, for the sanitizers. */
     uint8_t *copy = wr_memdup(bytes->data, bytes->size);
     strbuf_init(&f->events, f->log, sizeof(f->log));
-    cr_assert_eq(catalog_apply_bytes(f->catalog, ++f->index, bytes_make(copy, bytes->size),
-                                     &f->result),
-                 0);
+    cr_assert_eq(
+        catalog_apply_bytes(f->catalog, ++f->index, bytes_make(copy, bytes->size), &f->result), 0);
     wr_free(copy);
     buf_unref(bytes);
     catalog_check(f->catalog);
@@ -253,14 +252,14 @@ static inline int do_group(struct fixture *f, const char *vhost, const char *nam
         const uint64_t n = (uint64_t)(nodes[count] - '0');
         members[count] = (struct catalog_member){{f->index + 1, 100 - n}, node_id(n), false};
     }
-    const struct catalog_command c = {.kind = CATALOG_DECLARE_QUEUE,
-                                      .u.queue = {.vhost = B(vhost),
-                                                  .name = B(name),
-                                                  .type = CATALOG_QUORUM,
-                                                  .run = CATALOG_RUN_GROUP,
-                                                  .durable = true,
-                                                  .group = {members, count, count,
-                                                            members[0].node}}};
+    const struct catalog_command c = {
+        .kind = CATALOG_DECLARE_QUEUE,
+        .u.queue = {.vhost = B(vhost),
+                    .name = B(name),
+                    .type = CATALOG_QUORUM,
+                    .run = CATALOG_RUN_GROUP,
+                    .durable = true,
+                    .group = {members, count, count, members[0].node}}};
     return apply(f, &c);
 }
 
@@ -274,14 +273,13 @@ static inline int do_bind_args(struct fixture *f, bool bind, const char *vhost, 
                                const char *destination, const char *key, int kind,
                                struct bytes arguments)
 {
-    const struct catalog_command c = {.kind = bind ? CATALOG_BIND : CATALOG_UNBIND,
-                                      .u.binding = {B(vhost), B(source), B(destination), B(key),
-                                                    arguments, (uint8_t)kind}};
+    const struct catalog_command c = {
+        .kind = bind ? CATALOG_BIND : CATALOG_UNBIND,
+        .u.binding = {B(vhost), B(source), B(destination), B(key), arguments, (uint8_t)kind}};
     return apply(f, &c);
 }
 
-static inline int do_bind(struct fixture *f, const char *source, const char *queue,
-                          const char *key)
+static inline int do_bind(struct fixture *f, const char *source, const char *queue, const char *key)
 {
     return do_bind_args(f, true, "/", source, queue, key, CATALOG_TO_QUEUE, BYTES_NONE);
 }
@@ -321,16 +319,15 @@ static inline int do_permission(struct fixture *f, const char *user, const char 
 static inline int do_init(struct fixture *f)
 {
     const struct bytes tags[] = {B("administrator")};
-    const struct catalog_command c = {
-        .kind = CATALOG_CLUSTER_INIT,
-        .u.init = {.cluster = {5, 6},
-                   .name = B("warren"),
-                   .node = node_info(1),
-                   .vhost = B("/"),
-                   .user = {.name = B("guest"),
-                            .password_hash = B("saltdigest"),
-                            .hashing = CATALOG_HASHING_SHA256,
-                            .tags = {1, tags}}}};
+    const struct catalog_command c = {.kind = CATALOG_CLUSTER_INIT,
+                                      .u.init = {.cluster = {5, 6},
+                                                 .name = B("warren"),
+                                                 .node = node_info(1),
+                                                 .vhost = B("/"),
+                                                 .user = {.name = B("guest"),
+                                                          .password_hash = B("saltdigest"),
+                                                          .hashing = CATALOG_HASHING_SHA256,
+                                                          .tags = {1, tags}}}};
     return apply(f, &c);
 }
 

@@ -22,7 +22,8 @@ Test(definitions, vhosts_are_created_changed_and_deleted_with_all_in_them)
     cr_assert_not_null(catalog_vhost_exchange(v, B("amq.topic")));
     cr_assert_eq(do_group(f, "v", "q", "1"), CATALOG_OK);
     cr_assert_eq(do_exchange(f, "v", "x", "fanout", 0), CATALOG_OK);
-    cr_assert_eq(do_bind_args(f, true, "v", "x", "q", "", CATALOG_TO_QUEUE, BYTES_NONE), CATALOG_OK);
+    cr_assert_eq(do_bind_args(f, true, "v", "x", "q", "", CATALOG_TO_QUEUE, BYTES_NONE),
+                 CATALOG_OK);
     cr_assert_eq(do_bind_args(f, true, "v", "amq.topic", "x", "", CATALOG_TO_EXCHANGE, BYTES_NONE),
                  CATALOG_OK);
     cr_assert_eq(do_user(f, "u", "h", CATALOG_USER_CREATE), CATALOG_OK);
@@ -57,7 +58,8 @@ Test(definitions, users_keep_what_a_command_does_not_set)
     struct fixture *f = fixture_new(1);
     cr_assert_eq(do_user(f, "u", "h1", CATALOG_USER_PASSWORD), CATALOG_NO_USER);
     cr_assert_eq(do_user(f, "u", "h1", CATALOG_USER_CREATE | CATALOG_USER_PASSWORD), CATALOG_OK);
-    cr_assert_eq(do_user(f, "u", "h2", CATALOG_USER_CREATE | CATALOG_USER_PASSWORD), CATALOG_EXISTS);
+    cr_assert_eq(do_user(f, "u", "h2", CATALOG_USER_CREATE | CATALOG_USER_PASSWORD),
+                 CATALOG_EXISTS);
     const struct catalog_user *u = catalog_user(view_of(f), B("u"));
     cr_assert(bytes_eq_cstr(u->password_hash, "h1"));
     cr_assert_eq(u->tags.count, 0);
@@ -140,8 +142,9 @@ Test(definitions, auto_delete_exchanges_go_with_their_last_binding_as_source)
     cr_assert_eq(do_exchange(f, "/", "x", "direct", X_AUTO_DELETE), CATALOG_OK);
     /* Not before the first binding; bindings as destination do not count. */
     cr_assert_eq(do_bind_exchange(f, "amq.topic", "x", "k"), CATALOG_OK);
-    cr_assert_eq(do_bind_args(f, false, "/", "amq.topic", "x", "k", CATALOG_TO_EXCHANGE, BYTES_NONE),
-                 CATALOG_OK);
+    cr_assert_eq(
+        do_bind_args(f, false, "/", "amq.topic", "x", "k", CATALOG_TO_EXCHANGE, BYTES_NONE),
+        CATALOG_OK);
     cr_assert_not_null(find_exchange(f, "x"));
     cr_assert_eq(do_bind(f, "x", "q", "k"), CATALOG_OK);
     cr_assert_eq(do_bind(f, "x", "r", "k"), CATALOG_OK);
@@ -251,7 +254,8 @@ Test(definitions, replicas_change_by_compare_and_set)
     struct fixture *f = fixture_new(3);
     cr_assert_eq(do_group(f, "/", "q", "1"), CATALOG_OK);
     const uint64_t id = f->result.id;
-    const struct catalog_member members[] = {{{8, 2}, node_id(2), true}, {{8, 1}, node_id(1), false}};
+    const struct catalog_member members[] = {{{8, 2}, node_id(2), true},
+                                             {{8, 1}, node_id(1), false}};
     struct catalog_command c = {.kind = CATALOG_SET_REPLICAS,
                                 .u.replicas = {.id = id,
                                                .version = id,
@@ -295,7 +299,8 @@ Test(definitions, bindings_are_identified_by_both_ends_key_and_arguments)
     cr_assert_eq(do_bind(f, "x", "q", "k"), CATALOG_EXISTS);
     cr_assert_eq(f->result.id, id);
     cr_assert_eq(do_bind(f, "x", "q", "l"), CATALOG_OK);
-    const struct bytes args = BYTES_LITERAL("\x01" "at\x01");
+    const struct bytes args = BYTES_LITERAL("\x01"
+                                            "at\x01");
     cr_assert_eq(do_bind_args(f, true, "/", "x", "q", "k", CATALOG_TO_QUEUE, args), CATALOG_OK);
     struct catalog_totals totals;
     catalog_count(view_of(f), &totals);
@@ -331,7 +336,7 @@ Test(definitions, a_binding_is_durable_when_both_ends_are)
     for (size_t i = 0; i < 3; i++) {
         cr_assert_eq(do_bind(f, cases[i].source, cases[i].queue, "k"), CATALOG_OK);
         const struct catalog_binding_spec spec = {B("/"), B(cases[i].source), B(cases[i].queue),
-                                                  B("k"), BYTES_NONE, CATALOG_TO_QUEUE};
+                                                  B("k"), BYTES_NONE,         CATALOG_TO_QUEUE};
         cr_assert_eq(catalog_binding(view_of(f), &spec)->durable, cases[i].durable);
     }
     fixture_free(f);

@@ -24,9 +24,12 @@ Test(nodes, formation_declares_vhost_exchanges_and_guest)
     static const struct {
         const char *name, *type;
         bool internal;
-    } expected[] = {{"", "direct", false},          {"amq.direct", "direct", false},
-                    {"amq.topic", "topic", false},  {"amq.match", "headers", false},
-                    {"amq.headers", "headers", false}, {"amq.fanout", "fanout", false},
+    } expected[] = {{"", "direct", false},
+                    {"amq.direct", "direct", false},
+                    {"amq.topic", "topic", false},
+                    {"amq.match", "headers", false},
+                    {"amq.headers", "headers", false},
+                    {"amq.fanout", "fanout", false},
                     {"amq.rabbitmq.trace", "topic", true}};
     for (size_t i = 0; i < 7; i++) {
         const struct catalog_exchange *e = find_exchange(f, expected[i].name);
@@ -255,10 +258,8 @@ Test(nodes, placement_uses_candidates_only)
 {
     struct fixture *f = fixture_new(4);
     const struct uid candidates[] = {node_id(3), node_id(9), node_id(2)};
-    struct catalog_placement p = {.declaring_node = node_id(1),
-                                  .size = 5,
-                                  .candidates = candidates,
-                                  .candidate_count = 3};
+    struct catalog_placement p = {
+        .declaring_node = node_id(1), .size = 5, .candidates = candidates, .candidate_count = 3};
     struct uid nodes[CATALOG_REPLICAS_MAX];
     struct uid leader;
     cr_assert_eq(catalog_place(view_of(f), &p, nodes, &leader), 2);

@@ -31,18 +31,12 @@ static struct pack_reader raw(const char *data, size_t size)
 }
 #define RAW(literal) raw(literal, sizeof(literal) - 1)
 
-static const uint64_t edges[] = {0,
-                                 1,
-                                 0x7f,
-                                 0x80,
-                                 0xff,
-                                 0x100,
-                                 0xffff,
-                                 0x10000,
-                                 0xffffffff,
-                                 UINT64_C(0x100000000),
-                                 INT64_MAX,
-                                 (uint64_t)INT64_MAX + 1,
+static const uint64_t edges[] = {0,          1,
+                                 0x7f,       0x80,
+                                 0xff,       0x100,
+                                 0xffff,     0x10000,
+                                 0xffffffff, UINT64_C(0x100000000),
+                                 INT64_MAX,  (uint64_t)INT64_MAX + 1,
                                  UINT64_MAX};
 #define EDGES (sizeof(edges) / sizeof(edges[0]))
 
@@ -66,9 +60,25 @@ Test(pack, unsigned_integers_round_trip_at_every_width)
 
 Test(pack, signed_integers_round_trip_at_every_width)
 {
-    const int64_t values[] = {0,    1,      -1,     -32,        -33,        -128,       -129, 127,
-                              128,  -32768, -32769, INT32_MIN,  INT32_MAX,  INT64_MIN,  INT64_MAX,
-                              -200, 255,    256,    INT32_MIN - INT64_C(1)};
+    const int64_t values[] = {0,
+                              1,
+                              -1,
+                              -32,
+                              -33,
+                              -128,
+                              -129,
+                              127,
+                              128,
+                              -32768,
+                              -32769,
+                              INT32_MIN,
+                              INT32_MAX,
+                              INT64_MIN,
+                              INT64_MAX,
+                              -200,
+                              255,
+                              256,
+                              INT32_MIN - INT64_C(1)};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         struct fixture f;
         begin(&f);
@@ -150,7 +160,8 @@ Test(pack, counts_beyond_the_input_fail_at_once)
     r = RAW("\xdf\x7f\xff\xff\xff\xc0\xc0");
     cr_assert_eq(pack_get_map(&r, UINT32_MAX), 0);
     cr_assert(pack_failed(&r));
-    r = RAW("\xc6\xff\xff\xff\xff""abc");
+    r = RAW("\xc6\xff\xff\xff\xff"
+            "abc");
     cr_assert_eq(pack_get_bin(&r, SIZE_MAX).size, 0);
     cr_assert(pack_failed(&r));
 }
@@ -231,7 +242,8 @@ Test(pack, failure_is_sticky_and_every_prefix_fails)
     buf_unref(f.buf);
 }
 
-/* Random values, written by our writer, parsed by msgpack-c: the same tree; and skipped in one go. */
+/* Random values, written by our writer, parsed by msgpack-c: the same tree; and skipped in one go.
+ */
 static void put_random(struct pack_writer *w, struct prng *p, unsigned depth)
 {
     static const uint8_t text[300] = "text";
@@ -322,8 +334,9 @@ Test(pack, random_trees_read_the_same_as_with_msgpack_c)
         msgpack_unpacked unpacked;
         msgpack_unpacked_init(&unpacked);
         size_t offset = 0;
-        cr_assert_eq(msgpack_unpack_next(&unpacked, (const char *)f.buf->data, f.buf->size, &offset),
-                     MSGPACK_UNPACK_SUCCESS);
+        cr_assert_eq(
+            msgpack_unpack_next(&unpacked, (const char *)f.buf->data, f.buf->size, &offset),
+            MSGPACK_UNPACK_SUCCESS);
         cr_assert_eq(offset, f.buf->size);
         struct pack_reader r = reader(&f);
         compare(&r, &unpacked.data);
@@ -356,8 +369,9 @@ Test(pack, random_bytes_are_skipped_or_refused)
 
 Test(pack, floats_and_extensions_can_be_skipped)
 {
-    struct pack_reader r = RAW("\x97\xca\x00\x00\x00\x00\xcb\x00\x00\x00\x00\x00\x00\x00\x00\xd4\x01x"
-                               "\xd8\x01xxxxxxxxxxxxxxxx\xc7\x02\x01xx\xc8\x00\x01\x01x\xc0");
+    struct pack_reader r =
+        RAW("\x97\xca\x00\x00\x00\x00\xcb\x00\x00\x00\x00\x00\x00\x00\x00\xd4\x01x"
+            "\xd8\x01xxxxxxxxxxxxxxxx\xc7\x02\x01xx\xc8\x00\x01\x01x\xc0");
     pack_skip(&r);
     cr_assert(pack_done(&r));
     r = RAW("\xc1");

@@ -1,0 +1,325 @@
+/*
+ * What: from what is stored to running replicas, at start.
+ * Happy path: log_open feeds every record in order; per group the last creation, hard state and entries are noted (payloads stay
+ * on disk, except memberships); host_recovered reads each group's snapshot from the checkpoint store, makes the core, gives it the
+ * entries that follow, and starts it. Entries up to the commit hint are then applied by the ordinary way, read from the log.
+ * Failure modes: a group with entries but without creation, or whose state contradicts itself, is named in errmsg and the node does
+ * not start (nothing is deleted because files look odd).
+ * Invariants
+ * I1  An entry that is written again with the same index and term is the same entry: it does not void what follows it (segments are
+ *     retired that way). One of another term does.
+ * I2  The snapshot in the store may be newer than the last LOG_CHECKPOINT: it is used, being complete when it is there.
+ * I3  A snapshot of a higher term than the hard state raises it (with no vote: none was answered).
+ * Ownership: struct recover lives from the first record to host_recovered.
+ */
+#include "replica_internal.h"
+
+#include <stdio.h>
+
+struct recovered_entry {
+    uint64_t term;
+    struct log_location location, older; /* older.position.segment 0 = none */
+    struct slice payload;                /* CONFIG only */
+};
+struct recovered_group {
+    uint64_t id;
+    bool created, ended, has_hard;
+    struct slice creation;
+    struct raft_hard_state hard;
+    uint32_t segment_group, segment_hard, segment_checkpoint;
+    uint64_t first; /* index of entries.items[0] */
+    VEC(struct recovered_entry) entries;
+};
+struct recover {
+    struct umap groups;
+};
+
+static struct recover *recover_of(struct host *host)
+{
+    if (host->recover == NULL) {
+        host->recover = wr_calloc(1, sizeof *host->recover);
+        umap_init(&host->recover->groups, host->hash);
+    }
+    return host->recover;
+}
+
+static void truncate_entries(struct recovered_group *g, uint64_t from)
+{
+    size_t keep = from <= g->first ? 0 : (size_t)(from - g->first);
+    while (g->entries.count > keep) {
+        struct recovered_entry e = vec_pop(&g->entries);
+        slice_unref(&e.payload);
+    }
+}
+
+static void reset_group(struct recovered_group *g)
+{
+    truncate_entries(g, 0);
+    slice_unref(&g->creation);
+    uint64_t id = g->id;
+    vec_deinit(&g->entries);
+    *g = (struct recovered_group){.id = id};
+}
+
+void recover_free(struct host *host)
+{
+    if (host->recover == NULL) {
+        return;
+    }
+    struct umap_iter it = umap_iterate(&host->recover->groups);
+    while (umap_next(&it)) {
+        reset_group(it.value);
+        wr_free(it.value);
+    }
+    umap_deinit(&host->recover->groups);
+    wr_free(host->recover);
+    host->recover = NULL;
+}
+
+static struct slice payload_copy(const struct slice *s)
+{
+    return s->size == 0 ? SLICE_NONE : slice_copy(slice_data(s), s->size);
+}
+
+static void on_entry(struct recovered_group *g, const struct log_item *item)
+{
+    struct recovered_entry e = {.term = item->term};
+    e.location = (struct log_location){item->position, item->payload.size, item->term, item->flags};
+    uint64_t last = g->first + g->entries.count - 1;
+    if (g->entries.count > 0 && item->index >= g->first && item->index <= last) {
+        struct recovered_entry *same = &g->entries.items[item->index - g->first];
+        if (same->term == item->term) { /* I1 */
+            if (same->older.position.segment == 0) {
+                same->older = same->location;
+            }
+            same->location = e.location;
+            return;
+        }
+        truncate_entries(g, item->index);
+    } else if (g->entries.count > 0 && item->index != last + 1) {
+        truncate_entries(g, 0); /* a gap: the log went on after a snapshot */
+    }
+    if (g->entries.count == 0) {
+        g->first = item->index;
+    }
+    if (item->flags == RAFT_ENTRY_CONFIG) {
+        e.payload = payload_copy(&item->payload);
+    }
+    vec_push(&g->entries, e);
+}
+
+void host_recover_record(struct host *host, const struct log_item *item)
+{
+    struct recover *recover = recover_of(host);
+    struct recovered_group *g = umap_get(&recover->groups, item->group);
+    if (g == NULL) {
+        g = wr_calloc(1, sizeof *g);
+        g->id = item->group;
+        umap_put(&recover->groups, item->group, g);
+    }
+    if (g->ended && item->kind != LOG_GROUP) {
+        return; /* of the replica that ended */
+    }
+    switch (item->kind) {
+    case LOG_GROUP:
+        if (g->ended) {
+            reset_group(g);
+        }
+        g->created = true;
+        slice_unref(&g->creation);
+        g->creation = payload_copy(&item->payload);
+        g->segment_group = item->position.segment;
+        break;
+    case LOG_HARD_STATE: {
+        struct reader r = reader_from(bytes_from_slice(&item->payload));
+        g->hard.term.v = item->term;
+        g->hard.commit = item->index;
+        g->hard.vote = raft_of_uid(rd_uid(&r));
+        g->has_hard = true;
+        g->segment_hard = item->position.segment;
+        break;
+    }
+    case LOG_ENTRY:
+        on_entry(g, item);
+        break;
+    case LOG_TRUNCATE:
+        truncate_entries(g, item->index);
+        break;
+    case LOG_CHECKPOINT:
+        g->segment_checkpoint = item->position.segment;
+        break;
+    case LOG_GROUP_END:
+        reset_group(g);
+        g->ended = true;
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- building ------------------------------------------------------------------------------------------------------------------- */
+
+static int read_creation(struct group *group, const struct slice *creation)
+{
+    struct reader r = reader_from(bytes_from_slice(creation));
+    if (rd_u8(&r) != 1) {
+        return WR_E_VERSION;
+    }
+    group->self = raft_of_uid(rd_uid(&r));
+    uint32_t size = rd_le32(&r);
+    struct bytes bootstrap = rd_bytes(&r, size);
+    if (r.failed || size > RAFT_MEMBERSHIP_BYTES_MAX) {
+        return WR_E_CORRUPT;
+    }
+    memcpy(group->bootstrap, bootstrap.data, size);
+    group->bootstrap_size = size;
+    uint32_t peers = rd_le32(&r);
+    for (uint32_t i = 0; i < peers && !r.failed; i++) {
+        struct raft_id member = raft_of_uid(rd_uid(&r));
+        struct uid node = rd_uid(&r);
+        if (!r.failed) {
+            group_set_peer(group, member, node);
+        }
+    }
+    queue_config_get(&r, &group->config);
+    return rd_done(&r) ? 0 : WR_E_CORRUPT;
+}
+
+/* The newest of both locations, such that segments do not fall (a rewriting that the crash cut short counts for nothing). */
+static void settle_locations(struct recovered_group *g)
+{
+    uint32_t next = UINT32_MAX;
+    for (size_t i = g->entries.count; i-- > 0;) {
+        struct recovered_entry *e = &g->entries.items[i];
+        if (e->location.position.segment > next && e->older.position.segment != 0) {
+            e->location = e->older;
+        }
+        next = e->location.position.segment < next ? e->location.position.segment : next;
+    }
+}
+
+static int restore_entries(struct group *group, struct recovered_group *g, uint64_t snapshot)
+{
+    settle_locations(g);
+    for (size_t i = 0; i < g->entries.count; i++) {
+        struct recovered_entry *e = &g->entries.items[i];
+        uint64_t index = g->first + i;
+        log_index_put(group->index, index, &e->location);
+        if (i == 0 && index > snapshot + 1) {
+            return WR_E_CORRUPT; /* what lies between is missing */
+        }
+        struct raft_entry entry = {.term = {e->term}, .index = index, .kind = (enum raft_entry_kind)e->location.flags};
+        if (entry.kind == RAFT_ENTRY_CONFIG) {
+            entry.size = e->payload.size;
+            entry.data = slice_data(&e->payload);
+            entry.owner = e->payload.buf;
+        } else {
+            entry.trimmed = true;
+            entry.size = e->location.size;
+        }
+        if (raft_restore_entry(group->raft, &entry) != 0) {
+            return WR_E_CORRUPT;
+        }
+    }
+    return 0;
+}
+
+static int start_core(struct group *group, struct recovered_group *g, const struct raft_snapshot_meta *meta)
+{
+    struct raft_hard_state hard = g->hard;
+    if (meta->term.v > hard.term.v) { /* I3 */
+        hard = (struct raft_hard_state){.term = meta->term, .commit = meta->index};
+    }
+    group_start(group, &hard, meta);
+    int error = restore_entries(group, g, meta->index);
+    if (error != 0) {
+        return error;
+    }
+    struct raft_update update;
+    if (raft_start(group->raft, group->host->now_ms, &update) != 0) {
+        return WR_E_CORRUPT;
+    }
+    group_started(group, &update);
+    return 0;
+}
+
+static int recover_machine(struct group *group, struct recovered_group *g)
+{
+    struct raft_member members[RAFT_MEMBERS_MAX];
+    struct raft_snapshot_meta meta = {0};
+    struct host *host = group->host;
+    struct slice key = checkpoint_snapshot_key(group->id);
+    struct slice value = SLICE_NONE;
+    int error = host->env->ops->kv_get_now(host->env, key, &value);
+    slice_unref(&key);
+    if (error == WR_E_NOTFOUND) {
+        error = raft_membership_decode(group->bootstrap, group->bootstrap_size, members, &meta.membership.count);
+        meta.membership.members = members;
+        return error != 0 ? WR_E_CORRUPT : start_core(group, g, &meta);
+    }
+    if (error != 0) {
+        return error;
+    }
+    struct checkpoint c;
+    error = checkpoint_decode(bytes_from_slice(&value), &c);
+    if (error == 0 && raft_membership_decode(c.membership.data, c.membership.size, members, &meta.membership.count) != 0) {
+        error = WR_E_CORRUPT;
+    }
+    if (error == 0) {
+        error = stored_machine_decode(group, c.index, c.machine);
+    }
+    if (error == 0) {
+        meta.index = c.index;
+        meta.term.v = c.term;
+        meta.membership.members = members;
+        error = start_core(group, g, &meta);
+    }
+    slice_unref(&value);
+    return error;
+}
+
+static int recover_group(struct host *host, struct recovered_group *g)
+{
+    if (g->ended) {
+        group_purge_kv(host, g->id); /* perhaps again */
+        return 0;
+    }
+    if (!g->created) {
+        return WR_E_CORRUPT;
+    }
+    bool catalog = g->id == HOST_CATALOG_GROUP;
+    struct group *group = group_new(host, g->id, catalog ? &catalog_machine_ops : &queue_machine_ops, (struct raft_id){1, 1});
+    int error = read_creation(group, &g->creation);
+    if (error != 0) {
+        return error;
+    }
+    group->durable = true;
+    group->segment_group = g->segment_group;
+    group->segment_hard = g->segment_hard;
+    group->segment_checkpoint = g->segment_checkpoint;
+    if (!catalog) {
+        group->home = home_new(host, g->id, queue_new(&group->config), group);
+    }
+    return recover_machine(group, g);
+}
+
+int host_recovered(struct host *host, char *errmsg)
+{
+    int error = 0;
+    uint64_t id = 0;
+    host_refresh(host);
+    if (host->recover != NULL) {
+        struct umap_iter it = umap_iterate(&host->recover->groups);
+        while (error == 0 && umap_next(&it)) {
+            id = it.key;
+            error = recover_group(host, it.value);
+        }
+    }
+    recover_free(host);
+    if (error != 0) {
+        snprintf(errmsg, 256, "group %llu cannot be recovered: %s; its files were left as they are", (unsigned long long)id, wr_err_text(error));
+        return error;
+    }
+    catalog_turn(host);
+    return 0;
+}

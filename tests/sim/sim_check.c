@@ -1,0 +1,252 @@
+/*
+ * What: invariants checked from inside, after every step of a shard: one leader per (group, term), commit and
+ * applied indexes that never fall while a process lives, machines that are equal at equal applied index; and, at
+ * the end, that every group has one leader and equal replicas.
+ *
+ * It looks into src/replica (replica_internal.h) so that nothing has to be added to the product for it.
+ */
+#include <inttypes.h>
+
+#include "sim.h"
+
+#include "node/node_internal.h"
+#include "replica/replica_internal.h"
+
+#define HASH_EVERY 4u /* machines are compared at applied indexes divisible by this */
+
+struct sim_check {
+    struct map leaders; /* (group, term) -> host + 1 */
+    struct map hashes;  /* (group, applied) -> hash of the machine, never 0 */
+    struct map seen[SIM_NODES_MAX]; /* group -> struct seen, of the running incarnation */
+};
+
+struct seen {
+    uint64_t term, commit, applied;
+};
+
+struct step {
+    struct sim *sim;
+    struct sim_host *host;
+    struct host *replicas;
+};
+
+static struct bytes key_of(uint8_t out[16], uint64_t a, uint64_t b)
+{
+    bytes_store_le64(out, a);
+    bytes_store_le64(out + 8, b);
+    return bytes_make(out, 16);
+}
+
+void sim_check_init(struct sim *sim)
+{
+    const struct hash_seed seed = {3, 4};
+    sim->check = wr_calloc(1, sizeof *sim->check);
+    map_init(&sim->check->leaders, seed);
+    map_init(&sim->check->hashes, seed);
+    for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
+        map_init(&sim->check->seen[i], seed);
+    }
+}
+
+static void seen_clear(struct map *seen)
+{
+    struct map_iter it = map_iterate(seen);
+    while (map_next(&it)) {
+        wr_free(it.value);
+    }
+    const struct hash_seed seed = seen->seed;
+    map_deinit(seen);
+    map_init(seen, seed);
+}
+
+void sim_check_deinit(struct sim *sim)
+{
+    map_deinit(&sim->check->leaders);
+    map_deinit(&sim->check->hashes);
+    for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
+        seen_clear(&sim->check->seen[i]);
+    }
+    wr_free(sim->check);
+}
+
+void sim_check_node_gone(struct sim *sim, struct sim_host *host)
+{
+    seen_clear(&sim->check->seen[host->index]);
+}
+
+static void check_leader(struct step *step, const struct group_status *s)
+{
+    uint8_t key[16];
+    void *mine = (void *)(uintptr_t)(step->host->index + 1);
+    void *before = map_put(&step->sim->check->leaders, key_of(key, s->group, s->term), mine);
+    if (before == NULL) {
+        sim_trace(step->sim, "node %u leads group %" PRIu64 " in term %" PRIu64, step->host->index, s->group, s->term);
+    } else if (before != mine) {
+        sim_fail(step->sim, "two leaders of group %" PRIu64 " in term %" PRIu64 ": nodes %u and %u", s->group, s->term,
+                 (uint32_t)(uintptr_t)before - 1, step->host->index);
+    }
+}
+
+static uint64_t machine_hash(struct host *replicas, uint64_t id)
+{
+    struct group *group = group_find(replicas, id);
+    if (group == NULL || group->installing) {
+        return 0;
+    }
+    uint64_t hash = group->home != NULL ? queue_hash(group->home->queue) : catalog_hash(replicas->catalog);
+    return hash == 0 ? 1 : hash;
+}
+
+static void check_machine(struct sim *sim, uint32_t node, struct host *replicas, const struct group_status *s)
+{
+    uint8_t key[16];
+    uint64_t hash = machine_hash(replicas, s->group);
+    if (hash == 0) {
+        return;
+    }
+    void *before = map_put(&sim->check->hashes, key_of(key, s->group, s->applied), (void *)(uintptr_t)hash);
+    if (before != NULL && before != (void *)(uintptr_t)hash) {
+        sim_fail(sim, "the machine of group %" PRIu64 " at index %" PRIu64 " on node %u differs from another replica's",
+                 s->group, s->applied, node);
+    }
+}
+
+static void check_group(void *ctx, const struct group_status *s)
+{
+    struct step *step = ctx;
+    uint8_t key[16];
+    if (!s->exists) {
+        return;
+    }
+    struct map *map = &step->sim->check->seen[step->host->index];
+    struct seen *seen = map_get(map, key_of(key, s->group, 0));
+    if (seen == NULL) {
+        seen = wr_calloc(1, sizeof *seen);
+        (void)map_put(map, key_of(key, s->group, 0), seen);
+    }
+    if (s->commit < seen->commit || s->applied < seen->applied || s->term < seen->term || s->applied > s->commit) {
+        sim_fail(step->sim, "group %" PRIu64 " on node %u went from term %" PRIu64 " commit %" PRIu64 " applied %" PRIu64
+                 " to %" PRIu64 ", %" PRIu64 ", %" PRIu64, s->group, step->host->index, seen->term, seen->commit,
+                 seen->applied, s->term, s->commit, s->applied);
+    }
+    if (s->leading) {
+        check_leader(step, s);
+    }
+    if (s->applied != seen->applied && s->applied % HASH_EVERY == 0) {
+        check_machine(step->sim, step->host->index, step->replicas, s);
+    }
+    *seen = (struct seen){s->term, s->commit, s->applied};
+}
+
+void sim_check_step(struct sim_context *context)
+{
+    struct sim_host *host = context->host;
+    if (context->env.context + 1 >= host->context_count) {
+        return; /* the log context */
+    }
+    struct step step = {context->sim, host, node_shard_host(host->node, context->env.context)};
+    host_each_group(step.replicas, check_group, &step);
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------ */
+
+struct final {
+    uint64_t group, applied, hash;
+    uint32_t leaders, replicas, voters;
+};
+
+struct finals {
+    struct sim *sim;
+    uint32_t node;
+    struct host *replicas;
+    VEC(struct final) groups;
+    char *why;
+    size_t size;
+    bool ok;
+};
+
+static void final_group(void *ctx, const struct group_status *s)
+{
+    struct finals *f = ctx;
+    struct final *final = NULL;
+    if (!s->exists || !f->ok) {
+        return;
+    }
+    for (size_t i = 0; i < f->groups.count; i++) {
+        final = f->groups.items[i].group == s->group ? &f->groups.items[i] : final;
+    }
+    if (final == NULL) {
+        final = vec_add(&f->groups);
+        final->group = s->group;
+        final->applied = s->applied;
+    }
+    final->leaders += s->leading ? 1 : 0;
+    final->replicas++;
+    final->voters = s->leading ? s->voters : final->voters;
+    if (s->why[0] != 0 || s->applied != final->applied || s->applied != s->commit ||
+        (s->leading && s->voters_up != s->voters)) {
+        (void)snprintf(f->why, f->size, "group %" PRIu64 " on node %u: applied %" PRIu64 " of %" PRIu64
+                       ", elsewhere %" PRIu64 ", %u of %u voters up%s%.120s", s->group, f->node, s->applied, s->commit,
+                       final->applied, s->voters_up, s->voters, s->why[0] != 0 ? ": " : "", s->why);
+        f->ok = false;
+        return;
+    }
+    check_machine(f->sim, f->node, f->replicas, s);
+}
+
+bool sim_check_converged(struct sim *sim, char *why, size_t size)
+{
+    struct finals f = {.sim = sim, .why = why, .size = size, .ok = true};
+    for (f.node = 0; f.node < sim->node_count && f.ok; f.node++) {
+        struct sim_host *host = &sim->hosts[f.node];
+        for (uint32_t shard = 0; host->running && shard < sim->options.shards; shard++) {
+            f.replicas = node_shard_host(host->node, shard);
+            host_each_group(f.replicas, final_group, &f);
+        }
+    }
+    for (size_t i = 0; i < f.groups.count && f.ok; i++) {
+        const struct final *final = &f.groups.items[i];
+        if (final->leaders != 1 || final->replicas < final->voters) {
+            (void)snprintf(why, size, "group %" PRIu64 " has %u leaders, %u replicas and %u voters", final->group,
+                           final->leaders, final->replicas, final->voters);
+            f.ok = false;
+        }
+    }
+    vec_deinit(&f.groups);
+    return f.ok;
+}
+
+/* --- for the report of a failure ------------------------------------------------------------------------------- */
+
+static void describe_group(void *ctx, const struct group_status *s)
+{
+    struct finals *f = ctx;
+    char queue[160] = "";
+    struct group *group = group_find(f->replicas, s->group);
+    if (group != NULL && group->home != NULL && group->home->queue != NULL) {
+        struct queue_totals t;
+        queue_totals(group->home->queue, &t);
+        (void)snprintf(queue, sizeof queue, "; %" PRIu64 " ready, %" PRIu64 " unacked, %" PRIu64 " consumers", t.ready,
+                       t.unacked, t.consumers);
+    }
+    sim_trace(f->sim, "  node %u group %" PRIu64 ": term %" PRIu64 " commit %" PRIu64 " applied %" PRIu64 " last %" PRIu64
+              "%s%s, %u of %u voters up%s%s%s", f->node, s->group, s->term, s->commit, s->applied, s->last,
+              s->leading ? " leads" : "", s->is_voter ? "" : " (no voter)", s->voters_up, s->voters, queue,
+              s->why[0] != 0 ? "; " : "", s->why);
+}
+
+void sim_check_describe(struct sim *sim)
+{
+    struct finals f = {.sim = sim};
+    for (f.node = 0; f.node < sim->node_count; f.node++) {
+        struct sim_host *host = &sim->hosts[f.node];
+        if (!host->running) {
+            sim_trace(sim, "  node %u is down", f.node);
+            continue;
+        }
+        for (uint32_t shard = 0; shard < sim->options.shards; shard++) {
+            f.replicas = node_shard_host(host->node, shard);
+            host_each_group(f.replicas, describe_group, &f);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+/*
+ * What: what goes wrong, and when. Which kinds exist in a run and how often they come is part of the options,
+ * drawn from the seed ("swarm": runs differ in kind, not only in luck).
+ *
+ * Every fault ends by itself after a bounded time; for the liveness phase no new ones begin. quiet_since tells
+ * since when none is at work: checks that hold only in quiet times use it.
+ *
+ * What may happen at once is not limited: with honest disks even the loss of power everywhere must lose nothing
+ * that was confirmed.
+ */
+#include "sim.h"
+
+static void fault_begin(struct sim *sim)
+{
+    sim->faults_active++;
+    sim->quiet_since = UINT64_MAX;
+}
+
+static void fault_end(struct sim *sim)
+{
+    WR_ASSERT_OP(sim->faults_active, >, 0);
+    sim->faults_active--;
+    if (sim->faults_active == 0) {
+        sim->quiet_since = sim->now;
+    }
+}
+
+static void fault_instant(struct sim *sim)
+{
+    fault_begin(sim);
+    fault_end(sim);
+}
+
+static uint64_t draw(struct sim *sim, uint64_t first, uint64_t last)
+{
+    return prng_between(&sim->fault_prng, first, last);
+}
+
+static uint32_t some_node(struct sim *sim)
+{
+    return (uint32_t)prng_below(&sim->fault_prng, sim->node_count);
+}
+
+/* --- nodes ------------------------------------------------------------------------------------------------ */
+
+void sim_faults_node_down(struct sim *sim)
+{
+    fault_begin(sim);
+}
+
+void sim_faults_node_up(struct sim *sim)
+{
+    fault_end(sim);
+}
+
+static void end_node(struct sim *sim, uint32_t node, enum sim_end how)
+{
+    if (sim->hosts[node].running) {
+        sim_node_end(sim, node, how);
+    }
+}
+
+static void blackout(struct sim *sim)
+{
+    sim_trace(sim, "fault: power failure everywhere");
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        end_node(sim, i, SIM_END_POWER);
+    }
+}
+
+static void on_fault_over(struct sim *sim, void *arg, uint64_t a, uint64_t b)
+{
+    (void)arg;
+    (void)a;
+    (void)b;
+    fault_end(sim);
+}
+
+static void pause_node(struct sim *sim)
+{
+    struct sim_host *host = &sim->hosts[some_node(sim)];
+    uint64_t ns = draw(sim, 20 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 12 * SIM_S : 2 * SIM_S);
+    sim_trace(sim, "fault: node %u stands still for %llu ms", host->index, (unsigned long long)(ns / SIM_MS));
+    host->paused_until = sim->now + ns;
+    fault_begin(sim);
+    sim_at(sim, host->paused_until, on_fault_over, NULL, 0, 0);
+}
+
+static void slow_disk(struct sim *sim)
+{
+    struct sim_host *host = &sim->hosts[some_node(sim)];
+    uint64_t ns = draw(sim, 100 * SIM_MS, 5 * SIM_S);
+    sim_trace(sim, "fault: the disk of node %u is slow for %llu ms", host->index, (unsigned long long)(ns / SIM_MS));
+    host->slow_disk_until = sim->now + ns;
+    fault_begin(sim);
+    sim_at(sim, host->slow_disk_until + 300 * SIM_MS, on_fault_over, NULL, 0, 0);
+}
+
+static void clock_jump(struct sim *sim)
+{
+    struct sim_host *host = &sim->hosts[some_node(sim)];
+    int64_t most = prng_ratio(&sim->fault_prng, 1, 3) ? INT64_C(86400000) : 3000;
+    host->wall_offset_ms += (int64_t)draw(sim, 0, (uint64_t)most * 2) - most;
+    sim_trace(sim, "fault: the clock of node %u jumps to %lld ms", host->index, (long long)host->wall_offset_ms);
+    fault_instant(sim);
+}
+
+/* --- network ------------------------------------------------------------------------------------------------- */
+
+struct direction {
+    uint32_t from, to;
+};
+struct cut { /* directions blocked together */
+    VEC(struct direction) pairs;
+};
+
+static void cut_pair(struct sim *sim, struct cut *cut, uint32_t from, uint32_t to)
+{
+    const struct direction direction = {from, to};
+    sim_net_block(sim, from, to);
+    vec_push(&cut->pairs, direction);
+}
+
+static void on_cut_over(struct sim *sim, void *arg, uint64_t a, uint64_t b)
+{
+    struct cut *cut = arg;
+    (void)a;
+    (void)b;
+    sim_trace(sim, "a partition of %zu directions heals", cut->pairs.count);
+    for (size_t i = 0; i < cut->pairs.count; i++) {
+        sim_net_unblock(sim, cut->pairs.items[i].from, cut->pairs.items[i].to);
+    }
+    vec_deinit(&cut->pairs);
+    wr_free(cut);
+    fault_end(sim);
+}
+
+static void cut_for_a_while(struct sim *sim, struct cut *cut)
+{
+    uint64_t ns = draw(sim, 50 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 15 * SIM_S : 3 * SIM_S);
+    fault_begin(sim);
+    sim_at(sim, sim->now + ns, on_cut_over, cut, 0, 0);
+}
+
+/* Sides of a partition: bit of each host; clients are on one side, or see both. */
+static void partition(struct sim *sim, bool one_way, bool bridge)
+{
+    struct cut *cut = wr_calloc(1, sizeof *cut);
+    uint8_t side[SIM_HOSTS_MAX];
+    for (uint32_t i = 0; i < sim->host_count; i++) {
+        side[i] = (uint8_t)(1 + prng_below(&sim->fault_prng, i < sim->node_count ? 2 : 3));
+    }
+    if (bridge) {
+        side[some_node(sim)] = 3;
+    }
+    for (uint32_t a = 0; a < sim->host_count; a++) {
+        for (uint32_t b = 0; b < sim->host_count; b++) {
+            if (side[a] == 1 && side[b] == 2) {
+                cut_pair(sim, cut, a, b);
+                if (!one_way) {
+                    cut_pair(sim, cut, b, a);
+                }
+            }
+        }
+    }
+    sim_trace(sim, "fault: %s, %zu directions", one_way ? "one-way partition" : bridge ? "partition with a bridge" : "partition",
+              cut->pairs.count);
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        sim_trace(sim, "  node %u is on side %u", i, side[i]);
+    }
+    cut_for_a_while(sim, cut);
+}
+
+static void isolate(struct sim *sim)
+{
+    struct cut *cut = wr_calloc(1, sizeof *cut);
+    const uint32_t node = some_node(sim);
+    const uint32_t count = prng_ratio(&sim->fault_prng, 1, 2) ? sim->node_count : sim->host_count;
+    const bool in = prng_ratio(&sim->fault_prng, 4, 5);
+    const bool out = !in || prng_ratio(&sim->fault_prng, 4, 5);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i != node && in) {
+            cut_pair(sim, cut, i, node);
+        }
+        if (i != node && out) {
+            cut_pair(sim, cut, node, i);
+        }
+    }
+    sim_trace(sim, "fault: node %u is cut off%s%s%s", node, in ? " inwards" : "", out ? " outwards" : "",
+              count > sim->node_count ? ", from clients too" : "");
+    cut_for_a_while(sim, cut);
+}
+
+/* Directions become slow one after the other and fast again in another order. */
+static void clog_routes(struct sim *sim)
+{
+    uint64_t longest = 0;
+    uint32_t count = 1 + (uint32_t)draw(sim, 0, sim->node_count * 2);
+    for (uint32_t i = 0; i < count; i++) {
+        struct sim_route *r = &sim->net.routes[some_node(sim)][prng_below(&sim->fault_prng, sim->host_count)];
+        uint64_t until = sim->now + draw(sim, 10 * SIM_MS, 4 * SIM_S);
+        r->clogged_until = until > r->clogged_until ? until : r->clogged_until;
+        longest = r->clogged_until > longest ? r->clogged_until : longest;
+    }
+    sim_trace(sim, "fault: %u directions are clogged", count);
+    fault_begin(sim);
+    sim_at(sim, longest + SIM_S, on_fault_over, NULL, 0, 0);
+}
+
+static void resets(struct sim *sim)
+{
+    uint32_t count = 1 + (uint32_t)draw(sim, 0, 3);
+    uint32_t host = (uint32_t)prng_below(&sim->fault_prng, sim->host_count);
+    for (uint32_t i = 0; i < count; i++) {
+        (void)sim_net_reset_some(sim, host);
+    }
+    fault_instant(sim);
+}
+
+/* --- schedule ----------------------------------------------------------------------------------------------------- */
+
+static void inject(struct sim *sim, enum sim_fault_kind kind)
+{
+    const uint32_t node = some_node(sim);
+    sim->fault_count[kind]++;
+    switch (kind) {
+    case SIM_FAULT_KILL:
+        end_node(sim, node, SIM_END_KILL);
+        break;
+    case SIM_FAULT_POWER:
+        end_node(sim, node, SIM_END_POWER);
+        break;
+    case SIM_FAULT_RESTART:
+        sim_node_ask_stop(sim, node);
+        break;
+    case SIM_FAULT_PAUSE:
+        pause_node(sim);
+        break;
+    case SIM_FAULT_PARTITION:
+        partition(sim, false, false);
+        break;
+    case SIM_FAULT_ONE_WAY:
+        partition(sim, true, false);
+        break;
+    case SIM_FAULT_ISOLATE:
+        isolate(sim);
+        break;
+    case SIM_FAULT_BRIDGE:
+        partition(sim, false, true);
+        break;
+    case SIM_FAULT_CLOG:
+        clog_routes(sim);
+        break;
+    case SIM_FAULT_RESET:
+        resets(sim);
+        break;
+    case SIM_FAULT_CLOCK:
+        clock_jump(sim);
+        break;
+    case SIM_FAULT_SLOW_DISK:
+        slow_disk(sim);
+        break;
+    case SIM_FAULT_BLACKOUT:
+        blackout(sim);
+        break;
+    case SIM_FAULT_KIND_COUNT:
+        WR_UNREACHABLE();
+    }
+}
+
+static void on_fault_time(struct sim *sim, void *arg, uint64_t done, uint64_t b)
+{
+    uint32_t enabled = 0;
+    (void)arg;
+    (void)b;
+    if (!sim->faults_on || done >= sim->options.events) {
+        return;
+    }
+    for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
+        enabled += sim->options.faults[i] ? 1 : 0;
+    }
+    if (enabled == 0) {
+        return;
+    }
+    uint64_t at = prng_below(&sim->fault_prng, enabled);
+    for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
+        if (sim->options.faults[i] && at-- == 0) {
+            inject(sim, (enum sim_fault_kind)i);
+            break;
+        }
+    }
+    uint64_t every = sim->options.fault_every_ns;
+    /* Now and then a calm stretch, or one fault right upon the other. */
+    uint64_t next = prng_ratio(&sim->fault_prng, 1, 10)  ? every * 4
+                    : prng_ratio(&sim->fault_prng, 1, 5) ? draw(sim, 0, 100 * SIM_MS)
+                                                         : draw(sim, 0, every * 2);
+    sim_at(sim, sim->now + next, on_fault_time, NULL, done + 1, 0);
+}
+
+void sim_faults_start(struct sim *sim)
+{
+    sim->faults_on = true;
+    sim->quiet_since = sim->now;
+    sim_at(sim, sim->now + 2 * SIM_S + draw(sim, 0, 2 * sim->options.fault_every_ns), on_fault_time, NULL, 0, 0);
+}
+
+void sim_faults_heal(struct sim *sim)
+{
+    sim->faults_on = false;
+}

@@ -1,0 +1,189 @@
+/*
+ * What: the program: runs seeds, each in a process of its own, so that a crash is caught and belongs to its seed
+ * and memory starts clean; every twentieth seed runs twice and must end with the same trace hash.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sim.h"
+
+#include "warren/str.h"
+
+#define FAILURES_MAX 100u
+
+struct arguments {
+    uint64_t seed, from, seeds, time_limit_s;
+    bool one, trace;
+    uint64_t nodes, events;
+};
+
+struct outcome {
+    uint64_t hash, sim_ns;
+};
+
+static void usage(void)
+{
+    (void)fprintf(stderr,
+                  "Usage: warren-sim --seed N [--trace] [--nodes N] [--events N]\n"
+                  "       warren-sim --seeds N [--from S] [--time-limit SECONDS] [--nodes N] [--events N]\n"
+                  "  --seed N          run this seed\n"
+                  "  --trace           print what happens\n"
+                  "  --seeds N         run N seeds, from S (1) on\n"
+                  "  --time-limit T    start no more seeds after T seconds\n"
+                  "  --nodes N         so many nodes instead of what the seed draws\n"
+                  "  --events N        at most so many faults (to find the least that fails)\n");
+}
+
+static bool parse(int argc, char **argv, struct arguments *a)
+{
+    *a = (struct arguments){.from = 1, .time_limit_s = UINT64_MAX, .events = UINT32_MAX};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--trace") == 0) {
+            a->trace = true;
+            continue;
+        }
+        uint64_t *value = NULL;
+        if (strcmp(argv[i], "--seed") == 0) {
+            value = &a->seed;
+            a->one = true;
+        } else if (strcmp(argv[i], "--seeds") == 0) {
+            value = &a->seeds;
+        } else if (strcmp(argv[i], "--from") == 0) {
+            value = &a->from;
+        } else if (strcmp(argv[i], "--time-limit") == 0) {
+            value = &a->time_limit_s;
+        } else if (strcmp(argv[i], "--nodes") == 0) {
+            value = &a->nodes;
+        } else if (strcmp(argv[i], "--events") == 0) {
+            value = &a->events;
+        }
+        if (value == NULL || i + 1 == argc || str_parse_u64(bytes_from_cstr(argv[++i]), UINT64_MAX, value) != 0) {
+            return false;
+        }
+    }
+    return (a->one || a->seeds > 0) && a->nodes <= SIM_NODES_MAX && a->events <= UINT32_MAX;
+}
+
+static struct outcome run_here(const struct arguments *a, uint64_t seed)
+{
+    struct sim_options options;
+    struct outcome outcome = {0};
+    sim_options_draw(&options, seed);
+    options.trace = a->trace;
+    options.events = (uint32_t)a->events;
+    if (a->nodes > 0) {
+        options.nodes = (uint32_t)a->nodes;
+        options.late_nodes = options.nodes >= 3 ? options.late_nodes : 0;
+    }
+    sim_run(&options, &outcome.hash, &outcome.sim_ns);
+    return outcome;
+}
+
+/* In a child process. False: it failed (and printed why, unless it was killed). */
+static bool run_child(const struct arguments *a, uint64_t seed, struct outcome *ret_outcome)
+{
+    int fds[2];
+    if (pipe(fds) != 0) {
+        perror("pipe");
+        exit(2);
+    }
+    (void)fflush(stdout);
+    pid_t child = fork();
+    if (child < 0) {
+        perror("fork");
+        exit(2);
+    }
+    if (child == 0) {
+        (void)close(fds[0]);
+        struct outcome outcome = run_here(a, seed);
+        (void)fflush(stdout);
+        exit(write(fds[1], &outcome, sizeof outcome) == (ssize_t)sizeof outcome ? 0 : 2);
+    }
+    (void)close(fds[1]);
+    struct outcome outcome = {0};
+    ssize_t n = read(fds[0], &outcome, sizeof outcome);
+    (void)close(fds[0]);
+    int status = 0;
+    (void)waitpid(child, &status, 0);
+    if (WIFSIGNALED(status)) {
+        (void)printf("seed %" PRIu64 " FAILED: ended by signal %d\n", seed, WTERMSIG(status));
+    }
+    *ret_outcome = outcome;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 && n == (ssize_t)sizeof outcome;
+}
+
+static void print_replay(uint64_t seed)
+{
+    (void)printf("replay: warren-sim --seed %" PRIu64 " --trace   (or ./dev sim --seed %" PRIu64 " --trace)\n", seed, seed);
+}
+
+static uint64_t wall_ms(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static int run_many(const struct arguments *a)
+{
+    VEC(uint64_t) failed = {0};
+    const uint64_t begun = wall_ms();
+    uint64_t told = begun, done = 0, sim_ns = 0;
+    for (uint64_t i = 0; i < a->seeds && wall_ms() - begun < a->time_limit_s * 1000; i++) {
+        const uint64_t seed = a->from + i;
+        struct outcome first;
+        struct outcome second;
+        bool ok = run_child(a, seed, &first);
+        if (ok && seed % 20 == 0) {
+            ok = run_child(a, seed, &second);
+            if (ok && first.hash != second.hash) {
+                (void)printf("seed %" PRIu64 " FAILED: it ran twice and took two ways\n", seed);
+                ok = false;
+            }
+        }
+        if (!ok) {
+            vec_push(&failed, seed);
+            print_replay(seed);
+        }
+        done++;
+        sim_ns += first.sim_ns;
+        if (wall_ms() - told > 10000) {
+            told = wall_ms();
+            (void)printf("%" PRIu64 " of %" PRIu64 " seeds, %zu failed\n", done, a->seeds, failed.count);
+            (void)fflush(stdout);
+        }
+        if (failed.count == FAILURES_MAX) {
+            break;
+        }
+    }
+    uint64_t ms = wall_ms() - begun + 1;
+    (void)printf("%" PRIu64 " seeds from %" PRIu64 ", %zu failed; %" PRIu64 ".%" PRIu64 " seeds/s, %" PRIu64
+                 " simulated seconds per second\n", done, a->from, failed.count, done * 1000 / ms, done * 10000 / ms % 10,
+                 sim_ns / SIM_MS / ms);
+    for (size_t i = 0; i < failed.count; i++) {
+        (void)printf("%s%" PRIu64 "%s", i == 0 ? "failing seeds: " : " ", failed.items[i], i + 1 == failed.count ? "\n" : "");
+    }
+    int code = failed.count == 0 ? 0 : 1;
+    vec_deinit(&failed);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments a;
+    if (!parse(argc, argv, &a)) {
+        usage();
+        return 64;
+    }
+    if (!a.one) {
+        return run_many(&a);
+    }
+    struct outcome outcome = run_here(&a, a.seed);
+    (void)printf("seed %" PRIu64 " passed; hash %016" PRIx64 ", %" PRIu64 " simulated seconds\n", a.seed, outcome.hash,
+                 outcome.sim_ns / SIM_S);
+    return 0;
+}

@@ -1,0 +1,234 @@
+/*
+ * What: one run: draws the options from the seed, then the safety phase (faults and load), then the liveness phase
+ * (no faults: within a bounded time every group has one leader and equal replicas, every client is served, every
+ * confirmed message has arrived), then an orderly stop of everything.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "sim.h"
+
+#include "warren/mem.h"
+
+#define HEAL_NS     (60 * SIM_S)
+#define LIVENESS_NS (45 * SIM_S)  /* without any progress */
+#define DRAIN_NS    (1800 * SIM_S) /* with progress: a long backlog and a prefetch of 1 */
+#define STOP_NS     (40 * SIM_S)
+
+void sim_options_draw(struct sim_options *o, uint64_t seed)
+{
+    static const uint32_t sizes[] = {3, 3, 3, 3, 1, 2, 3, 4, 5, 5};
+    static const uint32_t bodies[] = {100, 400, 4000, 40000};
+    static const uint32_t windows[] = {1, 5, 30, 200};
+    static const uint32_t rates[] = {2000, 10000, 50000};
+    struct prng prng;
+    prng_init(&prng, seed);
+    prng = prng_fork(&prng, "options");
+    *o = (struct sim_options){.seed = seed, .events = UINT32_MAX};
+    o->nodes = sizes[prng_below(&prng, WR_ARRAY_SIZE(sizes))];
+    o->shards = 1 + (uint32_t)prng_below(&prng, SIM_SHARDS_MAX);
+    o->late_nodes = o->nodes >= 3 && prng_ratio(&prng, 1, 3) ? 1 : 0;
+    o->queues = 1 + (uint32_t)prng_below(&prng, 4);
+    o->publishers = o->queues + (uint32_t)prng_below(&prng, 3);
+    o->consumers = o->queues + (uint32_t)prng_below(&prng, 4);
+    o->getters = (uint32_t)prng_below(&prng, 3);
+    o->safety_ns = prng_between(&prng, 10 * SIM_S, 30 * SIM_S);
+    o->body_max = bodies[prng_below(&prng, WR_ARRAY_SIZE(bodies))];
+    o->window = windows[prng_below(&prng, WR_ARRAY_SIZE(windows))];
+    o->rate_us = rates[prng_below(&prng, WR_ARRAY_SIZE(rates))];
+    o->fault_every_ns = prng_between(&prng, 300 * SIM_MS, 5 * SIM_S);
+    const uint64_t chance = 1 + prng_below(&prng, 3); /* of 4: few kinds, or many */
+    for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
+        o->faults[i] = prng_ratio(&prng, chance, 4);
+    }
+    if (prng_ratio(&prng, 1, 12)) { /* a calm run: the strictest checks apply all along */
+        memset(o->faults, 0, sizeof o->faults);
+    }
+}
+
+static void print_options(struct sim *sim)
+{
+    static const char *const names[SIM_FAULT_KIND_COUNT] = {
+        "kill",  "power", "restart", "pause", "partition", "one-way",  "isolate",
+        "bridge", "clog", "reset",   "clock", "slow-disk", "blackout",
+    };
+    const struct sim_options *o = &sim->options;
+    char faults[200] = "";
+    size_t n = 0;
+    for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
+        if (o->faults[i]) {
+            n += (size_t)snprintf(faults + n, sizeof faults - n, " %s", names[i]);
+        }
+    }
+    sim_trace(sim, "seed %" PRIu64 ": %u nodes (%u late) of %u shards, %u queues, %u publishers, %u consumers, %u others, %" PRIu64
+              " s, a fault every %" PRIu64 " ms", o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
+              o->getters, o->safety_ns / SIM_S, o->fault_every_ns / SIM_MS);
+    sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults, o->body_max, o->window, o->rate_us);
+}
+
+static void make_queues(struct sim *sim)
+{
+    struct prng prng = prng_fork(&sim->prng, "queues");
+    for (uint32_t i = 0; i < sim->options.queues; i++) {
+        struct sim_queue *q = &sim->ledger.queues[i];
+        uint64_t draw = prng_below(&prng, 10);
+        q->kind = draw < 6 ? SIM_QUEUE_QUORUM : draw < 9 ? SIM_QUEUE_CLASSIC : SIM_QUEUE_TRANSIENT;
+        q->strict = q->kind != SIM_QUEUE_TRANSIENT;
+        static const char *const kinds[] = {"quorum", "classic", "transient"};
+        (void)snprintf(q->name, sizeof q->name, "%s-%u", kinds[q->kind], i);
+    }
+    struct sim_queue *exclusive = &sim->ledger.queues[sim->options.queues];
+    exclusive->kind = SIM_QUEUE_TRANSIENT;
+    (void)snprintf(exclusive->name, sizeof exclusive->name, "exclusive");
+}
+
+static void on_first_start(struct sim *sim, void *arg, uint64_t index, uint64_t b)
+{
+    (void)arg;
+    (void)b;
+    if (!sim->hosts[index].running) {
+        sim_node_start(sim, (uint32_t)index);
+    }
+}
+
+/* Any order, and the late ones in the middle of it all. */
+static void start_nodes(struct sim *sim)
+{
+    struct prng prng = prng_fork(&sim->prng, "start");
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        bool late = i + sim->options.late_nodes >= sim->node_count;
+        uint64_t at = prng_below(&prng, late ? sim->options.safety_ns : prng_ratio(&prng, 1, 2) ? SIM_S : 10 * SIM_MS);
+        sim_at(sim, at, on_first_start, NULL, i, 0);
+    }
+}
+
+static void run_until(struct sim *sim, uint64_t until)
+{
+    while (sim->heap.count > 0 && WR_CONTAINER_OF(heap_first(&sim->heap), struct sim_event, node)->at <= until) {
+        (void)sim_step(sim);
+    }
+    sim->now = until;
+}
+
+static bool is_done(struct sim *sim, char *why, size_t size)
+{
+    uint64_t missing = 0;
+    if (!sim_clients_settled(sim, why, size) || !sim_check_converged(sim, why, size)) {
+        return false;
+    }
+    if (!sim_ledger_complete(sim, &missing)) {
+        (void)snprintf(why, size, "%" PRIu64 " confirmed messages have not arrived", missing);
+        return false;
+    }
+    return true;
+}
+
+static void name_missing(struct sim *sim)
+{
+    uint32_t named = 0;
+    for (size_t i = 0; i < sim->ledger.publishers.count; i++) {
+        const struct sim_publisher *p = &sim->ledger.publishers.items[i];
+        for (size_t k = 0; k < p->records.count && named < 10; k++) {
+            const struct sim_record *r = &p->records.items[k];
+            if (r->confirmed && r->received == 0 && sim->ledger.queues[r->queue].strict) {
+                named++;
+                sim_trace(sim, "confirmed and never delivered: message %zu.%zu of %s, sent at %" PRIu64 " us", i, k,
+                          sim->ledger.queues[r->queue].name, r->sent_at / SIM_US);
+            }
+        }
+    }
+}
+
+static void phase_liveness(struct sim *sim)
+{
+    char why[400] = "";
+    const uint64_t healed_by = sim->now + HEAL_NS;
+    sim_faults_heal(sim);
+    while (sim->faults_active > 0 || sim_nodes_running(sim) < sim->node_count) {
+        if (sim->now > healed_by) {
+            sim_fail(sim, "the faults do not end");
+        }
+        run_until(sim, sim->now + 100 * SIM_MS);
+    }
+    sim->liveness = true;
+    sim_trace(sim, "liveness phase");
+    const uint64_t drained_by = sim->now + DRAIN_NS;
+    uint64_t done_by = sim->now + LIVENESS_NS;
+    uint64_t received = sim->ledger.received;
+    while (!is_done(sim, why, sizeof why)) {
+        if (sim->ledger.received > received) {
+            received = sim->ledger.received;
+            done_by = sim->now + LIVENESS_NS;
+        }
+        if (sim->now > done_by || sim->now > drained_by) {
+            name_missing(sim);
+            sim_check_describe(sim);
+            sim_fail(sim, "not well, and nothing moves for %" PRIu64 " s: %s", LIVENESS_NS / SIM_S, why);
+        }
+        run_until(sim, sim->now + 200 * SIM_MS);
+    }
+}
+
+static void phase_stop(struct sim *sim)
+{
+    const uint64_t stopped_by = sim->now + STOP_NS;
+    sim->ending = true;
+    sim_trace(sim, "all nodes are asked to stop");
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        sim_node_ask_stop(sim, i);
+    }
+    while (sim_nodes_running(sim) > 0) {
+        if (sim->now > stopped_by) {
+            sim_fail(sim, "%u nodes do not stop", sim_nodes_running(sim));
+        }
+        run_until(sim, sim->now + 100 * SIM_MS);
+    }
+}
+
+static void print_summary(struct sim *sim)
+{
+    const struct sim_ledger *l = &sim->ledger;
+    sim_trace(sim, "passed: %" PRIu64 " sent, %" PRIu64 " confirmed, %" PRIu64 " nacked, %" PRIu64 " received (%" PRIu64
+              " again), %" PRIu64 " known as settled; %" PRIu64 " events, %" PRIu64 " steps, %" PRIu64 " connections, %" PRIu64 " KiB",
+              l->sent, l->confirmed, l->nacked, l->received, l->redelivered, l->settled, sim->events, sim->steps,
+              sim->net.connections, sim->net.bytes / 1024);
+}
+
+static void on_panic(void *ctx, const char *message)
+{
+    sim_fail(ctx, "%s", message);
+}
+
+void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *ret_sim_ns)
+{
+    struct sim *sim = wr_calloc(1, sizeof *sim);
+    wr_set_panic_handler(on_panic, sim);
+    sim->options = *options;
+    prng_init(&sim->prng, options->seed);
+    sim->fault_prng = prng_fork(&sim->prng, "faults");
+    sim->node_count = options->nodes;
+    const uint32_t channels = options->publishers + options->consumers + options->getters;
+    sim->host_count = sim->node_count + (channels < SIM_CLIENTS_MAX ? channels : SIM_CLIENTS_MAX);
+    sim_sched_init(sim);
+    sim_net_init(sim);
+    sim_hosts_init(sim);
+    sim_check_init(sim);
+    print_options(sim);
+    make_queues(sim);
+    sim_clients_init(sim);
+    start_nodes(sim);
+    sim_faults_start(sim);
+    run_until(sim, options->safety_ns);
+    phase_liveness(sim);
+    phase_stop(sim);
+    print_summary(sim);
+    *ret_hash = sim->hash;
+    *ret_sim_ns = sim->now;
+    sim_clients_deinit(sim);
+    sim_hosts_deinit(sim);
+    sim_check_deinit(sim);
+    sim_ledger_deinit(sim);
+    sim_net_deinit(sim);
+    sim_sched_deinit(sim);
+    wr_free(sim);
+}

@@ -1,0 +1,90 @@
+#ifndef WR_TEST_CLUSTER_H
+#define WR_TEST_CLUSTER_H
+/*
+ * One to three nodes in one process for the tests of src/replica: real hosts and logs over fake envs, parcels carried by the
+ * test in order per pair of shards, everything else in an order drawn from a seed. Links can be cut, nodes crashed and restarted.
+ * The catalog is the test's own (its views are given to all hosts), except in tests of the catalog group.
+ */
+#include <criterion/criterion.h>
+
+#include "fake_env.h"
+
+#include "warren/logger.h"
+#include "warren/replica.h"
+#include "warren/route.h"
+#include "warren/vec.h"
+
+#define NODES_MAX  3
+#define SHARDS_MAX 2
+
+struct wire_parcel {
+    struct parcel *parcel;
+};
+struct lane { /* parcels from one shard to a node, in order */
+    VEC(struct parcel *) parcels;
+    size_t first;
+};
+struct node_shard {
+    struct test_cluster *cluster;
+    uint32_t node, shard;
+    struct fake_env env;
+    struct host *host;
+    struct log_reader *reader;
+};
+struct mail_lane {
+    VEC(struct mail *) mails;
+    size_t first;
+};
+struct parcel_mail {
+    struct mail mail;
+    struct parcel *parcel;
+};
+struct test_node {
+    bool alive;
+    struct uid id;
+    uint32_t boot;
+    struct sim_disk *disk;
+    struct sim_kv *kv;
+    struct node_shard shards[SHARDS_MAX];
+    struct fake_env log_env;
+    struct log *log;
+    struct mail_lane mail[SHARDS_MAX + 1][SHARDS_MAX + 1]; /* [from][to] */
+};
+struct test_cluster {
+    uint32_t node_count, shard_count;
+    struct prng prng;
+    struct test_node nodes[NODES_MAX];
+    struct lane lanes[NODES_MAX][SHARDS_MAX][NODES_MAX];
+    bool cut[NODES_MAX][NODES_MAX];
+    struct catalog *catalog;
+    uint64_t catalog_index;
+    uint64_t now_ns;
+    uint32_t segment_size, segments_max;
+    struct logger logger;
+    uint64_t parcels;
+};
+
+struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
+void cluster_free(struct test_cluster *c);
+struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard);
+/* Declares; returns the record's id. local_shard >= 0: a local queue of node `nodes[0]`. */
+uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes, uint32_t count, int local_shard);
+void cluster_delete(struct test_cluster *c, uint64_t id);
+void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes, uint32_t count, uint64_t salt);
+const struct catalog_queue *cluster_queue(struct test_cluster *c, uint64_t id);
+void cluster_apply(struct test_cluster *c, const struct catalog_command *command, struct catalog_result *result);
+void cluster_views(struct test_cluster *c);
+/* Does one thing; false when nothing can be done without time passing. */
+bool cluster_step(struct test_cluster *c);
+/* Time passes until the next wish. */
+void cluster_sleep(struct test_cluster *c, uint64_t ms_max);
+/* Runs until done(ctx) or the limit of virtual time; true = done. */
+bool cluster_run(struct test_cluster *c, bool (*done)(void *ctx), void *ctx, uint64_t ms_max);
+void cluster_settle(struct test_cluster *c, uint64_t ms); /* lets virtual time pass */
+void cluster_cut(struct test_cluster *c, uint32_t a, uint32_t b);
+void cluster_join(struct test_cluster *c, uint32_t a, uint32_t b);
+/* Power failure: unsynced writes are lost in part; its peers hear "lost", then "down". */
+void cluster_crash(struct test_cluster *c, uint32_t node);
+void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot);
+int cluster_leader(struct test_cluster *c, uint64_t group); /* node, or -1 */
+#endif

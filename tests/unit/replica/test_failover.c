@@ -1,0 +1,167 @@
+/* Leaders that die, links that break, nodes that come back: nothing confirmed is lost, nothing settled comes again. */
+#include "users.h"
+
+struct scene {
+    struct test_cluster *c;
+    struct traffic *t;
+    struct user *u; /* 0: publisher, 1: consumer */
+    uint64_t queue;
+};
+
+static struct scene scene_new(uint64_t seed, uint32_t shards, uint32_t pub_node, uint32_t con_node)
+{
+    struct scene s;
+    s.c = cluster_new(seed, 3, shards);
+    s.t = wr_calloc(1, sizeof *s.t);
+    s.u = wr_calloc(2, sizeof *s.u);
+    s.queue = cluster_declare(s.c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    user_open(&s.u[0], s.c, pub_node, 0, s.queue, s.t);
+    user_open(&s.u[1], s.c, con_node, shards - 1, s.queue, s.t);
+    user_consume(&s.u[1], 1, 0, 20, UINT64_MAX);
+    return s;
+}
+
+static void scene_free(struct scene *s)
+{
+    user_close(&s->u[0]);
+    user_close(&s->u[1]);
+    cluster_settle(s->c, 500);
+    cluster_free(s->c);
+    wr_free(s->u);
+    wr_free(s->t);
+}
+
+static void steps(struct scene *s, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!cluster_step(s->c)) {
+            cluster_sleep(s->c, 10);
+        }
+    }
+}
+
+static void finish(struct scene *s)
+{
+    cr_assert(cluster_run(s->c, all_confirmed, &s->u[0], 30000), "%u of %u confirmed", s->t->confirmed_count, s->t->published);
+    cr_assert(cluster_run(s->c, all_settled, s->t, 30000), "%u of %u settled", s->t->settled_count, s->t->published);
+}
+
+Test(failover, leader_dies_while_publishing)
+{
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct scene s = scene_new(seed, 1 + seed % 2, 1, 2);
+        user_publish(&s.u[0], 50, 100);
+        cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 5000));
+        int leader = cluster_leader(s.c, s.queue);
+        cr_assert_geq(leader, 0);
+        user_publish(&s.u[0], 200, 100);
+        steps(&s, 30 + (uint32_t)seed * 7);
+        if (leader == 0) {
+            cluster_crash(s.c, 0);
+            user_publish(&s.u[0], 50, 100);
+            finish(&s);
+            cluster_restart(s.c, 0, true);
+            user_publish(&s.u[0], 50, 100);
+            finish(&s);
+        }
+        scene_free(&s);
+    }
+}
+
+Test(failover, links_break_and_heal)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct scene s = scene_new(100 + seed, 1 + seed % 2, (uint32_t)(seed % 3), (uint32_t)(seed / 3 % 3));
+        struct prng prng;
+        prng_init(&prng, seed);
+        for (uint32_t round = 0; round < 12; round++) {
+            uint32_t a = (uint32_t)prng_below(&prng, 3);
+            uint32_t b = (a + 1 + (uint32_t)prng_below(&prng, 2)) % 3;
+            user_publish(&s.u[0], 20, 50);
+            steps(&s, (uint32_t)prng_below(&prng, 300));
+            cluster_cut(s.c, a, b);
+            user_publish(&s.u[0], 20, 50);
+            steps(&s, (uint32_t)prng_below(&prng, 400));
+            cluster_join(s.c, a, b);
+        }
+        finish(&s);
+        scene_free(&s);
+    }
+}
+
+Test(failover, random_crashes_and_restarts)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        /* Users live on node 2, which stays: what dies are replicas. */
+        struct scene s = scene_new(200 + seed, 1 + seed % 2, 2, 2);
+        struct prng prng;
+        prng_init(&prng, seed);
+        for (uint32_t round = 0; round < 8; round++) {
+            uint32_t victim = (uint32_t)prng_below(&prng, 2);
+            user_publish(&s.u[0], 30, 200);
+            steps(&s, (uint32_t)prng_below(&prng, 500));
+            cluster_crash(s.c, victim);
+            user_publish(&s.u[0], 30, 200);
+            steps(&s, (uint32_t)prng_below(&prng, 500));
+            cluster_restart(s.c, victim, true);
+            steps(&s, (uint32_t)prng_below(&prng, 200));
+        }
+        finish(&s);
+        scene_free(&s);
+    }
+}
+
+Test(failover, messages_of_a_dead_consumer_come_to_another)
+{
+    struct scene s = scene_new(300, 1, 0, 1);
+    s.u[1].ack = false;
+    user_publish(&s.u[0], 10, 20);
+    cr_assert(cluster_run(s.c, all_seen, s.t, 5000));
+    cluster_crash(s.c, 1);
+    s.u[1].client = NULL;
+    struct user *other = wr_calloc(1, sizeof *other);
+    user_open(other, s.c, 2, 0, s.queue, s.t);
+    user_consume(other, 1, 0, 0, UINT64_MAX);
+    cr_assert(cluster_run(s.c, all_settled, s.t, 20000));
+    cr_assert_eq(other->got, 10);
+    user_close(other);
+    wr_free(other);
+    cluster_restart(s.c, 1, true);
+    scene_free(&s);
+}
+
+Test(failover, all_nodes_lose_power)
+{
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct test_cluster *c = cluster_new(400 + seed, 3, 1);
+        struct traffic *t = wr_calloc(1, sizeof *t);
+        struct user *u = wr_calloc(2, sizeof *u);
+        uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+        user_open(&u[0], c, 1, 0, q, t);
+        user_publish(&u[0], 300, 300);
+        for (uint32_t i = 0; i < 200 + seed * 30; i++) {
+            if (!cluster_step(c)) {
+                cluster_sleep(c, 10);
+            }
+        }
+        for (uint32_t i = 0; i < 3; i++) {
+            cluster_crash(c, i);
+        }
+        for (uint32_t i = 0; i < 3; i++) {
+            cluster_restart(c, i, true);
+        }
+        u[0].client = NULL;
+        user_open(&u[1], c, 0, 0, q, t);
+        user_consume(&u[1], 1, 0, 0, UINT64_MAX);
+        cluster_settle(c, 10000);
+        for (uint32_t i = 1; i <= t->published; i++) {
+            cr_assert(!t->confirmed[i] || t->delivered[i] > 0, "confirmed message %u is lost", i);
+        }
+        user_close(&u[0]);
+        user_close(&u[1]);
+        cluster_settle(c, 300);
+        cluster_free(c);
+        wr_free(u);
+        wr_free(t);
+    }
+}

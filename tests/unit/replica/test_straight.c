@@ -1,0 +1,199 @@
+/* The straight paths: local queues and groups, on one shard, across shards, across nodes. */
+#include "users.h"
+
+static struct traffic *traffic_new(void)
+{
+    return wr_calloc(1, sizeof(struct traffic));
+}
+
+static struct user *users_new(size_t count)
+{
+    return wr_calloc(count, sizeof(struct user));
+}
+
+static void publish_and_consume(struct test_cluster *c, uint64_t queue, uint32_t pub_node, uint32_t pub_shard, uint32_t con_node, uint32_t con_shard)
+{
+    struct traffic *t = traffic_new();
+    struct user *u = users_new(2);
+    user_open(&u[0], c, pub_node, pub_shard, queue, t);
+    user_open(&u[1], c, con_node, con_shard, queue, t);
+    u[1].order = true;
+    user_consume(&u[1], 1, 0, 50, UINT64_MAX);
+    for (uint32_t i = 0; i < 20; i++) {
+        user_publish(&u[0], 25, 100 + i);
+        for (uint32_t k = 0; k < 40; k++) {
+            cluster_step(c);
+        }
+    }
+    cr_assert(cluster_run(c, all_confirmed, &u[0], 5000), "%u of %u confirmed", t->confirmed_count, t->published);
+    cr_assert(cluster_run(c, all_settled, t, 5000), "%u of %u settled", t->settled_count, t->published);
+    cr_assert_eq(u[1].got, t->published);
+    cr_assert_eq(u[1].status, QUEUE_OK);
+    user_close(&u[0]);
+    user_close(&u[1]);
+    cluster_settle(c, 300);
+    wr_free(u);
+    wr_free(t);
+}
+
+Test(straight, local_queue_of_the_same_shard)
+{
+    struct test_cluster *c = cluster_new(1, 1, 1);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, 0);
+    publish_and_consume(c, q, 0, 0, 0, 0);
+    cluster_free(c);
+}
+
+Test(straight, local_queue_of_another_shard)
+{
+    struct test_cluster *c = cluster_new(2, 1, 2);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, 1);
+    publish_and_consume(c, q, 0, 0, 0, 0);
+    publish_and_consume(c, q, 0, 0, 0, 1);
+    cluster_free(c);
+}
+
+Test(straight, local_queue_of_another_node)
+{
+    struct test_cluster *c = cluster_new(3, 2, 1);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, 0);
+    publish_and_consume(c, q, 1, 0, 1, 0);
+    publish_and_consume(c, q, 1, 0, 0, 0);
+    cluster_free(c);
+}
+
+Test(straight, group_of_one_replica)
+{
+    for (uint32_t shards = 1; shards <= 2; shards++) {
+        struct test_cluster *c = cluster_new(4, 1, shards);
+        uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
+        publish_and_consume(c, q, 0, 0, 0, 0);
+        publish_and_consume(c, q, 0, 0, 0, shards - 1);
+        cluster_free(c);
+    }
+}
+
+Test(straight, group_of_three_replicas_from_everywhere)
+{
+    for (uint32_t node = 0; node < 3; node++) {
+        struct test_cluster *c = cluster_new(5 + node, 3, 2);
+        uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+        publish_and_consume(c, q, node, 0, 2, 1);
+        publish_and_consume(c, q, 0, 1, node, 0);
+        cluster_free(c);
+    }
+}
+
+Test(straight, group_elsewhere)
+{
+    struct test_cluster *c = cluster_new(9, 3, 1);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){2}, 1, -1);
+    publish_and_consume(c, q, 0, 0, 1, 0);
+    cluster_free(c);
+}
+
+Test(straight, get_purge_seal)
+{
+    struct test_cluster *c = cluster_new(10, 2, 1);
+    struct traffic *t = traffic_new();
+    struct user *u = users_new(1);
+    for (int local = -1; local <= 0; local++) {
+        memset(t, 0, sizeof *t);
+        uint64_t q = cluster_declare(c, local == 0 ? "l" : "g", (uint32_t[]){0}, 1, local);
+        user_open(u, c, 1, 0, q, t);
+        user_publish(u, 10, 10);
+        queue_client_get(u->client, false);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        cr_assert_eq(u->status, QUEUE_OK);
+        cr_assert_eq(u->got, 1);
+        cr_assert_eq(u->value, 9);
+        u->replies = 0;
+        queue_client_get(u->client, true);
+        (void)cluster_host(c, 1, 0);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        cr_assert_eq(u->got, 2);
+        cr_assert_eq(u->value, 8);
+        u->replies = 0;
+        queue_client_purge(u->client);
+        (void)cluster_host(c, 1, 0);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        cr_assert_eq(u->value, 8);
+        u->replies = 0;
+        queue_client_get(u->client, true);
+        (void)cluster_host(c, 1, 0);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        cr_assert_eq(u->status, QUEUE_EMPTY);
+        u->replies = 0;
+        queue_client_seal(u->client, 0);
+        (void)cluster_host(c, 1, 0);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        cr_assert_eq(u->status, QUEUE_OK);
+        cluster_delete(c, q);
+        cr_assert(u->gone);
+        cr_assert_not(u->lost);
+        user_close(u);
+        cluster_settle(c, 100);
+    }
+    wr_free(u);
+    wr_free(t);
+    cluster_free(c);
+}
+
+struct report_result {
+    bool done;
+    int error;
+    struct queue_totals totals;
+    uint32_t consumers;
+};
+
+static void on_report(void *ctx, uint64_t queue, const struct queue_report *report)
+{
+    struct report_result *r = ctx;
+    (void)queue;
+    cr_assert_not(r->done);
+    r->done = true;
+    r->error = report->error;
+    r->totals = report->totals;
+    r->consumers = report->consumer_count;
+    if (report->consumer_count > 0) {
+        cr_assert(bytes_eq_cstr(report->consumers[0].name, "tag"));
+    }
+}
+
+static bool reported(void *ctx)
+{
+    return ((struct report_result *)ctx)->done;
+}
+
+Test(straight, report_follows_what_was_sent_before)
+{
+    struct test_cluster *c = cluster_new(11, 3, 2);
+    struct traffic *t = traffic_new();
+    struct user *u = users_new(1);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    user_open(u, c, 1, 1, q, t);
+    user_publish(u, 10, 10);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    user_publish(u, 7, 10);
+    struct report_result r = {0};
+    host_queue_report(cluster_host(c, 1, 1), q, true, 5000, on_report, &r);
+    cr_assert(cluster_run(c, reported, &r, 6000));
+    cr_assert_eq(r.error, 0);
+    cr_assert_eq(r.totals.ready, 17);
+    user_consume(u, 1, 0, 3, UINT64_MAX);
+    u->ack = false;
+    r = (struct report_result){0};
+    host_queue_report(cluster_host(c, 1, 1), q, true, 5000, on_report, &r);
+    cr_assert(cluster_run(c, reported, &r, 6000));
+    cr_assert_eq(r.consumers, 1);
+    cr_assert_eq(r.totals.unacked, 3);
+    r = (struct report_result){0};
+    host_queue_report(cluster_host(c, 1, 1), 999999, true, 500, on_report, &r);
+    cr_assert(cluster_run(c, reported, &r, 6000));
+    cr_assert_eq(r.error, WR_E_NOTFOUND);
+    user_close(u);
+    cluster_settle(c, 200);
+    wr_free(u);
+    wr_free(t);
+    cluster_free(c);
+}

@@ -1,0 +1,192 @@
+/* See users.h. */
+#include "users.h"
+
+uint32_t message_number(const struct message *m)
+{
+    struct bytes body = message_body(m);
+    cr_assert_geq(body.size, 4);
+    uint32_t number;
+    memcpy(&number, body.data, 4);
+    return number;
+}
+
+static void on_applied(void *ctx, uint64_t seq)
+{
+    struct user *u = ctx;
+    cr_assert_gt(seq, u->applied);
+    for (uint64_t s = u->applied + 1; s <= seq; s++) {
+        uint32_t number = u->number_of_seq[s];
+        if (number != 0 && !u->traffic->nacked[number]) {
+            cr_assert_not(u->traffic->confirmed[number]);
+            u->traffic->confirmed[number] = true;
+            u->traffic->confirmed_count++;
+        }
+    }
+    u->applied = seq;
+    while (u->acks_first < u->acks.count && u->acks.items[u->acks_first].seq <= seq) {
+        uint32_t number = u->acks.items[u->acks_first++].number;
+        if (!u->traffic->settled[number]) {
+            u->traffic->settled[number] = true;
+            u->traffic->settled_count++;
+        }
+    }
+}
+
+static void on_nacked(void *ctx, uint64_t seq)
+{
+    struct user *u = ctx;
+    u->traffic->nacked[u->number_of_seq[seq]] = true;
+}
+
+static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value, uint64_t value2)
+{
+    struct user *u = ctx;
+    u->status = status;
+    u->reply_seq = seq;
+    u->value = value;
+    u->value2 = value2;
+    u->replies++;
+}
+
+static void on_deliver(void *ctx, uint32_t consumer, uint64_t first, uint32_t delivery_count, uint8_t flags, const struct message *messages,
+                       uint32_t count)
+{
+    struct user *u = ctx;
+    struct traffic *t = u->traffic;
+    if (consumer != 0) {
+        cr_assert_gt(first, u->last_ordinal, "ordinal %llu after %llu", (unsigned long long)first, (unsigned long long)u->last_ordinal);
+        u->last_ordinal = first + count - 1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t number = message_number(&messages[i]);
+        cr_assert(number >= 1 && number <= t->published);
+        cr_assert_not(t->settled[number], "message %u was settled", number);
+        if (t->delivered[number] == 0) {
+            t->seen_count++;
+        } else {
+            cr_assert(delivery_count > 0 || u->order == false, "message %u again, not redelivered", number);
+        }
+        if (u->order) {
+            cr_assert_eq(number, u->next_number + 1);
+            u->next_number = number;
+        }
+        t->delivered[number]++;
+        u->got++;
+        if (flags & QUEUE_NO_ACK) {
+            continue;
+        }
+        if (u->ack) {
+            uint64_t seq = queue_client_settle(u->client, consumer, first + i, 1, QUEUE_ACK);
+            vec_add(&u->acks);
+            vec_last(&u->acks).seq = seq;
+            vec_last(&u->acks).number = number;
+        } else {
+            vec_add(&u->unacked);
+            vec_last(&u->unacked).consumer = consumer;
+            vec_last(&u->unacked).ordinal = first + i;
+            vec_last(&u->unacked).number = number;
+        }
+    }
+}
+
+static void on_cancel(void *ctx, uint32_t consumer)
+{
+    struct user *u = ctx;
+    (void)consumer;
+    u->cancelled = true;
+}
+
+static void on_gone(void *ctx, bool lost)
+{
+    struct user *u = ctx;
+    u->gone = true;
+    u->lost = lost;
+}
+
+static void on_blocked(void *ctx, bool blocked)
+{
+    struct user *u = ctx;
+    u->blocked = blocked;
+}
+
+static const struct queue_client_sink sink = {on_applied, on_nacked, on_reply, on_deliver, on_cancel, on_gone, on_blocked};
+
+void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard, uint64_t queue, struct traffic *t)
+{
+    *u = (struct user){.cluster = c, .node = node, .shard = shard, .traffic = t, .queue = queue, .ack = true};
+    u->client = queue_client_open(cluster_host(c, node, shard), cluster_queue(c, queue), &sink, u);
+}
+
+void user_close(struct user *u)
+{
+    if (u->client != NULL) {
+        (void)cluster_host(u->cluster, u->node, u->shard);
+        queue_client_close(u->client);
+        u->client = NULL;
+    }
+    vec_deinit(&u->acks);
+    vec_deinit(&u->unacked);
+}
+
+void user_publish(struct user *u, uint32_t count, uint32_t body_size)
+{
+    (void)cluster_host(u->cluster, u->node, u->shard);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct message_parts parts = {.exchange = BYTES_LITERAL(""), .key = BYTES_LITERAL("q"), .props = BYTES_LITERAL("\x10\x00\x02"),
+                                            .ttl_ms = MESSAGE_TTL_NONE};
+        uint32_t number = ++u->traffic->published;
+        cr_assert_lt(number, MESSAGES_MAX);
+        struct buf *b = buf_new(message_record_size(&parts, body_size));
+        uint8_t *body = message_write(b->data, &parts, body_size);
+        memset(body, (int)number, body_size);
+        memcpy(body, &number, 4);
+        b->size = (uint32_t)message_record_size(&parts, body_size);
+        uint64_t seq = queue_client_publish(u->client, (struct message){{b, 0, b->size}});
+        buf_unref(b);
+        u->seq_of[number] = seq;
+        u->number_of_seq[seq] = number;
+    }
+}
+
+void user_consume(struct user *u, uint32_t consumer, uint8_t flags, uint32_t prefetch, uint64_t credit)
+{
+    (void)cluster_host(u->cluster, u->node, u->shard);
+    u->consumer = consumer;
+    queue_client_attach(u->client, consumer, flags, prefetch, credit, 0, BYTES_LITERAL("tag"), BYTES_NONE);
+}
+
+void user_ack_all(struct user *u)
+{
+    (void)cluster_host(u->cluster, u->node, u->shard);
+    for (size_t i = 0; i < u->unacked.count; i++) {
+        uint64_t seq = queue_client_settle(u->client, u->unacked.items[i].consumer, u->unacked.items[i].ordinal, 1, QUEUE_ACK);
+        vec_add(&u->acks);
+        vec_last(&u->acks).seq = seq;
+        vec_last(&u->acks).number = u->unacked.items[i].number;
+    }
+    vec_clear(&u->unacked);
+}
+
+bool all_confirmed(void *user)
+{
+    struct user *u = user;
+    return u->traffic->confirmed_count == u->traffic->published;
+}
+
+bool all_seen(void *traffic)
+{
+    struct traffic *t = traffic;
+    return t->seen_count == t->published;
+}
+
+bool all_settled(void *traffic)
+{
+    struct traffic *t = traffic;
+    return t->settled_count == t->published;
+}
+
+bool replied(void *user)
+{
+    struct user *u = user;
+    return u->replies > 0;
+}

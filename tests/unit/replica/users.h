@@ -1,0 +1,51 @@
+#ifndef WR_TEST_USERS_H
+#define WR_TEST_USERS_H
+/* Publishers and consumers over queue clients, and what must hold of them together (struct traffic). */
+#include "cluster.h"
+
+#define MESSAGES_MAX 20000
+
+struct traffic { /* of one queue */
+    uint32_t published;
+    bool confirmed[MESSAGES_MAX], nacked[MESSAGES_MAX];
+    uint8_t delivered[MESSAGES_MAX]; /* times */
+    bool settled[MESSAGES_MAX];      /* an ack of it was reported applied */
+    uint32_t confirmed_count, seen_count, settled_count;
+};
+struct user {
+    struct test_cluster *cluster;
+    uint32_t node, shard;
+    struct traffic *traffic;
+    struct queue_client *client;
+    uint64_t queue;
+    /* publisher */
+    uint64_t seq_of[MESSAGES_MAX];
+    uint32_t number_of_seq[MESSAGES_MAX * 2];
+    uint64_t applied;
+    /* consumer */
+    uint32_t consumer;
+    uint64_t last_ordinal;
+    bool ack, no_ack;
+    VEC(struct { uint64_t seq; uint32_t number; }) acks;
+    size_t acks_first;
+    VEC(struct { uint32_t consumer; uint64_t ordinal; uint32_t number; }) unacked;
+    enum queue_status status;
+    uint64_t reply_seq, value, value2;
+    uint32_t replies;
+    bool gone, lost, blocked, cancelled;
+    uint32_t got;
+    bool order;
+    uint32_t next_number;
+};
+
+void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard, uint64_t queue, struct traffic *t);
+void user_close(struct user *u);
+void user_publish(struct user *u, uint32_t count, uint32_t body_size);
+void user_consume(struct user *u, uint32_t consumer, uint8_t flags, uint32_t prefetch, uint64_t credit);
+void user_ack_all(struct user *u);
+uint32_t message_number(const struct message *m);
+bool all_confirmed(void *user);
+bool all_seen(void *traffic);
+bool all_settled(void *traffic);
+bool replied(void *user);
+#endif
