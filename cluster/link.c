@@ -1,9 +1,11 @@
 /*
  * What: the node-to-node session: handshake and frames (include/warren/link.h).
  *
- * Happy path: feed() copies what arrived into a receive chunk and cuts frames out of it, as slices of the chunk, so that a raft entry
- * stays where it was received. Failure modes: any deviation sets `error` with a text; the owner closes. Invariants: I1..I3 of the header;
- * chunk->size - consumed is what is left of an incomplete frame. Ownership: the session owns its chunk; delivered slices keep it alive.
+ * Happy path: feed() copies what arrived into a receive chunk and cuts frames out of it, as slices
+ * of the chunk, so that a raft entry stays where it was received. Failure modes: any deviation sets
+ * `error` with a text; the owner closes. Invariants: I1..I3 of the header; chunk->size - consumed
+ * is what is left of an incomplete frame. Ownership: the session owns its chunk; delivered slices
+ * keep it alive.
  */
 #include <stdio.h>
 
@@ -15,9 +17,20 @@
 
 #define LINK_HEADER_SIZE 8u
 #define LINK_CHUNK_SIZE  (256u * 1024)
-#define LINK_COPY_MAX    1024u
+#define LINK_CHUNK_FIRST                                                                           \
+    (2 * (LINK_HANDSHAKE_MAX + LINK_HEADER_SIZE)) /* before the handshake is over */
+#define LINK_COPY_MAX 1024u
 
-enum link_state { LINK_EXPECT_HELLO, LINK_EXPECT_CHALLENGE, LINK_EXPECT_PROOF, LINK_EXPECT_WELCOME, LINK_READY, LINK_FAILED };
+#define NOT_WARREN "the peer does not speak Warren's link protocol"
+
+enum link_state {
+    LINK_EXPECT_HELLO,
+    LINK_EXPECT_CHALLENGE,
+    LINK_EXPECT_PROOF,
+    LINK_EXPECT_WELCOME,
+    LINK_READY,
+    LINK_FAILED
+};
 
 struct link_session {
     enum link_state state;
@@ -36,8 +49,9 @@ struct link_session {
     char error[200];
 };
 
-struct link_session *link_session_new(bool initiator, struct bytes cookie, const struct link_identity *own,
-                                      const uint8_t nonce[32], struct outq *out, const struct link_sink *sink, void *ctx)
+struct link_session *link_session_new(bool initiator, struct bytes cookie,
+                                      const struct link_identity *own, const uint8_t nonce[32],
+                                      struct outq *out, const struct link_sink *sink, void *ctx)
 {
     struct link_session *s = wr_calloc(1, sizeof *s);
     s->state = initiator ? LINK_EXPECT_CHALLENGE : LINK_EXPECT_HELLO;
@@ -90,9 +104,12 @@ static int fail(struct link_session *s, int code, const char *text)
     return code;
 }
 
-/* --- sending ------------------------------------------------------------------------------------------------------------------------ */
+/* --- sending
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
-void link_session_send(struct link_session *s, uint8_t type, const struct slice *pieces, uint32_t count)
+void link_session_send(struct link_session *s, uint8_t type, const struct slice *pieces,
+                       uint32_t count)
 {
     uint64_t size = 1;
     uint32_t crc = crc32c(0, &type, 1);
@@ -122,7 +139,9 @@ void link_session_send_bytes(struct link_session *s, uint8_t type, struct bytes 
     slice_unref(&piece);
 }
 
-/* --- handshake ------------------------------------------------------------------------------------------------------------------------ */
+/* --- handshake
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void put_identity(struct writer *w, const struct link_identity *id, const uint8_t nonce[32])
 {
@@ -152,9 +171,8 @@ static bool rd_text(struct reader *r, char out[256])
     return true;
 }
 
-static bool rd_identity(struct reader *r, struct link_identity *id, uint32_t *ret_version)
+static bool rd_identity(struct reader *r, struct link_identity *id)
 {
-    *ret_version = rd_le32(r);
     id->kind = rd_u8(r);
     id->node_id = rd_uid(r);
     id->cluster_id = rd_uid(r);
@@ -165,7 +183,7 @@ static bool rd_identity(struct reader *r, struct link_identity *id, uint32_t *re
     id->amqp_port = rd_le16(r);
     id->shard = rd_le32(r);
     id->shard_count = rd_le32(r);
-    (void)rd_bytes(r, 32);
+    (void)rd_bytes(r, 32); /* the nonce: only the MAC needs it */
     return rd_done(r) && (id->kind == LINK_KIND_NODE || id->kind == LINK_KIND_TOOL);
 }
 
@@ -200,13 +218,13 @@ static int refuse(struct link_session *s, int code, const char *text)
 static int learn_peer(struct link_session *s, struct bytes identity)
 {
     struct reader r = reader_from(identity);
-    uint32_t version = 0;
     struct link_identity peer = {0};
-    if (!rd_identity(&r, &peer, &version)) {
-        return fail(s, WR_E_CORRUPT, "the peer does not speak Warren's link protocol");
-    }
-    if (version != LINK_VERSION) {
+    uint32_t version = rd_le32(&r);
+    if (!r.failed && version != LINK_VERSION) { /* what follows may look different */
         return refuse(s, WR_E_VERSION, "link protocol version not supported");
+    }
+    if (!rd_identity(&r, &peer)) {
+        return fail(s, WR_E_CORRUPT, NOT_WARREN);
     }
     s->peer = peer;
     s->peer_known = true;
@@ -216,7 +234,8 @@ static int learn_peer(struct link_session *s, struct bytes identity)
             return refuse(s, WR_E_REFUSED, "the two nodes belong to different clusters");
         }
         if (uid_eq(peer.node_id, s->own.node_id)) {
-            return refuse(s, WR_E_REFUSED, "the peer has this node's own identity (is its data directory a copy?)");
+            return refuse(s, WR_E_REFUSED,
+                          "the peer has this node's own identity (is its data directory a copy?)");
         }
     }
     return 0;
@@ -246,7 +265,7 @@ static int on_challenge(struct link_session *s, struct bytes payload)
 {
     uint8_t mac[32];
     if (payload.size < 32) {
-        return fail(s, WR_E_CORRUPT, "the peer does not speak Warren's link protocol");
+        return fail(s, WR_E_CORRUPT, NOT_WARREN);
     }
     struct bytes identity = {payload.data, payload.size - 32};
     put_view(&s->challenge, identity);
@@ -312,10 +331,12 @@ static int on_handshake(struct link_session *s, uint8_t type, struct bytes paylo
         const char *why = s->sink->on_ready(s->ctx, &s->peer);
         return why == NULL ? 0 : fail(s, WR_E_REFUSED, why);
     }
-    return fail(s, WR_E_CORRUPT, "the peer does not speak Warren's link protocol");
+    return fail(s, WR_E_CORRUPT, NOT_WARREN);
 }
 
-/* --- receiving -------------------------------------------------------------------------------------------------------------------------- */
+/* --- receiving
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
 static int deliver(struct link_session *s, struct slice frame)
 {
@@ -340,8 +361,9 @@ static int cut(struct link_session *s)
         uint32_t size = bytes_load_le32(at);
         uint32_t limit = s->state == LINK_READY ? LINK_FRAME_MAX : LINK_HANDSHAKE_MAX;
         if (size == 0 || size > limit) {
-            return s->state == LINK_READY ? fail(s, WR_E_TOOBIG, "a frame of impossible size arrived")
-                                          : fail(s, WR_E_CORRUPT, "the peer does not speak Warren's link protocol");
+            return s->state == LINK_READY
+                       ? fail(s, WR_E_TOOBIG, "a frame of impossible size arrived")
+                       : fail(s, WR_E_CORRUPT, NOT_WARREN);
         }
         if (have - LINK_HEADER_SIZE < size) {
             return 0;
@@ -358,18 +380,21 @@ static int cut(struct link_session *s)
     }
 }
 
-/* Makes room for `size` more bytes behind an incomplete frame: a fresh chunk when this one is full. Grows by doubling what has arrived. */
+/* Makes room for `size` more bytes behind an incomplete frame: a fresh chunk when this one is full,
+ * twice what has arrived, so that copying stays linear (and never more than the largest frame
+ * needs). */
 static void make_room(struct link_session *s, size_t size)
 {
     if (s->chunk != NULL && s->chunk->capacity - s->chunk->size >= size) {
         return;
     }
     uint32_t left = s->chunk == NULL ? 0 : s->chunk->size - s->consumed;
-    size_t capacity = LINK_CHUNK_SIZE;
+    size_t capacity = s->state == LINK_READY ? LINK_CHUNK_SIZE : LINK_CHUNK_FIRST;
     while (capacity < 2 * (left + size)) {
         capacity *= 2;
     }
-    struct buf *chunk = buf_new(capacity);
+    size_t enough = LINK_FRAME_MAX + LINK_HEADER_SIZE + size;
+    struct buf *chunk = buf_new(capacity < enough ? capacity : enough);
     if (left > 0) {
         buf_append(&chunk, s->chunk->data + s->consumed, left);
     }
@@ -378,11 +403,8 @@ static void make_room(struct link_session *s, size_t size)
     s->consumed = 0;
 }
 
-int link_session_feed(struct link_session *s, const uint8_t *data, size_t size)
+static int feed_piece(struct link_session *s, const uint8_t *data, size_t size)
 {
-    if (s->state == LINK_FAILED) {
-        return WR_E_CLOSED;
-    }
     if (s->chunk != NULL && s->consumed == s->chunk->size && !buf_is_shared(s->chunk)) {
         s->chunk->size = 0; /* nobody kept anything: use it again */
         s->consumed = 0;
@@ -390,4 +412,24 @@ int link_session_feed(struct link_session *s, const uint8_t *data, size_t size)
     make_room(s, size);
     buf_append(&s->chunk, data, size);
     return cut(s);
+}
+
+int link_session_feed(struct link_session *s, const uint8_t *data, size_t size)
+{
+    if (s->state == LINK_FAILED) {
+        return WR_E_CLOSED;
+    }
+    while (size > 0) {
+        /* A stranger makes us hold two frames of the handshake at most, however much comes at once.
+         */
+        size_t piece =
+            s->state == LINK_READY || size < LINK_HANDSHAKE_MAX ? size : LINK_HANDSHAKE_MAX;
+        int rc = feed_piece(s, data, piece);
+        if (rc != 0) {
+            return rc;
+        }
+        data += piece;
+        size -= piece;
+    }
+    return 0;
 }

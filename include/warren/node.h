@@ -1,9 +1,10 @@
 #ifndef WR_NODE_H
 #define WR_NODE_H
 /*
- * One node composed from envs and a configuration (docs/architecture.md, "A node"). The two composition roots are src/main.c (real
- * envs) and tests/sim (simulated ones); both do the same: node_new with the envs of all contexts (recovery happens here, blocking), hand
- * each context's sink to its env, run, node_free.
+ * One node composed from envs and a configuration (docs/architecture.md, "A node"). The two
+ * composition roots are src/main.c (real envs) and tests/sim (simulated ones); both do the same:
+ * node_new with the envs of all contexts (recovery happens here, blocking), hand each context's
+ * sink to its env, run, node_free.
  */
 #include "warren/bytes.h"
 #include "warren/env.h"
@@ -24,7 +25,8 @@ int node_new(const struct node_options *options, struct node **ret_node, char *e
 void node_free(struct node *node); /* after no context runs any more */
 /* The sink of a context and its ctx pointer. */
 const struct env_sink *node_sink(struct node *node, uint32_t context, void **ret_ctx);
-/* Orderly stop: closes clients, hands leadership over, then env->stop(0). Call in shard 0's context. */
+/* Orderly stop: closes clients, hands leadership over, then env->stop(0). Call in shard 0's
+ * context. */
 void node_stop(struct node *node, const char *why);
 
 #endif

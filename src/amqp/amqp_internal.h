@@ -18,26 +18,30 @@
 #include "warren/wire_props.h"
 #include "warren/wire_table.h"
 
-#define AMQP_QUEUED_MAX     (1024u * 1024u)     /* frames kept back for a waiting channel before the socket is paused */
-#define AMQP_BODY_AT_ONCE   (256u * 1024u)      /* bodies up to this get their memory when announced */
+#define AMQP_KEPT_MAX        (1024u * 1024u) /* kept frames of a connection before its socket is paused */
+#define AMQP_BODY_AT_ONCE    (128u * 1024u)  /* bodies up to this get their memory when announced */
 #define AMQP_CLOSE_LINGER_MS 3000u
-#define AMQP_CLOSE_WAIT_MS  10000u              /* for the client's close-ok */
-#define AMQP_AUTH_DELAY_MS  1000u
-#define AMQP_FRAME_MIN      4096u
-#define AMQP_HOLD_HIGH      (1024u * 1024u)     /* output backlog at which deliveries are held back ... */
-#define AMQP_HOLD_LOW       (256u * 1024u)      /* ... and where they go on */
+#define AMQP_CLOSE_WAIT_MS   10000u /* for the client's close-ok, or for channels to finish */
+#define AMQP_LOST_WAIT_MS    3000u  /* for close-ok when the input cannot be read any more */
+#define AMQP_SESSION_WAIT_MS 2000u  /* an error is told at last after this, exclusive queues or not */
+#define AMQP_AUTH_DELAY_MS   1000u
+#define AMQP_FRAME_MIN       4096u
+#define AMQP_HOLD_HIGH       (1024u * 1024u) /* output backlog at which deliveries are held back ... */
+#define AMQP_HOLD_LOW        (256u * 1024u)  /* ... and where they go on */
 
+/* In this order: handshake < running < closing. */
 enum conn_state {
     CONN_HEADER,    /* expects the protocol header */
     CONN_START_OK,  /* sent start */
     CONN_REFUSING,  /* authentication failed: waits out the delay */
     CONN_TUNE_OK,   /* sent tune */
     CONN_OPEN,      /* expects open */
-    CONN_OPENING,   /* session being opened */
     CONN_RUNNING,
+    CONN_FINISHING, /* the client sent close: channels finish what came before it */
+    CONN_ENDING,    /* ... then the session is closed (exclusive queues deleted), then close-ok */
+    CONN_FAILING,   /* an error: the session is being closed, then close is sent */
     CONN_CLOSING,   /* sent close, expects close-ok; everything else is dropped */
-    CONN_ENDING,    /* the client closed: its exclusive queues are being deleted, then close-ok */
-    CONN_CLOSED,    /* env close asked for */
+    CONN_CLOSED,    /* env close asked for, or the socket is gone */
 };
 
 struct amqp_channel;
@@ -57,14 +61,15 @@ struct amqp_conn {
     struct timer timer;           /* handshake, close */
     struct timer heartbeat_timer;
     uint64_t received_ms, sent_ms;
-    uint64_t received_bytes, sent_bytes, seen_bytes;
+    uint64_t received_bytes, sent_bytes;
     uint32_t frame_max, heartbeat_s;
     uint32_t channel_max;
-    uint32_t paused;  /* number of reasons to have stopped reading */
-    bool held;        /* deliveries held back: the socket is slow */
-    bool in_input;    /* amqp_on_bytes is running */
-    bool gone;        /* freed when it is safe */
-    bool drop_pending; /* the session is closed in the turn */
+    size_t kept_bytes;  /* of frames that channels keep back */
+    bool paused;        /* reading stopped: kept_bytes is over the limit */
+    bool held;          /* deliveries held back: the socket is slow */
+    bool gone;          /* the socket is dead: no env call any more */
+    bool drop_pending;  /* the session is to be closed in the turn */
+    bool session_busy;  /* ... is being closed: its callback is still to come */
     bool cancel_notify, failure_close, blocked_notify;
     uint8_t header[8];
     uint32_t header_size;
@@ -72,12 +77,16 @@ struct amqp_conn {
     char mechanism[16];
     struct slice client_properties;
     char provided_name[256];
-    struct broker_fault refusal; /* CONN_REFUSING: what to say after the delay */
-    uint16_t close_class, close_method;
+    struct { /* CONN_FAILING: the close to be sent */
+        uint16_t code, class_id, method_id;
+        uint32_t text_size;
+        char text[WIRE_REPLY_TEXT_SIZE];
+    } failure;
 };
 
 struct saved_frame {
     uint8_t type;
+    bool request; /* a method frame, but not basic.publish */
     struct slice payload;
 };
 
@@ -119,11 +128,11 @@ struct amqp_channel {
     bool confirm;
     bool draining;
     bool no_wait;         /* of the request under way */
-    bool pausing;         /* counted in conn->paused */
     enum wire_method_id request;
     struct content content;
     VEC(struct saved_frame) queued;
     size_t queued_head, queued_bytes;
+    size_t queued_requests; /* kept frames that settles may not overtake */
     /* confirms */
     uint64_t next_token;      /* of the next publish, from 1 */
     uint64_t confirmed_below; /* all tokens below are answered */
@@ -147,21 +156,32 @@ struct amqp_server {
     struct hash_seed hash_seed;
     struct prng prng;
     uint32_t count;
-    bool in_turn;
 };
 
+/* True while channels work: also what came before the client's connection.close is worked off. */
+static inline bool conn_works(const struct amqp_conn *conn)
+{
+    return conn->state == CONN_RUNNING || conn->state == CONN_FINISHING;
+}
+
+/* server.c */
+uint64_t conn_now_ms(const struct amqp_server *server);
+void conn_bury(struct amqp_conn *conn); /* freed at the end of the turn */
 /* connection.c */
 void conn_dirty(struct amqp_conn *conn);
+void conn_flush(struct amqp_conn *conn); /* the connection's part of a turn */
 void conn_send(struct amqp_conn *conn, uint16_t channel, const struct wire_method *method);
 void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame);
+void conn_reader_fault(struct amqp_conn *conn);
+/* A method frame that does not decode. */
+void conn_decode_fault(struct amqp_conn *conn, enum wire_fault fault, struct bytes payload, enum wire_method_id id);
 void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
     WR_PRINTF(5, 6);
 void conn_abort(struct amqp_conn *conn); /* closes the socket without a frame */
 void conn_end(struct amqp_conn *conn, uint32_t linger_ms);
-void conn_pause(struct amqp_conn *conn, bool paused);
-void conn_close_session(struct amqp_conn *conn);
+void conn_kept(struct amqp_conn *conn, size_t more, size_t less); /* bytes of frames kept back */
+void conn_drop_session(struct amqp_conn *conn); /* closes channels and session, now */
 void conn_set_timer(struct amqp_conn *conn, uint32_t delay_ms, timer_fn fn);
-uint64_t conn_now_ms(const struct amqp_server *server);
 /* heartbeat.c */
 void heartbeat_start(struct amqp_conn *conn);
 /* conn_start.c */
@@ -179,7 +199,7 @@ bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault); 
 void channel_resume(struct amqp_channel *ch); /* goes on with the frames kept back */
 void channel_touch(struct amqp_channel *ch);
 void channel_flush(struct amqp_channel *ch); /* confirms and settles of the turn */
-void channel_update_pause(struct amqp_channel *ch);
+bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, nothing kept */
 /* ch_*.c: one class of methods each; true = known */
 bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *method);

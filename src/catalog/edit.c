@@ -1,8 +1,8 @@
 /*
  * What: changing the present view: copy on write of the set of tables, replacing objects in them,
  * and gathering upcalls.
- * Invariants: a view whose count is over one is never written (I2 of catalog.h); only the machine's
- * thread adds references to its present view, so a count of one seen there stays one.
+ * Invariants: a view whose count is over one is never written (I2 of catalog.h). Only who holds a
+ * reference can add one, so a count of one seen by the machine, which holds it, stays one.
  * Threads: the machine's.
  */
 #include "internal.h"

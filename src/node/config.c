@@ -1,6 +1,7 @@
 /*
- * What: parser of rabbitmq.conf's format: "key = value" lines, '#' comments, blank lines, later duplicates win, quotes optional. One
- * table of keys, one setter per kind of value. Failure modes: every error names the line and says what was expected.
+ * What: parser of rabbitmq.conf's format: "key = value" lines, '#' comments, blank lines, later
+ * duplicates win, quotes optional. One table of keys, one setter per kind of value. Failure modes:
+ * every error names the line and says what was expected.
  */
 #include <stddef.h>
 #include <stdio.h>
@@ -55,8 +56,9 @@ static bool parse_size(struct bytes text, uint64_t *ret_value)
     static const struct {
         const char *suffix;
         uint64_t factor;
-    } units[] = {{"kib", 1u << 10}, {"mib", 1u << 20}, {"gib", 1u << 30}, {"kb", 1000}, {"mb", 1000000},
-                 {"gb", 1000000000}, {"k", 1u << 10},  {"m", 1u << 20},   {"g", 1u << 30}};
+    } units[] = {{"kib", 1u << 10}, {"mib", 1u << 20}, {"gib", 1u << 30},
+                 {"kb", 1000},      {"mb", 1000000},   {"gb", 1000000000},
+                 {"k", 1u << 10},   {"m", 1u << 20},   {"g", 1u << 30}};
     size_t digits = 0;
     while (digits < text.size && text.data[digits] >= '0' && text.data[digits] <= '9') {
         digits++;
@@ -71,7 +73,8 @@ static bool parse_size(struct bytes text, uint64_t *ret_value)
         return true;
     }
     for (size_t i = 0; i < WR_ARRAY_SIZE(units); i++) {
-        if (str_eq_nocase(suffix, bytes_from_cstr(units[i].suffix)) && value <= UINT64_MAX / units[i].factor) {
+        if (str_eq_nocase(suffix, bytes_from_cstr(units[i].suffix)) &&
+            value <= UINT64_MAX / units[i].factor) {
             *ret_value = value * units[i].factor;
             return true;
         }
@@ -133,7 +136,9 @@ static bool parse_listener(struct bytes text, struct net_addr *ret_addr)
     return true;
 }
 
-/* --- special keys ------------------------------------------------------------------------------------------------------------------ */
+/* --- special keys
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static int set_listener(struct config *config, struct bytes rest, struct bytes value, char *why)
 {
@@ -216,7 +221,8 @@ static int set_backend(struct config *config, struct bytes rest, struct bytes va
 {
     (void)config;
     (void)rest;
-    if (bytes_eq_cstr(value, "classic_config") || bytes_eq_cstr(value, "rabbit_peer_discovery_classic_config")) {
+    if (bytes_eq_cstr(value, "classic_config") ||
+        bytes_eq_cstr(value, "rabbit_peer_discovery_classic_config")) {
         return 0;
     }
     return why_invalid(why, "only classic_config is supported in this version");
@@ -234,14 +240,19 @@ static int set_loopback(struct config *config, struct bytes rest, struct bytes v
     if (!bytes_eq_cstr(rest, "guest")) {
         return why_invalid(why, "only loopback_users.guest is supported in this version");
     }
-    return parse_flag(value, &config->guest_loopback_only) ? 0 : why_invalid(why, "expected true or false");
+    return parse_flag(value, &config->guest_loopback_only)
+               ? 0
+               : why_invalid(why, "expected true or false");
 }
 
-static int set_partition_handling(struct config *config, struct bytes rest, struct bytes value, char *why)
+static int set_partition_handling(struct config *config, struct bytes rest, struct bytes value,
+                                  char *why)
 {
     (void)config;
     (void)rest;
-    return bytes_eq_cstr(value, "ignore") ? 0 : why_invalid(why, "only ignore is supported in this version");
+    return bytes_eq_cstr(value, "ignore")
+               ? 0
+               : why_invalid(why, "only ignore is supported in this version");
 }
 
 #define FIELD(field) offsetof(struct config, field), sizeof(((struct config *)0)->field)
@@ -287,15 +298,42 @@ static const struct config_key keys[] = {
     {"raft.election_timeout.max", VALUE_U32, FIELD(election_max_ms), 5, 60000, NULL},
 };
 
-/* Keys of RabbitMQ that name things which do not exist here or come in a later version: accepted, reported, without effect. */
+/* Keys of RabbitMQ that name things which do not exist here or come in a later version: accepted,
+ * reported, without effect. */
 static const char *const ignored_keys[] = {
-    "vm_memory_high_watermark.*", "vm_memory_high_watermark_paging_ratio", "vm_memory_calculation_strategy",
-    "memory_monitor_interval", "disk_free_limit.*", "num_acceptors.*", "tcp_listen_options.*", "management.*",
-    "prometheus.*", "collect_statistics*", "queue_index_embed_msgs_below", "mirroring_sync_batch_size", "hipe_compile",
-    "consumer_timeout", "queue_leader_locator", "queue_master_locator", "classic_queue.*", "raft.*", "net_ticktime",
-    "cluster_keepalive_interval", "mnesia_table_loading_retry_*", "cluster_formation.*", "channel_operation_timeout",
-    "background_gc_*", "deprecated_features.*", "log.*", "default_user_tags.*", "default_permissions.*", "quorum_queue.*",
-    "reverse_dns_lookups", "socket_writer.*", "delegate_count", "ssl_handshake_timeout",
+    "vm_memory_high_watermark.*",
+    "vm_memory_high_watermark_paging_ratio",
+    "vm_memory_calculation_strategy",
+    "memory_monitor_interval",
+    "disk_free_limit.*",
+    "num_acceptors.*",
+    "tcp_listen_options.*",
+    "management.*",
+    "prometheus.*",
+    "collect_statistics*",
+    "queue_index_embed_msgs_below",
+    "mirroring_sync_batch_size",
+    "hipe_compile",
+    "consumer_timeout",
+    "queue_leader_locator",
+    "queue_master_locator",
+    "classic_queue.*",
+    "raft.*",
+    "net_ticktime",
+    "cluster_keepalive_interval",
+    "mnesia_table_loading_retry_*",
+    "cluster_formation.*",
+    "channel_operation_timeout",
+    "background_gc_*",
+    "deprecated_features.*",
+    "log.*",
+    "default_user_tags.*",
+    "default_permissions.*",
+    "quorum_queue.*",
+    "reverse_dns_lookups",
+    "socket_writer.*",
+    "delegate_count",
+    "ssl_handshake_timeout",
 };
 
 /* Does key match the pattern? rest = what the '*' stands for. */
@@ -331,7 +369,8 @@ static int set_number(const struct config_key *key, void *field, uint64_t value,
     return 0;
 }
 
-static int set_value(struct config *config, const struct config_key *key, struct bytes rest, struct bytes value, char *why)
+static int set_value(struct config *config, const struct config_key *key, struct bytes rest,
+                     struct bytes value, char *why)
 {
     void *field = (char *)config + key->offset;
     uint64_t number = 0;
@@ -340,15 +379,18 @@ static int set_value(struct config *config, const struct config_key *key, struct
     case VALUE_TEXT:
         return copy_text(field, key->size, value) ? 0 : why_invalid(why, "the value is too long");
     case VALUE_U32:
-        return parse_u64(value, &number) ? set_number(key, field, number, why) : why_invalid(why, "expected a whole number");
+        return parse_u64(value, &number) ? set_number(key, field, number, why)
+                                         : why_invalid(why, "expected a whole number");
     case VALUE_SIZE:
-        return parse_size(value, &number) ? set_number(key, field, number, why)
-                                          : why_invalid(why, "expected a size such as 1048576, 64MiB or 500MB");
+        return parse_size(value, &number)
+                   ? set_number(key, field, number, why)
+                   : why_invalid(why, "expected a size such as 1048576, 64MiB or 500MB");
     case VALUE_FLAG:
         return parse_flag(value, field) ? 0 : why_invalid(why, "expected true or false");
     case VALUE_LEVEL:
         if (!copy_text(level, sizeof level, value) || log_level_parse(level, field) != 0) {
-            return why_invalid(why, "expected debug, info, notice, warning, error, critical or none");
+            return why_invalid(why,
+                               "expected debug, info, notice, warning, error, critical or none");
         }
         return 0;
     case VALUE_SPECIAL:
@@ -357,7 +399,8 @@ static int set_value(struct config *config, const struct config_key *key, struct
     WR_UNREACHABLE();
 }
 
-static int parse_line(struct parse *p, struct bytes line, void (*ignored)(void *ctx, uint32_t line, const char *key), void *ctx)
+static int parse_line(struct parse *p, struct bytes line,
+                      void (*ignored)(void *ctx, uint32_t line, const char *key), void *ctx)
 {
     const uint8_t *equals = memchr(line.data, '=', line.size);
     char why[200];
@@ -367,8 +410,10 @@ static int parse_line(struct parse *p, struct bytes line, void (*ignored)(void *
         return WR_E_INVALID;
     }
     struct bytes key = str_trim((struct bytes){line.data, (size_t)(equals - line.data)});
-    struct bytes value = str_trim((struct bytes){equals + 1, (size_t)(line.data + line.size - equals - 1)});
-    if (value.size >= 2 && (value.data[0] == '\'' || value.data[0] == '"') && value.data[value.size - 1] == value.data[0]) {
+    struct bytes value =
+        str_trim((struct bytes){equals + 1, (size_t)(line.data + line.size - equals - 1)});
+    if (value.size >= 2 && (value.data[0] == '\'' || value.data[0] == '"') &&
+        value.data[value.size - 1] == value.data[0]) {
         value = (struct bytes){value.data + 1, value.size - 2};
     }
     struct bytes rest;
@@ -380,7 +425,8 @@ static int parse_line(struct parse *p, struct bytes line, void (*ignored)(void *
         if (key_matches(keys[i].name, key, &rest)) {
             int rc = set_value(p->config, &keys[i], rest, value, why);
             if (rc != 0) {
-                (void)snprintf(p->errmsg, 512, "line %u: bad value for '%s': %s", p->line, name, why);
+                (void)snprintf(p->errmsg, 512, "line %u: bad value for '%s': %s", p->line, name,
+                               why);
             }
             return rc;
         }
@@ -424,8 +470,9 @@ void config_defaults(struct config *config)
     };
 }
 
-int config_parse(struct config *config, struct bytes text, void (*ignored)(void *ctx, uint32_t line, const char *key),
-                 void *ctx, char *errmsg)
+int config_parse(struct config *config, struct bytes text,
+                 void (*ignored)(void *ctx, uint32_t line, const char *key), void *ctx,
+                 char *errmsg)
 {
     struct parse p = {.config = config, .line = 0, .errmsg = errmsg};
     size_t at = 0;
@@ -453,7 +500,8 @@ int config_finish(struct config *config, char *errmsg)
         config->listener_count = 1;
     }
     if (strchr(config->nodename, '@') == NULL || config->nodename[0] == '@') {
-        (void)snprintf(errmsg, 512, "nodename '%.200s' is not of the form name@host", config->nodename);
+        (void)snprintf(errmsg, 512, "nodename '%.200s' is not of the form name@host",
+                       config->nodename);
         return WR_E_INVALID;
     }
     if (config->data_dir[0] == 0) {
@@ -461,7 +509,8 @@ int config_finish(struct config *config, char *errmsg)
         return WR_E_INVALID;
     }
     if (config->election_min_ms > config->election_max_ms) {
-        (void)snprintf(errmsg, 512, "raft.election_timeout.min is greater than raft.election_timeout.max");
+        (void)snprintf(errmsg, 512,
+                       "raft.election_timeout.min is greater than raft.election_timeout.max");
         return WR_E_INVALID;
     }
     bool found = config->peer_count == 0;
@@ -473,11 +522,15 @@ int config_finish(struct config *config, char *errmsg)
         found = found || strcmp(peer->name, config->nodename) == 0;
     }
     if (!found) {
-        (void)snprintf(errmsg, 512, "cluster_formation.classic_config.nodes does not contain this node, %.200s", config->nodename);
+        (void)snprintf(errmsg, 512,
+                       "cluster_formation.classic_config.nodes does not contain this node, %.200s",
+                       config->nodename);
         return WR_E_INVALID;
     }
     if (config->peer_count > 1 && config->cookie[0] == 0) {
-        (void)snprintf(errmsg, 512, "a cluster needs a cookie: set erlang.cookie to the same secret on every node");
+        (void)snprintf(
+            errmsg, 512,
+            "a cluster needs a cookie: set erlang.cookie to the same secret on every node");
         return WR_E_INVALID;
     }
     return 0;

@@ -1,8 +1,8 @@
 #ifndef WR_NODE_CONFIG_H
 #define WR_NODE_CONFIG_H
 /*
- * The node's configuration: typed values with limits, read from a file in rabbitmq.conf's format (docs/configuration.md).
- * Pure: the text is handed in, nothing is opened here.
+ * The node's configuration: typed values with limits, read from a file in rabbitmq.conf's format
+ * (docs/configuration.md). Pure: the text is handed in, nothing is opened here.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,19 +41,22 @@ struct config {
     uint32_t quorum_initial_size;
     bool log_sync;
     uint32_t segment_size, segments_max;
-    uint32_t liveness_timeout_ms;   /* silence after which a node counts as down */
+    uint32_t liveness_timeout_ms; /* silence after which a node counts as down */
     uint32_t election_min_ms, election_max_ms;
 };
 
 /* Fills in the defaults. */
 void config_defaults(struct config *config);
 
-/* Applies the text of one file. Errors name the line: "line 7: unknown key 'foo.bar'"; WR_E_INVALID with text in errmsg[512].
- * ignored(line, key) is called for keys of RabbitMQ that are accepted and have no effect in this version; may be NULL. */
-WR_MUST_USE int config_parse(struct config *config, struct bytes text, void (*ignored)(void *ctx, uint32_t line, const char *key),
-                             void *ctx, char *errmsg);
+/* Applies the text of one file. Errors name the line: "line 7: unknown key 'foo.bar'"; WR_E_INVALID
+ * with text in errmsg[512]. ignored(line, key) is called for keys of RabbitMQ that are accepted and
+ * have no effect in this version; may be NULL. */
+WR_MUST_USE int config_parse(struct config *config, struct bytes text,
+                             void (*ignored)(void *ctx, uint32_t line, const char *key), void *ctx,
+                             char *errmsg);
 
-/* Checks what only the whole can tell (peer list contains us, data_dir given ...) and completes derived values. */
+/* Checks what only the whole can tell (peer list contains us, data_dir given ...) and completes
+ * derived values. */
 WR_MUST_USE int config_finish(struct config *config, char *errmsg);
 
 #endif

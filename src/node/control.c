@@ -1,12 +1,15 @@
 /*
  * What: requests of warrenctl over the cluster port: JSON in, JSON out; shard 0.
  *
- * A request is {"command": NAME, ...}; the answer {"result": ...} or {"error": TEXT, "code": exit code}. What must be gathered (connections of all
- * shards and nodes, reports of queues from their leaders) is counted down in a struct job; parts that do not answer within the time limit are left
- * out, and the answer says so in "missing". For connections on other nodes the request is passed on as LINK_REQUEST with "local" on our outgoing
- * links; the answers come back there, with "for" telling which job they belong to.
+ * A request is {"command": NAME, ...}; the answer {"result": ...} or {"error": TEXT, "code": exit
+ * code}. What must be gathered (connections of all shards and nodes, reports of queues from their
+ * leaders) is counted down in a struct job; parts that do not answer within the time limit are left
+ * out, and the answer says so in "missing". For connections on other nodes the request is passed on
+ * as LINK_REQUEST with "local" on our outgoing links; the answers come back there, with "for"
+ * telling which job they belong to.
  *
- * Ownership: a job lives until it is answered; the link it came on may go before (then nobody is told).
+ * Ownership: a job lives until it is answered; the link it came on may go before (then nobody is
+ * told).
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -27,14 +30,14 @@ struct job {
     struct shard *shard;
     struct link_conn *from; /* NULL when it closed */
     uint64_t id;
-    json_t *rows;           /* array of objects */
-    uint32_t waiting;       /* answers still to come */
+    json_t *rows;     /* array of objects */
+    uint32_t waiting; /* answers still to come */
     uint32_t missing;
     uint64_t deadline_ns;
-    bool starting;          /* requests are still being sent: not to be finished yet */
-    bool until_running;     /* await_startup */
+    bool starting;      /* requests are still being sent: not to be finished yet */
+    bool until_running; /* await_startup */
     bool consumers;
-    bool local;             /* asked by another node for its job `reply_for` */
+    bool local; /* asked by another node for its job `reply_for` */
     uint64_t reply_for;
 };
 
@@ -67,13 +70,20 @@ static json_t *text_of(struct bytes b)
     return text != NULL ? text : json_string("(not UTF-8)");
 }
 
-/* --- answers ----------------------------------------------------------------------------------------------------------------------------- */
+/* --- answers
+ * -----------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void send_json(struct link_conn *link, json_t *owned)
 {
-    char *text = json_dumps(owned, JSON_COMPACT);
-    if (link != NULL && text != NULL) {
-        link_conn_send(link, LINK_REPLY, bytes_from_cstr(text));
+    char *text = owned == NULL ? NULL : json_dumps(owned, JSON_COMPACT);
+    if (link !=
+        NULL) { /* a text that is not UTF-8 is no JSON: an answer there must be all the same */
+        link_conn_send(
+            link, LINK_REPLY,
+            bytes_from_cstr(
+                text != NULL ? text
+                             : "{\"error\":\"the answer cannot be written as JSON\",\"code\":70}"));
     }
     free(text);
     json_decref(owned);
@@ -108,6 +118,13 @@ static void job_progress(struct job *job)
     }
 }
 
+/* One answer more than was asked for must not make the count wrap. */
+static void job_answered(struct job *job)
+{
+    job->waiting -= job->waiting > 0;
+    job_progress(job);
+}
+
 static struct job *job_new(struct shard *shard, struct link_conn *from)
 {
     struct control *c = control_of(shard);
@@ -124,7 +141,8 @@ static struct job *job_new(struct shard *shard, struct link_conn *from)
 
 static struct job *job_find(struct shard *shard, uint64_t id)
 {
-    LIST_FOREACH(at, &control_of(shard)->jobs) {
+    LIST_FOREACH(at, &control_of(shard)->jobs)
+    {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->id == id) {
             return job;
@@ -133,7 +151,9 @@ static struct job *job_find(struct shard *shard, uint64_t id)
     return NULL;
 }
 
-/* --- catalog listings -------------------------------------------------------------------------------------------------------------------- */
+/* --- catalog listings
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static json_t *value_json(const struct wire_value *v)
 {
@@ -199,7 +219,8 @@ static void list_exchanges(struct job *job, const struct catalog_vhost *vhost)
     }
 }
 
-static void binding_row(struct job *job, struct bytes source, const char *kind, struct bytes destination, struct bytes key, struct bytes arguments,
+static void binding_row(struct job *job, struct bytes source, const char *kind,
+                        struct bytes destination, struct bytes key, struct bytes arguments,
                         struct bytes vhost)
 {
     json_t *row = json_object();
@@ -218,15 +239,19 @@ static void list_bindings(struct job *job, const struct catalog_vhost *vhost)
     struct catalog_iter it;
     catalog_iter_queues(&it, job->shard->view, vhost); /* the default exchange's */
     for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
-        binding_row(job, BYTES_NONE, "queue", q->spec.name, q->spec.name, BYTES_NONE, q->spec.vhost);
+        binding_row(job, BYTES_NONE, "queue", q->spec.name, q->spec.name, BYTES_NONE,
+                    q->spec.vhost);
     }
     catalog_iter_bindings(&it, job->shard->view, vhost);
     for (const struct catalog_binding *b; (b = catalog_iter_next(&it)) != NULL;) {
-        binding_row(job, b->source, b->destination_kind == CATALOG_TO_QUEUE ? "queue" : "exchange", b->destination, b->key, b->arguments, b->vhost);
+        binding_row(job, b->source, b->destination_kind == CATALOG_TO_QUEUE ? "queue" : "exchange",
+                    b->destination, b->key, b->arguments, b->vhost);
     }
 }
 
-/* --- queues --------------------------------------------------------------------------------------------------------------------------------- */
+/* --- queues
+ * ---------------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct report_ctx {
     struct shard *shard;
@@ -268,7 +293,8 @@ static json_t *queue_row(struct shard *shard, const struct catalog_queue *q)
     (void)json_object_set_new(row, "auto_delete", json_boolean(q->spec.auto_delete));
     (void)json_object_set_new(row, "exclusive", json_boolean(q->spec.exclusive));
     (void)json_object_set_new(row, "arguments", table_json(q->spec.arguments));
-    (void)json_object_set_new(row, "type", json_string(q->spec.type == CATALOG_QUORUM ? "quorum" : "classic"));
+    (void)json_object_set_new(row, "type",
+                              json_string(q->spec.type == CATALOG_QUORUM ? "quorum" : "classic"));
     (void)json_object_set_new(row, "policy", json_string(""));
     (void)json_object_set_new(row, "id", json_integer((json_int_t)q->id));
     put_members(row, shard, q);
@@ -277,10 +303,16 @@ static json_t *queue_row(struct shard *shard, const struct catalog_queue *q)
 
 static void put_totals(json_t *row, struct shard *shard, const struct queue_report *report)
 {
-    static const char *const names[] = {"messages_ready", "messages_unacknowledged", "messages", "consumers", "message_bytes_ready",
-                                        "message_bytes_unacknowledged", "message_bytes"};
+    static const char *const names[] = {
+        "messages_ready",      "messages_unacknowledged",      "messages",     "consumers",
+        "message_bytes_ready", "message_bytes_unacknowledged", "message_bytes"};
     const struct queue_totals *t = &report->totals;
-    const uint64_t values[] = {t->ready, t->unacked, t->ready + t->unacked, t->consumers, t->bytes_ready, t->bytes_unacked,
+    const uint64_t values[] = {t->ready,
+                               t->unacked,
+                               t->ready + t->unacked,
+                               t->consumers,
+                               t->bytes_ready,
+                               t->bytes_unacked,
                                t->bytes_ready + t->bytes_unacked};
     for (size_t i = 0; i < WR_ARRAY_SIZE(names); i++) {
         (void)json_object_set_new(row, names[i], json_integer((json_int_t)values[i]));
@@ -291,7 +323,8 @@ static void put_totals(json_t *row, struct shard *shard, const struct queue_repo
     (void)json_object_set_new(row, "state", json_string("running"));
 }
 
-static void consumer_rows(struct job *job, const struct catalog_queue *q, const struct queue_report *report)
+static void consumer_rows(struct job *job, const struct catalog_queue *q,
+                          const struct queue_report *report)
 {
     for (uint32_t i = 0; i < report->consumer_count; i++) {
         const struct queue_consumer_info *c = &report->consumers[i];
@@ -305,7 +338,8 @@ static void consumer_rows(struct job *job, const struct catalog_queue *q, const 
         (void)json_object_set_new(row, "prefetch_count", json_integer(c->prefetch));
         (void)json_object_set_new(row, "active", json_boolean(c->active));
         (void)json_object_set_new(row, "arguments", table_json(c->args));
-        (void)json_object_set_new(row, "activity_status", json_string(c->active ? "up" : "suspected_down"));
+        (void)json_object_set_new(row, "activity_status",
+                                  json_string(c->active ? "up" : "suspected_down"));
         put_text(row, "vhost", q->spec.vhost);
         (void)json_array_append_new(job->rows, row);
     }
@@ -321,7 +355,6 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
         return;
     }
     const struct catalog_queue *q = catalog_queue_by_id(shard->view, queue_id);
-    job->waiting--;
     if (q != NULL && job->consumers) {
         if (report->error == 0) {
             consumer_rows(job, q, report);
@@ -334,11 +367,13 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
             put_totals(row, shard, report);
         } else {
             (void)json_object_set_new(row, "state", json_string("down"));
-            (void)json_object_set_new(row, "why", json_string(report->why != NULL ? report->why : wr_err_text(report->error)));
+            (void)json_object_set_new(
+                row, "why",
+                json_string(report->why != NULL ? report->why : wr_err_text(report->error)));
         }
         (void)json_array_append_new(job->rows, row);
     }
-    job_progress(job);
+    job_answered(job);
 }
 
 static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool consumers)
@@ -356,7 +391,8 @@ static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool
     }
 }
 
-/* --- connections and channels: every shard of every node -------------------------------------------------------------------------------------- */
+/* --- connections and channels: every shard of every node
+ * -------------------------------------------------------------------------------------- */
 
 struct rows_ctx {
     json_t *rows;
@@ -416,8 +452,7 @@ void control_on_query(struct shard *shard, struct mail *owned_mail)
     struct job *job = job_find(shard, q->job);
     if (job != NULL) {
         append_rows(job, q->json);
-        job->waiting--;
-        job_progress(job);
+        job_answered(job);
     }
     query_destroy(&q->mail);
 }
@@ -438,11 +473,13 @@ static void list_sessions(struct job *job, bool channels, bool local)
     if (local) {
         return;
     }
-    LIST_FOREACH(at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers)
+    {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready) {
-            json_t *request = json_pack("{s:s, s:b, s:I}", "command", channels ? "list_channels" : "list_connections", "local", 1, "for",
-                                        (json_int_t)job->id);
+            json_t *request = json_pack("{s:s, s:b, s:I}", "command",
+                                        channels ? "list_channels" : "list_connections", "local", 1,
+                                        "for", (json_int_t)job->id);
             char *text = json_dumps(request, JSON_COMPACT);
             link_conn_send(peer->conn, LINK_REQUEST, bytes_from_cstr(text));
             free(text);
@@ -461,25 +498,33 @@ void control_on_reply(struct shard *shard, struct bytes text)
         json_t *rows = json_object_get(reply, "result");
         if (json_is_array(rows)) {
             (void)json_array_extend(job->rows, rows);
+            job->missing += (uint32_t)json_integer_value(json_object_get(reply, "missing"));
+        } else {
+            job->missing++;
         }
-        job->waiting--;
-        job_progress(job);
+        job_answered(job);
     }
     json_decref(reply);
 }
 
-/* --- status ----------------------------------------------------------------------------------------------------------------------------------- */
+/* --- status
+ * -----------------------------------------------------------------------------------------------------------------------------------
+ */
 
-static json_t *listeners_json(struct shard *shard, const char *node, uint16_t amqp_port, uint16_t cluster_port)
+static json_t *listeners_json(struct shard *shard, const char *node, uint16_t amqp_port,
+                              uint16_t cluster_port)
 {
     json_t *list = json_array();
     (void)shard;
     if (amqp_port != 0) {
-        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node, "interface", "[::]", "port", (int)amqp_port, "protocol",
-                                                    "amqp", "purpose", "AMQP 0-9-1"));
+        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node,
+                                                    "interface", "[::]", "port", (int)amqp_port,
+                                                    "protocol", "amqp", "purpose", "AMQP 0-9-1"));
     }
-    (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node, "interface", "[::]", "port", (int)cluster_port, "protocol",
-                                                "clustering", "purpose", "inter-node and CLI tool communication"));
+    (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node,
+                                                "interface", "[::]", "port", (int)cluster_port,
+                                                "protocol", "clustering", "purpose",
+                                                "inter-node and CLI tool communication"));
     return list;
 }
 
@@ -496,12 +541,18 @@ static json_t *cluster_status(struct shard *shard)
         const struct peer *peer = links_peer(shard, nodes[i]->info.id);
         char name[256];
         bool self = uid_eq(nodes[i]->info.id, node_id_of(shard->node));
-        (void)snprintf(name, sizeof name, "%.*s", (int)nodes[i]->info.name.size, (const char *)nodes[i]->info.name.data);
+        (void)snprintf(name, sizeof name, "%.*s", (int)nodes[i]->info.name.size,
+                       (const char *)nodes[i]->info.name.data);
         (void)json_array_append_new(disk, json_string(name));
         if (nodes[i]->running && (self || (peer != NULL && peer->ready))) {
             (void)json_array_append_new(running, json_string(name));
-            (void)json_object_set_new(listeners, name, listeners_json(shard, name, nodes[i]->info.amqp_port, nodes[i]->info.cluster_port));
-            (void)json_object_set_new(versions, name, json_pack("{s:s, s:s}", "rabbitmq_name", shard->config->product, "rabbitmq_version", "4.1.0"));
+            (void)json_object_set_new(
+                listeners, name,
+                listeners_json(shard, name, nodes[i]->info.amqp_port, nodes[i]->info.cluster_port));
+            (void)json_object_set_new(versions, name,
+                                      json_pack("{s:s, s:s}", "rabbitmq_name",
+                                                shard->config->product, "rabbitmq_version",
+                                                "4.1.0"));
         }
     }
     (void)host_group_status(shard->host, 1, &status);
@@ -539,24 +590,32 @@ static json_t *node_status(struct shard *shard)
         catalog_count(shard->view, &totals);
     }
     host_each_group(shard->host, count_group, &groups);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "node", shard->config->nodename, "state",
-                     formation_state(shard), "rabbitmq_version", "4.1.0", "warren_version", WARREN_VERSION, "data_directory",
-                     shard->config->data_dir, "log_file", shard->config->log_file[0] != 0 ? shard->config->log_file : "stderr", "shards",
-                     (int)shard->count, "queues", (json_int_t)totals.queues, "exchanges", (json_int_t)totals.exchanges, "vhosts",
-                     (json_int_t)totals.vhosts, "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0", (json_int_t)groups.leading,
-                     "listeners",
-                     listeners_json(shard, shard->config->nodename, shard->config->listener_count > 0 ? shard->config->listeners[0].port : (uint16_t)0,
-                                    shard->config->cluster_listener.port));
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "node",
+        shard->config->nodename, "state", formation_state(shard), "rabbitmq_version", "4.1.0",
+        "warren_version", WARREN_VERSION, "data_directory", shard->config->data_dir, "log_file",
+        shard->config->log_file[0] != 0 ? shard->config->log_file : "stderr", "shards",
+        (int)shard->count, "queues", (json_int_t)totals.queues, "exchanges",
+        (json_int_t)totals.exchanges, "vhosts", (json_int_t)totals.vhosts, "groups_on_shard_0",
+        (json_int_t)groups.groups, "groups_led_on_shard_0", (json_int_t)groups.leading, "listeners",
+        listeners_json(shard, shard->config->nodename,
+                       shard->config->listener_count > 0 ? shard->config->listeners[0].port
+                                                         : (uint16_t)0,
+                       shard->config->cluster_listener.port));
 }
 
-/* --- dispatch ------------------------------------------------------------------------------------------------------------------------------------ */
+/* --- dispatch
+ * ------------------------------------------------------------------------------------------------------------------------------------
+ */
 
-static bool listing(struct shard *shard, struct link_conn *link, const char *command, json_t *request)
+static bool listing(struct shard *shard, struct link_conn *link, const char *command,
+                    json_t *request)
 {
     const struct catalog_vhost *vhost = NULL;
     const char *vhost_name = json_string_value(json_object_get(request, "vhost"));
     bool local = json_is_true(json_object_get(request, "local"));
-    static const char *const known[] = {"list_queues", "list_exchanges", "list_bindings", "list_consumers", "list_connections", "list_channels"};
+    static const char *const known[] = {"list_queues",    "list_exchanges",   "list_bindings",
+                                        "list_consumers", "list_connections", "list_channels"};
     size_t kind = 0;
     while (kind < WR_ARRAY_SIZE(known) && strcmp(command, known[kind]) != 0) {
         kind++;
@@ -565,10 +624,14 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
         return false;
     }
     if (shard->view == NULL || shard->boot == 0) {
-        answer_error(link, EXIT_UNAVAILABLE, formation_state(shard));
+        json_t *reply =
+            json_pack("{s:s, s:i}", "error", formation_state(shard), "code", EXIT_UNAVAILABLE);
+        (void)json_object_set(reply, "for", json_object_get(request, "for"));
+        send_json(link, reply);
         return true;
     }
-    if (vhost_name != NULL && kind < 4 && (vhost = catalog_vhost(shard->view, bytes_from_cstr(vhost_name))) == NULL) {
+    if (vhost_name != NULL && kind < 4 &&
+        (vhost = catalog_vhost(shard->view, bytes_from_cstr(vhost_name))) == NULL) {
         answer_error(link, 65, "Virtual host does not exist");
         return true;
     }
@@ -598,9 +661,11 @@ static void await_startup(struct shard *shard, struct link_conn *link, json_t *r
 {
     struct job *job = job_new(shard, link);
     json_int_t timeout_s = json_integer_value(json_object_get(request, "timeout"));
+    timeout_s = timeout_s > 86400 ? 86400 : timeout_s;
     job->starting = false;
     job->until_running = true;
-    job->deadline_ns = shard->env->ops->mono_ns(shard->env) + (uint64_t)(timeout_s > 0 ? timeout_s : 300) * 1000000000;
+    job->deadline_ns = shard->env->ops->mono_ns(shard->env) +
+                       (uint64_t)(timeout_s > 0 ? timeout_s : 300) * 1000000000;
 }
 
 void control_request(struct shard *shard, struct link_conn *link, struct bytes text)
@@ -628,11 +693,14 @@ void control_request(struct shard *shard, struct link_conn *link, struct bytes t
     json_decref(request);
 }
 
-/* --- turn ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* --- turn
+ * ----------------------------------------------------------------------------------------------------------------------------------------
+ */
 
 void control_link_closed(struct shard *shard, struct link_conn *link)
 {
-    LIST_FOREACH(at, &control_of(shard)->jobs) {
+    LIST_FOREACH(at, &control_of(shard)->jobs)
+    {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->from == link) {
             job->from = NULL;
@@ -643,7 +711,8 @@ void control_link_closed(struct shard *shard, struct link_conn *link)
 void control_turn(struct shard *shard)
 {
     uint64_t now = shard->env->ops->mono_ns(shard->env);
-    LIST_FOREACH_SAFE(at, &control_of(shard)->jobs) {
+    LIST_FOREACH_SAFE(at, &control_of(shard)->jobs)
+    {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->until_running && shard->boot != 0) {
             send_json(job->from, json_pack("{s:s}", "result", "ok"));
@@ -664,7 +733,8 @@ uint64_t control_deadline_ns(const struct shard *shard)
 {
     uint64_t best = UINT64_MAX;
     if (shard->control != NULL) {
-        LIST_FOREACH(at, &shard->control->jobs) {
+        LIST_FOREACH(at, &shard->control->jobs)
+        {
             const struct job *job = WR_CONTAINER_OF_CONST(at, struct job, link);
             best = job->deadline_ns < best ? job->deadline_ns : best;
         }
@@ -677,7 +747,8 @@ void control_free(struct shard *shard)
     if (shard->control == NULL) {
         return;
     }
-    LIST_FOREACH_SAFE(at, &shard->control->jobs) {
+    LIST_FOREACH_SAFE(at, &shard->control->jobs)
+    {
         job_free(WR_CONTAINER_OF(at, struct job, link));
     }
     wr_free(shard->control);

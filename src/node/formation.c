@@ -1,15 +1,21 @@
 /*
- * What: how a blank node becomes a member of a cluster, and how a member comes up; shard 0 only (docs/clustering.md).
+ * What: how a blank node becomes a member of a cluster, and how a member comes up; shard 0 only
+ * (docs/clustering.md).
  *
- * Blank: asks every peer of the configuration, again and again, to let it in. A member proposes JOIN_NODE and answers with the cluster's id; the
- * catalog's leader then makes the new node a learner and, once it has caught up, a voter. Only the first of the configured names may found a
- * cluster, and only after a majority of the configured nodes (itself included) said within the last moments that they are blank: so any start
- * order works and two clusters can arise from one list only if a majority of its data directories was wiped.
+ * Blank: asks every peer of the configuration, again and again, to let it in. A member proposes
+ * JOIN_NODE and answers with the cluster's id; the catalog's leader then makes the new node a
+ * learner and, once it has caught up, a voter. Only the first of the configured names may found a
+ * cluster, and only after a majority of the configured nodes (itself included) said within the last
+ * moments that they are blank, and while none in reach is a member of a cluster: so any start order
+ * works and two clusters can arise from one list only if a majority of its data directories was
+ * wiped while the others were out of reach.
  *
- * Member: waits for a catalog view that has this node, then proposes NODE_BOOT; with the boot number the shards may serve clients. A node that
- * finds its boot ended by the others (it was thought dead) closes its clients and boots anew.
+ * Member: waits for a catalog view that has this node, then proposes NODE_BOOT; with the boot
+ * number the shards may serve clients. A node that finds its boot ended by the others (it was
+ * thought dead) closes its clients and boots anew.
  *
- * Invariants: I1 a node that has a catalog replica never says it is blank. I2 listeners are open only with a valid boot number.
+ * Invariants: I1 a node that has a catalog replica never says it is blank. I2 listeners are open
+ * only with a valid boot number.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,19 +28,20 @@
 
 #include "node_internal.h"
 
-#define ASK_NS        UINT64_C(100000000)
+#define ASK_NS         UINT64_C(100000000)
 #define BLANK_FRESH_NS UINT64_C(2000000000)
-#define BOOT_MS       5000u
-#define NAME_TEXT     255u
+#define BOOT_MS        5000u
+#define NAME_TEXT      255u
 
-enum control_kind { /* frozen */
-    CONTROL_ASK = 1,     /* blank node -> peer: let me in {node info} */
-    CONTROL_BLANK = 2,   /* answer: I am blank too */
-    CONTROL_WAIT = 3,    /* answer: I am a member but cannot say yes yet */
-    CONTROL_JOINED = 4,  /* answer: you are in {cluster id} */
-    CONTROL_REFUSED = 5, /* answer: {text} */
+enum control_kind {                      /* frozen */
+                    CONTROL_ASK = 1,     /* blank node -> peer: let me in {node info} */
+                    CONTROL_BLANK = 2,   /* answer: I am blank too */
+                    CONTROL_WAIT = 3,    /* answer: I am a member but cannot say yes yet */
+                    CONTROL_JOINED = 4,  /* answer: you are in {cluster id} */
+                    CONTROL_REFUSED = 5, /* answer: {text} */
 };
 
+/* What a configured node said of itself, and when. */
 struct blank_peer {
     char name[256];
     uint64_t said_ns;
@@ -42,20 +49,24 @@ struct blank_peer {
 
 struct formation {
     struct shard *shard;
-    bool member;          /* has a catalog replica */
+    bool member; /* has a catalog replica */
     bool boot_proposed, founded;
     struct uid member_id, start, cluster_id;
     uint64_t next_ns;
     struct blank_peer blank[CONFIG_PEERS_MAX];
     uint32_t blank_count;
+    uint64_t member_seen_ns; /* a configured node was a member of a cluster then; 0 = never */
+    struct list joins;       /* struct join_request: proposals under way */
     char refusal[200];
     char state[300];
 };
 
-/* Who asked to join, while the catalog decides. Holds a copy: the link may be gone when the answer is there. */
+/* Who asked to join, while the catalog decides. Holds a copy: the link may be gone when the answer
+ * is there. */
 struct join_request {
+    struct list link; /* formation->joins */
     struct shard *shard;
-    struct uid node_id;
+    struct uid node_id, member;
 };
 
 static uint64_t now_ns(const struct shard *shard)
@@ -78,13 +89,15 @@ static struct catalog_node_info own_info(const struct shard *shard)
                                       .name = bytes_from_cstr(c->nodename),
                                       .host = bytes_from_cstr(node_host(shard->node)),
                                       .cluster_port = c->cluster_listener.port,
-                                      .amqp_port = c->listener_count > 0 ? c->listeners[0].port : (uint16_t)0};
+                                      .amqp_port = c->listener_count > 0 ? c->listeners[0].port
+                                                                         : (uint16_t)0};
 }
 
 void formation_start(struct shard *shard)
 {
     struct formation *f = wr_calloc(1, sizeof *f);
     f->shard = shard;
+    list_init(&f->joins);
     shard->formation = f;
     f->start = random_uid(shard);
     f->member_id = random_uid(shard);
@@ -99,6 +112,15 @@ void formation_recovered(struct shard *shard)
 
 void formation_free(struct shard *shard)
 {
+    if (shard->formation == NULL) {
+        return;
+    }
+    LIST_FOREACH_SAFE(at, &shard->formation->joins)
+    {
+        struct join_request *j = WR_CONTAINER_OF(at, struct join_request, link);
+        list_remove(&j->link);
+        wr_free(j);
+    }
     wr_free(shard->formation);
     shard->formation = NULL;
 }
@@ -118,7 +140,9 @@ struct uid formation_cluster_id(const struct shard *shard)
     return shard->formation == NULL ? (struct uid){0, 0} : shard->formation->cluster_id;
 }
 
-/* --- founding ------------------------------------------------------------------------------------------------------------------------ */
+/* --- founding
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_first_name(const struct config *config)
 {
@@ -153,6 +177,23 @@ static uint32_t fresh_blanks(const struct formation *f)
     return n;
 }
 
+/* A configured node that belongs to a cluster already: what it waits for, we wait for; a second
+ * cluster is the last thing anybody wants. */
+static bool member_in_reach(const struct formation *f)
+{
+    if (f->member_seen_ns != 0 && now_ns(f->shard) - f->member_seen_ns < BLANK_FRESH_NS) {
+        return true;
+    }
+    LIST_FOREACH(at, &f->shard->links.peers)
+    {
+        const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
+        if (peer->ready && !uid_is_zero(peer->cluster_id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_init(void *ctx, int status, const struct catalog_result *result)
 {
     struct shard *shard = ctx;
@@ -184,11 +225,12 @@ static void propose_init(struct shard *shard)
     command.u.init.name = bytes_from_cstr(c->cluster_name[0] != 0 ? c->cluster_name : c->nodename);
     command.u.init.node = own_info(shard);
     command.u.init.vhost = bytes_from_cstr(c->default_vhost);
-    command.u.init.user = (struct catalog_user_spec){.name = bytes_from_cstr(c->default_user),
-                                                     .password_hash = bytes_make(hash, sizeof hash),
-                                                     .hashing = CATALOG_HASHING_SHA256,
-                                                     .parts = CATALOG_USER_PASSWORD | CATALOG_USER_TAGS | CATALOG_USER_CREATE,
-                                                     .tags = {.count = 1, .items = &administrator}};
+    command.u.init.user = (struct catalog_user_spec){
+        .name = bytes_from_cstr(c->default_user),
+        .password_hash = bytes_make(hash, sizeof hash),
+        .hashing = CATALOG_HASHING_SHA256,
+        .parts = CATALOG_USER_PASSWORD | CATALOG_USER_TAGS | CATALOG_USER_CREATE,
+        .tags = {.count = 1, .items = &administrator}};
     f->founded = true;
     host_catalog_propose(shard->host, &command, BOOT_MS, on_init, shard);
 }
@@ -198,15 +240,20 @@ static void found_cluster(struct shard *shard)
     struct formation *f = shard->formation;
     f->cluster_id = random_uid(shard);
     f->member = true;
-    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "founding a new cluster node=%s", shard->config->nodename);
-    host_catalog_bootstrap(shard->host, f->cluster_id, (struct raft_id){f->member_id.hi, f->member_id.lo});
+    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "founding a new cluster node=%s",
+           shard->config->nodename);
+    host_catalog_bootstrap(shard->host, f->cluster_id,
+                           (struct raft_id){f->member_id.hi, f->member_id.lo});
     propose_init(shard);
     links_update_peers(shard);
 }
 
-/* --- asking and answering ---------------------------------------------------------------------------------------------------------------- */
+/* --- asking and answering
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
-static void send_control(struct link_conn *link, enum control_kind kind, const struct catalog_node_info *info, struct uid id, const char *text)
+static void send_control(struct link_conn *link, enum control_kind kind,
+                         const struct catalog_node_info *info, struct uid id, const char *text)
 {
     struct buf *out = buf_new(512);
     struct pack_writer w = pack_writer_make(&out);
@@ -227,7 +274,8 @@ static void send_control(struct link_conn *link, enum control_kind kind, const s
 static void ask_peers(struct shard *shard)
 {
     struct catalog_node_info info = own_info(shard);
-    LIST_FOREACH(at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers)
+    {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready) {
             send_control(peer->conn, CONTROL_ASK, &info, (struct uid){0, 0}, "");
@@ -238,14 +286,34 @@ static void ask_peers(struct shard *shard)
 /* An incoming link of that node on this shard: the way back for an answer. */
 static struct link_conn *link_of(struct shard *shard, struct uid node_id)
 {
-    LIST_FOREACH(at, &shard->links.conns) {
+    LIST_FOREACH(at, &shard->links.conns)
+    {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         const struct link_identity *peer = link_session_peer(link->session);
-        if (link->incoming && !link->closing && peer != NULL && link_session_is_ready(link->session) && uid_eq(peer->node_id, node_id)) {
+        if (link->incoming && !link->closing && peer != NULL &&
+            link_session_is_ready(link->session) && uid_eq(peer->node_id, node_id)) {
             return link;
         }
     }
     return NULL;
+}
+
+static bool is_in(const struct shard *shard, struct uid node_id, struct uid member)
+{
+    const struct catalog_node *node =
+        shard->view == NULL ? NULL : catalog_node(shard->view, node_id);
+    return node != NULL && uid_eq(node->info.member, member);
+}
+
+static bool is_joining(const struct formation *f, struct uid node_id)
+{
+    LIST_FOREACH(at, &f->joins)
+    {
+        if (uid_eq(WR_CONTAINER_OF_CONST(at, struct join_request, link)->node_id, node_id)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void on_join_decided(void *ctx, int status, const struct catalog_result *result)
@@ -255,18 +323,25 @@ static void on_join_decided(void *ctx, int status, const struct catalog_result *
     (void)result;
     if (link == NULL) {
         /* it will ask again */
-    } else if (status == CATALOG_OK || status == CATALOG_EXISTS) {
-        send_control(link, CONTROL_JOINED, NULL, node_cluster_id(j->shard), "");
-    } else if (status == CATALOG_REFUSED) {
+    } else if (status == CATALOG_REFUSED || status == CATALOG_LIMIT) {
         send_control(link, CONTROL_REFUSED, NULL, (struct uid){0, 0},
-                     "another node with this name is a member of the cluster; forget it first, or give this node another name");
+                     status == CATALOG_LIMIT ? "the cluster has as many nodes as it can have"
+                                             : "the cluster has a node with this name, or with "
+                                               "this node's identity and other data; "
+                                               "forget that one first, or give this node another "
+                                               "name and an empty data directory");
     } else {
-        send_control(link, CONTROL_WAIT, NULL, (struct uid){0, 0}, "");
+        /* Also when it worked: the view is what tells the node that it is in, with this very
+         * member, when it asks next. */
+        send_control(link, is_in(j->shard, j->node_id, j->member) ? CONTROL_JOINED : CONTROL_WAIT,
+                     NULL, node_cluster_id(j->shard), "");
     }
+    list_remove(&j->link);
     wr_free(j);
 }
 
-static void on_ask(struct shard *shard, struct link_conn *link, const struct catalog_node_info *info)
+static void on_ask(struct shard *shard, struct link_conn *link,
+                   const struct catalog_node_info *info)
 {
     struct formation *f = shard->formation;
     if (!f->member) {
@@ -277,15 +352,20 @@ static void on_ask(struct shard *shard, struct link_conn *link, const struct cat
         send_control(link, CONTROL_WAIT, NULL, (struct uid){0, 0}, "");
         return;
     }
-    const struct catalog_node *known = catalog_node(shard->view, info->id);
-    if (known != NULL && uid_eq(known->info.member, info->member)) {
+    if (is_in(shard, info->id, info->member)) {
         send_control(link, CONTROL_JOINED, NULL, node_cluster_id(shard), "");
+        return;
+    }
+    if (is_joining(f, info->id)) { /* it asks ten times a second */
+        send_control(link, CONTROL_WAIT, NULL, (struct uid){0, 0}, "");
         return;
     }
     struct join_request *j = wr_calloc(1, sizeof *j);
     struct catalog_command command = {.kind = CATALOG_JOIN_NODE};
     j->shard = shard;
     j->node_id = info->id;
+    j->member = info->member;
+    list_push_back(&f->joins, &j->link);
     command.u.join = *info;
     host_catalog_propose(shard->host, &command, BOOT_MS, on_join_decided, j);
 }
@@ -298,8 +378,28 @@ static void on_joined(struct shard *shard, struct uid cluster_id)
     }
     f->cluster_id = cluster_id;
     f->member = true;
-    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "joined a cluster node=%s", shard->config->nodename);
+    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "joined a cluster node=%s",
+           shard->config->nodename);
     host_catalog_join(shard->host, cluster_id, (struct raft_id){f->member_id.hi, f->member_id.lo});
+}
+
+static void on_answer(struct shard *shard, const struct peer *peer, uint64_t kind,
+                      struct uid cluster_id, struct bytes text)
+{
+    struct formation *f = shard->formation;
+    if (kind == CONTROL_BLANK) {
+        note_blank(f, peer->name);
+        return;
+    }
+    f->member_seen_ns = now_ns(shard);
+    if (kind == CONTROL_JOINED) {
+        on_joined(shard, cluster_id);
+    } else if (kind == CONTROL_REFUSED && f->refusal[0] == 0) {
+        (void)snprintf(f->refusal, sizeof f->refusal, "%.*s", (int)text.size,
+                       (const char *)text.data);
+        wr_log(shard->logger, LOG_LEVEL_ERROR, "cluster", "the cluster refuses this node: %s",
+               f->refusal);
+    } /* WAIT, or of a newer version */
 }
 
 void formation_on_control(struct shard *shard, struct link_conn *link, struct bytes payload)
@@ -317,30 +417,15 @@ void formation_on_control(struct shard *shard, struct link_conn *link, struct by
     info.cluster_port = (uint16_t)pack_get_uint(&r, 65535);
     info.amqp_port = (uint16_t)pack_get_uint(&r, 65535);
     if (!pack_done(&r)) {
-        wr_log(shard->logger, LOG_LEVEL_WARNING, "cluster", "a control message from %s could not be read; ignored", link->remote.host);
+        wr_log(shard->logger, LOG_LEVEL_WARNING, "cluster",
+               "a control message from %s could not be read; ignored", link->remote.host);
         return;
     }
-    struct formation *f = shard->formation;
-    switch (kind) {
-    case CONTROL_ASK:
-        if (link->incoming && uid_eq(info.id, link_session_peer(link->session)->node_id)) {
-            on_ask(shard, link, &info);
-        }
-        break;
-    case CONTROL_BLANK:
-        note_blank(f, link_session_peer(link->session)->name);
-        break;
-    case CONTROL_JOINED:
-        on_joined(shard, id);
-        break;
-    case CONTROL_REFUSED:
-        if (!f->member && f->refusal[0] == 0) {
-            (void)snprintf(f->refusal, sizeof f->refusal, "%.*s", (int)text.size, (const char *)text.data);
-            wr_log(shard->logger, LOG_LEVEL_ERROR, "cluster", "the cluster refuses this node: %s", f->refusal);
-        }
-        break;
-    default: /* WAIT, or of a newer version */
-        break;
+    if (link->incoming && kind == CONTROL_ASK &&
+        uid_eq(info.id, link_session_peer(link->session)->node_id)) {
+        on_ask(shard, link, &info);
+    } else if (!link->incoming && link->peer != NULL && !shard->formation->member) {
+        on_answer(shard, link->peer, kind, id, text);
     }
 }
 
@@ -352,7 +437,9 @@ void formation_on_peer(struct shard *shard, struct peer *peer)
     }
 }
 
-/* --- coming up ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- coming up
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void on_booted(void *ctx, int status, const struct catalog_result *result)
 {
@@ -363,7 +450,15 @@ static void on_booted(void *ctx, int status, const struct catalog_result *result
         f->next_ns = now_ns(shard) + ASK_NS;
         return;
     }
-    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "node %s is up boot=%llu", shard->config->nodename, (unsigned long long)result->id);
+    const struct catalog_node *self =
+        shard->view == NULL ? NULL : catalog_node(shard->view, node_id_of(shard->node));
+    if (self != NULL && (self->boot > result->id || (self->boot == result->id && !self->running))) {
+        f->start = random_uid(shard); /* ended by the others before we heard of it */
+        f->next_ns = now_ns(shard);
+        return;
+    }
+    wr_log(shard->logger, LOG_LEVEL_INFO, "cluster", "node %s is up boot=%llu",
+           shard->config->nodename, (unsigned long long)result->id);
     shard_set_boot(shard, (uint32_t)result->id);
 }
 
@@ -387,7 +482,9 @@ void formation_on_view(struct shard *shard)
     const struct catalog_node *self = catalog_node(shard->view, node_id_of(shard->node));
     if (shard->boot != 0 && (self == NULL || self->boot != shard->boot || !self->running)) {
         wr_log(shard->logger, LOG_LEVEL_WARNING, "cluster",
-               "the cluster took this node for dead (boot %u ended); its clients are closed and it starts anew", shard->boot);
+               "the cluster took this node for dead (boot %u ended); its clients are closed and it "
+               "starts anew",
+               shard->boot);
         f->start = random_uid(shard);
         shard_set_boot(shard, 0);
     }
@@ -397,13 +494,16 @@ void formation_on_view(struct shard *shard)
 static void member_turn(struct shard *shard)
 {
     struct formation *f = shard->formation;
-    const struct catalog_node *self = shard->view == NULL ? NULL : catalog_node(shard->view, node_id_of(shard->node));
+    const struct catalog_node *self =
+        shard->view == NULL ? NULL : catalog_node(shard->view, node_id_of(shard->node));
     if (self == NULL) {
         struct group_status status;
         bool known = host_group_status(shard->host, 1, &status);
-        if (known && status.leading && !f->founded && shard->view != NULL && uid_is_zero(catalog_cluster_id(shard->view))) {
+        if (known && status.leading && !f->founded && shard->view != NULL &&
+            uid_is_zero(catalog_cluster_id(shard->view))) {
             if (uid_is_zero(f->cluster_id)) {
-                f->cluster_id = random_uid(shard); /* it crashed between founding and the first command */
+                f->cluster_id =
+                    random_uid(shard); /* it crashed between founding and the first command */
             }
             propose_init(shard);
         }
@@ -412,7 +512,8 @@ static void member_turn(struct shard *shard)
         return;
     }
     if (shard->boot == 0) {
-        (void)snprintf(f->state, sizeof f->state, "waiting for the catalog to take note of this start");
+        (void)snprintf(f->state, sizeof f->state,
+                       "waiting for the catalog to take note of this start");
         if (!f->boot_proposed) {
             propose_boot(shard, self);
         }
@@ -435,7 +536,8 @@ void formation_turn(struct shard *shard)
     }
     const struct config *c = shard->config;
     uint32_t blank = fresh_blanks(f);
-    if (c->peer_count <= 1 || (is_first_name(c) && 2 * (blank + 1) > c->peer_count)) {
+    bool majority = is_first_name(c) && 2 * (blank + 1) > c->peer_count;
+    if (c->peer_count <= 1 || (majority && !member_in_reach(f))) {
         found_cluster(shard);
         return;
     }
@@ -443,13 +545,19 @@ void formation_turn(struct shard *shard)
     if (f->refusal[0] != 0) {
         (void)snprintf(f->state, sizeof f->state, "refused by the cluster: %s", f->refusal);
     } else {
-        (void)snprintf(f->state, sizeof f->state, "blank: waiting for a member of the cluster among %u configured nodes, or for a majority of them to found one "
-                                                  "(%u of them blank and in reach)", c->peer_count, blank + 1);
+        (void)snprintf(f->state, sizeof f->state,
+                       "blank: waiting for a member of the cluster among %u configured nodes, or "
+                       "for a majority of them to found one "
+                       "(%u of them blank and in reach)",
+                       c->peer_count, blank + 1);
     }
 }
 
 uint64_t formation_deadline_ns(const struct shard *shard)
 {
     const struct formation *f = shard->formation;
+    if (shard->shutting) {
+        return UINT64_MAX;
+    }
     return f->member && shard->boot != 0 && shard->view != NULL ? UINT64_MAX : f->next_ns;
 }

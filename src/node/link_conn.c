@@ -1,8 +1,10 @@
 /*
- * What: one connection on the cluster port: feeds its session, answers pings, hands frames to whom they are for.
+ * What: one connection on the cluster port: feeds its session, answers pings, hands frames to whom
+ * they are for.
  *
- * Happy path: accepted on shard 0 -> handshake -> moved to the shard that matches the peer's shard -> parcels. Failure modes: a failed
- * handshake or a damaged frame is logged once with the peer's address and the connection is closed; nothing else is disturbed.
+ * Happy path: accepted on shard 0 -> handshake -> moved to the shard that matches the peer's shard
+ * -> parcels. Failure modes: a failed handshake or a damaged frame is logged once with the peer's
+ * address and the connection is closed; nothing else is disturbed.
  *
  * Ownership: a link_conn lives from accept/connect to on_closed. Threads: the shard that holds it.
  */
@@ -13,8 +15,8 @@
 
 #include "node_internal.h"
 
-#define LINK_HANDSHAKE_NS UINT64_C(5000000000)
-#define LINK_TAKE_MAX     64
+#define LINK_TAKE_MAX      64
+#define LINK_STRANGERS_MAX 512u /* incoming connections that have not proved anything yet */
 
 static const char *on_ready(void *ctx, const struct link_identity *peer);
 static void on_frame(void *ctx, uint8_t type, const struct slice *payload);
@@ -40,7 +42,8 @@ static struct link_conn *link_new(struct shard *shard, bool incoming)
     link->incoming = incoming;
     link->shard = shard;
     outq_init(&link->out);
-    link->session = link_session_new(!incoming, bytes_from_cstr(config->cookie), &own, nonce, &link->out, &session_sink, link);
+    link->session = link_session_new(!incoming, bytes_from_cstr(config->cookie), &own, nonce,
+                                     &link->out, &session_sink, link);
     link->accepted_ns = shard->env->ops->mono_ns(shard->env);
     list_push_back(&shard->links.conns, &link->link);
     return link;
@@ -54,8 +57,24 @@ static void link_free(struct link_conn *link)
     wr_free(link);
 }
 
+static uint32_t count_strangers(const struct shard *shard)
+{
+    uint32_t n = 0;
+    LIST_FOREACH(at, &shard->links.conns)
+    {
+        const struct link_conn *link = WR_CONTAINER_OF_CONST(at, struct link_conn, link);
+        n += link->incoming && !link_session_is_ready(link->session);
+    }
+    return n;
+}
+
 void link_conn_accept(struct shard *shard, struct env_conn *conn, const struct net_addr *remote)
 {
+    if (count_strangers(shard) >= LINK_STRANGERS_MAX) {
+        shard->env->ops->conn_set_user(conn, NULL);
+        shard->env->ops->conn_close(conn, false, 0);
+        return;
+    }
     struct link_conn *link = link_new(shard, true);
     link->conn = conn;
     link->remote = *remote;
@@ -149,7 +168,8 @@ static void on_parcel(struct link_conn *link, const struct slice *payload)
     }
     parcel->from_node = peer->node_id;
     parcel->to_node = node_id_of(link->shard->node);
-    struct slice body = slice_sub(payload, payload->size - (uint32_t)rd_left(&r), (uint32_t)rd_left(&r));
+    struct slice body =
+        slice_sub(payload, payload->size - (uint32_t)rd_left(&r), (uint32_t)rd_left(&r));
     if (body.size > 0) {
         parcel->slices = wr_alloc(sizeof *parcel->slices);
         parcel->slices[0] = slice_ref(&body);
@@ -204,8 +224,9 @@ void link_conn_bytes(struct link_conn *link, const uint8_t *data, size_t size)
     link->dirty = true;
     if (rc != 0) {
         if (link->peer == NULL || !link->peer->complained) {
-            wr_log(link->shard->logger, LOG_LEVEL_ERROR, "link", "%s %s port=%u: %s; connection closed",
-                   link->incoming ? "peer" : "to", link->remote.host, link->remote.port, link_session_error(link->session));
+            wr_log(link->shard->logger, LOG_LEVEL_ERROR, "link",
+                   "%s %s port=%u: %s; connection closed", link->incoming ? "peer" : "to",
+                   link->remote.host, link->remote.port, link_session_error(link->session));
         }
         if (link->peer != NULL) {
             link->peer->complained = true;

@@ -1,15 +1,19 @@
 /*
- * What: the links of one shard: one outgoing connection to every other node, over which this shard's parcels go; liveness.
+ * What: the links of one shard: one outgoing connection to every other node, over which this
+ * shard's parcels go; liveness.
  *
- * Each shard of each node keeps its own outgoing link to the matching shard of every peer; parcels towards us come over the peer's
- * outgoing link. So no two ends ever negotiate which connection to keep, and order holds per pair of shards.
+ * Each shard of each node keeps its own outgoing link to the matching shard of every peer; parcels
+ * towards us come over the peer's outgoing link. So no two ends ever negotiate which connection to
+ * keep, and order holds per pair of shards.
  *
- * Happy path: connect -> handshake -> peer_ready (host_node_up) -> parcels and a ping every PING_NS that the peer answers.
- * Failure modes: connection closed -> host_node_lost at once (elections start); connect refused, or no sign of life for the liveness
- * timeout -> host_node_down (its consumers' messages are returned). Reconnecting backs off from 20 ms to 1 s.
+ * Happy path: connect -> handshake -> peer_ready (host_node_up) -> parcels and a ping every PING_NS
+ * that the peer answers. Failure modes: connection closed -> host_node_lost at once (elections
+ * start); connect refused, or no sign of life for the liveness timeout -> host_node_down (its
+ * consumers' messages are returned). Reconnecting backs off from 20 ms to 1 s.
  *
- * Invariants: I1 up and lost alternate per peer. I2 down is reported once per loss. I3 a parcel for an unknown or unconnected node is
- * dropped, as a lost packet would be: the hosts repeat what matters when the node is up again.
+ * Invariants: I1 up and lost alternate per peer. I2 down is reported once per loss. I3 a parcel for
+ * an unknown or unconnected node is dropped, as a lost packet would be: the hosts repeat what
+ * matters when the node is up again.
  */
 #include <stdio.h>
 #include <string.h>
@@ -42,14 +46,16 @@ void links_init(struct shard *shard)
 
 void links_deinit(struct shard *shard)
 {
-    LIST_FOREACH_SAFE(at, &shard->links.conns) {
+    LIST_FOREACH_SAFE(at, &shard->links.conns)
+    {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         list_remove(&link->link);
         link_session_free(link->session);
         outq_deinit(&link->out);
         wr_free(link);
     }
-    LIST_FOREACH_SAFE(at, &shard->links.peers) {
+    LIST_FOREACH_SAFE(at, &shard->links.peers)
+    {
         list_remove(at);
         wr_free(WR_CONTAINER_OF(at, struct peer, link));
     }
@@ -60,11 +66,14 @@ static uint64_t now_ns(const struct shard *shard)
     return shard->env->ops->mono_ns(shard->env);
 }
 
-/* --- peers ------------------------------------------------------------------------------------------------------------------------------- */
+/* --- peers
+ * -------------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct peer *links_peer(struct shard *shard, struct uid node)
 {
-    LIST_FOREACH(at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers)
+    {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (uid_eq(peer->node_id, node)) {
             return peer;
@@ -73,22 +82,30 @@ struct peer *links_peer(struct shard *shard, struct uid node)
     return NULL;
 }
 
-static struct peer *peer_by_name(struct shard *shard, const char *name)
+/* certain: of the catalog; two of them may follow each other under one name, so only the identity
+ * counts. */
+static struct peer *peer_by_name(struct shard *shard, const char *name, bool certain)
 {
-    LIST_FOREACH(at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers)
+    {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
-        if (strcmp(peer->name, name) == 0) {
+        if (strcmp(peer->name, name) == 0 && (certain || !peer->certain)) {
             return peer;
         }
     }
     return NULL;
 }
 
-static void peer_want(struct shard *shard, struct uid node_id, const char *name, const struct net_addr *addr)
+static void peer_want(struct shard *shard, struct uid node_id, const char *name,
+                      const struct net_addr *addr)
 {
-    struct peer *peer = uid_is_zero(node_id) ? peer_by_name(shard, name) : links_peer(shard, node_id);
-    if (peer == NULL) {
-        peer = peer_by_name(shard, name);
+    bool certain = !uid_is_zero(node_id);
+    struct peer *peer = certain ? links_peer(shard, node_id) : peer_by_name(shard, name, true);
+    if (peer == NULL && certain) {
+        peer = peer_by_name(shard, name, false);
+        if (peer != NULL && !uid_is_zero(peer->node_id)) {
+            peer = NULL; /* who answered there so far is somebody else */
+        }
     }
     if (peer == NULL) {
         peer = wr_calloc(1, sizeof *peer);
@@ -97,16 +114,39 @@ static void peer_want(struct shard *shard, struct uid node_id, const char *name,
         peer->lost_ns = now_ns(shard);
         list_push_back(&shard->links.peers, &peer->link);
     }
-    if (!uid_is_zero(node_id)) {
+    if (certain) {
         peer->node_id = node_id;
+        peer->certain = true;
     }
     peer->addr = *addr;
     peer->wanted = true;
 }
 
+/* Closes what is not wanted any more, and forgets it once its connection is gone. */
+static void drop_unwanted(struct shard *shard)
+{
+    LIST_FOREACH_SAFE(at, &shard->links.peers)
+    {
+        struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
+        if (peer->wanted) {
+            continue;
+        }
+        if (peer->conn != NULL) {
+            link_conn_close(peer->conn);
+            continue;
+        }
+        if (!uid_is_zero(peer->node_id) && !peer->reported_down) {
+            host_node_down(shard->host, peer->node_id);
+        }
+        list_remove(&peer->link);
+        wr_free(peer);
+    }
+}
+
 void links_update_peers(struct shard *shard)
 {
-    LIST_FOREACH(at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers)
+    {
         WR_CONTAINER_OF(at, struct peer, link)->wanted = false;
     }
     const struct uid own = node_id_of(shard->node);
@@ -118,13 +158,16 @@ void links_update_peers(struct shard *shard)
             if (!uid_eq(info->id, own)) {
                 struct net_addr addr = {.port = info->cluster_port};
                 char name[256];
-                (void)snprintf(addr.host, sizeof addr.host, "%.*s", (int)info->host.size, (const char *)info->host.data);
-                (void)snprintf(name, sizeof name, "%.*s", (int)info->name.size, (const char *)info->name.data);
+                (void)snprintf(addr.host, sizeof addr.host, "%.*s", (int)info->host.size,
+                               (const char *)info->host.data);
+                (void)snprintf(name, sizeof name, "%.*s", (int)info->name.size,
+                               (const char *)info->name.data);
                 peer_want(shard, info->id, name, &addr);
             }
         }
     }
-    if (shard->number == 0 && (!formation_is_member(shard) || shard->view == NULL || uid_is_zero(catalog_cluster_id(shard->view)))) {
+    if (shard->number == 0 && (!formation_is_member(shard) || shard->view == NULL ||
+                               uid_is_zero(catalog_cluster_id(shard->view)))) {
         for (uint32_t i = 0; i < shard->config->peer_count; i++) {
             const struct config_peer *peer = &shard->config->peers[i];
             if (strcmp(peer->name, shard->config->nodename) != 0) {
@@ -132,24 +175,21 @@ void links_update_peers(struct shard *shard)
             }
         }
     }
-    LIST_FOREACH_SAFE(at, &shard->links.peers) {
-        struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
-        if (!peer->wanted && peer->conn == NULL) {
-            if (!uid_is_zero(peer->node_id) && !peer->reported_down) {
-                host_node_down(shard->host, peer->node_id);
-            }
-            list_remove(&peer->link);
-            wr_free(peer);
-        } else if (!peer->wanted) {
-            link_conn_close(peer->conn);
-        }
-    }
+    drop_unwanted(shard);
 }
 
 const char *peer_ready(struct peer *peer, struct shard *shard, const struct link_identity *identity)
 {
-    if (!uid_is_zero(peer->node_id) && !uid_eq(peer->node_id, identity->node_id)) {
-        return "another node than the catalog knows answers at this address (was its data directory replaced?)";
+    bool changed = !uid_is_zero(peer->node_id) && !uid_eq(peer->node_id, identity->node_id);
+    if (changed && peer->certain) {
+        return "another node than the catalog knows answers at this address (was its data "
+               "directory replaced?)";
+    }
+    if (!peer->certain && strcmp(peer->name, identity->name) != 0) {
+        return "another name than the configuration's answers at this address";
+    }
+    if (changed && !peer->reported_down) {
+        host_node_down(shard->host, peer->node_id); /* nobody will hear of that one again */
     }
     struct peer *known = links_peer(shard, identity->node_id);
     if (known != NULL && known != peer) {
@@ -162,10 +202,12 @@ const char *peer_ready(struct peer *peer, struct shard *shard, const struct link
     peer->complained = false;
     peer->backoff_ms = BACKOFF_MIN_MS;
     peer->heard_ns = peer->ping_ns = now_ns(shard);
+    peer->backlog = 0;
     peer->reported_down = false;
     if (!peer->reported_up) {
         peer->reported_up = true;
-        wr_log(shard->logger, shard->number == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "link", "node '%s' up", peer->name);
+        wr_log(shard->logger, shard->number == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "link",
+               "node '%s' up", peer->name);
         host_node_up(shard->host, peer->node_id);
     }
     if (shard->number == 0) {
@@ -178,7 +220,8 @@ static void report_down(struct peer *peer, struct shard *shard, const char *why)
 {
     if (!peer->reported_down && !uid_is_zero(peer->node_id)) {
         peer->reported_down = true;
-        wr_log(shard->logger, shard->number == 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, "link", "node '%s' down: %s", peer->name, why);
+        wr_log(shard->logger, shard->number == 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, "link",
+               "node '%s' down: %s", peer->name, why);
         host_node_down(shard->host, peer->node_id);
     }
 }
@@ -186,7 +229,8 @@ static void report_down(struct peer *peer, struct shard *shard, const char *why)
 static void peer_back_off(struct peer *peer, struct shard *shard)
 {
     peer->attempt_ns = now_ns(shard) + (uint64_t)peer->backoff_ms * 1000000;
-    peer->backoff_ms = peer->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : peer->backoff_ms * 2;
+    peer->backoff_ms =
+        peer->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : peer->backoff_ms * 2;
 }
 
 void peer_connect_failed(struct peer *peer, struct shard *shard, int error)
@@ -206,51 +250,93 @@ void peer_lost(struct peer *peer, struct shard *shard, int error)
     if (peer->reported_up) {
         peer->reported_up = false;
         peer->lost_ns = now_ns(shard);
-        wr_log(shard->logger, LOG_LEVEL_DEBUG, "link", "link to '%s' lost: %s", peer->name, wr_err_text(error));
+        wr_log(shard->logger, LOG_LEVEL_DEBUG, "link", "link to '%s' lost: %s", peer->name,
+               wr_err_text(error));
         host_node_lost(shard->host, peer->node_id);
         peer->backoff_ms = BACKOFF_MIN_MS;
-        peer->attempt_ns = now_ns(shard);
-        return;
     }
     peer_back_off(peer, shard);
 }
 
+static uint64_t limit_ns(const struct shard *shard)
+{
+    return (uint64_t)shard->config->liveness_timeout_ms * 1000000;
+}
+
+static void peer_silent(struct peer *peer, struct shard *shard)
+{
+    wr_log(shard->logger, LOG_LEVEL_WARNING, "link", "node '%s' silent for %u ms", peer->name,
+           shard->config->liveness_timeout_ms);
+    peer->reported_up = false;
+    peer->ready = false;
+    peer->lost_ns = peer->heard_ns;
+    host_node_lost(shard->host, peer->node_id);
+    report_down(peer, shard, "no sign of life");
+    peer->conn->closing = true; /* at once, and without waiting for what is queued */
+    shard->env->ops->conn_close(peer->conn->conn, false, 0);
+}
+
+static void peer_watch(struct peer *peer, struct shard *shard, uint64_t now)
+{
+    /* A ping waits behind what is queued: as long as that gets shorter, somebody reads at the other
+     * end. */
+    size_t backlog = shard->env->ops->conn_backlog(peer->conn->conn);
+    if (backlog < peer->backlog) {
+        peer->heard_ns = now;
+    }
+    peer->backlog = backlog;
+    if (now - peer->heard_ns > limit_ns(shard)) {
+        peer_silent(peer, shard);
+    } else if (now - peer->ping_ns >= PING_NS) {
+        uint8_t stamp[8];
+        bytes_store_le64(stamp, now);
+        peer->ping_ns = now;
+        link_conn_send(peer->conn, LINK_PING, bytes_make(stamp, sizeof stamp));
+    }
+}
+
 static void peer_tend(struct peer *peer, struct shard *shard, uint64_t now)
 {
-    const uint64_t limit_ns = (uint64_t)shard->config->liveness_timeout_ms * 1000000;
     if (peer->conn == NULL) {
         if (now >= peer->attempt_ns && !shard->shutting) {
             peer->conn = link_conn_connect(shard, peer);
-            peer->ping_ns = now;
+            peer->ping_ns = now; /* when this attempt began */
         }
+    } else if (peer->conn->closing) {
+        /* until on_closed */
     } else if (peer->ready) {
-        if (now - peer->heard_ns > limit_ns) {
-            wr_log(shard->logger, LOG_LEVEL_WARNING, "link", "node '%s' silent for %u ms", peer->name,
-                   shard->config->liveness_timeout_ms);
-            struct link_conn *link = peer->conn;
-            link->closing = true; /* at once, and without waiting for what is queued */
-            peer->reported_up = false;
-            peer->ready = false;
-            peer->lost_ns = now - limit_ns;
-            host_node_lost(shard->host, peer->node_id);
-            report_down(peer, shard, "no sign of life");
-            shard->env->ops->conn_close(link->conn, false, 0);
-        } else if (now - peer->ping_ns >= PING_NS) {
-            uint8_t stamp[8];
-            bytes_store_le64(stamp, now);
-            peer->ping_ns = now;
-            link_conn_send(peer->conn, LINK_PING, bytes_make(stamp, sizeof stamp));
-        }
-    } else if (now - peer->ping_ns > HANDSHAKE_NS && !peer->conn->closing) {
+        peer_watch(peer, shard, now);
+    } else if (now - peer->ping_ns > HANDSHAKE_NS) {
         peer->conn->closing = true;
         shard->env->ops->conn_close(peer->conn->conn, false, 0);
     }
-    if (!peer->ready && now - peer->lost_ns > limit_ns) {
+    if (!peer->ready && now - peer->lost_ns > limit_ns(shard)) {
         report_down(peer, shard, "no sign of life");
     }
 }
 
-/* --- parcels ------------------------------------------------------------------------------------------------------------------------------ */
+static uint64_t peer_deadline_ns(const struct peer *peer, const struct shard *shard)
+{
+    uint64_t best = UINT64_MAX;
+    if (peer->conn == NULL) {
+        best = shard->shutting ? UINT64_MAX : peer->attempt_ns;
+    } else if (peer->conn->closing) {
+        best = UINT64_MAX;
+    } else if (peer->ready) {
+        best = peer->ping_ns + PING_NS;
+    } else {
+        best = peer->ping_ns + HANDSHAKE_NS + 1;
+    }
+    uint64_t down = peer->lost_ns + limit_ns(shard) + 1;
+    if (!peer->ready && !peer->reported_down && !uid_is_zero(peer->node_id) && down < best) {
+        best = down;
+    }
+    return best;
+}
+
+/* --- parcels
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void parcel_mail_destroy(struct mail *mail)
 {
@@ -268,7 +354,9 @@ static void parcel_to_shard(struct shard *shard, struct parcel *parcel, uint32_t
 
 static uint32_t parcel_target(const struct shard *shard, const struct parcel *parcel)
 {
-    return parcel->to_shard == HOST_SHARD_BY_GROUP ? host_shard_of_group(parcel->group, shard->count) : parcel->to_shard;
+    return parcel->to_shard == HOST_SHARD_BY_GROUP
+               ? host_shard_of_group(parcel->group, shard->count)
+               : parcel->to_shard;
 }
 
 void parcel_arrived(struct shard *shard, struct parcel *owned)
@@ -316,7 +404,8 @@ void links_send(struct shard *shard, struct parcel *owned)
     if (uid_eq(owned->to_node, node_id_of(shard->node))) {
         uint32_t to = parcel_target(shard, owned);
         WR_ASSERT_OP(to, <, shard->count);
-        parcel_to_shard(shard, owned, to); /* also to itself: parcels never arrive inside the call */
+        parcel_to_shard(shard, owned,
+                        to); /* also to itself: parcels never arrive inside the call */
         return;
     }
     WR_ASSERT(owned->local == NULL);
@@ -336,7 +425,9 @@ size_t links_backlog(struct shard *shard, struct uid node)
     return shard->env->ops->conn_backlog(peer->conn->conn) + (size_t)outq_size(&peer->conn->out);
 }
 
-/* --- turn ----------------------------------------------------------------------------------------------------------------------------------- */
+/* --- turn
+ * -----------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
 {
@@ -348,7 +439,8 @@ static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
         ops->conn_move(conn, link_session_peer(link->session)->shard % shard->count, link);
         return;
     }
-    if (link->incoming && !link_session_is_ready(link->session) && !link->closing && now - link->accepted_ns > HANDSHAKE_NS) {
+    if (link->incoming && !link_session_is_ready(link->session) && !link->closing &&
+        now - link->accepted_ns > HANDSHAKE_NS) {
         link->closing = true;
         ops->conn_close(link->conn, false, 0);
     }
@@ -356,7 +448,8 @@ static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
 
 void links_flush(struct shard *shard)
 {
-    LIST_FOREACH(at, &shard->links.conns) {
+    LIST_FOREACH(at, &shard->links.conns)
+    {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         if (link->dirty && !link->closing) {
             link_conn_flush(link);
@@ -367,10 +460,13 @@ void links_flush(struct shard *shard)
 void links_turn(struct shard *shard)
 {
     uint64_t now = now_ns(shard);
-    LIST_FOREACH(at, &shard->links.peers) {
+    drop_unwanted(shard);
+    LIST_FOREACH(at, &shard->links.peers)
+    {
         peer_tend(WR_CONTAINER_OF(at, struct peer, link), shard, now);
     }
-    LIST_FOREACH_SAFE(at, &shard->links.conns) {
+    LIST_FOREACH_SAFE(at, &shard->links.conns)
+    {
         conn_tend(WR_CONTAINER_OF(at, struct link_conn, link), shard, now);
     }
 }
@@ -378,15 +474,20 @@ void links_turn(struct shard *shard)
 uint64_t links_deadline_ns(const struct shard *shard)
 {
     uint64_t best = UINT64_MAX;
-    LIST_FOREACH(at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers)
+    {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
-        uint64_t next = peer->conn == NULL ? peer->attempt_ns : peer->ping_ns + PING_NS;
+        uint64_t next = peer_deadline_ns(peer, shard);
         best = next < best ? next : best;
     }
-    LIST_FOREACH(at, &shard->links.conns) {
+    LIST_FOREACH(at, &shard->links.conns)
+    {
         const struct link_conn *link = WR_CONTAINER_OF_CONST(at, struct link_conn, link);
+        if (link->closing) {
+            continue;
+        }
         if (link->move_pending) {
-            return 0; /* look again as soon as what is queued is out */
+            return 0; /* look again as soon as what is queued (one frame) is out */
         }
         if (link->incoming && !link_session_is_ready(link->session)) {
             uint64_t next = link->accepted_ns + HANDSHAKE_NS + 1;

@@ -1,9 +1,9 @@
 /*
  * What: composes a node: recovery of the log into the hosts, one shard per env, the log context.
  *
- * Happy path: hosts -> log_open feeds them every record -> host_recovered -> brokers, front ends -> the cluster port is opened -> formation
- * begins with the first turn. Failure modes: everything that is wrong with the data directory is found here, before anything runs, and returned
- * as text.
+ * Happy path: hosts -> log_open feeds them every record -> host_recovered -> brokers, front ends ->
+ * the cluster port is opened -> formation begins with the first turn. Failure modes: everything
+ * that is wrong with the data directory is found here, before anything runs, and returned as text.
  */
 #include <stdio.h>
 #include <string.h>
@@ -43,7 +43,9 @@ struct uid node_cluster_id(const struct shard *shard)
     return shard->number == 0 ? formation_cluster_id(shard) : (struct uid){0, 0};
 }
 
-/* --- the log context ------------------------------------------------------------------------------------------------------------------ */
+/* --- the log context
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void log_ctx_on_mail(void *ctx, struct mail *owned)
 {
@@ -69,12 +71,15 @@ static const struct env_sink log_sink = {
     .turn = log_ctx_turn,
 };
 
-/* --- recovery --------------------------------------------------------------------------------------------------------------------------- */
+/* --- recovery
+ * ---------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void on_record(void *ctx, const struct log_item *item)
 {
     struct node *node = ctx;
-    host_recover_record(node->shards[host_shard_of_group(item->group, node->shard_count)].host, item);
+    host_recover_record(node->shards[host_shard_of_group(item->group, node->shard_count)].host,
+                        item);
 }
 
 static int recover(struct node *node, char *errmsg)
@@ -95,7 +100,9 @@ static int recover(struct node *node, char *errmsg)
     return rc;
 }
 
-/* --- building ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- building
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void shard_build_host(struct node *node, uint32_t number, struct env *env)
 {
@@ -169,7 +176,8 @@ int node_new(const struct node_options *options, struct node **ret_node, char *e
     node->node_id = options->node_id;
     node->shard_count = config->shards;
     (void)snprintf(node->host, sizeof node->host, "%s", strchr(config->nodename, '@') + 1);
-    (void)snprintf(node->cluster_name, sizeof node->cluster_name, "%s", config->cluster_name[0] != 0 ? config->cluster_name : config->nodename);
+    (void)snprintf(node->cluster_name, sizeof node->cluster_name, "%s",
+                   config->cluster_name[0] != 0 ? config->cluster_name : config->nodename);
     node->log_env = options->envs[config->shards];
     node->shards = wr_calloc(config->shards, sizeof *node->shards);
     for (uint32_t i = 0; i < config->shards; i++) {

@@ -1,8 +1,9 @@
 #ifndef WR_NODE_INTERNAL_H
 #define WR_NODE_INTERNAL_H
 /*
- * What the files of src/node share: one struct shard per shard context, holding everything that runs there, and the
- * mail that shards of a node send each other. See docs/architecture.md, "A node".
+ * What the files of src/node share: one struct shard per shard context, holding everything that
+ * runs there, and the mail that shards of a node send each other. See docs/architecture.md, "A
+ * node".
  */
 #include "warren/amqp.h"
 #include "warren/broker.h"
@@ -19,7 +20,8 @@
 
 #include "config.h"
 
-/* Tag at the start of every object that is the user of an env_conn. amqp's objects carry CONN_AMQP themselves. */
+/* Tag at the start of every object that is the user of an env_conn. amqp's objects carry CONN_AMQP
+ * themselves. */
 enum conn_tag { CONN_AMQP = ENV_LISTEN_AMQP, CONN_LINK = ENV_LISTEN_CLUSTER };
 
 enum node_mail {
@@ -36,7 +38,9 @@ struct formation;
 struct control;
 struct placement;
 
-/* --- links (links.c, link_conn.c) ------------------------------------------------------------------------------------------------- */
+/* --- links (links.c, link_conn.c)
+ * -------------------------------------------------------------------------------------------------
+ */
 
 /* One connection on the cluster port, incoming or outgoing. */
 struct link_conn {
@@ -54,18 +58,21 @@ struct link_conn {
 
 /* Another node as this shard sees it. */
 struct peer {
-    struct list link; /* shard->links.peers */
+    struct list link;   /* shard->links.peers */
     struct uid node_id; /* zero until known: a name from the configuration */
     char name[256];
     struct net_addr addr;
     struct link_conn *conn; /* outgoing, or NULL */
     bool ready;             /* its handshake is over */
     bool reported_up, reported_down;
-    bool refused;           /* the last attempt to connect was refused: its process is gone */
-    bool wanted; /* in the catalog or the configuration; otherwise dropped */
-    bool complained; /* the current trouble is in the log already */
-    struct uid cluster_id;  /* what it said; zero = blank */
-    uint64_t heard_ns, ping_ns, attempt_ns, lost_ns;
+    bool refused;          /* the last attempt to connect was refused: its process is gone */
+    bool wanted;           /* in the catalog or the configuration; otherwise dropped */
+    bool certain;          /* node_id comes from the catalog; otherwise from the last handshake */
+    bool complained;       /* the current trouble is in the log already */
+    struct uid cluster_id; /* what it said; zero = blank */
+    uint64_t heard_ns;     /* last sign of life: a pong, or our backlog getting shorter */
+    uint64_t ping_ns, attempt_ns, lost_ns;
+    size_t backlog; /* towards it when last looked at */
     uint32_t backoff_ms;
 };
 
@@ -93,13 +100,17 @@ void link_conn_send(struct link_conn *link, uint8_t type, struct bytes payload);
 void link_conn_close(struct link_conn *link);
 void link_conn_flush(struct link_conn *link);
 struct link_conn *link_conn_connect(struct shard *shard, struct peer *peer);
-/* What a link_conn tells about the peer it was opened for. peer_ready returns a text to refuse it with, or NULL. */
-const char *peer_ready(struct peer *peer, struct shard *shard, const struct link_identity *identity);
+/* What a link_conn tells about the peer it was opened for. peer_ready returns a text to refuse it
+ * with, or NULL. */
+const char *peer_ready(struct peer *peer, struct shard *shard,
+                       const struct link_identity *identity);
 void peer_connect_failed(struct peer *peer, struct shard *shard, int error);
 void peer_lost(struct peer *peer, struct shard *shard, int error);
-void parcel_arrived(struct shard *shard, struct parcel *owned); /* from a link: to this shard or, by mail, to another */
+void parcel_arrived(struct shard *shard,
+                    struct parcel *owned); /* from a link: to this shard or, by mail, to another */
 
-/* --- formation (formation.c): from a blank node to a member, shard 0 ---------------------------------------------------------------- */
+/* --- formation (formation.c): from a blank node to a member, shard 0
+ * ---------------------------------------------------------------- */
 void formation_start(struct shard *shard);
 void formation_free(struct shard *shard);
 void formation_on_control(struct shard *shard, struct link_conn *link, struct bytes payload);
@@ -110,25 +121,31 @@ struct uid formation_cluster_id(const struct shard *shard); /* zero when not kno
 void formation_turn(struct shard *shard);
 uint64_t formation_deadline_ns(const struct shard *shard);
 bool formation_is_member(const struct shard *shard);
-const char *formation_state(const struct shard *shard); /* one line: what this node waits for, or "running" */
+const char *
+formation_state(const struct shard *shard); /* one line: what this node waits for, or "running" */
 
-/* --- placement (placement.c): the catalog leader's reconciliation loop, shard 0 ----------------------------------------------------------- */
+/* --- placement (placement.c): the catalog leader's reconciliation loop, shard 0
+ * ----------------------------------------------------------- */
 void placement_init(struct shard *shard);
 void placement_free(struct shard *shard);
 void placement_on_leader(struct shard *shard, bool leading);
 void placement_turn(struct shard *shard);
 uint64_t placement_deadline_ns(const struct shard *shard);
 
-/* --- control (control.c): requests of warrenctl, shard 0 ------------------------------------------------------------------------------- */
+/* --- control (control.c): requests of warrenctl, shard 0
+ * ------------------------------------------------------------------------------- */
 void control_request(struct shard *shard, struct link_conn *link, struct bytes json);
-void control_on_reply(struct shard *shard, struct bytes json); /* of another node, to a request passed on */
+void control_on_reply(struct shard *shard,
+                      struct bytes json); /* of another node, to a request passed on */
 void control_link_closed(struct shard *shard, struct link_conn *link);
 void control_on_query(struct shard *shard, struct mail *owned_mail);
 void control_turn(struct shard *shard);
 uint64_t control_deadline_ns(const struct shard *shard);
 void control_free(struct shard *shard);
 
-/* --- a shard --------------------------------------------------------------------------------------------------------------------------- */
+/* --- a shard
+ * ---------------------------------------------------------------------------------------------------------------------------
+ */
 struct shard {
     struct env *env;
     struct node *node;
@@ -153,7 +170,8 @@ struct shard {
 
 struct host *node_shard_host(struct node *node, uint32_t shard); /* for the simulator's checks */
 struct uid node_id_of(const struct node *node);
-const char *node_host(const struct node *node); /* where other nodes reach this one: the host part of its name */
+const char *node_host(
+    const struct node *node); /* where other nodes reach this one: the host part of its name */
 struct uid node_cluster_id(const struct shard *shard); /* zero while blank */
 void shard_set_boot(struct shard *shard, uint32_t boot);
 void shard_set_view(struct shard *shard, struct catalog_view *owned_ref, uint64_t index);

@@ -1,9 +1,12 @@
 /*
- * What: the reconciliation loop of the catalog's leader (DESIGN §7): compare wanted with actual, take one small safe step, repeat. Shard 0.
+ * What: the reconciliation loop of the catalog's leader (DESIGN §7): compare wanted with actual,
+ * take one small safe step, repeat. Shard 0.
  *
- * It keeps the catalog group's members in step with the catalog's nodes, ends the boots of nodes that are dead (so that their transient and
- * exclusive queues go and their consumers' messages return), and adds replicas to quorum queues that have fewer than they want while there are
- * nodes to take one. Failure modes: a proposal based on an outdated view is answered STALE and simply tried again next time.
+ * It keeps the catalog group's members in step with the catalog's nodes, ends the boots of nodes
+ * that are dead (so that their transient and exclusive queues go and their consumers' messages
+ * return), and adds replicas to quorum queues that have fewer than they want while there are nodes
+ * to take one. Failure modes: a proposal based on an outdated view is answered STALE and simply
+ * tried again next time.
  */
 #include <string.h>
 
@@ -12,9 +15,11 @@
 
 #include "node_internal.h"
 
-#define STEP_NS        UINT64_C(200000000)
-#define SILENT_DEAD_NS UINT64_C(10000000000) /* silence after which a boot is ended; a refused connection ends it at once */
-#define GROW_PER_STEP  64u
+#define STEP_NS UINT64_C(200000000)
+#define SILENT_DEAD_NS                                                                             \
+    UINT64_C(10000000000) /* silence after which a boot is ended; a refused connection ends it at  \
+                             once */
+#define GROW_PER_STEP 64u
 
 struct placement {
     bool leading;
@@ -56,7 +61,8 @@ static void propose(struct shard *shard, const struct catalog_command *command)
     host_catalog_propose(shard->host, command, 5000, on_done, shard);
 }
 
-static void set_members(struct shard *shard, const struct catalog_node *const *nodes, uint32_t count)
+static void set_members(struct shard *shard, const struct catalog_node *const *nodes,
+                        uint32_t count)
 {
     struct raft_id members[CATALOG_NODES_MAX];
     struct uid ids[CATALOG_NODES_MAX];
@@ -67,7 +73,8 @@ static void set_members(struct shard *shard, const struct catalog_node *const *n
     host_catalog_set_members(shard->host, members, ids, count);
 }
 
-static void end_dead_boots(struct shard *shard, const struct catalog_node *const *nodes, uint32_t count, uint64_t now)
+static void end_dead_boots(struct shard *shard, const struct catalog_node *const *nodes,
+                           uint32_t count, uint64_t now)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct peer *peer = links_peer(shard, nodes[i]->info.id);
@@ -86,7 +93,8 @@ static void end_dead_boots(struct shard *shard, const struct catalog_node *const
 static bool node_reachable(struct shard *shard, const struct catalog_node *node)
 {
     const struct peer *peer = links_peer(shard, node->info.id);
-    return node->running && (uid_eq(node->info.id, node_id_of(shard->node)) || (peer != NULL && peer->ready));
+    return node->running &&
+           (uid_eq(node->info.id, node_id_of(shard->node)) || (peer != NULL && peer->ready));
 }
 
 static bool has_replica(const struct catalog_queue *queue, struct uid node)
@@ -100,7 +108,8 @@ static bool has_replica(const struct catalog_queue *queue, struct uid node)
 }
 
 /* One more replica, on the reachable node with the fewest. */
-static bool grow(struct shard *shard, const struct catalog_queue *queue, const struct catalog_node *const *nodes, uint32_t count)
+static bool grow(struct shard *shard, const struct catalog_queue *queue,
+                 const struct catalog_node *const *nodes, uint32_t count)
 {
     const struct catalog_node *best = NULL;
     for (uint32_t i = 0; i < count; i++) {
@@ -129,7 +138,8 @@ static bool grow(struct shard *shard, const struct catalog_queue *queue, const s
     return true;
 }
 
-static uint32_t reachable_nodes(struct shard *shard, const struct catalog_node *const *nodes, uint32_t count)
+static uint32_t reachable_nodes(struct shard *shard, const struct catalog_node *const *nodes,
+                                uint32_t count)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -138,7 +148,8 @@ static uint32_t reachable_nodes(struct shard *shard, const struct catalog_node *
     return n;
 }
 
-static void grow_queues(struct shard *shard, const struct catalog_node *const *nodes, uint32_t count)
+static void grow_queues(struct shard *shard, const struct catalog_node *const *nodes,
+                        uint32_t count)
 {
     struct placement *p = shard->placement;
     uint32_t reachable = reachable_nodes(shard, nodes, count);
@@ -148,8 +159,10 @@ static void grow_queues(struct shard *shard, const struct catalog_node *const *n
     uint32_t grown = 0;
     struct catalog_iter it;
     catalog_iter_queues(&it, shard->view, NULL);
-    for (const struct catalog_queue *q; grown < GROW_PER_STEP && (q = catalog_iter_next(&it)) != NULL;) {
-        if (q->spec.run == CATALOG_RUN_GROUP && q->spec.group.member_count < q->spec.group.target_size &&
+    for (const struct catalog_queue *q;
+         grown < GROW_PER_STEP && (q = catalog_iter_next(&it)) != NULL;) {
+        if (q->spec.run == CATALOG_RUN_GROUP &&
+            q->spec.group.member_count < q->spec.group.target_size &&
             q->spec.group.member_count < CATALOG_REPLICAS_MAX) {
             grown += grow(shard, q, nodes, count);
         }
@@ -183,5 +196,6 @@ void placement_turn(struct shard *shard)
 
 uint64_t placement_deadline_ns(const struct shard *shard)
 {
-    return shard->placement->leading ? shard->placement->next_ns : UINT64_MAX;
+    bool active = shard->placement->leading && shard->view != NULL;
+    return active ? shard->placement->next_ns : UINT64_MAX;
 }

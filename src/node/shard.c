@@ -1,8 +1,10 @@
 /*
- * What: one shard: dispatches upcalls to what runs there, hands views and the boot number on, takes its turn.
+ * What: one shard: dispatches upcalls to what runs there, hands views and the boot number on, takes
+ * its turn.
  *
- * Order of a turn: timers and links in, formation, host (apply, propose, log), broker (completions), front ends (flush), host again when that
- * produced ops, links out. Failure modes: none of its own.
+ * Order of a turn: timers and links in, formation, host (apply, propose, log), broker
+ * (completions), front ends (flush), host again when that produced ops, links out. Failure modes:
+ * none of its own.
  */
 #include <stdio.h>
 
@@ -13,7 +15,9 @@
 
 #define SHUT_NS UINT64_C(5000000000)
 
-/* --- views and boot -------------------------------------------------------------------------------------------------------------------- */
+/* --- views and boot
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static void view_mail_destroy(struct mail *mail)
 {
@@ -40,7 +44,8 @@ static void open_listeners(struct shard *shard)
             shard->env->ops->stop(shard->env, 1, errmsg);
             return;
         }
-        wr_log(shard->logger, LOG_LEVEL_INFO, "listener", "started TCP listener on %s:%u", addr->host[0] == 0 ? "[::]" : addr->host, addr->port);
+        wr_log(shard->logger, LOG_LEVEL_INFO, "listener", "started TCP listener on %s:%u",
+               addr->host[0] == 0 ? "[::]" : addr->host, addr->port);
     }
 }
 
@@ -87,7 +92,8 @@ static void apply_view(struct shard *shard, struct catalog_view *owned, uint64_t
 void shard_set_view(struct shard *shard, struct catalog_view *owned_ref, uint64_t index)
 {
     for (uint32_t i = 1; i < shard->count; i++) {
-        struct node_mail_value *m = node_mail_new(NODE_MAIL_VIEW, index, catalog_view_ref(owned_ref));
+        struct node_mail_value *m =
+            node_mail_new(NODE_MAIL_VIEW, index, catalog_view_ref(owned_ref));
         m->mail.destroy = view_mail_destroy;
         shard->env->ops->post(shard->env, i, &m->mail);
     }
@@ -96,7 +102,9 @@ void shard_set_view(struct shard *shard, struct catalog_view *owned_ref, uint64_
     formation_on_view(shard);
 }
 
-/* --- upcalls of the host ------------------------------------------------------------------------------------------------------------------ */
+/* --- upcalls of the host
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void on_catalog_view(void *ctx, struct catalog_view *owned_view_ref, uint64_t index)
 {
@@ -106,7 +114,8 @@ static void on_catalog_view(void *ctx, struct catalog_view *owned_view_ref, uint
 static void on_catalog_leader(void *ctx, bool leading)
 {
     struct shard *shard = ctx;
-    wr_log(shard->logger, LOG_LEVEL_INFO, "catalog", leading ? "this node leads the catalog" : "this node no longer leads the catalog");
+    wr_log(shard->logger, LOG_LEVEL_INFO, "catalog",
+           leading ? "this node leads the catalog" : "this node no longer leads the catalog");
     placement_on_leader(shard, leading);
 }
 
@@ -128,7 +137,8 @@ static size_t transport_backlog(void *ctx, struct uid node)
 
 struct host_transport shard_transport(struct shard *shard)
 {
-    return (struct host_transport){.send = transport_send, .backlog = transport_backlog, .ctx = shard};
+    return (struct host_transport){
+        .send = transport_send, .backlog = transport_backlog, .ctx = shard};
 }
 
 void shard_connect_host(struct shard *shard)
@@ -140,7 +150,9 @@ void shard_connect_host(struct shard *shard)
     host_set_sink(shard->host, &sink);
 }
 
-/* --- shutting down -------------------------------------------------------------------------------------------------------------------------- */
+/* --- shutting down
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void shut_clients(struct shard *shard)
 {
@@ -197,15 +209,19 @@ static void on_shut_mail(struct shard *shard, bool answer)
     }
 }
 
-/* --- upcalls of the env ---------------------------------------------------------------------------------------------------------------------- */
+/* --- upcalls of the env
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
-static void on_accept(void *ctx, struct env_conn *conn, enum env_listener kind, const struct net_addr *peer, const struct net_addr *local)
+static void on_accept(void *ctx, struct env_conn *conn, enum env_listener kind,
+                      const struct net_addr *peer, const struct net_addr *local)
 {
     struct shard *shard = ctx;
     if (kind == ENV_LISTEN_CLUSTER) {
         link_conn_accept(shard, conn, peer);
     } else if (shard->boot == 0 || shard->shutting) {
-        /* between two boots: amqp must not see it, and its upcalls have nowhere to go: it gets a link's tag-less end */
+        /* between two boots: amqp must not see it, and its upcalls have nowhere to go: it gets a
+         * link's tag-less end */
         shard->env->ops->conn_set_user(conn, NULL);
         shard->env->ops->conn_close(conn, false, 0);
     } else {
@@ -324,20 +340,24 @@ static void turn(void *ctx)
     if (shard->number == 0) {
         formation_turn(shard);
         placement_turn(shard);
-        control_turn(shard);
     }
     host_turn(shard->host);
     broker_turn(shard->broker);
     amqp_turn(shard->amqp);
     shutdown_turn(shard);
-    host_turn(shard->host); /* what completions and acks of this turn produced goes out now, not with the next input */
+    host_turn(shard->host); /* what completions and acks of this turn produced goes out now, not
+                               with the next input */
     broker_turn(shard->broker);
     amqp_turn(shard->amqp);
+    if (shard->number == 0) {
+        control_turn(shard); /* after the hosts: they may have brought what a request waits for */
+    }
     links_flush(shard);
     uint64_t next = least(least(host_deadline_ns(shard->host), broker_deadline_ns(shard->broker)),
                           least(amqp_deadline_ns(shard->amqp), links_deadline_ns(shard)));
     if (shard->number == 0) {
-        next = least(next, least(least(formation_deadline_ns(shard), placement_deadline_ns(shard)), control_deadline_ns(shard)));
+        next = least(next, least(least(formation_deadline_ns(shard), placement_deadline_ns(shard)),
+                                 control_deadline_ns(shard)));
     }
     if (shard->shutting && !shard->shut_told) {
         next = least(next, shard->shut_deadline_ns);

@@ -1,6 +1,6 @@
 /*
- * What: SHA-2, HMAC and constant-time comparison with OpenSSL (include/warren/crypto.h). A failure inside OpenSSL here means a broken
- * installation: it aborts.
+ * What: SHA-2, HMAC and constant-time comparison with OpenSSL (include/warren/crypto.h). A failure
+ * inside OpenSSL here means a broken installation: it aborts.
  */
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -26,7 +26,8 @@ void crypto_sha512(const void *data, size_t size, uint8_t out[64])
     digest(EVP_sha512(), data, size, out);
 }
 
-void crypto_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size, uint8_t out[32])
+void crypto_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
+                        uint8_t out[32])
 {
     unsigned int out_size = 0;
     WR_ASSERT_OP(key_size, <=, INT32_MAX);

@@ -1,14 +1,16 @@
 /*
  * What: files for the shared log and cold reads.
  *
- * Happy path: the log context calls file_write and file_sync, which block in its own thread (that is what the thread is for) and
- * complete through os_complete in the same turn's end. Shards call file_read, which runs on the thread pool; the completed job waits in
- * context->reads until file_take fetches its buffer.
+ * Happy path: the log context calls file_write and file_sync, which block in its own thread (that
+ * is what the thread is for) and complete through os_complete in the same turn's end. Shards call
+ * file_read, which runs on the thread pool; the completed job waits in context->reads until
+ * file_take fetches its buffer.
  *
- * Failure modes: errors come back as WR_E_* in the completion; short writes are continued; EINTR is retried. A failed fdatasync is reported
- * once and never repeated here: the log stops the node.
+ * Failure modes: errors come back as WR_E_* in the completion; short writes are continued; EINTR is
+ * retried. A failed fdatasync is reported once and never repeated here: the log stops the node.
  *
- * Threads: an env_file may be read from a pool thread while its context goes on; it is closed only when no read is in flight (count).
+ * Threads: an env_file may be read from a pool thread while its context goes on; it is closed only
+ * when no read is in flight (count).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -47,12 +49,20 @@ static int os_dir_list(struct env *env, const char *dir, char ***ret_names, uint
     }
     VEC(char *) names = {0};
     struct dirent *entry;
-    while ((entry = readdir(d)) != NULL) {
+    while (errno = 0, (entry = readdir(d)) != NULL) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             vec_push(&names, wr_strdup(entry->d_name));
         }
     }
+    int error = errno;
     (void)closedir(d);
+    if (error != 0) { /* half a listing would look like lost files */
+        for (size_t i = 0; i < names.count; i++) {
+            wr_free(names.items[i]);
+        }
+        vec_deinit(&names);
+        return os_error(-error);
+    }
     if (names.count > 1) {
         qsort(names.items, names.count, sizeof(char *), compare_names);
     }
@@ -95,7 +105,8 @@ static int os_dir_sync(struct env *env, const char *dir)
     return rc;
 }
 
-static int os_file_open(struct env *env, const char *path, uint32_t flags, struct env_file **ret_file)
+static int os_file_open(struct env *env, const char *path, uint32_t flags,
+                        struct env_file **ret_file)
 {
     int mode = (flags & ENV_OPEN_WRITE) != 0 ? O_RDWR : O_RDONLY;
     if ((flags & ENV_OPEN_CREATE) != 0) {
@@ -128,7 +139,10 @@ static int os_file_size(struct env_file *file, uint64_t *ret_size)
 
 static int os_file_allocate(struct env_file *file, uint64_t size)
 {
-    int rc = posix_fallocate(file->fd, 0, (off_t)size);
+    int rc;
+    do {
+        rc = posix_fallocate(file->fd, 0, (off_t)size);
+    } while (rc == EINTR);
     return rc == 0 ? 0 : os_error(-rc);
 }
 
@@ -183,30 +197,36 @@ static int64_t write_slices(int fd, const struct slice *slices, uint32_t count, 
         }
         total += (uint64_t)written;
         uint64_t left = (uint64_t)written;
+        uint32_t before = i;
         while (i < count && left >= slices[i].size - skip) {
             left -= slices[i].size - skip;
             skip = 0;
             i++;
         }
         skip += (uint32_t)left;
+        if (written == 0 && i == before) {
+            return WR_E_IO; /* no error and no progress: not to be tried for ever */
+        }
     }
     return (int64_t)total;
 }
 
-static void os_file_write(struct env_file *file, struct slice *owned, uint32_t count, uint64_t offset,
-                          uint64_t token)
+static void os_file_write(struct env_file *file, struct slice *owned, uint32_t count,
+                          uint64_t offset, uint64_t token)
 {
     int64_t result = write_slices(file->fd, owned, count, offset);
     for (uint32_t i = 0; i < count; i++) {
         slice_unref(&owned[i]);
     }
-    os_complete(file->context, (struct os_done){.kind = OS_DONE_FILE, .token = token, .result = result});
+    os_complete(file->context,
+                (struct os_done){.kind = OS_DONE_FILE, .token = token, .result = result});
 }
 
 static void os_file_sync(struct env_file *file, uint64_t token)
 {
     int64_t result = fdatasync(file->fd) == 0 ? 0 : os_error(-errno);
-    os_complete(file->context, (struct os_done){.kind = OS_DONE_FILE, .token = token, .result = result});
+    os_complete(file->context,
+                (struct os_done){.kind = OS_DONE_FILE, .token = token, .result = result});
 }
 
 static void file_release(struct env_file *file)
@@ -230,7 +250,9 @@ struct read_job {
 static void read_run(struct os_work *work)
 {
     struct read_job *job = (struct read_job *)(void *)work;
-    job->result = job->buf == NULL ? WR_E_NOMEM : read_fully(job->file->fd, job->buf->data, job->size, job->offset);
+    job->result = job->buf == NULL
+                      ? WR_E_NOMEM
+                      : read_fully(job->file->fd, job->buf->data, job->size, job->offset);
 }
 
 static void read_finish(struct os_work *work)
@@ -246,20 +268,17 @@ static void read_finish(struct os_work *work)
         job->buf = NULL;
     }
     file_release(job->file);
-    list_insert_before(&context->reads, &job->link);
-    context->sink->on_file(context->sink_ctx, token, result);
-    /* What was not taken in the upcall is not wanted. */
-    LIST_FOREACH_SAFE(link, &context->reads) {
-        struct read_job *left = WR_CONTAINER_OF(link, struct read_job, link);
-        if (left->token == token) {
-            list_remove(&left->link);
-            buf_unref(left->buf);
-            wr_free(left);
-        }
+    if (!os_is_silent(context)) {
+        list_push_front(&context->reads, &job->link); /* the first: file_take finds this one */
+        context->sink->on_file(context->sink_ctx, token, result);
+        list_remove(&job->link);
     }
+    buf_unref(job->buf); /* what was not taken in the upcall is not wanted */
+    wr_free(job);
 }
 
-static void os_file_read(struct env *env, struct env_file *file, uint64_t offset, uint32_t size, uint64_t token)
+static void os_file_read(struct env *env, struct env_file *file, uint64_t offset, uint32_t size,
+                         uint64_t token)
 {
     struct read_job *job = wr_calloc(1, sizeof *job);
     list_init(&job->link);
@@ -277,7 +296,8 @@ static void os_file_read(struct env *env, struct env_file *file, uint64_t offset
 static struct buf *os_file_take(struct env *env, uint64_t token)
 {
     struct os_context *context = os_context_of(env);
-    LIST_FOREACH(link, &context->reads) {
+    LIST_FOREACH(link, &context->reads)
+    {
         struct read_job *job = WR_CONTAINER_OF(link, struct read_job, link);
         if (job->token == token) {
             struct buf *buf = job->buf;

@@ -1,11 +1,13 @@
 /*
- * What: the checkpoint store's seam over RocksDB (its own write-ahead log is off: the shared log is ours, and what is in RocksDB counts
- * only after kv_flush).
+ * What: the checkpoint store's seam over RocksDB (its own write-ahead log is off: the shared log is
+ * ours, and what is in RocksDB counts only after kv_flush).
  *
- * Happy path: every operation is a job on the thread pool. Writes and flushes of one context run one after the other in the order they
- * were asked for (kv_writes: the first is running, the others wait); gets and scans run at once. Bodies over 4 KiB go to blob files.
+ * Happy path: every operation is a job on the thread pool. Writes and flushes of one context run
+ * one after the other in the order they were asked for (kv_writes: the first is running, the others
+ * wait); gets and scans run at once. Bodies over 4 KiB go to blob files.
  *
- * Failure modes: RocksDB's error text is logged, the operation completes with WR_E_IO (WR_E_CORRUPT when RocksDB says corruption).
+ * Failure modes: RocksDB's error text is logged, the operation completes with WR_E_IO (WR_E_CORRUPT
+ * when RocksDB says corruption).
  *
  * Threads: RocksDB handles are thread-safe; jobs touch nothing else.
  */
@@ -36,8 +38,8 @@ struct kv_job {
     enum kv_job_kind kind;
     uint64_t token;
     int result;
-    struct kv_op *ops;    /* write */
-    struct slice *keys;   /* get: count keys; scan: begin, end */
+    struct kv_op *ops;  /* write */
+    struct slice *keys; /* get: count keys; scan: begin, end */
     uint32_t count, limit, bytes;
     struct kv_reply *reply;
 };
@@ -59,7 +61,7 @@ static int kv_error(const struct os_context *context, const char *what, char *er
     if (err == NULL) {
         return 0;
     }
-    int code = strstr(err, "orruption") != NULL ? WR_E_CORRUPT
+    int code = strstr(err, "orruption") != NULL  ? WR_E_CORRUPT
                : strstr(err, "No space") != NULL ? WR_E_NOSPACE
                                                  : WR_E_IO;
     wr_log(context->node->logger, LOG_LEVEL_ERROR, "checkpoint_store", "%s failed: %s", what, err);
@@ -201,7 +203,11 @@ static void kv_finish(struct os_work *work)
             os_work_start(context, &WR_CONTAINER_OF(next, struct kv_job, link)->work);
         }
     }
-    context->sink->on_kv(context->sink_ctx, job->token, job->result, job->reply);
+    if (os_is_silent(context)) {
+        kv_reply_free(job->reply);
+    } else {
+        context->sink->on_kv(context->sink_ctx, job->token, job->result, job->reply);
+    }
     wr_free(job);
 }
 
@@ -247,8 +253,8 @@ static void env_kv_get(struct env *env, struct slice *owned_keys, uint32_t count
     os_work_start(os_context_of(env), &job->work);
 }
 
-static void env_kv_scan(struct env *env, struct slice owned_begin, struct slice owned_end, uint32_t limit,
-                        uint32_t bytes, uint64_t token)
+static void env_kv_scan(struct env *env, struct slice owned_begin, struct slice owned_end,
+                        uint32_t limit, uint32_t bytes, uint64_t token)
 {
     struct kv_job *job = job_start(env, KV_JOB_SCAN, token);
     job->keys = wr_calloc(2, sizeof *job->keys);
@@ -266,7 +272,8 @@ static int env_kv_get_now(struct env *env, struct slice key, struct slice *ret_v
     struct os_kv *kv = context->node->kv;
     char *err = NULL;
     size_t size = 0;
-    char *value = rocksdb_get(kv->db, kv->read_options, (const char *)slice_data(&key), key.size, &size, &err);
+    char *value = rocksdb_get(kv->db, kv->read_options, (const char *)slice_data(&key), key.size,
+                              &size, &err);
     int rc = kv_error(context, "get", err);
     if (rc != 0) {
         return rc;

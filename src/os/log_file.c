@@ -1,6 +1,7 @@
 /*
- * What: the sink of the node's event log: one line per event, appended to a file or stderr, with local time to the microsecond in
- * RabbitMQ's form. Lines are written with one write(2), so that threads never mix within a line.
+ * What: the sink of the node's event log: one line per event, appended to a file or stderr, with
+ * local time to the microsecond in RabbitMQ's form. Lines are written with one write(2), so that
+ * threads never mix within a line.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +20,10 @@ struct os_log {
     char *path;
     pthread_mutex_t mutex;
     int fd;
+    bool console; /* to stderr as well as to the file */
 };
 
-struct os_log *os_log_open(const char *path, char *errmsg)
+struct os_log *os_log_open(const char *path, bool console, char *errmsg)
 {
     int fd = STDERR_FILENO;
     if (path != NULL) {
@@ -34,6 +36,7 @@ struct os_log *os_log_open(const char *path, char *errmsg)
     struct os_log *log = wr_calloc(1, sizeof *log);
     log->path = path == NULL ? NULL : wr_strdup(path);
     log->fd = fd;
+    log->console = console && path != NULL;
     (void)pthread_mutex_init(&log->mutex, NULL);
     return log;
 }
@@ -83,6 +86,9 @@ void os_log_sink(void *ctx, enum log_level level, const char *component, const c
     }
     (void)pthread_mutex_lock(&log->mutex);
     ssize_t written = write(log->fd, text, size);
+    if (log->console) {
+        written = write(STDERR_FILENO, text, size);
+    }
     (void)written; /* a log that cannot be written must not stop the broker */
     (void)pthread_mutex_unlock(&log->mutex);
 }

@@ -1,15 +1,17 @@
 /*
  * What: the contexts of a real node: threads, loops, mailboxes, timers, and the order of upcalls.
  *
- * Happy path: a shard is a libuv loop. I/O callbacks make upcalls and mark the context dirty; the check and prepare handles (after
- * poll, before blocking) run one turn when it is dirty: sink->turn(), then all connections with output are flushed. The log context
- * has no loop library: it sleeps in poll() on an eventfd, takes its mail, runs turns until no completion is left.
+ * Happy path: a shard is a libuv loop. I/O callbacks make upcalls and mark the context dirty; the
+ * check and prepare handles (after poll, before blocking) run one turn when it is dirty:
+ * sink->turn(), then all connections with output are flushed. The log context has no loop library:
+ * it sleeps in poll() on an eventfd, takes its mail, runs turns until no completion is left.
  *
- * Failure modes: stop() sets the exit code and wakes every context; each leaves its loop after the current turn. Undelivered mail is
- * destroyed in os_node_free.
+ * Failure modes: stop() sets the exit code and wakes every context; each leaves its loop after the
+ * current turn. Undelivered mail is destroyed in os_node_free.
  *
- * Invariants: I1 completions of work that was done at once (file writes of the log context, failed connects) are queued and delivered
- * from the loop, never from inside the call. I2 one wake-up per batch of mail: the sender that finds wake_pending false sends it.
+ * Invariants: I1 completions of work that was done at once (file writes of the log context, failed
+ * connects) are queued and delivered from the loop, never from inside the call. I2 one wake-up per
+ * batch of mail: the sender that finds wake_pending false sends it.
  *
  * Threads: a context is touched by its own thread only, but for mail_head/mail_tail/wake_pending.
  */
@@ -28,8 +30,22 @@
 
 #include "os_internal.h"
 
+/* TSan does not see that the mailbox orders what is written before post() before what is read after
+ * receipt: it is told. */
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#define MAIL_RELEASE(mail) __tsan_release(mail)
+#define MAIL_ACQUIRE(mail) __tsan_acquire(mail)
+#else
+#define MAIL_RELEASE(mail) ((void)(mail))
+#define MAIL_ACQUIRE(mail) ((void)(mail))
+#endif
+
+#define OS_TURNS_MAX 8 /* in one round of the loop, before sockets are looked at again */
+
 /* The mailbox's node is laid over struct mail's link. */
-static_assert(sizeof(struct cds_wfcq_node) <= sizeof(struct mail *), "mail link holds a wfcqueue node");
+static_assert(sizeof(struct cds_wfcq_node) <= sizeof(struct mail *),
+              "mail link holds a wfcqueue node");
 static_assert(offsetof(struct mail, next) == 0, "mail link comes first");
 
 uint64_t os_now_ns(void)
@@ -56,7 +72,9 @@ static uint64_t env_wall_ms(struct env *env)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* --- mail ----------------------------------------------------------------------------------------------------------- */
+/* --- mail
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 static void wake_context(struct os_context *context)
 {
@@ -75,6 +93,7 @@ void os_post(struct os_context *to, struct mail *mail)
 {
     struct cds_wfcq_node *node = (struct cds_wfcq_node *)(void *)mail;
     cds_wfcq_node_init(node);
+    MAIL_RELEASE(mail);
     (void)cds_wfcq_enqueue(&to->mail_head, &to->mail_tail, node);
     if (!atomic_exchange_explicit(&to->wake_pending, true, memory_order_seq_cst)) {
         wake_context(to);
@@ -94,10 +113,12 @@ static void deliver_mail(struct os_context *context, struct mail *mail)
     switch (mail->kind) {
     case OS_MAIL_ACCEPTED:
     case OS_MAIL_MOVED:
-        os_tcp_on_mail(context, mail);
+        os_listen_on_mail(context, mail);
         break;
     case OS_MAIL_WORK: {
         struct os_work *work = WR_CONTAINER_OF(mail, struct os_work, mail);
+        WR_ASSERT_OP(context->works, >, 0);
+        context->works--;
         context->dirty = true;
         work->finish(work);
         break;
@@ -115,6 +136,9 @@ static void deliver_mail(struct os_context *context, struct mail *mail)
 void os_drain_mail(struct os_context *context)
 {
     atomic_store_explicit(&context->wake_pending, false, memory_order_seq_cst);
+    /* The queue must not be looked at before that store is seen: a sender that still read true
+     * sends no wake-up. */
+    cmm_smp_mb();
     /* Take only what is there now: a busy peer must not keep this context from its turn. */
     struct cds_wfcq_head head;
     struct cds_wfcq_tail tail;
@@ -129,17 +153,20 @@ void os_drain_mail(struct os_context *context)
         if (node == NULL) {
             break;
         }
+        MAIL_ACQUIRE(node);
         deliver_mail(context, (struct mail *)(void *)node);
     }
 }
 
-/* --- completions of work that was done at once --------------------------------------------------------------------------- */
+/* --- completions of work that was done at once
+ * --------------------------------------------------------------------------- */
 
 void os_complete(struct os_context *context, struct os_done done)
 {
     if (context->done_count == context->done_capacity) {
         context->done_capacity = context->done_capacity == 0 ? 16 : context->done_capacity * 2;
-        context->done = wr_realloc_array(context->done, context->done_capacity, sizeof *context->done);
+        context->done =
+            wr_realloc_array(context->done, context->done_capacity, sizeof *context->done);
     }
     context->done[context->done_count++] = done;
 }
@@ -163,10 +190,21 @@ void os_deliver_done(struct os_context *context)
     }
 }
 
+static void on_idle(uv_idle_t *handle)
+{
+    (void)uv_idle_stop(handle);
+}
+
 void os_turn(struct os_context *context)
 {
     os_deliver_done(context);
-    while (context->dirty) {
+    for (uint32_t i = 0; context->dirty; i++) {
+        if (!context->is_log && i == OS_TURNS_MAX) {
+            /* A peer that reads as fast as we write makes every flush an upcall: the other
+             * connections come first now. */
+            (void)uv_idle_start(&context->idle, on_idle);
+            break;
+        }
         context->dirty = false;
         context->sink->turn(context->sink_ctx);
         if (!context->is_log) {
@@ -177,7 +215,9 @@ void os_turn(struct os_context *context)
     context->now_ns = 0;
 }
 
-/* --- shard loops ---------------------------------------------------------------------------------------------------------- */
+/* --- shard loops
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void on_check(uv_check_t *handle)
 {
@@ -225,17 +265,18 @@ static void env_wake_at(struct env *env, uint64_t mono_ns)
         (void)uv_timer_stop(&context->timer);
         return;
     }
-    uint64_t now = os_now_ns();
-    /* libuv counts milliseconds from its own cached time: refresh that, and round up so as not to wake early for nothing. */
+    /* libuv counts whole milliseconds of the same clock, cached once per round: refresh that, and
+     * round up so as never to wake early. */
     uv_update_time(&context->loop);
-    uint64_t delay_ms = mono_ns <= now ? 0 : (mono_ns - now + 999999) / 1000000;
-    (void)uv_timer_start(&context->timer, on_timer, delay_ms, 0);
+    uint64_t now_ms = uv_now(&context->loop);
+    uint64_t due_ms = mono_ns / 1000000 + (mono_ns % 1000000 != 0);
+    (void)uv_timer_start(&context->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
 }
 
 static void on_signal_handle(uv_signal_t *handle, int signal_number)
 {
     struct os_context *context = handle->data;
-    if (context->node->on_signal != NULL) {
+    if (context->node->on_signal != NULL && !os_is_silent(context)) {
         context->dirty = true;
         context->node->on_signal(context->node->signal_ctx, signal_number);
     }
@@ -248,32 +289,43 @@ static int shard_init(struct os_context *context)
         return os_error(rc);
     }
     context->loop.data = context;
-    (void)uv_async_init(&context->loop, &context->async, on_async);
+    rc = uv_async_init(&context->loop, &context->async,
+                       on_async); /* the only one that needs a descriptor */
+    if (rc != 0) {
+        (void)uv_loop_close(&context->loop);
+        return os_error(rc);
+    }
     (void)uv_check_init(&context->loop, &context->check);
     (void)uv_prepare_init(&context->loop, &context->prepare);
+    (void)uv_idle_init(&context->loop, &context->idle);
     (void)uv_timer_init(&context->loop, &context->timer);
-    context->async.data = context->check.data = context->prepare.data = context->timer.data = context;
+    context->async.data = context->check.data = context->prepare.data = context->timer.data =
+        context;
     (void)uv_check_start(&context->check, on_check);
     (void)uv_prepare_start(&context->prepare, on_prepare);
     context->receive_buffer = wr_alloc(OS_RECEIVE_SIZE);
     return 0;
 }
 
-static void close_walk(uv_handle_t *handle, void *arg)
-{
-    (void)arg;
-    if (!uv_is_closing(handle)) {
-        uv_close(handle, NULL);
-    }
-}
-
+/* Connections, listeners and work on the pool end by themselves, silently; then the loop has
+ * nothing left. */
 static void shard_deinit(struct os_context *context)
 {
+    os_listen_close_all(context);
     os_tcp_close_all(context);
-    uv_walk(&context->loop, close_walk, NULL);
-    while (uv_run(&context->loop, UV_RUN_DEFAULT) != 0) {
+    uv_close((uv_handle_t *)&context->async, NULL);
+    uv_close((uv_handle_t *)&context->check, NULL);
+    uv_close((uv_handle_t *)&context->prepare, NULL);
+    uv_close((uv_handle_t *)&context->idle, NULL);
+    uv_close((uv_handle_t *)&context->timer, NULL);
+    if (context->env.context == 0) {
+        for (uint32_t i = 0; i < context->node->signal_count; i++) {
+            uv_close((uv_handle_t *)&context->node->signals[i], NULL);
+        }
     }
-    (void)uv_loop_close(&context->loop);
+    (void)uv_run(&context->loop, UV_RUN_DEFAULT);
+    int rc = uv_loop_close(&context->loop);
+    WR_ASSERT_OP(rc, ==, 0);
     wr_free(context->receive_buffer);
 }
 
@@ -283,7 +335,9 @@ static void shard_run(struct os_context *context)
     (void)uv_run(&context->loop, UV_RUN_DEFAULT);
 }
 
-/* --- the log context ---------------------------------------------------------------------------------------------------------- */
+/* --- the log context
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void log_run(struct os_context *context)
 {
@@ -293,9 +347,9 @@ static void log_run(struct os_context *context)
         int timeout_ms = -1;
         if (context->wake_at_ns != UINT64_MAX) {
             uint64_t now = os_now_ns();
-            timeout_ms = context->wake_at_ns <= now
-                             ? 0
-                             : (int)((context->wake_at_ns - now + 999999) / 1000000 % 1000000);
+            uint64_t wait_ms =
+                context->wake_at_ns <= now ? 0 : (context->wake_at_ns - now + 999999) / 1000000;
+            timeout_ms = wait_ms > 1000000 ? 1000000 : (int)wait_ms;
         }
         struct pollfd fd = {.fd = context->event_fd, .events = POLLIN};
         int n = poll(&fd, 1, timeout_ms);
@@ -330,7 +384,9 @@ static void *context_thread(void *arg)
     return NULL;
 }
 
-/* --- other ops ------------------------------------------------------------------------------------------------------------------ */
+/* --- other ops
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 struct exec_job {
     struct os_work work;
@@ -344,19 +400,14 @@ static void work_thread(uv_work_t *request)
 {
     struct os_work *work = WR_CONTAINER_OF(request, struct os_work, request);
     work->run(work);
-    if (work->context->is_log) {
-        os_post(work->context, &work->mail);
-    }
 }
 
 static void work_done(uv_work_t *request, int status)
 {
     struct os_work *work = WR_CONTAINER_OF(request, struct os_work, request);
-    (void)status;
-    if (!work->context->is_log) {
-        work->context->dirty = true;
-        work->finish(work);
-    }
+    (void)status; /* nothing is ever cancelled */
+    work->context->dirty = true;
+    work->finish(work);
 }
 
 static void *log_work_thread(void *arg)
@@ -375,7 +426,9 @@ void os_work_start(struct os_context *context, struct os_work *work)
         WR_ASSERT(rc == 0);
         return;
     }
-    /* The log context has no loop whose pool could be used; it asks for work once per segment, so a thread each time is fine. */
+    /* The log context has no loop whose pool could be used; it asks for work once per segment, so a
+     * thread each time is fine. */
+    context->works++;
     work->mail.kind = OS_MAIL_WORK;
     work->mail.destroy = NULL;
     pthread_t thread;
@@ -399,7 +452,9 @@ static void exec_finish(struct os_work *work)
 {
     struct exec_job *job = (struct exec_job *)(void *)work;
     struct os_context *context = work->context;
-    context->sink->on_exec(context->sink_ctx, job->token, job->result);
+    if (!os_is_silent(context)) {
+        context->sink->on_exec(context->sink_ctx, job->token, job->result);
+    }
     wr_free(job);
 }
 
@@ -456,7 +511,9 @@ static void env_stop(struct env *env, int exit_code, const char *why)
     }
 }
 
-/* --- node ------------------------------------------------------------------------------------------------------------------------- */
+/* --- node
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void ops_fill(struct env_ops *ops)
 {
@@ -471,6 +528,7 @@ static void ops_fill(struct env_ops *ops)
         .stop = env_stop,
     };
     os_tcp_ops(ops);
+    os_listen_ops(ops);
     os_file_ops(ops);
     os_kv_ops(ops);
 }
@@ -478,22 +536,26 @@ static void ops_fill(struct env_ops *ops)
 static int context_init(struct os_node *node, uint32_t number)
 {
     struct os_context *context = &node->contexts[number];
-    context->env = (struct env){.ops = &node->ops, .context = number, .context_count = node->context_count};
+    context->env =
+        (struct env){.ops = &node->ops, .context = number, .context_count = node->context_count};
     context->node = node;
     context->is_log = number + 1 == node->context_count;
     context->wake_at_ns = UINT64_MAX;
-    context->event_fd = -1;
     cds_wfcq_init(&context->mail_head, &context->mail_tail);
     list_init(&context->connections);
     list_init(&context->to_flush);
     list_init(&context->listeners);
     list_init(&context->reads);
     list_init(&context->kv_writes);
+    int rc = 0;
     if (context->is_log) {
         context->event_fd = eventfd(0, EFD_CLOEXEC);
-        return context->event_fd < 0 ? os_error(-errno) : 0;
+        rc = context->event_fd < 0 ? os_error(-errno) : 0;
+    } else {
+        rc = shard_init(context);
     }
-    return shard_init(context);
+    context->ready = rc == 0;
+    return rc;
 }
 
 int os_node_new(const struct os_options *options, struct os_node **ret_node, char *errmsg)
@@ -510,6 +572,7 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
         int rc = context_init(node, i);
         if (rc != 0) {
             (void)snprintf(errmsg, 256, "cannot make context %u: %s", i, wr_err_text(rc));
+            os_node_free(node);
             return rc;
         }
     }
@@ -535,27 +598,9 @@ void os_set_sink(struct os_node *node, uint32_t context, const struct env_sink *
     node->contexts[context].sink_ctx = ctx;
 }
 
-int os_node_run(struct os_node *node)
-{
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
-    for (uint32_t i = 0; i < WR_ARRAY_SIZE(numbers); i++) {
-        (void)uv_signal_init(&node->contexts[0].loop, &node->signals[i]);
-        node->signals[i].data = &node->contexts[0];
-        (void)uv_signal_start(&node->signals[i], on_signal_handle, numbers[i]);
-        uv_unref((uv_handle_t *)&node->signals[i]);
-    }
-    for (uint32_t i = 1; i < node->context_count; i++) {
-        int rc = pthread_create(&node->contexts[i].thread, NULL, context_thread, &node->contexts[i]);
-        WR_ASSERT(rc == 0);
-    }
-    (void)context_thread(&node->contexts[0]);
-    for (uint32_t i = 1; i < node->context_count; i++) {
-        (void)pthread_join(node->contexts[i].thread, NULL);
-    }
-    return atomic_load(&node->exit_code);
-}
-
-static void destroy_mail(struct os_context *context)
+/* What was posted and will not be received any more. A connection on its way to another context is
+ * handed over after all, so that whoever frees the node's objects finds its user. */
+static void settle_mail(struct os_context *context)
 {
     for (;;) {
         struct cds_wfcq_node *node =
@@ -563,13 +608,58 @@ static void destroy_mail(struct os_context *context)
         if (node == NULL) {
             return;
         }
+        MAIL_ACQUIRE(node);
         struct mail *mail = (struct mail *)(void *)node;
-        if (mail->kind == OS_MAIL_STOP) {
-            wr_free(mail);
+        bool own = mail->kind == OS_MAIL_STOP || mail->kind == OS_MAIL_WORK ||
+                   (mail->kind == OS_MAIL_MOVED && context->sink != NULL);
+        if (own) {
+            deliver_mail(context, mail);
         } else if (mail->destroy != NULL) {
             mail->destroy(mail);
         }
     }
+}
+
+int os_node_run(struct os_node *node)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    for (uint32_t i = 0; i < WR_ARRAY_SIZE(numbers); i++) {
+        uv_signal_t *handle = &node->signals[i];
+        int rc = uv_signal_init(&node->contexts[0].loop, handle);
+        WR_ASSERT_OP(rc, ==, 0);
+        node->signal_count++;
+        handle->data = &node->contexts[0];
+        (void)uv_signal_start(handle, on_signal_handle, numbers[i]);
+        uv_unref((uv_handle_t *)handle);
+    }
+    for (uint32_t i = 1; i < node->context_count; i++) {
+        int rc =
+            pthread_create(&node->contexts[i].thread, NULL, context_thread, &node->contexts[i]);
+        WR_ASSERT(rc == 0);
+    }
+    (void)context_thread(&node->contexts[0]);
+    for (uint32_t i = 1; i < node->context_count; i++) {
+        (void)pthread_join(node->contexts[i].thread, NULL);
+    }
+    for (uint32_t i = 0; i < node->context_count; i++) {
+        settle_mail(&node->contexts[i]);
+    }
+    return atomic_load(&node->exit_code);
+}
+
+/* Threads that still work for the log context report by mail, whose memory is theirs. */
+static void log_deinit(struct os_context *context)
+{
+    settle_mail(context);
+    while (context->works > 0) {
+        uint64_t count;
+        ssize_t got = read(context->event_fd, &count, sizeof count);
+        (void)got;
+        atomic_store(&context->wake_pending, false);
+        cmm_smp_mb();
+        settle_mail(context);
+    }
+    (void)close(context->event_fd);
 }
 
 void os_node_free(struct os_node *node)
@@ -577,19 +667,19 @@ void os_node_free(struct os_node *node)
     if (node == NULL) {
         return;
     }
+    atomic_store(&node->stop, true);
     for (uint32_t i = 0; i < node->context_count; i++) {
         struct os_context *context = &node->contexts[i];
-        if (context->env.ops == NULL) {
-            continue;
-        }
-        if (context->is_log) {
-            (void)close(context->event_fd);
-        } else {
+        if (context->ready && context->is_log) {
+            log_deinit(context);
+        } else if (context->ready) {
             shard_deinit(context);
         }
     }
     for (uint32_t i = 0; i < node->context_count; i++) {
-        destroy_mail(&node->contexts[i]);
+        if (node->contexts[i].ready) {
+            settle_mail(&node->contexts[i]);
+        }
         wr_free(node->contexts[i].done);
     }
     os_kv_close(node->kv);

@@ -1,7 +1,8 @@
 #ifndef WR_OS_INTERNAL_H
 #define WR_OS_INTERNAL_H
-/* What the files of src/os share. One struct os_context per context of the node; only its own thread touches it, but for
- * the mailbox (any thread) and the work items of the thread pool (given back through the loop or the mailbox). */
+/* What the files of src/os share. One struct os_context per context of the node; only its own
+ * thread touches it, but for the mailbox (any thread) and the work items of the thread pool (given
+ * back through the loop or the mailbox). */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <uv.h>
@@ -37,11 +38,13 @@ struct os_context {
     struct os_node *node;
     const struct env_sink *sink;
     void *sink_ctx;
+    bool ready; /* context_init went through */
     bool is_log;
     bool dirty; /* an upcall was made since the last turn */
     bool stopping;
 
-    /* Mailbox: wait-free multi-producer queue of userspace-rcu; the wake-up is sent by whoever makes it non-empty. */
+    /* Mailbox: wait-free multi-producer queue of userspace-rcu; the wake-up is sent by whoever
+     * makes it non-empty. */
     struct cds_wfcq_head mail_head;
     struct cds_wfcq_tail mail_tail;
     _Atomic bool wake_pending;
@@ -51,21 +54,23 @@ struct os_context {
     uv_async_t async;
     uv_check_t check;
     uv_prepare_t prepare;
-    uv_idle_t idle; /* active while `done` is not empty, so that the loop does not block */
+    uv_idle_t idle; /* active while turns are left over for the next round of the loop: it then does
+                       not block */
     uv_timer_t timer;
     uint64_t wake_at_ns;
     uint8_t *receive_buffer;
-    struct list connections;  /* all of this context */
-    struct list to_flush;     /* connections with something to send this turn */
+    struct list connections; /* all of this context */
+    struct list to_flush;    /* connections with something to send this turn */
     struct list listeners;
 
     /* Log context: an eventfd loop. */
     int event_fd;
+    uint32_t works; /* threads at work for it; their mail is still to come */
 
     struct os_done *done;
     uint32_t done_count, done_capacity;
     struct list kv_writes; /* checkpoint store writes and flushes, in order; the first is running */
-    struct list reads; /* completed file_read jobs waiting for file_take */
+    struct list reads;     /* completed file_read jobs waiting for file_take */
     pthread_t thread;
     uint64_t now_ns; /* time of this turn; 0 = not read yet */
 };
@@ -77,6 +82,7 @@ struct os_node {
     const struct logger *logger;
     struct os_kv *kv;
     uv_signal_t signals[3];
+    uint32_t signal_count; /* of those that are open */
     void (*on_signal)(void *ctx, int signal_number);
     void *signal_ctx;
     _Atomic int exit_code;
@@ -89,6 +95,12 @@ static inline struct os_context *os_context_of(struct env *env)
     return (struct os_context *)(void *)env;
 }
 
+/* No more upcalls: the node is stopping, or never ran. What completes now only frees itself. */
+static inline bool os_is_silent(const struct os_context *context)
+{
+    return context->sink == NULL || atomic_load(&context->node->stop);
+}
+
 uint64_t os_now_ns(void);
 void os_post(struct os_context *to, struct mail *mail);
 void os_complete(struct os_context *context, struct os_done done); /* an upcall in the next turn */
@@ -96,10 +108,11 @@ void os_deliver_done(struct os_context *context);
 void os_drain_mail(struct os_context *context);
 void os_turn(struct os_context *context);
 
-/* Thread-pool work: run() on a pool thread, then finish() in the context. Embedded first in a job. */
+/* Thread-pool work: run() on a pool thread, then finish() in the context. Embedded first in a job.
+ */
 struct os_work {
-    uv_work_t request;  /* shards */
-    struct mail mail;   /* log context: how it comes home */
+    uv_work_t request; /* shards */
+    struct mail mail;  /* log context: how it comes home */
     struct os_context *context;
     void (*run)(struct os_work *work);
     void (*finish)(struct os_work *work); /* frees the job */
@@ -109,9 +122,18 @@ void os_work_start(struct os_context *context, struct os_work *work);
 /* tcp.c */
 void os_tcp_ops(struct env_ops *ops);
 void os_tcp_flush(struct os_context *context);
-void os_tcp_on_mail(struct os_context *context, struct mail *mail);
 void os_tcp_close_all(struct os_context *context);
 void os_tcp_connected_later(struct os_context *context, struct env_conn *conn, int error);
+/* A connection of this context over a connected socket, which it takes over (also when it is no
+ * good: then, or with -1, the connection fails as soon as it is there). Its user is set; reading
+ * begins with the next round of the loop. */
+struct env_conn *os_tcp_adopt(struct os_context *context, int fd, void *user);
+/* listen.c */
+void os_listen_ops(struct env_ops *ops);
+void os_listen_on_mail(struct os_context *context, struct mail *owned_mail);
+void os_listen_close_all(struct os_context *context);
+/* Sends a connected socket (or -1) with its user to another context, as on_moved. */
+void os_listen_post_moved(struct os_context *from, uint32_t to, int fd, void *user);
 /* file.c */
 void os_file_ops(struct env_ops *ops);
 /* kv_rocksdb.c */

@@ -1,6 +1,6 @@
 /*
- * What: see hist.h. A value below 64 has a bucket of its own; above, the bucket is the position of the
- * highest bit and the six bits below it.
+ * What: see hist.h. A value below 64 has a bucket of its own; above, the bucket is the position of
+ * the highest bit and the six bits below it.
  */
 #include "hist.h"
 

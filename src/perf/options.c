@@ -1,6 +1,6 @@
 /*
- * What: command line of warren-perf: a table of options with PerfTest's names, a URI parser, and the
- * checks that need more than one option. `-x1`, `-x 1` and `--producers 1` are the same.
+ * What: command line of warren-perf: a table of options with PerfTest's names, a URI parser, and
+ * the checks that need more than one option. `-x1`, `-x 1` and `--producers 1` are the same.
  */
 #include "options.h"
 
@@ -48,22 +48,22 @@
     X(OPT_PMESSAGES, "-C", "--pmessages", true, "messages of each producer channel")               \
     X(OPT_CMESSAGES, "-D", "--cmessages", true, "messages of each consumer channel")               \
     X(OPT_INTERVAL, "-i", "--interval", true, "seconds between two lines (default 1)")             \
-    X(OPT_JSON, "-J", "--json", true, "write a summary to this file")                              \
-    X(OPT_JSON_SUMMARY, "-js", "--json-summary", false, "print the summary as the last line")      \
-    X(OPT_QUIET, "-Q", "--quiet", false, "no line per interval")                                   \
+    X(OPT_JSON, "", "--json", true, "write a summary to this file")                                \
+    X(OPT_JSON_SUMMARY, "", "--json-summary", false, "print the summary as the last line")         \
+    X(OPT_QUIET, "", "--quiet", false, "no line per interval")                                     \
     X(OPT_HEARTBEAT, "-b", "--heartbeat", true, "seconds (default: the server's)")                 \
     X(OPT_FRAME_MAX, "-M", "--framemax", true, "largest frame to ask for")                         \
-    X(OPT_RECONNECT, "-R", "--reconnect", false, "connect again, to the next URI, when cut off")   \
-    X(OPT_GAP, "-G", "--gap-report", false, "longest gap without confirm or delivery; --reconnect") \
-    X(OPT_SILENCE, "-S", "--silence", true, "ms without an answer that count as cut off")          \
-    X(OPT_CONNECT, "-T", "--connect-timeout", true, "ms for connecting (default 1000)")            \
+    X(OPT_RECONNECT, "", "--reconnect", false, "connect again, to the next URI, when cut off")     \
+    X(OPT_GAP, "", "--gap-report", false, "longest gap without confirm or delivery; --reconnect")  \
+    X(OPT_SILENCE, "", "--silence", true, "ms without an answer that count as cut off")            \
+    X(OPT_CONNECT, "", "--connect-timeout", true, "ms for connecting (default 1000)")              \
     X(OPT_HELP, "-?", "--help", false, "this text")
 
 enum option {
 #define OPTION_ENUM(id, short_name, long_name, argument, help) id,
     OPTION_TABLE(OPTION_ENUM)
 #undef OPTION_ENUM
-    OPTION_COUNT,
+        OPTION_COUNT,
 };
 
 static const struct {

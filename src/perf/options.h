@@ -54,7 +54,7 @@ struct options {
     uint16_t heartbeat;
     uint32_t frame_max;
     bool reconnect, gap_report;
-    uint64_t silence_ms;         /* 0 = off */
+    uint64_t silence_ms; /* 0 = off */
     uint64_t connect_timeout_ms;
 };
 

@@ -206,7 +206,7 @@ static void queue_machine_serving(struct group *group, bool serving)
 
 static void queue_machine_applied(struct group *group)
 {
-    (void)group;
+    relay_pump(group->home);
 }
 
 const struct machine_ops queue_machine_ops = {

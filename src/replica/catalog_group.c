@@ -11,6 +11,8 @@
  */
 #include "replica_internal.h"
 
+#define SHARD_0_GRACE_MS 1000u
+
 enum request_kind { REQUEST_PROPOSE = 1, REQUEST_BARRIER };
 
 struct catalog_request {
@@ -128,11 +130,101 @@ static bool leader_node(struct catalog_request *request, struct group *group, st
     return false;
 }
 
+/* --- from the other shards of this node to shard 0, and back: within the process nothing is lost --------------------------------------- */
+
+struct catalog_ask {
+    enum request_kind kind;
+    uint64_t id;
+    uint32_t timeout_ms;
+    struct buf *command; /* a reference of its own; NULL for a barrier */
+};
+
+struct catalog_asker { /* on shard 0: who is told */
+    struct host *host;
+    uint64_t id;
+    uint32_t shard;
+};
+
+struct catalog_told {
+    uint64_t id;
+    int status;
+    struct catalog_result result;
+};
+
+static void ask_free(void *local)
+{
+    struct catalog_ask *ask = local;
+    buf_unref(ask->command);
+    wr_free(ask);
+}
+
+static void ask_shard_0(struct catalog_request *request)
+{
+    struct host *host = request->host;
+    struct catalog_ask *ask = wr_calloc(1, sizeof *ask);
+    struct parcel *parcel = parcel_make(host, PARCEL_CATALOG_ASK, 1, HOST_CATALOG_GROUP, host->options.node_id, 0);
+    ask->kind = request->kind;
+    ask->id = request->id;
+    ask->timeout_ms = (uint32_t)(request->until_ms - host->now_ms);
+    ask->command = request->command == NULL ? NULL : buf_ref(request->command);
+    parcel->local = ask;
+    parcel->local_free = ask_free;
+    request->asked = true;
+    request->until_ms += SHARD_0_GRACE_MS; /* its own time limit comes first */
+    parcel_send(host, parcel);
+}
+
+static void on_shard_0_done(void *ctx, int status, const struct catalog_result *result)
+{
+    struct catalog_asker *asker = ctx;
+    struct catalog_told *told = wr_calloc(1, sizeof *told);
+    struct parcel *parcel = parcel_make(asker->host, PARCEL_CATALOG_TOLD, 1, HOST_CATALOG_GROUP, asker->host->options.node_id, asker->shard);
+    told->id = asker->id;
+    told->status = status;
+    if (result != NULL) {
+        told->result = *result;
+    }
+    parcel->local = told;
+    parcel->local_free = wr_free;
+    parcel_send(asker->host, parcel);
+    wr_free(asker);
+}
+
+void catalog_on_ask(struct host *host, struct parcel *parcel)
+{
+    struct catalog_ask *ask = parcel->local;
+    if (ask == NULL) {
+        return; /* only ever sent within a node */
+    }
+    struct catalog_asker *asker = wr_calloc(1, sizeof *asker);
+    asker->host = host;
+    asker->id = ask->id;
+    asker->shard = parcel->from_shard;
+    struct catalog_request *request = request_new(host, ask->kind, ask->timeout_ms, on_shard_0_done, asker);
+    request->command = ask->command == NULL ? NULL : buf_ref(ask->command);
+}
+
+void catalog_on_told(struct host *host, struct parcel *parcel)
+{
+    struct catalog_told *told = parcel->local;
+    struct catalog_request *request = told == NULL ? NULL : umap_get(&host->catalog_requests, told->id);
+    if (request != NULL) {
+        request->result = told->result;
+        finish(request, told->status);
+    }
+}
+
 static void attempt(struct catalog_request *request)
 {
     struct host *host = request->host;
     struct group *group = catalog_group(host);
     struct uid node;
+    if (host->options.shard != 0) {
+        if (!request->asked) {
+            ask_shard_0(request);
+        }
+        return;
+    }
     if (group == NULL || group->raft == NULL) {
         return;
     }
@@ -362,6 +454,9 @@ void catalog_requests_free(struct host *host)
         struct catalog_request *request = it.value;
         timer_cancel(&host->timers, &request->timer);
         buf_unref(request->command);
+        if (request->done == on_shard_0_done) {
+            wr_free(request->ctx);
+        }
         wr_free(request);
     }
     vec_deinit(&host->catalog_waits);

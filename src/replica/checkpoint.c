@@ -348,6 +348,10 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
             step_range(job);
         }
     }
+    if (job->value.buf != NULL && (group->installing || group->checkpoint_index >= g->index)) {
+        slice_unref(&job->value); /* a newer snapshot came from the leader and is, or will be, in its place */
+        g->index = 0;
+    }
     if (job->value.buf != NULL) {
         struct kv_op op = {.kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = job->value};
         job->value = SLICE_NONE;
@@ -369,6 +373,9 @@ static void copy(struct host *host)
         }
         struct checkpoint_group *g = &job->groups.items[job->at];
         struct group *group = group_of(host, g);
+        if (group != NULL && !job->begun && group->failed[0] == 0 && (group->installing || group->applied + 1 < group->apply_end)) {
+            return; /* it is catching up (after a start): what it applies now need not be written again */
+        }
         if (group != NULL && !copy_step(host, g, group)) {
             return;
         }
@@ -489,14 +496,18 @@ static void relog_from_disk(struct group *group, struct checkpoint_group *g)
     g->relog_reading = true;
 }
 
-/* Entries after the snapshot that lie in the segments, and all that follow them. */
+/* Entries after the snapshot that lie in the segments, and all that follow them: up to what is the last one in the very turn in which
+ * the end is reached, so that positions never fall (what is appended after that turn comes after it in the log). */
 static void relog(struct group *group, struct checkpoint_group *g)
 {
-    while (g->relog_next < g->relog_end && !g->relog_reading && group->failed[0] == 0) {
-        uint64_t last = raft_last_index(group->raft);
-        if (g->relog_end > last + 1) {
-            g->relog_end = last + 1; /* truncated meanwhile */
-            continue;
+    while (!g->relog_reading && group->failed[0] == 0) {
+        if (g->relog_next < raft_first_index(group->raft)) {
+            g->relog_next = raft_first_index(group->raft); /* a snapshot was installed meanwhile */
+        }
+        g->relog_end = raft_last_index(group->raft) + 1;
+        if (g->relog_next >= g->relog_end) {
+            g->relog_end = g->relog_next;
+            return;
         }
         const struct raft_entry *entry = raft_log_entry(group->raft, g->relog_next);
         if (entry == NULL) {
@@ -511,7 +522,8 @@ static void relog(struct group *group, struct checkpoint_group *g)
 static void records_of(struct group *group, struct checkpoint_group *g, uint32_t segment)
 {
     struct log_location location;
-    uint64_t snapshot = g->index != 0 ? g->index : group->checkpoint_index;
+    /* The newer one: a snapshot may have been installed since the copy was made. */
+    uint64_t snapshot = g->index > group->checkpoint_index ? g->index : group->checkpoint_index;
     uint64_t last = group->raft != NULL ? raft_last_index(group->raft) : 0;
     group_create_record(group);
     if (group->raft == NULL) {
@@ -619,7 +631,7 @@ static void take_relogged(struct group *group, struct checkpoint_group *g)
 static void release_group(struct group *group, struct checkpoint_group *g, uint32_t segment)
 {
     take_relogged(group, g);
-    if (g->index != 0) {
+    if (g->index > group->checkpoint_index) {
         group->checkpoint_index = g->index;
     }
     if (g->compact >= raft_first_index(group->raft) && g->compact <= raft_applied_index(group->raft)) {

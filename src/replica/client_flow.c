@@ -356,6 +356,7 @@ static void resume(struct queue_client *client, struct uid node, uint32_t shard)
     struct resume_body *body = wr_calloc(1, sizeof *body);
     body->client = client->id;
     body->session = client->session;
+    body->inlined = client->inlined;
     for (size_t i = 0; i < client->consumers.count; i++) {
         vec_push(&body->consumers, client->consumers.items[i]);
     }
@@ -513,6 +514,7 @@ void client_on_effect(struct host *host, struct uid from, const struct effect_it
     }
     if (counted && item->number != client->number) {
         if (item->number > client->number) {
+            client->inlined = true;
             resume(client, client->node, client->shard); /* something got lost */
         }
         return;
@@ -643,6 +645,7 @@ void client_on_leader(struct host *host, uint64_t queue, struct uid node, uint32
                 client_mark(client);
             }
         } else {
+            client->inlined = false;
             resume(client, node, shard);
         }
     }

@@ -26,6 +26,7 @@ struct queue_client {
     bool local;           /* a local queue ... */
     bool own_node;        /* ... on this node: nothing can be lost, no copies are kept */
     bool closing, gone, blocked, freed;
+    bool inlined;         /* what was to come by way of the replica here did not */
     bool got;             /* the outstanding GET's message came */
     enum client_state state;
     struct uid node;      /* where it is served; zero = unknown */

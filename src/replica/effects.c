@@ -11,6 +11,8 @@
  */
 #include "replica_internal.h"
 
+#define VIA_BYTES      (UINT64_C(16) << 10) /* runs with less bytes carry them */
+#define VIA_COUNT      4096u
 #define DEST_BYTES_MAX (UINT64_C(1) << 20) /* then the parcel is sent before the end of the turn */
 
 /* Effects gathered for one host. */
@@ -19,12 +21,13 @@ struct dest {
     uint32_t shard;
     uint64_t queue;
     uint64_t bytes;
+    bool via;              /* by way of the queue's replica there */
     struct effect_bundle *bundle;
 };
 
 static void dest_send(struct host *host, struct dest *dest)
 {
-    struct parcel *parcel = parcel_make(host, PARCEL_EFFECTS, 1, dest->queue, dest->node, dest->shard);
+    struct parcel *parcel = parcel_make(host, PARCEL_EFFECTS, 1, dest->queue, dest->node, dest->via ? HOST_SHARD_BY_GROUP : dest->shard);
     if (host_is_self(host, dest->node)) {
         parcel->local = dest->bundle;
         parcel->local_free = effect_bundle_free;
@@ -35,18 +38,36 @@ static void dest_send(struct host *host, struct dest *dest)
     parcel_send(host, parcel);
 }
 
+/* Up to where a replica must have applied to know what is named now (the entry under way is not counted as applied yet). */
+static uint64_t applied_here(const struct home *home)
+{
+    if (home->group == NULL) {
+        return 0;
+    }
+    return home->entry_index > home->group->applied ? home->entry_index : home->group->applied;
+}
+
+static struct effect_bundle *bundle_new(const struct home *home, uint32_t shard)
+{
+    struct effect_bundle *bundle = wr_calloc(1, sizeof *bundle);
+    bundle->shard = shard;
+    bundle->applied = applied_here(home);
+    return bundle;
+}
+
 static struct dest *dest_of(struct home *home, const struct route *route)
 {
     struct host *host = home->host;
     for (size_t i = host->dests.count; i-- > 0;) {
         struct dest *dest = host->dests.items[i];
-        if (dest->queue == home->id && dest->shard == route->shard && uid_eq(dest->node, route->node)) {
-            if (dest->bytes < DEST_BYTES_MAX) {
-                return dest;
+        if (dest->queue == home->id && dest->shard == route->shard && dest->via == route->via && uid_eq(dest->node, route->node)) {
+            if (dest->bytes >= DEST_BYTES_MAX) {
+                dest_send(host, dest);
+                dest->bytes = 0;
+                dest->bundle = bundle_new(home, route->shard);
+            } else {
+                dest->bundle->applied = applied_here(home);
             }
-            dest_send(host, dest);
-            dest->bytes = 0;
-            dest->bundle = wr_calloc(1, sizeof *dest->bundle);
             return dest;
         }
     }
@@ -54,7 +75,8 @@ static struct dest *dest_of(struct home *home, const struct route *route)
     dest->node = route->node;
     dest->shard = route->shard;
     dest->queue = home->id;
-    dest->bundle = wr_calloc(1, sizeof *dest->bundle);
+    dest->via = route->via;
+    dest->bundle = bundle_new(home, route->shard);
     vec_push(&host->dests, dest);
     return dest;
 }
@@ -111,6 +133,16 @@ static void emit(struct home *home, struct route *route, const struct queue_effe
     vec_push(&dest->bundle->items, item);
 }
 
+/* Names a run instead of carrying it. */
+static void emit_positions(struct home *home, struct route *route, const struct queue_effect *effect)
+{
+    struct effect_item item = {.effect = *effect, .session = route->session, .number = route->number++};
+    struct dest *dest = dest_of(home, route);
+    dest->bytes += 32;
+    dest->bundle->by_position++;
+    vec_push(&dest->bundle->items, item);
+}
+
 static bool link_full(struct home *home, const struct route *route)
 {
     struct host *host = home->host;
@@ -147,6 +179,19 @@ static uint32_t bounded(const struct slice *first, uint64_t count)
     return n;
 }
 
+/* By position pays when there are bytes to save, or when they would have to be read from disk here. */
+static bool names_positions(const struct route *route, const struct queue_effect *effect, const struct slice *first, uint64_t run)
+{
+    if (!route->via || (effect->flags & QUEUE_NO_ACK) != 0) {
+        return false;
+    }
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < run && bytes < VIA_BYTES; i++) {
+        bytes += first[i].size;
+    }
+    return run == 0 || bytes >= VIA_BYTES;
+}
+
 /* False: waits (for bytes or the link); *effect is what is left. */
 static bool deliver(struct home *home, struct route *route, struct queue_effect *effect)
 {
@@ -157,6 +202,15 @@ static bool deliver(struct home *home, struct route *route, struct queue_effect 
             return false;
         }
         uint64_t run = store_run(&home->store, effect->position, effect->count, &first);
+        if (names_positions(route, effect, first, run)) {
+            struct queue_effect part = *effect;
+            part.count = run == 0 ? (effect->count < VIA_COUNT ? effect->count : VIA_COUNT) : run < VIA_COUNT ? run : VIA_COUNT;
+            emit_positions(home, route, &part);
+            effect->position += part.count;
+            effect->ordinal += part.count;
+            effect->count -= part.count;
+            continue;
+        }
         if (run == 0 && home->missing == effect->position) {
             skip_missing(home, effect);
             continue;
@@ -237,4 +291,5 @@ void home_pump(struct home *home)
         }
     }
     home_drops_flush(home);
+    relay_pump(home);
 }

@@ -367,19 +367,23 @@ int group_step(struct group *group, struct raft_event *event)
 
 /* --- messages ------------------------------------------------------------------------------------------------------------------ */
 
-static void tell_not_member(struct group *group, const struct raft_message *m, struct uid node)
+/* A leader that is sure of it tells a replica that it is no member. */
+void group_tell_not_member(struct group *group, struct raft_id member, struct uid node)
 {
+    if (group->raft == NULL) {
+        return;
+    }
     struct raft_membership members = raft_membership(group->raft);
     if (!group->serving || raft_membership_index(group->raft) > raft_commit_index(group->raft)) {
         return;
     }
     for (uint32_t i = 0; i < members.count; i++) {
-        if (raft_id_equal(members.members[i].id, m->from)) {
+        if (raft_id_equal(members.members[i].id, member)) {
             return;
         }
     }
     struct parcel *parcel = parcel_make(group->host, PARCEL_NOT_MEMBER, 2, group->id, node, HOST_SHARD_BY_GROUP);
-    const uint64_t numbers[] = {m->from.hi, m->from.lo};
+    const uint64_t numbers[] = {member.hi, member.lo};
     numbers_pack(parcel, numbers, 2, SLICE_NONE);
     parcel_send(group->host, parcel);
 }
@@ -400,7 +404,7 @@ void group_on_message(struct group *group, struct parcel *parcel)
             wr_log(group->host->logger, LOG_LEVEL_WARNING, "raft", "group %llu: %s", (unsigned long long)group->id, raft_strerror(error));
         }
         if (message.type == RAFT_MSG_PREVOTE || message.type == RAFT_MSG_VOTE) {
-            tell_not_member(group, &message, parcel->from_node);
+            group_tell_not_member(group, message.from, parcel->from_node);
         }
     }
     wr_free(entries);
@@ -452,6 +456,7 @@ static void set_serving(struct group *group, bool serving)
     group->serving = serving;
     if (group->home != NULL) {
         if (serving) {
+            relay_drop(group->home);
             group->home->serving = true;
             home_check_boots(group->home);
             home_arm_expire(group->home);

@@ -70,6 +70,8 @@ void home_free(struct home *home)
         return;
     }
     home_stop_serving(home);
+    relay_drop(home);
+    vec_deinit(&home->relay);
     umap_deinit(&home->routes);
     list_remove(&home->dirty);
     store_deinit(&home->store);
@@ -128,6 +130,10 @@ struct route *route_open(struct home *home, uint64_t client, struct uid node, ui
     route->shard = shard;
     route->session = session;
     route->number = 0;
+    route->via = false;
+    for (size_t i = 0; home->group != NULL && i < home->group->peers.count && !host_is_self(home->host, node); i++) {
+        route->via = route->via || uid_eq(home->group->peers.items[i].node, node);
+    }
     return route;
 }
 
@@ -480,6 +486,7 @@ void home_on_resume(struct home *home, struct uid node, uint32_t shard, const st
     struct route *old = umap_get(&home->routes, body->client);
     uint64_t received = old != NULL ? old->received : 0;
     struct route *route = route_open(home, body->client, node, shard, body->session);
+    route->via = route->via && !body->inlined;
     home_drops_flush(home);
     struct resumed_body answer = {.client = body->client, .session = body->session};
     answer.applied = queue_client_last_seq(home->queue, body->client);

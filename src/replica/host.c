@@ -227,10 +227,19 @@ void host_on_parcel(struct host *host, struct parcel *owned)
     vec_push(&host->inbox, owned);
 }
 
+void effects_hand_over(struct host *host, struct uid from, const struct effect_bundle *bundle)
+{
+    for (size_t i = 0; i < bundle->items.count; i++) {
+        const struct effect_item *item = &bundle->items.items[i];
+        const struct message *messages = item->message_count > 0 ? &bundle->messages.items[item->message_first] : NULL;
+        client_on_effect(host, from, item, messages, true);
+    }
+}
+
 static void on_effects(struct host *host, struct parcel *parcel)
 {
     struct effect_bundle *bundle = parcel->local;
-    bool made = false;
+    parcel->local = NULL;
     if (bundle == NULL) {
         int error = effects_unpack(parcel, &bundle);
         if (error != 0) {
@@ -238,15 +247,14 @@ static void on_effects(struct host *host, struct parcel *parcel)
                    wr_err_text(error));
             return;
         }
-        made = true;
     }
-    for (size_t i = 0; i < bundle->items.count; i++) {
-        const struct effect_item *item = &bundle->items.items[i];
-        const struct message *messages = item->message_count > 0 ? &bundle->messages.items[item->message_first] : NULL;
-        client_on_effect(host, parcel->from_node, item, messages, true);
-    }
-    if (made) {
+    struct home *home = home_find(host, parcel->group);
+    bool queued = home != NULL && home->relay.count > home->relay_first;
+    if (bundle->shard == host->options.shard && bundle->by_position == 0 && !queued) {
+        effects_hand_over(host, parcel->from_node, bundle);
         effect_bundle_free(bundle);
+    } else {
+        relay_take(host, parcel->group, bundle);
     }
 }
 
@@ -279,6 +287,16 @@ static void on_not_member(struct host *host, struct parcel *parcel)
     if (group != NULL && numbers_unpack(parcel, n, 2, &raw) == 0 && raft_id_equal(group->self, (struct raft_id){n[0], n[1]})) {
         group->not_member = true;
         group_check_end(group);
+    }
+}
+
+static void on_member(struct host *host, struct parcel *parcel)
+{
+    uint64_t n[2];
+    struct slice raw;
+    struct group *group = group_find(host, parcel->group);
+    if (group != NULL && numbers_unpack(parcel, n, 2, &raw) == 0) {
+        group_tell_not_member(group, (struct raft_id){n[0], n[1]}, parcel->from_node);
     }
 }
 
@@ -332,11 +350,20 @@ static void dispatch(struct host *host, struct parcel *parcel)
     case PARCEL_NOT_MEMBER:
         on_not_member(host, parcel);
         break;
+    case PARCEL_MEMBER:
+        on_member(host, parcel);
+        break;
     case PARCEL_PROPOSE:
         group = group_find(host, HOST_CATALOG_GROUP);
         if (group != NULL) {
             catalog_on_propose(group, parcel);
         }
+        break;
+    case PARCEL_CATALOG_ASK:
+        catalog_on_ask(host, parcel);
+        break;
+    case PARCEL_CATALOG_TOLD:
+        catalog_on_told(host, parcel);
         break;
     case PARCEL_PROPOSED:
         catalog_on_proposed(host, parcel);

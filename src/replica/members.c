@@ -13,6 +13,7 @@
 #include "replica_internal.h"
 
 #define RECONCILE_MS 200u
+#define ORPHAN_MS    2000u
 
 struct wanted {
     struct raft_id id;
@@ -89,7 +90,9 @@ static bool next_change(const struct raft_membership *members, const struct want
 
 static void on_reconcile(struct timer *timer)
 {
-    group_reconcile(WR_CONTAINER_OF(timer, struct group, reconcile));
+    struct group *group = WR_CONTAINER_OF(timer, struct group, reconcile);
+    group_check_end(group);
+    group_reconcile(group);
 }
 
 /* Leader: takes one step towards the wanted membership, and looks again while one is missing. */
@@ -164,6 +167,7 @@ static void start_replica(struct host *host, const struct catalog_queue *record,
     group->home = home_new(host, record->id, queue_new(&group->config), group);
     set_bootstrap(group, record);
     set_peers(group, record);
+    group->not_member = false;
     group_create_record(group);
 }
 
@@ -171,6 +175,19 @@ static bool is_member(const struct group *group)
 {
     struct raft_membership members = raft_membership(group->raft);
     return members.count == 0 || member_of(&members, group->self) != NULL;
+}
+
+/* Not named any more, but nobody said so in the log (who is removed does not get that entry): asks those who are named. */
+static void ask_members(struct group *group, const struct catalog_queue *record)
+{
+    struct host *host = group->host;
+    for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
+        struct parcel *parcel = parcel_make(host, PARCEL_MEMBER, 2, group->id, record->spec.group.members[i].node, HOST_SHARD_BY_GROUP);
+        const uint64_t numbers[] = {group->self.hi, group->self.lo};
+        numbers_pack(parcel, numbers, 2, SLICE_NONE);
+        parcel_send(host, parcel);
+    }
+    timer_add(&host->timers, &group->reconcile, host->now_ms + ORPHAN_MS, on_reconcile);
 }
 
 /* I1. */
@@ -187,6 +204,8 @@ static void check_end(struct group *group, const struct catalog_queue *record, c
     bool removed = !is_member(group) && raft_membership_index(group->raft) <= raft_commit_index(group->raft);
     if (removed || group->not_member) {
         group_end(group);
+    } else if (!group->serving) {
+        ask_members(group, record);
     }
 }
 

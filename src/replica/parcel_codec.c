@@ -133,7 +133,9 @@ static void put_effect(struct pack_writer *w, const struct effect_item *item)
         pack_put_uint(w, e->ordinal);
         pack_put_uint(w, e->delivery_count);
         pack_put_uint(w, e->flags);
-        pack_put_uint(w, item->message_count);
+        pack_put_uint(w, e->position);
+        pack_put_uint(w, e->count);
+        pack_put_bool(w, item->message_count > 0); /* bytes follow; else by position */
         break;
     case QUEUE_EFFECT_CANCEL:
         pack_put_uint(w, e->consumer);
@@ -147,6 +149,8 @@ void effects_pack(struct parcel *parcel, struct effect_bundle *owned_bundle)
 {
     struct buf *head;
     struct pack_writer w = begin(&head);
+    pack_put_uint(&w, owned_bundle->shard);
+    pack_put_uint(&w, owned_bundle->applied);
     pack_put_array(&w, (uint32_t)owned_bundle->items.count);
     for (size_t i = 0; i < owned_bundle->items.count; i++) {
         put_effect(&w, &owned_bundle->items.items[i]);
@@ -200,8 +204,12 @@ static int get_effect(struct pack_reader *r, struct effect_bundle *bundle, struc
         e->ordinal = pack_get_uint(r, UINT64_MAX - UINT32_MAX);
         e->delivery_count = (uint32_t)pack_get_uint(r, UINT32_MAX);
         e->flags = (uint8_t)pack_get_uint(r, UINT8_MAX);
-        messages = (uint32_t)pack_get_uint(r, UINT32_MAX);
-        e->count = messages;
+        e->position = pack_get_uint(r, UINT64_MAX / 2);
+        e->count = pack_get_uint(r, UINT32_MAX);
+        messages = pack_get_bool(r) ? (uint32_t)e->count : 0;
+        if (messages == 0) {
+            bundle->by_position++;
+        }
         break;
     case QUEUE_EFFECT_CANCEL:
         e->consumer = (uint32_t)pack_get_uint(r, UINT32_MAX);
@@ -225,6 +233,8 @@ int effects_unpack(struct parcel *parcel, struct effect_bundle **ret_bundle)
         return error;
     }
     struct effect_bundle *bundle = wr_calloc(1, sizeof *bundle);
+    bundle->shard = (uint32_t)pack_get_uint(&r, UINT32_MAX);
+    bundle->applied = pack_get_uint(&r, UINT64_MAX);
     uint32_t count = pack_get_array(&r, ITEMS_MAX);
     for (uint32_t i = 0; i < count && error == 0; i++) {
         error = get_effect(&r, bundle, &raw);
@@ -254,6 +264,7 @@ void resume_pack(struct parcel *parcel, const struct resume_body *body)
     struct pack_writer w = begin(&head);
     pack_put_uint(&w, body->client);
     pack_put_uint(&w, body->session);
+    pack_put_bool(&w, body->inlined);
     pack_put_array(&w, (uint32_t)body->consumers.count);
     for (size_t i = 0; i < body->consumers.count; i++) {
         pack_put_uint(&w, body->consumers.items[i].consumer);
@@ -273,6 +284,7 @@ int resume_unpack(struct parcel *parcel, struct resume_body *ret_body)
     struct resume_body body = {0};
     body.client = pack_get_uint(&r, UINT64_MAX);
     body.session = (uint32_t)pack_get_uint(&r, UINT32_MAX);
+    body.inlined = pack_get_bool(&r);
     uint32_t count = pack_get_array(&r, SECTIONS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         struct consumer_expect c;

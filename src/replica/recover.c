@@ -9,7 +9,9 @@
  * I1  An entry that is written again with the same index and term is the same entry: it does not void what follows it (segments are
  *     retired that way). One of another term does.
  * I2  The snapshot in the store may be newer than the last LOG_CHECKPOINT: it is used, being complete when it is there.
- * I3  A snapshot of a higher term than the hard state raises it (with no vote: none was answered).
+ * I3  Of entries written again while the log went on, some may come before, others after entries that follow them: holes are filled as
+ *     they come, and one that stays lies before the snapshot.
+ * I4  A snapshot of a higher term than the hard state raises it (with no vote: none was answered).
  * Ownership: struct recover lives from the first record to host_recovered.
  */
 #include "replica_internal.h"
@@ -23,7 +25,7 @@ struct recovered_entry {
 };
 struct recovered_group {
     uint64_t id;
-    bool created, ended, has_hard;
+    bool created, ended, has_hard, damaged;
     struct slice creation;
     struct raft_hard_state hard;
     uint32_t segment_group, segment_hard, segment_checkpoint;
@@ -32,7 +34,15 @@ struct recovered_group {
 };
 struct recover {
     struct umap groups;
+    VEC(struct peer_node) catalog_members; /* in the order they were named */
 };
+
+#define HOLES_MAX (UINT64_C(1) << 20)
+
+static bool is_hole(const struct recovered_entry *e)
+{
+    return e->location.position.segment == 0;
+}
 
 static struct recover *recover_of(struct host *host)
 {
@@ -72,6 +82,7 @@ void recover_free(struct host *host)
         wr_free(it.value);
     }
     umap_deinit(&host->recover->groups);
+    vec_deinit(&host->recover->catalog_members);
     wr_free(host->recover);
     host->recover = NULL;
 }
@@ -81,31 +92,90 @@ static struct slice payload_copy(const struct slice *s)
     return s->size == 0 ? SLICE_NONE : slice_copy(slice_data(s), s->size);
 }
 
-static void on_entry(struct recovered_group *g, const struct log_item *item)
+/* Room for indexes not seen yet, as holes, between what is known and `index`; false: too far away. */
+static bool reach_index(struct recovered_group *g, uint64_t index)
 {
-    struct recovered_entry e = {.term = item->term};
-    e.location = (struct log_location){item->position, item->payload.size, item->term, item->flags};
-    uint64_t last = g->first + g->entries.count - 1;
-    if (g->entries.count > 0 && item->index >= g->first && item->index <= last) {
-        struct recovered_entry *same = &g->entries.items[item->index - g->first];
-        if (same->term == item->term) { /* I1 */
-            if (same->older.position.segment == 0) {
-                same->older = same->location;
+    uint64_t end = g->first + g->entries.count;
+    uint64_t missing = index < g->first ? g->first - index : index >= end ? index + 1 - end : 0;
+    if (missing > HOLES_MAX) {
+        return false;
+    }
+    vec_reserve(&g->entries, missing);
+    struct recovered_entry *items = g->entries.items;
+    if (index < g->first) {
+        memmove(items + missing, items, g->entries.count * sizeof *items);
+        memset(items, 0, missing * sizeof *items);
+        g->first = index;
+    } else {
+        memset(items + g->entries.count, 0, missing * sizeof *items);
+    }
+    g->entries.count += missing;
+    return true;
+}
+
+/* Entries after `at` of a lower term were replaced together with what is at `at`. */
+static void drop_replaced(struct recovered_group *g, size_t at)
+{
+    for (size_t i = at + 1; i < g->entries.count; i++) {
+        if (!is_hole(&g->entries.items[i])) {
+            if (g->entries.items[i].term < g->entries.items[at].term) {
+                truncate_entries(g, g->first + at + 1);
             }
-            same->location = e.location;
             return;
         }
-        truncate_entries(g, item->index);
-    } else if (g->entries.count > 0 && item->index != last + 1) {
-        truncate_entries(g, 0); /* a gap: the log went on after a snapshot */
     }
+}
+
+static void on_entry(struct recovered_group *g, const struct log_item *item)
+{
     if (g->entries.count == 0) {
         g->first = item->index;
     }
-    if (item->flags == RAFT_ENTRY_CONFIG) {
-        e.payload = payload_copy(&item->payload);
+    if (item->index == 0 || !reach_index(g, item->index)) {
+        g->damaged = true;
+        return;
     }
-    vec_push(&g->entries, e);
+    size_t at = (size_t)(item->index - g->first);
+    struct recovered_entry *e = &g->entries.items[at];
+    const struct log_location location = {item->position, item->payload.size, item->term, item->flags};
+    if (!is_hole(e) && e->term == item->term) { /* I1 */
+        if (e->older.position.segment == 0) {
+            e->older = e->location;
+        }
+        e->location = location;
+        return;
+    }
+    if (!is_hole(e)) {
+        truncate_entries(g, item->index + 1);
+        slice_unref(&e->payload);
+    }
+    *e = (struct recovered_entry){.term = item->term, .location = location};
+    if (item->flags == RAFT_ENTRY_CONFIG) {
+        e->payload = payload_copy(&item->payload);
+    }
+    drop_replaced(g, at);
+}
+
+/* Where the catalog's members are is in its own commands: known before they are applied, or after a loss of all nodes nobody could
+ * be asked for a vote. */
+static void note_catalog_member(struct recover *recover, const struct log_item *item)
+{
+    if (item->group != HOST_CATALOG_GROUP || item->flags != RAFT_ENTRY_COMMAND || item->payload.size <= ENTRY_HEADER) {
+        return;
+    }
+    struct catalog_command *command = wr_alloc(sizeof *command);
+    const struct bytes encoded = bytes_make(slice_data(&item->payload) + ENTRY_HEADER, item->payload.size - ENTRY_HEADER);
+    const struct catalog_node_info *node = NULL;
+    if (catalog_command_decode(encoded, command) == 0) {
+        node = command->kind == CATALOG_CLUSTER_INIT ? &command->u.init.node
+               : command->kind == CATALOG_JOIN_NODE  ? &command->u.join
+               : command->kind == CATALOG_NODE_BOOT  ? &command->u.boot.node
+                                                     : NULL;
+    }
+    if (node != NULL && !uid_is_zero(node->member)) {
+        vec_push(&recover->catalog_members, (struct peer_node){raft_of_uid(node->member), node->id});
+    }
+    wr_free(command);
 }
 
 void host_recover_record(struct host *host, const struct log_item *item)
@@ -140,6 +210,7 @@ void host_recover_record(struct host *host, const struct log_item *item)
         break;
     }
     case LOG_ENTRY:
+        note_catalog_member(recover, item);
         on_entry(g, item);
         break;
     case LOG_TRUNCATE:
@@ -186,10 +257,10 @@ static int read_creation(struct group *group, const struct slice *creation)
 }
 
 /* The newest of both locations, such that segments do not fall (a rewriting that the crash cut short counts for nothing). */
-static void settle_locations(struct recovered_group *g)
+static void settle_locations(struct recovered_group *g, size_t begin)
 {
     uint32_t next = UINT32_MAX;
-    for (size_t i = g->entries.count; i-- > 0;) {
+    for (size_t i = g->entries.count; i-- > begin;) {
         struct recovered_entry *e = &g->entries.items[i];
         if (e->location.position.segment > next && e->older.position.segment != 0) {
             e->location = e->older;
@@ -200,14 +271,18 @@ static void settle_locations(struct recovered_group *g)
 
 static int restore_entries(struct group *group, struct recovered_group *g, uint64_t snapshot)
 {
-    settle_locations(g);
+    size_t begin = 0;
     for (size_t i = 0; i < g->entries.count; i++) {
+        begin = is_hole(&g->entries.items[i]) ? i + 1 : begin; /* what lies before a hole is older than the snapshot */
+    }
+    settle_locations(g, begin);
+    for (size_t i = begin; i < g->entries.count; i++) {
         struct recovered_entry *e = &g->entries.items[i];
         uint64_t index = g->first + i;
-        log_index_put(group->index, index, &e->location);
-        if (i == 0 && index > snapshot + 1) {
+        if (i == begin && index > snapshot + 1) {
             return WR_E_CORRUPT; /* what lies between is missing */
         }
+        log_index_put(group->index, index, &e->location);
         struct raft_entry entry = {.term = {e->term}, .index = index, .kind = (enum raft_entry_kind)e->location.flags};
         if (entry.kind == RAFT_ENTRY_CONFIG) {
             entry.size = e->payload.size;
@@ -227,7 +302,7 @@ static int restore_entries(struct group *group, struct recovered_group *g, uint6
 static int start_core(struct group *group, struct recovered_group *g, const struct raft_snapshot_meta *meta)
 {
     struct raft_hard_state hard = g->hard;
-    if (meta->term.v > hard.term.v) { /* I3 */
+    if (meta->term.v > hard.term.v) { /* I4 */
         hard = (struct raft_hard_state){.term = meta->term, .commit = meta->index};
     }
     group_start(group, &hard, meta);
@@ -284,7 +359,7 @@ static int recover_group(struct host *host, struct recovered_group *g)
         group_purge_kv(host, g->id); /* perhaps again */
         return 0;
     }
-    if (!g->created) {
+    if (!g->created || g->damaged) {
         return WR_E_CORRUPT;
     }
     bool catalog = g->id == HOST_CATALOG_GROUP;
@@ -297,6 +372,10 @@ static int recover_group(struct host *host, struct recovered_group *g)
     group->segment_group = g->segment_group;
     group->segment_hard = g->segment_hard;
     group->segment_checkpoint = g->segment_checkpoint;
+    for (size_t i = 0; catalog && i < host->recover->catalog_members.count; i++) {
+        const struct peer_node *peer = &host->recover->catalog_members.items[i];
+        group_set_peer(group, peer->member, peer->node);
+    }
     if (!catalog) {
         group->home = home_new(host, g->id, queue_new(&group->config), group);
     }

@@ -74,6 +74,9 @@ enum parcel_kind { /* frozen: nodes of different versions */
     PARCEL_NOT_MEMBER = 10,  /* leader -> a replica that is no member any more */
     PARCEL_PROPOSE = 11,     /* catalog command to the leader */
     PARCEL_PROPOSED = 12,
+    PARCEL_CATALOG_ASK = 20,  /* within a node: another shard's proposal or barrier, to shard 0 */
+    PARCEL_CATALOG_TOLD = 21, /* within a node: its outcome */
+    PARCEL_MEMBER = 13,      /* a replica that its record does not name: am I a member? Answered with NOT_MEMBER, or not */
 };
 
 /* One run of ops of a client within a PARCEL_OPS. */
@@ -96,6 +99,9 @@ struct effect_item {
     uint32_t message_first, message_count;
 };
 struct effect_bundle { /* PARCEL_EFFECTS within a node */
+    uint32_t shard;          /* of the clients */
+    uint64_t applied;        /* the leader had applied this much: what it names by position exists up to here */
+    uint32_t by_position;    /* DELIVER items without bytes: the receiving node's replica has them (relay.c) */
     VEC(struct effect_item) items;
     VEC(struct message) messages; /* owned references */
 };
@@ -106,6 +112,7 @@ struct consumer_expect {
 struct resume_body {
     uint64_t client;
     uint32_t session;
+    bool inlined;            /* bytes by position did not come: send them along */
     VEC(struct consumer_expect) consumers;
 };
 struct resumed_body {
@@ -204,6 +211,7 @@ struct route {
     VEC(struct queue_effect) waiting; /* from waiting_first on */
     size_t waiting_first;
     bool blocked;         /* waiting is not empty */
+    bool via;             /* its node has a replica: deliveries may name positions instead of carrying bytes */
 };
 struct report_wait {
     uint64_t index;       /* answered when applied up to here */
@@ -238,6 +246,8 @@ struct home {
     uint32_t enqueues;
     bool unused_told;
     struct list dirty;    /* in host->dirty_homes: routes to pump */
+    VEC(struct effect_bundle *) relay; /* not serving: effects whose bytes are taken from here, in order (relay.c) */
+    size_t relay_first;
 };
 struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue, struct group *group);
 void home_free(struct home *home);
@@ -267,6 +277,10 @@ void route_effect(struct home *home, struct route *route, const struct queue_eff
 void effects_flush(struct host *host);
 void effects_drop(struct host *host);
 void load_start(struct home *home, uint64_t position);
+void relay_take(struct host *host, uint64_t queue, struct effect_bundle *owned_bundle);
+void relay_pump(struct home *home);
+void relay_drop(struct home *home);
+void effects_hand_over(struct host *host, struct uid from, const struct effect_bundle *bundle);
 struct fetched {
     uint64_t position;
     struct slice record; /* borrowed */
@@ -357,6 +371,7 @@ void group_set_peer(struct group *group, struct raft_id member, struct uid node)
 bool group_node_of(const struct group *group, struct raft_id member, struct uid *ret_node);
 void group_reconcile(struct group *group);
 void group_check_end(struct group *group);
+void group_tell_not_member(struct group *group, struct raft_id member, struct uid node);
 void group_node_changed(struct group *group, struct uid node, bool up);
 void group_propose(struct group *group); /* hands what was gathered to raft */
 void group_append(struct group *group, struct bytes batches);
@@ -421,6 +436,8 @@ void client_flush_dests(struct host *host);
 /* --- catalog (catalog_group.c) -------------------------------------------------------------------------------------------------- */
 void catalog_turn(struct host *host);
 void catalog_on_propose(struct group *group, struct parcel *parcel);
+void catalog_on_ask(struct host *host, struct parcel *parcel);
+void catalog_on_told(struct host *host, struct parcel *parcel);
 void catalog_on_proposed(struct host *host, struct parcel *parcel);
 void catalog_on_read(struct host *host, const struct raft_read *read);
 void catalog_requests_free(struct host *host);

@@ -12,12 +12,14 @@
 #include "node/node_internal.h"
 #include "replica/replica_internal.h"
 
-#define HASH_EVERY 4u /* machines are compared at applied indexes divisible by this */
+#define BODIES_EVERY 64u
+#define HASH_EVERY   4u /* machines are compared at applied indexes divisible by this */
 
 struct sim_check {
     struct map leaders; /* (group, term) -> host + 1 */
     struct map hashes;  /* (group, applied) -> hash of the machine, never 0 */
     struct map seen[SIM_NODES_MAX]; /* group -> struct seen, of the running incarnation */
+    struct map ever[SIM_NODES_MAX]; /* group -> struct seen: the highest of any incarnation */
 };
 
 struct seen {
@@ -45,6 +47,7 @@ void sim_check_init(struct sim *sim)
     map_init(&sim->check->hashes, seed);
     for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
         map_init(&sim->check->seen[i], seed);
+        map_init(&sim->check->ever[i], seed);
     }
 }
 
@@ -65,6 +68,7 @@ void sim_check_deinit(struct sim *sim)
     map_deinit(&sim->check->hashes);
     for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
         seen_clear(&sim->check->seen[i]);
+        seen_clear(&sim->check->ever[i]);
     }
     wr_free(sim->check);
 }
@@ -72,6 +76,17 @@ void sim_check_deinit(struct sim *sim)
 void sim_check_node_gone(struct sim *sim, struct sim_host *host)
 {
     seen_clear(&sim->check->seen[host->index]);
+}
+
+static struct seen *seen_of(struct map *map, uint64_t group)
+{
+    uint8_t key[16];
+    struct seen *seen = map_get(map, key_of(key, group, 0));
+    if (seen == NULL) {
+        seen = wr_calloc(1, sizeof *seen);
+        (void)map_put(map, key_of(key, group, 0), seen);
+    }
+    return seen;
 }
 
 static void check_leader(struct step *step, const struct group_status *s)
@@ -114,17 +129,12 @@ static void check_machine(struct sim *sim, uint32_t node, struct host *replicas,
 static void check_group(void *ctx, const struct group_status *s)
 {
     struct step *step = ctx;
-    uint8_t key[16];
     if (!s->exists) {
         return;
     }
-    struct map *map = &step->sim->check->seen[step->host->index];
-    struct seen *seen = map_get(map, key_of(key, s->group, 0));
-    if (seen == NULL) {
-        seen = wr_calloc(1, sizeof *seen);
-        (void)map_put(map, key_of(key, s->group, 0), seen);
-    }
-    if (s->commit < seen->commit || s->applied < seen->applied || s->term < seen->term || s->applied > s->commit) {
+    struct seen *seen = seen_of(&step->sim->check->seen[step->host->index], s->group);
+    struct seen *ever = seen_of(&step->sim->check->ever[step->host->index], s->group);
+    if (s->commit < seen->commit || s->applied < seen->applied || s->term < seen->term) {
         sim_fail(step->sim, "group %" PRIu64 " on node %u went from term %" PRIu64 " commit %" PRIu64 " applied %" PRIu64
                  " to %" PRIu64 ", %" PRIu64 ", %" PRIu64, s->group, step->host->index, seen->term, seen->commit,
                  seen->applied, s->term, s->commit, s->applied);
@@ -136,6 +146,56 @@ static void check_group(void *ctx, const struct group_status *s)
         check_machine(step->sim, step->host->index, step->replicas, s);
     }
     *seen = (struct seen){s->term, s->commit, s->applied};
+    ever->applied = s->applied > ever->applied ? s->applied : ever->applied;
+}
+
+/* --- a live message's bytes are somewhere ----------------------------------------------------------------------- */
+
+struct bodies {
+    struct step *step;
+    struct group *group;
+};
+
+static bool in_store_or_log(const struct group *group, uint64_t position)
+{
+    const struct slice *first;
+    struct log_location location;
+    const struct where_run *run = store_where(&group->home->store, position);
+    return store_run(&group->home->store, position, 1, &first) > 0 ||
+           (run != NULL && log_index_find(group->index, run->index, &location));
+}
+
+static void check_live(void *ctx, uint64_t position, uint64_t count)
+{
+    const struct bodies *b = ctx;
+    for (uint64_t at = position; at < position + count; at++) {
+        if (in_store_or_log(b->group, at)) {
+            continue;
+        }
+        struct slice key = checkpoint_message_key(b->group->id, at);
+        struct slice value = SLICE_NONE;
+        const int rc = sim_kv_get_now(b->step->host->kv, key, &value);
+        slice_unref(&key);
+        slice_unref(&value);
+        if (rc != 0) {
+            sim_fail(b->step->sim, "group %" PRIu64 " on node %u: the bytes of the live message at position %" PRIu64
+                     " are neither in memory, nor in the log, nor in the store", b->group->id, b->step->host->index, at);
+        }
+    }
+}
+
+static void check_bodies(struct step *step)
+{
+    struct umap_iter it = umap_iterate(&step->replicas->groups);
+    while (umap_next(&it)) {
+        struct bodies b = {step, it.value};
+        /* A checkpoint leaves out what was consumed while it was made: until the entries that say so are applied again, such
+         * messages seem to live. */
+        const struct seen *ever = seen_of(&step->sim->check->ever[step->host->index], b.group->id);
+        if (b.group->applied >= ever->applied && b.group->home != NULL && !b.group->installing && !b.group->ended && b.group->failed[0] == 0) {
+            queue_each_live(b.group->home->queue, check_live, &b);
+        }
+    }
 }
 
 void sim_check_step(struct sim_context *context)
@@ -146,6 +206,9 @@ void sim_check_step(struct sim_context *context)
     }
     struct step step = {context->sim, host, node_shard_host(host->node, context->env.context)};
     host_each_group(step.replicas, check_group, &step);
+    if (context->steps % BODIES_EVERY == 1) {
+        check_bodies(&step);
+    }
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------ */
@@ -218,6 +281,13 @@ bool sim_check_converged(struct sim *sim, char *why, size_t size)
 
 /* --- for the report of a failure ------------------------------------------------------------------------------- */
 
+static void describe_consumer(void *ctx, const struct queue_consumer_info *info)
+{
+    const struct finals *f = ctx;
+    sim_trace(f->sim, "    consumer %u of client %" PRIx64 " (boot %" PRIu64 "): %" PRIu64 " unacked, prefetch %u%s", info->consumer,
+              info->client, info->client >> 32, info->unacked, info->prefetch, info->active ? "" : ", not active");
+}
+
 static void describe_group(void *ctx, const struct group_status *s)
 {
     struct finals *f = ctx;
@@ -233,6 +303,9 @@ static void describe_group(void *ctx, const struct group_status *s)
               "%s%s, %u of %u voters up%s%s%s", f->node, s->group, s->term, s->commit, s->applied, s->last,
               s->leading ? " leads" : "", s->is_voter ? "" : " (no voter)", s->voters_up, s->voters, queue,
               s->why[0] != 0 ? "; " : "", s->why);
+    if (s->leading && queue[0] != 0) {
+        queue_each_consumer(group->home->queue, describe_consumer, f);
+    }
 }
 
 void sim_check_describe(struct sim *sim)

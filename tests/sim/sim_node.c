@@ -80,6 +80,11 @@ static void on_log_line(void *ctx, enum log_level level, const char *component, 
         sim_mix_bytes(host->sim, line, strlen(line));
     }
     sim_trace(host->sim, "node %u [%s] <%s> %s", host->index, log_level_name(level), component, line);
+    /* What a node only says when something is lost or beyond repair, and honest disks give no cause for. */
+    if (level >= LOG_LEVEL_ERROR && (strstr(line, "are lost") != NULL || strstr(line, "stands still") != NULL ||
+                                     strstr(line, "damaged") != NULL)) {
+        sim_fail(host->sim, "node %u says: %s", host->index, line);
+    }
 }
 
 static void fill_config(struct sim *sim, struct sim_host *host)

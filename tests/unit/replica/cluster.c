@@ -19,6 +19,18 @@ static uint32_t node_index(struct uid id)
     return (uint32_t)id.lo - 1;
 }
 
+uint64_t cluster_seeds(uint64_t count)
+{
+    const char *more = getenv("WR_TEST_MORE");
+    return more != NULL ? count * strtoull(more, NULL, 10) : count;
+}
+
+uint64_t cluster_seed_first(void)
+{
+    const char *from = getenv("WR_TEST_FROM");
+    return from != NULL ? strtoull(from, NULL, 10) : 1;
+}
+
 /* --- mail ------------------------------------------------------------------------------------------------------------- */
 
 static void on_post(void *ctx, struct fake_env *from, uint32_t context, struct mail *mail)
@@ -132,6 +144,9 @@ static void send_parcel(void *ctx, struct parcel *parcel)
     if (to >= c->node_count || !c->nodes[to].alive || c->cut[s->node][to]) {
         parcel_free(parcel);
         return;
+    }
+    for (uint32_t i = 0; i < parcel->slice_count; i++) {
+        c->wire_bytes += parcel->slices[i].size;
     }
     vec_push(&c->lanes[s->node][s->shard][to].parcels, parcel);
 }

@@ -61,9 +61,11 @@ struct test_cluster {
     uint64_t now_ns;
     uint32_t segment_size, segments_max;
     struct logger logger;
-    uint64_t parcels;
+    uint64_t parcels, wire_bytes;
 };
 
+uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE when that is set: longer runs by hand */
+uint64_t cluster_seed_first(void); /* 1, or WR_TEST_FROM */
 struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
 void cluster_free(struct test_cluster *c);
 struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard);

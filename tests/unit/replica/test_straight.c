@@ -11,7 +11,8 @@ static struct user *users_new(size_t count)
     return wr_calloc(count, sizeof(struct user));
 }
 
-static void publish_and_consume(struct test_cluster *c, uint64_t queue, uint32_t pub_node, uint32_t pub_shard, uint32_t con_node, uint32_t con_shard)
+static void publish_and_consume(struct test_cluster *c, uint64_t queue, uint32_t pub_node, uint32_t pub_shard, uint32_t con_node, uint32_t con_shard,
+                                uint32_t size)
 {
     struct traffic *t = traffic_new();
     struct user *u = users_new(2);
@@ -20,7 +21,7 @@ static void publish_and_consume(struct test_cluster *c, uint64_t queue, uint32_t
     u[1].order = true;
     user_consume(&u[1], 1, 0, 50, UINT64_MAX);
     for (uint32_t i = 0; i < 20; i++) {
-        user_publish(&u[0], 25, 100 + i);
+        user_publish(&u[0], 25, size + i);
         for (uint32_t k = 0; k < 40; k++) {
             cluster_step(c);
         }
@@ -40,7 +41,7 @@ Test(straight, local_queue_of_the_same_shard)
 {
     struct test_cluster *c = cluster_new(1, 1, 1);
     uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, 0);
-    publish_and_consume(c, q, 0, 0, 0, 0);
+    publish_and_consume(c, q, 0, 0, 0, 0, 100);
     cluster_free(c);
 }
 
@@ -48,8 +49,8 @@ Test(straight, local_queue_of_another_shard)
 {
     struct test_cluster *c = cluster_new(2, 1, 2);
     uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, 1);
-    publish_and_consume(c, q, 0, 0, 0, 0);
-    publish_and_consume(c, q, 0, 0, 0, 1);
+    publish_and_consume(c, q, 0, 0, 0, 0, 100);
+    publish_and_consume(c, q, 0, 0, 0, 1, 100);
     cluster_free(c);
 }
 
@@ -57,8 +58,8 @@ Test(straight, local_queue_of_another_node)
 {
     struct test_cluster *c = cluster_new(3, 2, 1);
     uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, 0);
-    publish_and_consume(c, q, 1, 0, 1, 0);
-    publish_and_consume(c, q, 1, 0, 0, 0);
+    publish_and_consume(c, q, 1, 0, 1, 0, 100);
+    publish_and_consume(c, q, 1, 0, 0, 0, 100);
     cluster_free(c);
 }
 
@@ -67,8 +68,8 @@ Test(straight, group_of_one_replica)
     for (uint32_t shards = 1; shards <= 2; shards++) {
         struct test_cluster *c = cluster_new(4, 1, shards);
         uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
-        publish_and_consume(c, q, 0, 0, 0, 0);
-        publish_and_consume(c, q, 0, 0, 0, shards - 1);
+        publish_and_consume(c, q, 0, 0, 0, 0, 100);
+        publish_and_consume(c, q, 0, 0, 0, shards - 1, 100);
         cluster_free(c);
     }
 }
@@ -78,8 +79,24 @@ Test(straight, group_of_three_replicas_from_everywhere)
     for (uint32_t node = 0; node < 3; node++) {
         struct test_cluster *c = cluster_new(5 + node, 3, 2);
         uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
-        publish_and_consume(c, q, node, 0, 2, 1);
-        publish_and_consume(c, q, 0, 1, node, 0);
+        publish_and_consume(c, q, node, 0, 2, 1, 100);
+        publish_and_consume(c, q, 0, 1, node, 0, 100);
+        cluster_free(c);
+    }
+}
+
+Test(straight, big_runs_are_taken_from_the_replica_of_the_consumers_node)
+{
+    for (uint32_t shards = 1; shards <= 2; shards++) {
+        struct test_cluster *c = cluster_new(20 + shards, 3, shards);
+        uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+        cluster_settle(c, 500);
+        uint32_t consumer = ((uint32_t)cluster_leader(c, q) + 1) % 3;
+        publish_and_consume(c, q, 0, 0, consumer, shards - 1, 3000);
+        uint64_t carried = c->wire_bytes;
+        publish_and_consume(c, q, (uint32_t)cluster_leader(c, q), 0, consumer, 0, 3000);
+        /* 500 messages of 3000 bytes to two followers; a third time would be the delivery. */
+        cr_assert_lt(c->wire_bytes - carried, 500u * 3000u * 28 / 10, "%llu", (unsigned long long)(c->wire_bytes - carried));
         cluster_free(c);
     }
 }
@@ -88,7 +105,7 @@ Test(straight, group_elsewhere)
 {
     struct test_cluster *c = cluster_new(9, 3, 1);
     uint64_t q = cluster_declare(c, "q", (uint32_t[]){2}, 1, -1);
-    publish_and_consume(c, q, 0, 0, 1, 0);
+    publish_and_consume(c, q, 0, 0, 1, 0, 100);
     cluster_free(c);
 }
 

@@ -1,0 +1,255 @@
+/*
+ * What: the files around a node: reading its configuration, the lock and the identity of its data
+ * directory, and the note that tells warrenctl where it listens. Everything blocks; it is used
+ * before and after the node runs.
+ *
+ * Failure modes: text in errmsg[512] and WR_E_*. A half-written identity or note is impossible:
+ * both are written aside and renamed.
+ *
+ * Spec: docs/configuration.md, docs/warrenctl.md.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "warren/bytes.h"
+#include "warren/err.h"
+#include "warren/mem.h"
+#include "warren/os.h"
+
+#define PATH_SIZE 1400
+#define NOTE_SIZE 1200
+
+__attribute__((format(printf, 3, 4))) static int failed(char *errmsg, int code, const char *format,
+                                                        ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(errmsg, 512, format, args);
+    va_end(args);
+    return code;
+}
+
+int os_read_file(const char *path, size_t size_max, char **ret_text, size_t *ret_size, char *errmsg)
+{
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        return failed(errmsg, WR_E_NOTFOUND, "cannot open %.300s: %s", path, strerror(errno));
+    }
+    char *text = wr_alloc(size_max + 1);
+    size_t size = fread(text, 1, size_max + 1, file);
+    bool broken = ferror(file) != 0;
+    (void)fclose(file);
+    if (broken || size > size_max) {
+        wr_free(text);
+        return failed(errmsg, broken ? WR_E_IO : WR_E_TOOBIG, "cannot read %.300s: %s", path,
+                      broken ? "read error" : "the file is too large");
+    }
+    *ret_text = text;
+    *ret_size = size;
+    return 0;
+}
+
+/* mkdir -p; 0 or a negative errno. */
+static int make_dirs(const char *dir, mode_t mode)
+{
+    char path[PATH_SIZE];
+    if (dir[0] == 0 || (size_t)snprintf(path, sizeof path, "%s", dir) >= sizeof path) {
+        return -ENAMETOOLONG;
+    }
+    for (char *at = path + 1;; at++) {
+        if (*at == '/' || *at == 0) {
+            char kept = *at;
+            *at = 0;
+            if (mkdir(path, mode) != 0 && errno != EEXIST) {
+                return -errno;
+            }
+            *at = kept;
+            if (kept == 0) {
+                return 0;
+            }
+        }
+    }
+}
+
+/* Writes a file aside, syncs it and puts it in place; 0 or a negative errno. */
+static int write_file(const char *path, const char *text, mode_t mode)
+{
+    char aside[PATH_SIZE + 8];
+    size_t size = strlen(text);
+    (void)snprintf(aside, sizeof aside, "%s.new", path);
+    int fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    if (fd < 0) {
+        return -errno;
+    }
+    bool ok = fchmod(fd, mode) == 0 && write(fd, text, size) == (ssize_t)size && fsync(fd) == 0;
+    int error = ok ? 0 : errno != 0 ? -errno : -EIO;
+    if (close(fd) != 0 && error == 0) {
+        error = -errno;
+    }
+    if (error == 0 && rename(aside, path) != 0) {
+        error = -errno;
+    }
+    if (error != 0) {
+        (void)unlink(aside);
+    }
+    return error;
+}
+
+static int sync_dir(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int error = fsync(fd) == 0 ? 0 : -errno;
+    (void)close(fd);
+    return error;
+}
+
+/* --- data directory
+ * -----------------------------------------------------------------------------------------------------------------
+ */
+
+int os_data_dir_lock(const char *dir, int *ret_fd, char *errmsg)
+{
+    char path[PATH_SIZE];
+    int rc = make_dirs(dir, 0750);
+    if (rc != 0) {
+        return failed(errmsg, WR_E_IO, "cannot make data directory %.300s: %s", dir, strerror(-rc));
+    }
+    (void)snprintf(path, sizeof path, "%s/lock", dir);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (fd < 0) {
+        return failed(errmsg, WR_E_IO, "cannot open %.300s: %s", path, strerror(errno));
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        (void)close(fd);
+        return failed(errmsg, WR_E_INUSE, "data directory %.300s is in use by another process",
+                      dir);
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static int make_identity(const char *dir, const char *path, struct uid *ret_id, char *errmsg)
+{
+    struct uid id;
+    char text[64];
+    if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id) {
+        return failed(errmsg, WR_E_IO, "no random numbers to be had from the system");
+    }
+    (void)snprintf(text, sizeof text, "%016llx%016llx\n", (unsigned long long)id.hi,
+                   (unsigned long long)id.lo);
+    int rc = write_file(path, text, 0640);
+    if (rc == 0) {
+        rc = sync_dir(dir);
+    }
+    if (rc != 0) {
+        return failed(errmsg, WR_E_IO, "cannot write %.300s: %s", path, strerror(-rc));
+    }
+    *ret_id = id;
+    return 0;
+}
+
+/* A directory with a log but without identity is damaged: a new identity would make this node a
+ * stranger to the groups whose votes its log holds. */
+int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg)
+{
+    char path[PATH_SIZE];
+    char text[40] = {0};
+    struct stat st;
+    (void)snprintf(path, sizeof path, "%s/node.id", dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t n = read(fd, text, sizeof text - 1);
+        (void)close(fd);
+        if (n < 32 || uid_parse(bytes_make(text, 32), ret_id) != 0) {
+            return failed(errmsg, WR_E_CORRUPT,
+                          "%.300s is damaged: expected 32 hexadecimal digits. Restore it from a "
+                          "backup, or remove the whole data "
+                          "directory to join the cluster as a new node",
+                          path);
+        }
+        return 0;
+    }
+    if (errno != ENOENT) {
+        return failed(errmsg, WR_E_IO, "cannot open %.300s: %s", path, strerror(errno));
+    }
+    char log_dir[PATH_SIZE];
+    (void)snprintf(log_dir, sizeof log_dir, "%s/log", dir);
+    if (stat(log_dir, &st) == 0) {
+        return failed(errmsg, WR_E_CORRUPT,
+                      "%.300s is missing but the directory holds a log: the data directory is "
+                      "damaged. Restore the file, or remove "
+                      "the whole data directory to join the cluster as a new node",
+                      path);
+    }
+    return make_identity(dir, path, ret_id, errmsg);
+}
+
+/* --- the note for warrenctl
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static bool note_path(const struct os_note *note, char path[PATH_SIZE])
+{
+    if (note->home == NULL || note->home[0] == 0 || strchr(note->node, '/') != NULL) {
+        return false;
+    }
+    return (size_t)snprintf(path, PATH_SIZE, "%s/.warren/nodes/%s", note->home, note->node) <
+           PATH_SIZE;
+}
+
+static void note_text(const struct os_note *note, char text[NOTE_SIZE])
+{
+    (void)snprintf(text, NOTE_SIZE,
+                   "distribution.listener.port_range.min = %u\n"
+                   "distribution.listener.interface = %s\n"
+                   "erlang.cookie = %s\n",
+                   note->port, note->host[0] == 0 ? "localhost" : note->host, note->cookie);
+}
+
+int os_note_write(const struct os_note *note, char *errmsg)
+{
+    char path[PATH_SIZE];
+    char dir[PATH_SIZE];
+    char text[NOTE_SIZE];
+    if (!note_path(note, path)) {
+        return failed(errmsg, WR_E_INVALID,
+                      "HOME is not set, or the node's name cannot be that of a file");
+    }
+    (void)snprintf(dir, sizeof dir, "%s", path);
+    *strrchr(dir, '/') = 0;
+    note_text(note, text);
+    int rc = make_dirs(dir, 0700);
+    if (rc == 0) {
+        rc = write_file(path, text, 0600);
+    }
+    return rc == 0 ? 0 : failed(errmsg, WR_E_IO, "cannot write %.300s: %s", path, strerror(-rc));
+}
+
+void os_note_remove(const struct os_note *note)
+{
+    char path[PATH_SIZE];
+    char text[NOTE_SIZE];
+    char errmsg[512];
+    char *there = NULL;
+    size_t size = 0;
+    if (!note_path(note, path) || os_read_file(path, NOTE_SIZE, &there, &size, errmsg) != 0) {
+        return;
+    }
+    note_text(note, text);
+    if (bytes_eq_cstr(bytes_make(there, size),
+                      text)) { /* otherwise another node took the name over */
+        (void)unlink(path);
+    }
+    wr_free(there);
+}

@@ -1,0 +1,176 @@
+/* The catalog's group: formation, joining, proposals from every node, barriers, loss of the leader. */
+#include "users.h"
+
+#include <stdio.h>
+
+struct seen {
+    struct catalog_view *view;
+    bool leading;
+};
+static void on_view(void *ctx, struct catalog_view *owned, uint64_t index)
+{
+    struct seen *s = ctx;
+    (void)index;
+    catalog_view_unref(s->view);
+    s->view = owned;
+}
+static void on_leader(void *ctx, bool leading)
+{
+    ((struct seen *)ctx)->leading = leading;
+}
+struct outcome {
+    uint32_t done;
+    int status;
+    uint64_t id;
+};
+static void on_done(void *ctx, int status, const struct catalog_result *result)
+{
+    struct outcome *o = ctx;
+    o->done++;
+    o->status = status;
+    o->id = result != NULL ? result->id : 0;
+}
+static bool one_done(void *ctx)
+{
+    return ((struct outcome *)ctx)->done > 0;
+}
+
+static void set_sink(struct test_cluster *c, uint32_t node, struct seen *seen)
+{
+    const struct host_sink sink = {.on_catalog_view = on_view, .on_catalog_leader = on_leader, .ctx = seen};
+    host_set_sink(cluster_host(c, node, 0), &sink);
+}
+
+static struct catalog_node_info info(struct test_cluster *c, uint32_t node, char *name)
+{
+    snprintf(name, 32, "n%u@localhost", node);
+    return (struct catalog_node_info){.id = c->nodes[node].id, .member = {9, node + 1}, .name = bytes_from_cstr(name),
+                                      .host = BYTES_LITERAL("localhost"), .cluster_port = 1, .amqp_port = 2};
+}
+
+static struct outcome propose(struct test_cluster *c, uint32_t node, const struct catalog_command *command)
+{
+    struct outcome o = {0};
+    host_catalog_propose(cluster_host(c, node, 0), command, 10000, on_done, &o);
+    cr_assert(cluster_run(c, one_done, &o, 11000));
+    cr_assert_eq(o.done, 1);
+    return o;
+}
+
+static void form(struct test_cluster *c, struct seen *seen)
+{
+    char name[32];
+    for (uint32_t i = 0; i < c->node_count; i++) {
+        set_sink(c, i, &seen[i]);
+    }
+    host_catalog_bootstrap(cluster_host(c, 0, 0), (struct uid){5, 6}, (struct raft_id){9, 1});
+    struct catalog_command command = {.kind = CATALOG_CLUSTER_INIT};
+    command.u.init.cluster = (struct uid){5, 6};
+    command.u.init.name = BYTES_LITERAL("test");
+    command.u.init.vhost = BYTES_LITERAL("/");
+    command.u.init.node = info(c, 0, name);
+    cr_assert_eq(propose(c, 0, &command).status, CATALOG_OK);
+    struct raft_id members[NODES_MAX];
+    struct uid nodes[NODES_MAX];
+    for (uint32_t i = 0; i < c->node_count; i++) {
+        members[i] = (struct raft_id){9, i + 1};
+        nodes[i] = c->nodes[i].id;
+        if (i > 0) {
+            command = (struct catalog_command){.kind = CATALOG_JOIN_NODE};
+            command.u.join = info(c, i, name);
+            cr_assert_eq(propose(c, 0, &command).status, CATALOG_OK);
+            host_catalog_join(cluster_host(c, i, 0), (struct uid){5, 6}, members[i]);
+        }
+    }
+    host_catalog_set_members(cluster_host(c, 0, 0), members, nodes, c->node_count);
+    cluster_settle(c, 5000);
+    struct group_status status;
+    cr_assert(host_group_status(cluster_host(c, 0, 0), 1, &status));
+    cr_assert_eq(status.voters, c->node_count, "%s", status.why);
+}
+
+static void put_vhost(struct test_cluster *c, uint32_t node, uint32_t number, int want)
+{
+    char name[32];
+    snprintf(name, sizeof name, "v%u", number);
+    struct catalog_command command = {.kind = CATALOG_PUT_VHOST};
+    command.u.vhost.name = bytes_from_cstr(name);
+    command.u.vhost.create = true;
+    struct outcome o = propose(c, node, &command);
+    cr_assert(o.status == want || o.status == CATALOG_EXISTS, "%d", o.status);
+}
+
+static void views_free(struct seen *seen)
+{
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
+        catalog_view_unref(seen[i].view);
+    }
+}
+
+Test(catalog_group, proposals_from_every_node_are_seen_where_they_are_answered)
+{
+    struct test_cluster *c = cluster_new(1, 3, 1);
+    struct seen seen[NODES_MAX] = {0};
+    form(c, seen);
+    for (uint32_t i = 0; i < 12; i++) {
+        char name[32];
+        put_vhost(c, i % 3, i, CATALOG_OK);
+        snprintf(name, sizeof name, "v%u", i);
+        cr_assert_not_null(catalog_vhost(seen[i % 3].view, bytes_from_cstr(name)));
+        struct outcome o = {0};
+        uint32_t other = (i + 1) % 3;
+        host_catalog_barrier(cluster_host(c, other, 0), 5000, on_done, &o);
+        cr_assert(cluster_run(c, one_done, &o, 6000));
+        cr_assert_eq(o.status, 0);
+        cr_assert_not_null(catalog_vhost(seen[other].view, bytes_from_cstr(name)));
+    }
+    cluster_free(c);
+    views_free(seen);
+}
+
+Test(catalog_group, goes_on_when_its_leader_dies)
+{
+    for (uint64_t seed = 1; seed <= cluster_seeds(5); seed++) {
+        struct test_cluster *c = cluster_new(10 + seed, 3, 1 + seed % 2);
+        struct seen seen[NODES_MAX] = {0};
+        form(c, seen);
+        for (uint32_t round = 0; round < 4; round++) {
+            put_vhost(c, 0, round * 10, CATALOG_OK);
+            uint32_t leader = (uint32_t)cluster_leader(c, 1);
+            cr_assert_lt(leader, 3);
+            cluster_crash(c, leader);
+            put_vhost(c, (leader + 1) % 3, round * 10 + 1, CATALOG_OK);
+            cluster_restart(c, leader, false);
+            set_sink(c, leader, &seen[leader]);
+            put_vhost(c, leader, round * 10 + 2, CATALOG_OK);
+            cluster_settle(c, 2000);
+        }
+        cr_assert_eq(catalog_view_serial(seen[0].view) > 0, true);
+        cluster_free(c);
+        views_free(seen);
+    }
+}
+
+Test(catalog_group, no_majority_is_said_in_time)
+{
+    struct test_cluster *c = cluster_new(20, 3, 1);
+    struct seen seen[NODES_MAX] = {0};
+    form(c, seen);
+    cluster_crash(c, 1);
+    cluster_crash(c, 2);
+    struct catalog_command command = {.kind = CATALOG_PUT_VHOST};
+    struct outcome o = {0};
+    command.u.vhost.name = BYTES_LITERAL("x");
+    host_catalog_propose(cluster_host(c, 0, 0), &command, 3000, on_done, &o);
+    cr_assert(cluster_run(c, one_done, &o, 3500));
+    cr_assert_eq(o.status, WR_E_UNAVAILABLE);
+    o = (struct outcome){0};
+    host_catalog_barrier(cluster_host(c, 0, 0), 1000, on_done, &o);
+    cr_assert(cluster_run(c, one_done, &o, 1500));
+    cr_assert_eq(o.status, WR_E_UNAVAILABLE);
+    struct group_status status;
+    cr_assert(host_group_status(cluster_host(c, 0, 0), 1, &status));
+    cr_assert_str_eq(status.why, "no leader because 2 of 3 members are unreachable");
+    cluster_free(c);
+    views_free(seen);
+}

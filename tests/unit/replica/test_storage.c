@@ -1,0 +1,229 @@
+/* Backlogs larger than the log: retirement, checkpoints, cold reads, recovery; replicas that need a snapshot; membership. */
+#include "users.h"
+
+struct scene {
+    struct test_cluster *c;
+    struct traffic *t;
+    struct user *u;
+    uint64_t queue, seed;
+};
+
+static struct scene scene_new(uint64_t seed, uint32_t nodes, uint32_t replicas)
+{
+    struct scene s = {.seed = seed};
+    s.c = cluster_new(seed, nodes, 1);
+    s.t = wr_calloc(1, sizeof *s.t);
+    s.u = wr_calloc(3, sizeof *s.u);
+    s.queue = cluster_declare(s.c, "q", (uint32_t[]){0, 1, 2}, replicas, -1);
+    user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
+    return s;
+}
+
+static void scene_free(struct scene *s)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        user_close(&s->u[i]);
+    }
+    cluster_settle(s->c, 500);
+    cluster_free(s->c);
+    wr_free(s->u);
+    wr_free(s->t);
+}
+
+static uint64_t retired(struct test_cluster *c, uint32_t node)
+{
+    struct log_statistics statistics;
+    log_statistics(c->nodes[node].log, &statistics);
+    return statistics.segments_retired;
+}
+
+static void publish(struct scene *s, uint32_t count, uint32_t size)
+{
+    for (uint32_t done = 0; done < count; done += 50) {
+        user_publish(&s->u[0], 50, size);
+        cr_assert(cluster_run(s->c, all_confirmed, &s->u[0], 20000), "%u of %u confirmed", s->t->confirmed_count, s->t->published);
+    }
+}
+
+static void restart(struct scene *s, uint32_t node)
+{
+    cluster_crash(s->c, node);
+    cluster_restart(s->c, node, true);
+}
+
+static void consume_all(struct scene *s, struct user *u, uint32_t node)
+{
+    user_open(u, s->c, node, 0, s->queue, s->t);
+    u->order = true;
+    u->next_number = s->t->settled_count;
+    user_consume(u, 1, 0, 100, UINT64_MAX);
+    cr_assert(cluster_run(s->c, all_settled, s->t, 60000), "seed %llu: %u of %u settled", (unsigned long long)s->seed, s->t->settled_count,
+              s->t->published);
+}
+
+Test(storage, backlog_outlives_its_segments)
+{
+    struct scene s = scene_new(1, 1, 1);
+    publish(&s, 3000, 1000);
+    cluster_settle(s.c, 1000);
+    cr_assert_gt(retired(s.c, 0), 3);
+    consume_all(&s, &s.u[1], 0);
+    publish(&s, 2000, 1000);
+    cluster_settle(s.c, 3000);
+    cr_assert_lt(sim_kv_count(s.c->nodes[0].kv), 20);
+    scene_free(&s);
+}
+
+Test(storage, backlog_is_recovered_from_log_and_store)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(6); seed++) {
+        struct scene s = scene_new(10 + seed, 1, 1);
+        publish(&s, 200 * (uint32_t)(seed % 7) * (uint32_t)(seed % 7), 1000);
+        s.u[0].client = NULL;
+        restart(&s, 0);
+        user_open(&s.u[2], s.c, 0, 0, s.queue, s.t);
+        consume_all(&s, &s.u[1], 0);
+        scene_free(&s);
+    }
+}
+
+Test(storage, crash_during_checkpoints)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(12); seed++) {
+        struct scene s = scene_new(30 + seed, 1, 1);
+        struct prng prng;
+        prng_init(&prng, seed);
+        for (uint32_t round = 0; round < 6; round++) {
+            publish(&s, 300, 1000);
+            for (uint32_t i = 0; i < prng_below(&prng, 60); i++) {
+                cluster_step(s.c);
+            }
+            s.u[0].client = NULL;
+            restart(&s, 0);
+            struct traffic *t = s.t;
+            user_close(&s.u[0]);
+            user_open(&s.u[0], s.c, 0, 0, s.queue, t);
+        }
+        consume_all(&s, &s.u[1], 0);
+        scene_free(&s);
+    }
+}
+
+Test(storage, one_old_unacked_message_does_not_pin_the_log)
+{
+    struct scene s = scene_new(50, 1, 1);
+    user_open(&s.u[2], s.c, 0, 0, s.queue, s.t);
+    s.u[2].ack = false;
+    user_consume(&s.u[2], 1, 0, 1, UINT64_MAX);
+    publish(&s, 50, 1000);
+    user_open(&s.u[1], s.c, 0, 0, s.queue, s.t);
+    user_consume(&s.u[1], 1, 0, 0, UINT64_MAX);
+    publish(&s, 4000, 1000);
+    cr_assert(cluster_run(s.c, all_seen, s.t, 30000));
+    cr_assert_gt(retired(s.c, 0), 5);
+    cr_assert_eq(s.u[2].got, 1);
+    user_ack_all(&s.u[2]);
+    s.u[2].ack = true;
+    cr_assert(cluster_run(s.c, all_settled, s.t, 30000));
+    scene_free(&s);
+}
+
+Test(storage, requeued_old_messages_are_read_back)
+{
+    struct scene s = scene_new(55, 1, 1);
+    user_open(&s.u[2], s.c, 0, 0, s.queue, s.t);
+    s.u[2].ack = false;
+    user_consume(&s.u[2], 1, 0, 30, UINT64_MAX);
+    publish(&s, 3000, 1000);
+    cr_assert_gt(retired(s.c, 0), 3);
+    restart(&s, 0);
+    s.u[0].client = s.u[2].client = NULL;
+    memset(s.t->delivered, 0, sizeof s.t->delivered);
+    s.t->seen_count = 0;
+    consume_all(&s, &s.u[1], 0);
+    scene_free(&s);
+}
+
+Test(storage, replica_that_was_away_gets_a_snapshot)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(4); seed++) {
+        struct scene s = scene_new(60 + seed, 3, 3);
+        publish(&s, 100, 1000);
+        cluster_crash(s.c, 2);
+        publish(&s, 2500, 1000);
+        cluster_restart(s.c, 2, true);
+        cluster_settle(s.c, 8000);
+        struct group_status status, leader;
+        cr_assert(host_group_status(cluster_host(s.c, 2, 0), s.queue, &status));
+        cr_assert(host_group_status(cluster_host(s.c, (uint32_t)cluster_leader(s.c, s.queue), 0), s.queue, &leader));
+        cr_assert_eq(status.applied, leader.applied, "%llu of %llu", (unsigned long long)status.applied, (unsigned long long)leader.applied);
+        /* The others go: what it has is what there is. */
+        cluster_crash(s.c, 1);
+        cluster_restart(s.c, 1, true);
+        consume_all(&s, &s.u[1], 2);
+        scene_free(&s);
+    }
+}
+
+Test(storage, replica_moves_to_a_new_node)
+{
+    struct scene s = scene_new(80, 3, 2);
+    publish(&s, 1500, 1000);
+    cluster_set_replicas(s.c, s.queue, (uint32_t[]){0, 2}, 2, 5);
+    cluster_settle(s.c, 15000);
+    struct group_status status;
+    cr_assert(host_group_status(cluster_host(s.c, 2, 0), s.queue, &status));
+    cr_assert(status.is_voter, "%s", status.why);
+    cr_assert_eq(status.voters, 2);
+    cr_assert_not(host_group_status(cluster_host(s.c, 1, 0), s.queue, &status));
+    /* And then away from the first one, which leads. */
+    cluster_set_replicas(s.c, s.queue, (uint32_t[]){2}, 1, 6);
+    cluster_settle(s.c, 15000);
+    cr_assert_not(host_group_status(cluster_host(s.c, 0, 0), s.queue, &status));
+    cr_assert_eq(cluster_leader(s.c, s.queue), 2);
+    consume_all(&s, &s.u[1], 1);
+    scene_free(&s);
+}
+
+Test(storage, deleted_queue_leaves_nothing)
+{
+    struct scene s = scene_new(90, 3, 3);
+    publish(&s, 1500, 1000);
+    cr_assert_gt(sim_kv_count(s.c->nodes[0].kv), 0);
+    cluster_delete(s.c, s.queue);
+    cr_assert(s.u[0].gone);
+    user_close(&s.u[0]);
+    cluster_settle(s.c, 3000);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct group_status status;
+        cr_assert_not(host_group_status(cluster_host(s.c, i, 0), s.queue, &status));
+        cr_assert_eq(sim_kv_count(s.c->nodes[i].kv), 0);
+        cluster_crash(s.c, i);
+        cluster_restart(s.c, i, true);
+        cr_assert_not(host_group_status(cluster_host(s.c, i, 0), s.queue, &status));
+    }
+    scene_free(&s);
+}
+
+Test(storage, group_without_majority_lets_segments_go)
+{
+    struct scene s = scene_new(95, 2, 2);
+    publish(&s, 50, 1000);
+    uint64_t other = cluster_declare(s.c, "other", (uint32_t[]){0}, 1, -1);
+    struct traffic *t2 = wr_calloc(1, sizeof *t2);
+    user_open(&s.u[1], s.c, 0, 0, other, t2);
+    cluster_crash(s.c, 1);
+    user_publish(&s.u[0], 50, 1000); /* cannot commit */
+    for (uint32_t i = 0; i < 40; i++) {
+        user_publish(&s.u[1], 50, 1000);
+        cr_assert(cluster_run(s.c, all_confirmed, &s.u[1], 20000));
+    }
+    cr_assert_gt(retired(s.c, 0), 2);
+    cr_assert_lt(s.t->confirmed_count, s.t->published);
+    cluster_restart(s.c, 1, true);
+    cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 20000));
+    user_close(&s.u[1]);
+    consume_all(&s, &s.u[2], 1);
+    scene_free(&s);
+    wr_free(t2);
+}
