@@ -153,7 +153,7 @@ struct raft {
     bool started;
     bool broken;          /* restore failed: only raft_free is allowed */
     bool restore_discard; /* the stored log does not continue the snapshot */
-    bool restore_dropped; /* stored entries before the snapshot's end were seen */
+    bool restore_dropped; /* the stored entries end before the snapshot does */
     uint64_t restore_hint;
 
     struct raft_term term;

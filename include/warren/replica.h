@@ -1,21 +1,24 @@
 #ifndef WR_REPLICA_H
 #define WR_REPLICA_H
 /*
- * Running machines: the host of one shard (docs/replica.md). A host runs many Raft groups and local machines, and the clients
- * that talk to them, wherever they run.
+ * Running machines: the host of one shard (docs/replica.md). A host runs many Raft groups and local
+ * machines, and the clients that talk to them, wherever they run.
  *
- *   queue client (any shard, any node) --ops--> host of the leader --raft, log--> apply --effects--> queue client
+ *   queue client (any shard, any node) --ops--> host of the leader --raft, log--> apply
+ * --effects--> queue client
  *
- * The host is the same for every kind of queue: a local queue (exclusive, transient) applies ops at once; a group proposes them, and
- * applies them when committed. A client does not see the difference.
+ * The host is the same for every kind of queue: a local queue (exclusive, transient) applies ops at
+ * once; a group proposes them, and applies them when committed. A client does not see the
+ * difference.
  *
  * Invariants
- * I1  A message or vote leaves a host only after what makes it true is durable (raft emits it from the PERSISTED event).
- * I2  Effects other than DROP are carried out by the leader of the term in which the entry was applied, only.
- * I3  Ops of a client are sent in order; those not yet reported applied are kept and sent again to a new leader.
- * I4  A delivery reaches the client's sink once per ordinal, in order of ordinals.
- * I5  One turn: all ops read in a turn become at most one proposal per group, one log batch per shard, one parcel per peer.
- * Threads: everything here is called on the shard that owns the host.
+ * I1  A message or vote leaves a host only after what makes it true is durable (raft emits it from
+ * the PERSISTED event). I2  Effects other than DROP are carried out by the leader of the term in
+ * which the entry was applied, only. I3  Ops of a client are sent in order; those not yet reported
+ * applied are kept and sent again to a new leader. I4  A delivery reaches the client's sink once
+ * per ordinal, in order of ordinals. I5  One turn: all ops read in a turn become at most one
+ * proposal per group, one log batch per shard, one parcel per peer. Threads: everything here is
+ * called on the shard that owns the host.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,19 +34,21 @@
 struct host;
 struct logger;
 
-/* --- parcels: what hosts say to each other ------------------------------------------------------------------------------------ */
-/* The node layer carries parcels: to another shard of this node by mail, to another node over a link (in order per pair of
- * shards while the link lives; a broken link loses parcels and is reported with host_node_lost). */
-#define HOST_SHARD_BY_GROUP UINT32_MAX /* to_shard: let the receiving node choose, with host_shard_of_group */
+/* --- parcels: what hosts say to each other --------------------------------------------------- */
+/* The node layer carries parcels: to another shard of this node by mail, to another node over a
+ * link (in order per pair of shards while the link lives; a broken link loses parcels and is
+ * reported with host_node_lost). */
+#define HOST_SHARD_BY_GROUP                                                                        \
+    UINT32_MAX /* to_shard: let the receiving node choose, with host_shard_of_group */
 struct parcel {
     struct uid to_node, from_node;
     uint32_t to_shard, from_shard;
     uint64_t group;
-    uint8_t kind;             /* private to src/replica (parcel.h) */
-    uint8_t priority;         /* 0 raft, 1 ops and deliveries, 2 rest: back-pressure class on the link */
-    struct slice *slices;     /* encoded body, scatter/gather; references owned by the parcel */
+    uint8_t kind;     /* private to src/replica (parcel.h) */
+    uint8_t priority; /* 0 raft, 1 ops and deliveries, 2 rest: back-pressure class on the link */
+    struct slice *slices; /* encoded body, scatter/gather; references owned by the parcel */
     uint32_t slice_count;
-    void *local;              /* same-node parcels may carry a structure instead of bytes ... */
+    void *local; /* same-node parcels may carry a structure instead of bytes ... */
     void (*local_free)(void *local); /* ... freed with this when undelivered */
 };
 /* The catalog's group (1) lives on shard 0, all others are spread. */
@@ -59,7 +64,7 @@ struct host_transport {
 struct parcel *parcel_new(void);
 void parcel_free(struct parcel *parcel);
 
-/* --- host ------------------------------------------------------------------------------------------------------------------------ */
+/* --- host ------------------------------------------------------------------------------------ */
 struct host_options {
     struct uid node_id;
     uint32_t shard, shard_count;
@@ -71,37 +76,48 @@ struct host_options {
 };
 struct host *host_new(struct env *env, const struct host_options *options);
 void host_free(struct host *host);
-/* Recovery: every record of the groups of this shard, in order; then host_recovered() starts the replicas. */
+/* Recovery: every record of the groups of this shard, in order; then host_recovered() starts the
+ * replicas. */
 void host_recover_record(struct host *host, const struct log_item *item);
 int host_recovered(struct host *host, char *errmsg);
-void host_set_boot(struct host *host, uint32_t boot); /* this start's boot number; clients can be opened from now on */
-/* The shard moves to a newer catalog view between turns: replicas of this node on this shard are started, stopped, re-configured to match. */
+void host_set_boot(struct host *host,
+                   uint32_t boot); /* this start's boot number; clients can be opened from now on */
+/* The shard moves to a newer catalog view between turns: replicas of this node on this shard are
+ * started, stopped, re-configured to match. */
 void host_set_view(struct host *host, struct catalog_view *view);
 void host_on_parcel(struct host *host, struct parcel *owned);
-bool host_on_mail(struct host *host, struct mail *owned); /* LOG_MAIL_DONE/RETIRE/STATE; false: not the host's */
+bool host_on_mail(struct host *host,
+                  struct mail *owned); /* LOG_MAIL_DONE/RETIRE/STATE; false: not the host's */
 bool host_on_file(struct host *host, uint64_t token, int64_t result);
 bool host_on_kv(struct host *host, uint64_t token, int result, void *owned_reply);
-void host_turn(struct host *host);           /* gathers, proposes, submits, sends */
+void host_turn(struct host *host); /* gathers, proposes, submits, sends */
 uint64_t host_deadline_ns(const struct host *host);
-/* Liveness, from the node layer: lost = the link broke or fell silent (elections start); down = the process is gone or silent for longer
- * than the liveness limit (its consumers' messages are returned); up = reachable again. */
+/* Liveness, from the node layer: lost = the link broke or fell silent (elections start); down = the
+ * process is gone or silent for longer than the liveness limit (its consumers' messages are
+ * returned); up = reachable again. */
 void host_node_up(struct host *host, struct uid node);
 void host_node_lost(struct host *host, struct uid node);
 void host_node_down(struct host *host, struct uid node);
 
-/* --- the catalog group (shard 0 only) ------------------------------------------------------------------------------------------- */
-/* Outcome of a proposal or read. status: enum catalog_status or a negative WR_E_* (WR_E_UNAVAILABLE: no leader within the time limit). */
+/* --- the catalog group (shard 0 only) -------------------------------------------------------- */
+/* Outcome of a proposal or read. status: enum catalog_status or a negative WR_E_*
+ * (WR_E_UNAVAILABLE: no leader within the time limit). */
 typedef void (*catalog_done_fn)(void *ctx, int status, const struct catalog_result *result);
-/* Creates the group with this node as only voter (formation) or as a member to be (join). Durable before it acts. */
+/* Creates the group with this node as only voter (formation) or as a member to be (join). Durable
+ * before it acts. */
 void host_catalog_bootstrap(struct host *host, struct uid cluster_id, struct raft_id member);
 void host_catalog_join(struct host *host, struct uid cluster_id, struct raft_id member);
 bool host_catalog_exists(const struct host *host);
-/* Proposes through whichever node leads; done runs after commit AND local apply; retried within timeout_ms. */
-void host_catalog_propose(struct host *host, const struct catalog_command *command, uint32_t timeout_ms, catalog_done_fn done, void *ctx);
+/* Proposes through whichever node leads; done runs after commit AND local apply; retried within
+ * timeout_ms. */
+void host_catalog_propose(struct host *host, const struct catalog_command *command,
+                          uint32_t timeout_ms, catalog_done_fn done, void *ctx);
 /* Read barrier: done(0) once this node has applied everything committed before the call. */
 void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_fn done, void *ctx);
-/* Leader only: membership of the catalog group follows these (add learner, promote when caught up, remove). */
-void host_catalog_set_members(struct host *host, const struct raft_id *members, const struct uid *nodes, uint32_t count);
+/* Leader only: membership of the catalog group follows these (add learner, promote when caught up,
+ * remove). */
+void host_catalog_set_members(struct host *host, const struct raft_id *members,
+                              const struct uid *nodes, uint32_t count);
 struct group_status { /* of any group this shard has a replica of, and the catalog */
     uint64_t group, term, commit, applied, last;
     struct uid leader_node; /* zero = unknown */
@@ -110,65 +126,79 @@ struct group_status { /* of any group this shard has a replica of, and the catal
     char why[160]; /* why it is not serving, or "" */
 };
 bool host_group_status(const struct host *host, uint64_t group, struct group_status *ret_status);
-void host_each_group(const struct host *host, void (*fn)(void *ctx, const struct group_status *status), void *ctx);
+void host_each_group(const struct host *host,
+                     void (*fn)(void *ctx, const struct group_status *status), void *ctx);
 void host_transfer_leaders_away(struct host *host); /* before an orderly stop */
 struct host_sink { /* upcalls of the catalog group to the node layer (shard 0) */
-    void (*on_catalog_view)(void *ctx, struct catalog_view *owned_view_ref, uint64_t index); /* after a batch of applies */
+    void (*on_catalog_view)(void *ctx, struct catalog_view *owned_view_ref,
+                            uint64_t index); /* after a batch of applies */
     void (*on_catalog_leader)(void *ctx, bool leading);
     void (*on_queue_unused)(void *ctx, uint64_t queue_id); /* any shard: auto-delete is due */
     void *ctx;
 };
 void host_set_sink(struct host *host, const struct host_sink *sink);
 
-/* --- local queues ------------------------------------------------------------------------------------------------------------------ */
-/* A queue with run LOCAL and this node, boot and shard is created by host_set_view, and freed by it. */
+/* --- local queues ---------------------------------------------------------------------------- */
+/* A queue with run LOCAL and this node, boot and shard is created by host_set_view, and freed by
+ * it. */
 
-/* --- queue clients ----------------------------------------------------------------------------------------------------------------- */
+/* --- queue clients --------------------------------------------------------------------------- */
 struct queue_client;
 struct queue_client_sink {
     /* All ops up to seq are applied (enqueues: confirmed). */
     void (*on_applied)(void *ctx, uint64_t seq);
     void (*on_nacked)(void *ctx, uint64_t seq);
-    void (*on_reply)(void *ctx, uint64_t seq, enum queue_status status, uint64_t value, uint64_t value2);
-    /* messages: count of them for ordinals first_ordinal..; borrowed. flags & QUEUE_NO_ACK: settled already. A GET's message comes here
-     * (consumer 0) just before its on_reply. */
-    void (*on_deliver)(void *ctx, uint32_t consumer, uint64_t first_ordinal, uint32_t delivery_count, uint8_t flags,
-                       const struct message *messages, uint32_t count);
+    void (*on_reply)(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
+                     uint64_t value2);
+    /* messages: count of them for ordinals first_ordinal..; borrowed. flags & QUEUE_NO_ACK: settled
+     * already. A GET's message comes here (consumer 0) just before its on_reply. */
+    void (*on_deliver)(void *ctx, uint32_t consumer, uint64_t first_ordinal,
+                       uint32_t delivery_count, uint8_t flags, const struct message *messages,
+                       uint32_t count);
     void (*on_cancel)(void *ctx, uint32_t consumer);
-    /* The queue no longer exists (deleted, or its only home is gone): every op still pending is settled by this call: lost = false -> pending
-     * enqueues count as confirmed (queue deleted), true -> as nacked (home node down). No more upcalls; close the client. */
+    /* The queue no longer exists (deleted, or its only home is gone): every op still pending is
+     * settled by this call: lost = false -> pending enqueues count as confirmed (queue deleted),
+     * true -> as nacked (home node down). No more upcalls; close the client. */
     void (*on_gone)(void *ctx, bool lost);
-    /* Back-pressure: more than the limit of ops or bytes are pending (true), or no longer (false). */
+    /* Back-pressure: more than the limit of ops or bytes are pending (true), or no longer (false).
+     */
     void (*on_blocked)(void *ctx, bool blocked);
 };
 /* Opens a client of a queue of the current view. Ops may be sent at once. */
-struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue, const struct queue_client_sink *sink, void *ctx);
-/* Closes: sends what is pending and a CLOSE, keeps resending until applied; no more upcalls; the pointer is dead. */
+struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,
+                                       const struct queue_client_sink *sink, void *ctx);
+/* Closes: sends what is pending and a CLOSE, keeps resending until applied; no more upcalls; the
+ * pointer is dead. */
 void queue_client_close(struct queue_client *client);
 /* Each returns the seq of the op. Sent at the end of the turn, or when the next leader is known. */
-uint64_t queue_client_publish(struct queue_client *client, struct message message); /* refs the message */
-uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags, uint32_t prefetch, uint64_t credit_limit,
-                             int32_t priority, struct bytes tag, struct bytes args);
+uint64_t queue_client_publish(struct queue_client *client,
+                              struct message message); /* refs the message */
+uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
+                             uint32_t prefetch, uint64_t credit_limit, int32_t priority,
+                             struct bytes tag, struct bytes args);
 uint64_t queue_client_detach(struct queue_client *client, uint32_t consumer, uint8_t flags);
 uint64_t queue_client_credit(struct queue_client *client, uint32_t consumer, uint64_t credit_limit);
-uint64_t queue_client_settle(struct queue_client *client, uint32_t consumer, uint64_t first_ordinal, uint64_t count, enum queue_outcome outcome);
+uint64_t queue_client_settle(struct queue_client *client, uint32_t consumer, uint64_t first_ordinal,
+                             uint64_t count, enum queue_outcome outcome);
 uint64_t queue_client_get(struct queue_client *client, bool no_ack);
 uint64_t queue_client_purge(struct queue_client *client);
 uint64_t queue_client_limit(struct queue_client *client, uint32_t unacked_max);
 uint64_t queue_client_seal(struct queue_client *client, uint8_t flags);
 uint64_t queue_client_unseal(struct queue_client *client);
 
-/* Reads the totals and consumers of a queue from its leader, after all ops this host sent before. `json`: false = totals only; true =
- * consumers too. */
+/* Reads the totals and consumers of a queue from its leader, after all ops this host sent before.
+ * `json`: false = totals only; true = consumers too. */
 struct queue_report {
     int error; /* 0 or WR_E_UNAVAILABLE, WR_E_NOTFOUND */
     struct queue_totals totals;
+    bool sealed; /* it is being deleted: as if not found */
     struct uid leader_node;
     uint32_t consumer_count;
     const struct queue_consumer_info *consumers; /* borrowed; filled when asked for */
-    const char *why; /* not running: the reason */
+    const char *why;                             /* not running: the reason */
 };
 typedef void (*queue_report_fn)(void *ctx, uint64_t queue_id, const struct queue_report *report);
-void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms, queue_report_fn done, void *ctx);
+void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms,
+                       queue_report_fn done, void *ctx);
 
 #endif

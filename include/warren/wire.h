@@ -149,8 +149,8 @@ enum wire_method_id wire_method_at(size_t index);
 /*
  * Decode the payload of a method frame (class id, method id, arguments). Arguments must fill the
  * payload exactly, as with RabbitMQ. ret_method->id is set whenever the ids could be read, so that
- * an error can name the method (0 otherwise); the rest means something only on WIRE_OK. Tables are not
- * looked into.
+ * an error can name the method (0 otherwise); the rest means something only on WIRE_OK. Tables are
+ * not looked into.
  */
 WR_MUST_USE enum wire_fault wire_method_decode(struct bytes payload,
                                                struct wire_method *ret_method);

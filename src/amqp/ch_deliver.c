@@ -25,7 +25,7 @@ static void on_deliver(void *ctx, struct bytes consumer_tag, const struct broker
 {
     struct amqp_channel *ch = ctx;
     (void)delivery_count;
-    if (WR_UNLIKELY(ch->closing || ch->client_closed || ch->conn->state != CONN_RUNNING)) {
+    if (WR_UNLIKELY(ch->closing || ch->client_closed || ch->conn->state != CONN_RUNNING)) { /* nor while finishing */
         return; /* the channel is being closed: it goes back with everything unacked */
     }
     struct wire_basic_deliver deliver = {.consumer_tag = consumer_tag,
@@ -81,7 +81,7 @@ static void on_confirm(void *ctx, uint64_t first_token, uint64_t count, bool ack
 static void on_cancel(void *ctx, struct bytes tag)
 {
     struct amqp_channel *ch = ctx;
-    if (ch->conn->cancel_notify && !ch->closing && !ch->client_closed) {
+    if (ch->conn->cancel_notify && !ch->closing && !ch->client_closed && conn_works(ch->conn)) {
         struct wire_method cancel = {.id = WIRE_BASIC_CANCEL};
         cancel.basic_cancel.consumer_tag = tag;
         cancel.basic_cancel.no_wait = true;

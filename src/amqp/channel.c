@@ -8,7 +8,8 @@
  * Failure modes: a channel error sends channel.close and drops everything until close-ok; errors that concern the connection are passed on.
  *
  * Invariants: I1 frames of a channel are worked on in order, but for settles overtaking held publishes. I2 the broker channel is closed in
- * the turn, never below a broker upcall. I3 kept frames cost at most AMQP_QUEUED_MAX plus one read: then the socket is paused.
+ * the turn or directly below a frame from the socket, never below a broker upcall. I3 the kept frames of a connection cost at most
+ * AMQP_KEPT_MAX plus one read: then the socket is paused.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,8 +40,10 @@ static void drop_queued(struct amqp_channel *ch)
         slice_unref(&ch->queued.items[i].payload);
     }
     vec_clear(&ch->queued);
+    conn_kept(ch->conn, 0, ch->queued_bytes);
     ch->queued_head = 0;
     ch->queued_bytes = 0;
+    ch->queued_requests = 0;
 }
 
 static void close_broker(struct amqp_channel *ch)
@@ -55,7 +58,6 @@ static void close_broker(struct amqp_channel *ch)
     drop_queued(ch);
     rangemap_clear(&ch->unacked);
     ch->busy = ch->blocked = ch->waiting_publish = false;
-    channel_update_pause(ch);
 }
 
 void channel_free(struct amqp_channel *ch)
@@ -86,19 +88,27 @@ static void remove_channel(struct amqp_channel *ch)
     channel_free(ch);
 }
 
+/* The client closes: what it settled and what is confirmed so far counts, then the number is free again. Frees the channel. */
+static void finish_client_close(struct amqp_channel *ch)
+{
+    struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
+    struct amqp_conn *conn = ch->conn;
+    uint16_t number = ch->number;
+    confirm_flush(ch);
+    remove_channel(ch);
+    if (conn_works(conn)) {
+        conn_send(conn, number, &ok);
+    }
+}
+
 void channel_flush(struct amqp_channel *ch)
 {
-    if (ch->closing || ch->client_closed) {
+    if (ch->client_closed) {
+        finish_client_close(ch);
+        return;
+    }
+    if (ch->closing) {
         close_broker(ch);
-        if (ch->client_closed) {
-            struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
-            struct amqp_conn *conn = ch->conn;
-            uint16_t number = ch->number;
-            remove_channel(ch);
-            if (conn->state == CONN_RUNNING) {
-                conn_send(conn, number, &ok);
-            }
-        }
         return;
     }
     ch_settle_flush(ch);
@@ -115,7 +125,7 @@ void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, ui
     va_start(args, fmt);
     (void)vsnprintf(explanation, sizeof explanation, fmt, args);
     va_end(args);
-    if (ch->closing || ch->client_closed || ch->conn->state != CONN_RUNNING) {
+    if (ch->closing || ch->client_closed || !conn_works(ch->conn)) {
         return;
     }
     if (wire_reply_is_connection_error(code)) {
@@ -130,8 +140,8 @@ void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, ui
     wr_log(ch->conn->server->options.logger, LOG_LEVEL_ERROR, "channel", "error on %s:%u channel=%u user=%s: %.*s", ch->conn->peer.host,
            ch->conn->peer.port, ch->number, ch->conn->user, (int)close.channel_close.reply_text.size,
            (const char *)close.channel_close.reply_text.data);
-    ch_settle_flush(ch); /* what was settled before the error counts */
-    vec_clear(&ch->confirms);
+    ch_settle_flush(ch); /* what was settled or confirmed before the error counts */
+    confirm_flush(ch);
     conn_send(ch->conn, ch->number, &close);
     ch->closing = true;
     channel_touch(ch);
@@ -169,16 +179,7 @@ bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault)
         channel_broker_fault(ch, fault, ch->request);
         return false;
     }
-    return ch->conn->state == CONN_RUNNING && !ch->closing;
-}
-
-void channel_update_pause(struct amqp_channel *ch)
-{
-    bool pause = ch->queued_bytes > AMQP_QUEUED_MAX;
-    if (pause != ch->pausing) {
-        ch->pausing = pause;
-        conn_pause(ch->conn, pause);
-    }
+    return conn_works(ch->conn) && !ch->closing;
 }
 
 static bool waits(const struct amqp_channel *ch)
@@ -186,12 +187,28 @@ static bool waits(const struct amqp_channel *ch)
     return ch->busy || ch->blocked || ch->waiting_publish;
 }
 
+bool channel_is_quiet(const struct amqp_channel *ch)
+{
+    return ch->closing || ch->client_closed || (!waits(ch) && ch->queued_head == ch->queued.count);
+}
+
+/* A method frame that is not a publish: settles that came after it may not be worked on before it. */
+static bool is_request(const struct wire_frame *frame)
+{
+    return frame->type == WIRE_FRAME_METHOD &&
+           (frame->payload.size < 4 || bytes_load_be32(frame->payload.data) != (uint32_t)WIRE_BASIC_PUBLISH);
+}
+
 static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 {
-    struct saved_frame saved = {.type = frame->type, .payload = slice_copy(frame->payload.data, frame->payload.size)};
+    struct saved_frame saved = {.type = frame->type,
+                                .request = is_request(frame),
+                                .payload = slice_copy(frame->payload.data, frame->payload.size)};
+    size_t cost = frame->payload.size + sizeof saved;
     vec_push(&ch->queued, saved);
-    ch->queued_bytes += frame->payload.size + sizeof saved;
-    channel_update_pause(ch);
+    ch->queued_requests += saved.request;
+    ch->queued_bytes += cost;
+    conn_kept(ch->conn, cost, 0);
 }
 
 static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame);
@@ -202,10 +219,13 @@ void channel_resume(struct amqp_channel *ch)
         return;
     }
     ch->draining = true;
-    while (!waits(ch) && !ch->closing && !ch->client_closed && ch->conn->state == CONN_RUNNING && ch->queued_head < ch->queued.count) {
+    while (!waits(ch) && !ch->closing && !ch->client_closed && conn_works(ch->conn) && ch->queued_head < ch->queued.count) {
         struct saved_frame saved = ch->queued.items[ch->queued_head++];
         struct wire_frame frame = {.type = saved.type, .channel = ch->number, .payload = bytes_from_slice(&saved.payload)};
-        ch->queued_bytes -= saved.payload.size + sizeof saved;
+        size_t cost = saved.payload.size + sizeof saved;
+        ch->queued_requests -= saved.request;
+        ch->queued_bytes -= cost;
+        conn_kept(ch->conn, 0, cost);
         work_frame(ch, &frame);
         slice_unref(&saved.payload);
     }
@@ -218,7 +238,9 @@ void channel_resume(struct amqp_channel *ch)
         memmove(ch->queued.items, ch->queued.items + ch->queued_head, ch->queued.count * sizeof *ch->queued.items);
         ch->queued_head = 0;
     }
-    channel_update_pause(ch);
+    if (ch->conn->state == CONN_FINISHING) {
+        conn_dirty(ch->conn); /* it may have waited for this channel */
+    }
 }
 
 /* --- dispatch ----------------------------------------------------------------------------------------------------------------------------- */
@@ -228,7 +250,11 @@ static void on_channel_method(struct amqp_channel *ch, const struct wire_method 
     switch ((uint32_t)method->id) {
     case WIRE_CHANNEL_CLOSE:
         ch->client_closed = true;
-        channel_touch(ch);
+        if (ch->draining) {
+            channel_touch(ch); /* a broker upcall may be above us on the stack: see I2 */
+        } else {
+            finish_client_close(ch);
+        }
         break;
     case WIRE_CHANNEL_OPEN:
         conn_fault(ch->conn, 504, 20, 10, "second 'channel.open' seen");
@@ -302,7 +328,7 @@ static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame)
     }
     enum wire_fault fault = wire_method_decode(frame->payload, &method);
     if (WR_UNLIKELY(fault != WIRE_OK)) {
-        conn_fault(ch->conn, wire_fault_code(fault), wire_class_of(method.id), wire_method_of(method.id), "%s", wire_fault_text(fault));
+        conn_decode_fault(ch->conn, fault, frame->payload, method.id);
         return;
     }
     if (WR_LIKELY(method.id == WIRE_BASIC_PUBLISH)) {
@@ -327,11 +353,11 @@ static void closing_frame(struct amqp_channel *ch, const struct wire_frame *fram
     }
 }
 
-/* While publishing is held back: settles go ahead of the publishes that wait. */
+/* While publishing is held back: settles go ahead of the publishes that wait, but not of anything else that does. */
 static bool overtakes(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct wire_method method;
-    return ch->blocked && !ch->busy && frame->type == WIRE_FRAME_METHOD && wire_method_decode(frame->payload, &method) == WIRE_OK &&
+    return ch->blocked && !ch->busy && ch->queued_requests == 0 && frame->type == WIRE_FRAME_METHOD && wire_method_decode(frame->payload, &method) == WIRE_OK &&
            ch_settle_method(ch, &method);
 }
 

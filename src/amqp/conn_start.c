@@ -117,8 +117,10 @@ static void on_refuse_timer(struct timer *t)
     conn_end(conn, AMQP_CLOSE_LINGER_MS);
 }
 
-static void refuse_login(struct amqp_conn *conn, const char *why)
+/* tell: with a close frame, if the client understands it; a response that is no response just ends the socket. */
+static void refuse_login(struct amqp_conn *conn, bool tell, const char *why)
 {
+    conn->failure_close = conn->failure_close && tell;
     wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "login refused user=%s mechanism=%s peer=%s:%u: %s", conn->user,
            conn->mechanism, conn->peer.host, conn->peer.port, why);
     conn->state = CONN_REFUSING;
@@ -168,18 +170,15 @@ static void on_start_ok(struct amqp_conn *conn, const struct wire_connection_sta
         (void)snprintf(conn->mechanism, sizeof conn->mechanism, "AMQPLAIN");
         parsed = wire_table_get_string(ok->response, "LOGIN", &user) && wire_table_get_string(ok->response, "PASSWORD", &password);
     } else {
-        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "%s:%u asked for an unknown SASL mechanism", conn->peer.host, conn->peer.port);
-        conn->failure_close = false;
-        conn->state = CONN_REFUSING;
-        conn_set_timer(conn, AMQP_AUTH_DELAY_MS, on_refuse_timer);
+        refuse_login(conn, false, "unknown SASL mechanism");
         return;
     }
     if (!parsed || !copy_user(conn, user)) {
-        refuse_login(conn, "malformed response");
+        refuse_login(conn, false, "malformed response");
         return;
     }
     if (!broker_authenticate(conn->server->broker, user, password, is_loopback(conn->peer.host))) {
-        refuse_login(conn, "invalid credentials, or a user that may connect from this host only");
+        refuse_login(conn, true, "invalid credentials, or a user that may connect from this host only");
         return;
     }
     send_tune(conn);

@@ -90,7 +90,6 @@ static void finish(struct amqp_channel *ch)
     }
     c->body = NULL;
     c->state = CONTENT_NONE;
-    ch_settle_flush(ch); /* acks sent before this publish come first */
     publish(ch);
 }
 

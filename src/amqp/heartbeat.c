@@ -10,7 +10,7 @@ static void on_heartbeat(struct timer *t)
     struct amqp_server *server = conn->server;
     uint64_t now = conn_now_ms(server);
     uint64_t interval = (uint64_t)conn->heartbeat_s * 1000;
-    if (conn->paused > 0) {
+    if (conn->paused) {
         conn->received_ms = now;
     }
     if (now - conn->received_ms > 2 * interval) {
@@ -20,7 +20,7 @@ static void on_heartbeat(struct timer *t)
         conn_abort(conn);
         return;
     }
-    if (now - conn->sent_ms >= interval / 2) {
+    if (conn->state <= CONN_FINISHING && now - conn->sent_ms >= interval / 2) {
         wire_send_heartbeat(&conn->out);
         conn_dirty(conn);
     }

@@ -17,7 +17,7 @@ struct arg {
     uint8_t types;        /* queue types that know it */
     int64_t min, max;
     const char *values;   /* ARG_ENUM: separated by spaces */
-    const char *bad_value; /* reason for a value outside, with %.*s */
+    const char *bad_value; /* reason for a value outside; NULL: the queue mode's, which names it */
 };
 
 static const struct arg args_table[] = {
@@ -30,8 +30,8 @@ static const struct arg args_table[] = {
     {"x-max-length-bytes", ARG_INT, FOR_ALL, 0, INT64_MAX, NULL, NULL},
     {"x-max-priority", ARG_INT, FOR_CLASSIC, 0, 255, NULL, NULL},
     {"x-overflow", ARG_ENUM, FOR_CLASSIC | FOR_QUORUM, 0, 0, "drop-head reject-publish reject-publish-dlx", "invalid_overflow"},
-    {"x-queue-mode", ARG_ENUM, FOR_CLASSIC, 0, 0, "default lazy", "\"unsupported queue mode '%.*s'\""},
-    {"x-queue-version", ARG_INT, FOR_CLASSIC, 1, 2, NULL, "\"unsupported queue version '%.*s'\""},
+    {"x-queue-mode", ARG_ENUM, FOR_CLASSIC, 0, 0, "default lazy", NULL},
+    {"x-queue-version", ARG_INT, FOR_CLASSIC, 1, 2, NULL, NULL},
     {"x-single-active-consumer", ARG_BOOL, FOR_CLASSIC | FOR_QUORUM, 0, 0, NULL, NULL},
     {"x-queue-leader-locator", ARG_ENUM, FOR_ALL, 0, 0, "client-local balanced random least-leaders", "invalid_queue_locator_arg"},
     {"x-queue-master-locator", ARG_ENUM, FOR_CLASSIC, 0, 0, "min-masters client-local random", "invalid_queue_locator_arg"},
@@ -76,6 +76,10 @@ static bool bad_value(const struct arg *arg, const struct wire_value *v, char *w
             (void)snprintf(why, size, "\"expected integer, got %s\"", type);
             return true;
         }
+        if (strcmp(arg->name, "x-queue-version") == 0 && (v->integer < arg->min || v->integer > arg->max)) {
+            (void)snprintf(why, size, "\"unsupported queue version '%lld'\"", (long long)v->integer);
+            return true;
+        }
         if (arg->kind == ARG_INT_POSITIVE && v->integer == 0) {
             (void)snprintf(why, size, "{value_zero,0}");
             return true;
@@ -98,7 +102,7 @@ static bool bad_value(const struct arg *arg, const struct wire_value *v, char *w
         return false;
     case ARG_BOOL:
         if (v->type != WIRE_FIELD_BOOL) {
-            (void)snprintf(why, size, "\"expected boolean, got %s\"", type);
+            (void)snprintf(why, size, "{unacceptable_type,%s}", type);
             return true;
         }
         return false;
@@ -108,7 +112,7 @@ static bool bad_value(const struct arg *arg, const struct wire_value *v, char *w
             return true;
         }
         if (!in_list(arg->values, v->bytes)) {
-            if (strchr(arg->bad_value, '%') != NULL) {
+            if (arg->bad_value == NULL) {
                 (void)snprintf(why, size, "\"unsupported queue mode '%.*s'\"", FMT(v->bytes));
             } else {
                 (void)snprintf(why, size, "%s", arg->bad_value);
@@ -120,7 +124,7 @@ static bool bad_value(const struct arg *arg, const struct wire_value *v, char *w
     WR_UNREACHABLE();
 }
 
-static bool find_type(struct bytes vhost, struct bytes name, struct bytes args, uint8_t *ret_type, struct broker_fault *fault)
+bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, uint8_t *ret_type, struct broker_fault *fault)
 {
     struct wire_value v;
     *ret_type = CATALOG_CLASSIC;
@@ -147,9 +151,7 @@ static bool find_type(struct bytes vhost, struct bytes name, struct bytes args, 
 
 static bool check_properties(struct bytes vhost, struct bytes name, uint32_t flags, struct broker_fault *fault)
 {
-    if (name.size == 0) {
-        fault_set(fault, 406, false, "Cannot declare a server-named queue for type rabbit_quorum_queue");
-    } else if ((flags & BROKER_DURABLE) == 0) {
+    if ((flags & BROKER_DURABLE) == 0) {
         fault_set(fault, 406, false, "invalid property 'non-durable' for queue '%.*s' in vhost '%.*s'", FMT(name), FMT(vhost));
     } else if ((flags & BROKER_AUTO_DELETE) != 0) {
         fault_set(fault, 406, false, "invalid property 'auto-delete' for queue '%.*s' in vhost '%.*s'", FMT(name), FMT(vhost));
@@ -165,7 +167,7 @@ bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, 
 {
     char why[300];
     struct wire_value v;
-    if (!find_type(vhost, name, args, ret_type, fault)) {
+    if (!args_queue_type(vhost, name, args, ret_type, fault)) {
         return false;
     }
     if (*ret_type != CATALOG_CLASSIC && !check_properties(vhost, name, flags, fault)) {
@@ -177,11 +179,6 @@ bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, 
         if (!wire_table_find(args, arg->name, &v)) {
             continue;
         }
-        if ((arg->types & bit) == 0) {
-            fault_set(fault, 406, false, "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type %s", arg->name, FMT(name), FMT(vhost),
-                      type_module(*ret_type));
-            return false;
-        }
         if (strcmp(arg->name, "x-dead-letter-exchange") == 0 && v.type != WIRE_FIELD_LONGSTR) {
             fault_set(fault, 406, false, "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%.*s' in vhost '%.*s'",
                       wire_field_name(v.type), FMT(name), FMT(vhost));
@@ -189,6 +186,13 @@ bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, 
         }
         if (bad_value(arg, &v, why, sizeof why)) {
             fault_set(fault, 406, false, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s", arg->name, FMT(name), FMT(vhost), why);
+            return false;
+        }
+    }
+    for (size_t i = 0; i < WR_ARRAY_SIZE(args_table); i++) {
+        if ((args_table[i].types & bit) == 0 && wire_table_find(args, args_table[i].name, &v)) {
+            fault_set(fault, 406, false, "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type %s", args_table[i].name, FMT(name),
+                      FMT(vhost), type_module(*ret_type));
             return false;
         }
     }

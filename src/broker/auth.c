@@ -73,14 +73,14 @@ bool auth_check(struct broker_session *session, enum permission permission, cons
 {
     static const char *const words[] = {"configure", "write", "read"};
     const struct catalog_permission *p = catalog_permission(session->broker->view, session_user(session), session_vhost(session));
+    struct bytes subject = name.size == 0 && strcmp(kind, "exchange") == 0 ? bytes_from_cstr("amq.default") : name;
     bool ok = false;
     if (p != NULL) {
         struct bytes pattern = permission == PERMISSION_CONFIGURE ? p->configure : permission == PERMISSION_WRITE ? p->write : p->read;
-        struct bytes subject = name.size == 0 && strcmp(kind, "exchange") == 0 ? bytes_from_cstr("amq.default") : name;
         ok = pattern_matches(pattern, subject);
     }
     if (!ok) {
-        fault_set(fault, 403, false, "%s access to %s '%.*s' in vhost '%s' refused for user '%s'", words[permission], kind, FMT(name),
+        fault_set(fault, 403, false, "%s access to %s '%.*s' in vhost '%s' refused for user '%s'", words[permission], kind, FMT(subject),
                   session->vhost, session->user);
     }
     return ok;

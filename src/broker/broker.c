@@ -42,6 +42,8 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     list_init(&broker->sessions);
     list_init(&broker->ending);
     list_init(&broker->deletions);
+    list_init(&broker->orphans);
+    list_init(&broker->unblocked);
     list_init(&broker->view_waits);
     list_init(&broker->abandoned);
     return broker;
@@ -53,7 +55,7 @@ static void free_session_list(struct list *sessions)
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
         list_remove(&session->link);
         slice_unref(&session->client_properties);
-        vec_deinit(&session->exclusive);
+        umap_deinit(&session->exclusive);
         wr_free(session);
     }
 }
@@ -76,6 +78,9 @@ void broker_free(struct broker *broker)
     LIST_FOREACH_SAFE(link, &broker->deletions) {
         wr_free(WR_CONTAINER_OF(link, struct deletion, link));
     }
+    LIST_FOREACH_SAFE(link, &broker->orphans) {
+        wr_free(WR_CONTAINER_OF(link, struct orphan, link));
+    }
     free_session_list(&broker->ending);
     route_result_deinit(&broker->route);
     catalog_view_unref(broker->view);
@@ -93,6 +98,7 @@ void broker_defer(struct broker *broker, void (*run)(struct request *request), s
 }
 
 static void deletion_step(struct deletion *d);
+static void orphan_step(struct broker *broker, struct orphan *orphan);
 
 void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t index)
 {
@@ -108,26 +114,46 @@ void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t 
             broker_defer(broker, request->step, request);
         }
     }
+    LIST_FOREACH_SAFE(link, &broker->orphans) {
+        orphan_step(broker, WR_CONTAINER_OF(link, struct orphan, link));
+    }
     LIST_FOREACH_SAFE(link, &broker->deletions) {
         deletion_step(WR_CONTAINER_OF(link, struct deletion, link));
+    }
+}
+
+static void tell_unblocked(struct broker *broker)
+{
+    struct list *link;
+    while ((link = list_pop_front(&broker->unblocked)) != NULL) {
+        struct broker_channel *ch = WR_CONTAINER_OF(link, struct broker_channel, unblock_link);
+        if (ch->blocked_queues == 0 && ch->told_blocked) {
+            ch->told_blocked = false;
+            ch->sink->on_blocked(ch->ctx, false);
+        }
     }
 }
 
 void broker_turn(struct broker *broker)
 {
     (void)timers_run(&broker->timers, broker_now_ms(broker));
+    tell_unblocked(broker);
     /* What is deferred meanwhile runs in the same turn; every completion answers one method, so this ends with the input. */
     size_t at = 0;
     while (at < broker->deferred.count) {
         struct deferred d = broker->deferred.items[at++];
-        d.run(d.request);
+        if (d.request->channel == NULL) {
+            request_finish(d.request); /* closed meanwhile: nobody is told */
+        } else {
+            d.run(d.request);
+        }
     }
     vec_clear(&broker->deferred);
 }
 
 uint64_t broker_deadline_ns(const struct broker *broker)
 {
-    if (broker->deferred.count > 0) {
+    if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked)) {
         return 0;
     }
     uint64_t next = timers_next_deadline(&broker->timers);
@@ -204,6 +230,35 @@ void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker
     timer_init(&d->retry);
     list_push_back(&broker->deletions, &d->link);
     timer_add(&broker->timers, &d->retry, broker_now_ms(broker), on_first_step);
+}
+
+/* --- exclusive queues that nobody knows whether they were made --------------------------------------------------------------------------- */
+
+static void orphan_step(struct broker *broker, struct orphan *orphan)
+{
+    const struct catalog_queue *queue = catalog_queue(broker->view, bytes_from_cstr(orphan->vhost), bytes_from_cstr(orphan->name));
+    bool found = queue != NULL && queue->spec.exclusive && queue->spec.owner.boot == broker->boot &&
+                 queue->spec.owner.connection == orphan->connection;
+    if (found) {
+        broker_delete_queue(broker, queue->id, NULL);
+    }
+    if (found || broker_now_ms(broker) >= orphan->until_ms) {
+        list_remove(&orphan->link);
+        wr_free(orphan);
+    }
+}
+
+void broker_watch_orphan(struct broker_session *session, struct bytes name)
+{
+    struct broker *broker = session->broker;
+    struct orphan *orphan = wr_calloc(1, sizeof *orphan);
+    WR_ASSERT_OP(name.size, <, sizeof orphan->name);
+    orphan->connection = session->id;
+    orphan->until_ms = broker_now_ms(broker) + ORPHAN_MS;
+    memcpy(orphan->vhost, session->vhost, sizeof orphan->vhost);
+    memcpy(orphan->name, name.data, name.size);
+    list_push_back(&broker->orphans, &orphan->link);
+    orphan_step(broker, orphan);
 }
 
 void broker_queue_unused(struct broker *broker, uint64_t queue_id)

@@ -18,8 +18,10 @@
 #include "warren/wire_table.h"
 
 #define NAME_MAX_SIZE     255u
-#define WINDOW_FIRST      1024u
-#define WINDOW_BYTES      (16u << 20)
+#define WINDOW_FIRST      128u          /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_BYTES      (16u << 20)   /* of deliveries granted ahead, once they are */
+#define MISS_FRESH_MS     5u            /* an unroutable publish needs no new barrier for that long */
+#define ORPHAN_MS         UINT64_C(3600000)
 #define ROUTE_CACHE_SLOTS 32u
 #define ROUTE_CACHE_TEXT  96u
 #define DELETE_RETRY_MS   500u
@@ -45,6 +47,13 @@ struct deletion {
     struct timer retry;
 };
 
+/* An exclusive queue whose declaration has an unknown outcome and whose owner is gone: deleted if it ever shows up. */
+struct orphan {
+    struct list link;
+    uint64_t connection, until_ms;
+    char vhost[256], name[256];
+};
+
 struct broker {
     struct env *env;
     struct host *host;
@@ -62,15 +71,17 @@ struct broker {
     struct list sessions;
     struct list ending;      /* sessions that wait for their exclusive queues to go */
     struct list deletions;
+    struct list orphans;
+    struct list unblocked;   /* channels whose front end is to hear that publishing may go on */
     struct list view_waits;  /* requests that wait for view_index */
     struct list abandoned;  /* requests whose channel is closed */
     VEC(struct deferred) deferred;
-    bool running_deferred;
 };
 
 uint64_t broker_now_ms(const struct broker *broker);
 void broker_defer(struct broker *broker, void (*run)(struct request *request), struct request *request);
 void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker_session *session);
+void broker_watch_orphan(struct broker_session *session, struct bytes name);
 void fault_set(struct broker_fault *fault, uint16_t code, bool connection, const char *fmt, ...) WR_PRINTF(4, 5);
 
 /* --- sessions --------------------------------------------------------------------------------------------------------------------- */
@@ -91,9 +102,8 @@ struct broker_session {
     void (*on_close)(void *ctx, const char *reason);
     void *ctx;
     struct list channels;
-    VEC(uint64_t) exclusive; /* ids of queues declared exclusive by this session */
+    struct umap exclusive; /* ids of its exclusive queues */
     /* closing */
-    bool closing;
     uint32_t deletions;
     void (*done)(void *ctx);
     void *done_ctx;
@@ -115,7 +125,6 @@ struct consumer {
     uint64_t ordinal;     /* highest delivered */
     uint64_t credit;      /* limit granted */
     uint32_t average;     /* bytes of a message, moving */
-    uint32_t unacked;     /* by the client's application; consumers with acks only */
     struct slice args;
 };
 
@@ -130,7 +139,7 @@ struct confirm_run {
 struct ch_queue {
     struct broker_channel *channel;
     uint64_t queue_id;
-    uint32_t handle;      /* index in channel->queues */
+    uint32_t handle;      /* in channel->by_handle; never used again: acks may come when the queue is long gone */
     char name[256];
     struct queue_client *client;
     VEC(struct confirm_run) confirms;
@@ -141,6 +150,7 @@ struct ch_queue {
     struct message got;               /* basic.get's message, until its reply */
     struct broker_delivery got_delivery;
     uint32_t got_count;
+    uint64_t unacked;                 /* its part of channel->outstanding */
     bool has_got, blocked, limited;
 };
 
@@ -159,14 +169,21 @@ struct broker_channel {
     void *ctx;
     uint16_t number;
     bool closed, held, confirm_used;
+    bool told_blocked;        /* what the front end knows */
     uint32_t prefetch, global_limit;
-    uint32_t outstanding;     /* unacked by the application, consumers only */
+    uint64_t outstanding;     /* unacked by the application, consumers only: the sum over its queues */
     uint32_t blocked_queues;
+    struct list unblock_link; /* broker->unblocked */
     bool publish_looked;      /* the read barrier for the waiting publish is done */
+    uint64_t fresh_until_ms;  /* until then what cannot be routed is taken to be unroutable without another barrier */
+    uint64_t write_serial;    /* view in which write_exchange may be written to */
+    uint32_t write_size;
+    uint8_t write_exchange[255];
     void (*retry)(void *ctx); /* then the front end tries again */
     void *retry_ctx;
-    VEC(struct ch_queue *) queues; /* by handle; NULL when gone */
+    struct umap by_handle;    /* handle -> ch_queue */
     struct umap by_id;        /* queue id -> ch_queue */
+    uint32_t next_handle;
     struct umap multi;        /* token -> targets still to confirm (a number), for messages with several */
     struct umap nacked;       /* tokens of those that were nacked by one target */
     struct route_cache_slot *cache; /* ROUTE_CACHE_SLOTS of them, made with the first publish */
@@ -175,10 +192,10 @@ struct broker_channel {
     char last_queue[256];
     bool has_last_queue;
     uint64_t published, confirmed, delivered, acked;
-    uint64_t consumer_tags;
 };
 struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue);
-void ch_queue_close(struct ch_queue *q, bool close_client);
+void ch_queue_close(struct ch_queue *q); /* closes its client, frees it */
+void drop_got(struct ch_queue *q);
 void confirm_expect(struct ch_queue *q, uint64_t seq, uint64_t token, bool sole);
 extern const struct queue_client_sink ch_queue_sink;
 void consumer_free(struct consumer *consumer);
@@ -203,6 +220,7 @@ struct request {
     bool unbind;
     bool generated;        /* queue.declare: the name is ours */
     bool made_exclusive;   /* queue.declare: an exclusive queue is being proposed */
+    bool created;          /* queue.declare: by us, just now */
     int status;            /* of the last proposal */
     struct catalog_result result;
     uint64_t wait_index;
@@ -232,7 +250,9 @@ void request_abandon(struct request *request);     /* its channel is closed */
 enum permission { PERMISSION_CONFIGURE, PERMISSION_WRITE, PERMISSION_READ };
 /* True, or false with fault 403. kind: "queue" or "exchange". */
 bool auth_check(struct broker_session *session, enum permission permission, const char *kind, struct bytes name, struct broker_fault *fault);
-/* Argument tables of queue.declare: 0, or a fault 406. ret_type: enum catalog_queue_type. */
+/* x-queue-type: true with *ret_type (enum catalog_queue_type), or a fault. */
+bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, uint8_t *ret_type, struct broker_fault *fault);
+/* Argument tables and properties of queue.declare: true with *ret_type, or a fault 406. */
 bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags, uint8_t *ret_type, struct broker_fault *fault);
 bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args, int32_t *ret_priority, struct broker_fault *fault);
 /* Equivalence with what exists: true, or a fault 405/406. */
@@ -243,6 +263,10 @@ bool equivalent_exchange(const struct catalog_exchange *exchange, struct bytes t
 bool owner_check(const struct broker_session *session, const struct catalog_queue *queue, struct broker_fault *fault);
 /* Resolves the request's queue name ("" = last declared); NULL with the request failed or waiting for a barrier that calls step again. */
 const struct catalog_queue *request_find_queue(struct request *request, void (*step)(struct request *request));
+/* The name that the request means ("" = last declared), for texts. */
+struct bytes request_queue_name(const struct request *request);
+/* Its queue went while it waited for a reply: QUEUE_SEALED is the answer, in the turn. */
+void request_queue_gone(struct request *request);
 
 #define FMT(b) (int)(b).size, (const char *)(b).data
 

@@ -19,18 +19,8 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q->queue_id = queue->id;
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
-    q->handle = (uint32_t)ch->queues.count;
-    for (size_t i = 0; i < ch->queues.count; i++) {
-        if (ch->queues.items[i] == NULL) {
-            q->handle = (uint32_t)i;
-            break;
-        }
-    }
-    if (q->handle == ch->queues.count) {
-        vec_push(&ch->queues, q);
-    } else {
-        ch->queues.items[q->handle] = q;
-    }
+    q->handle = ch->next_handle++;
+    (void)umap_put(&ch->by_handle, q->handle, q);
     (void)umap_put(&ch->by_id, queue->id, q);
     q->client = queue_client_open(ch->broker->host, queue, &ch_queue_sink, q);
     return q;
@@ -56,6 +46,7 @@ void channel_free_slots(struct broker_channel *ch)
     }
 }
 
+/* Stopping is told at once; going on in the turn, because the front end then works off what it kept. */
 static void set_blocked(struct ch_queue *q, bool blocked)
 {
     struct broker_channel *ch = q->channel;
@@ -64,20 +55,22 @@ static void set_blocked(struct ch_queue *q, bool blocked)
     }
     q->blocked = blocked;
     ch->blocked_queues += blocked ? 1u : UINT32_MAX;
-    if (!ch->closed && ch->blocked_queues == (blocked ? 1u : 0u)) {
-        ch->sink->on_blocked(ch->ctx, blocked);
+    if (ch->closed || (ch->blocked_queues > 0) == ch->told_blocked) {
+        return;
+    }
+    if (ch->blocked_queues > 0) {
+        ch->told_blocked = true;
+        ch->sink->on_blocked(ch->ctx, true);
+    } else if (list_is_empty(&ch->unblock_link)) {
+        list_push_back(&ch->broker->unblocked, &ch->unblock_link);
     }
 }
 
-void ch_queue_close(struct ch_queue *q, bool close_client)
+void ch_queue_close(struct ch_queue *q)
 {
     struct broker_channel *ch = q->channel;
     if (q->request != NULL) {
-        struct request *r = q->request;
-        q->request = NULL;
-        r->queue = NULL;
-        timer_cancel(&ch->broker->timers, &r->timeout);
-        request_fail(r, 404, false, "no queue '%s' in vhost '%s'", q->name, ch->session->vhost);
+        request_queue_gone(q->request);
     }
     for (size_t i = 1; i < q->consumers.count; i++) {
         if (q->consumers.items[i] != NULL) {
@@ -88,11 +81,11 @@ void ch_queue_close(struct ch_queue *q, bool close_client)
     if (q->has_got) {
         message_unref(q->got);
     }
-    if (close_client) {
-        queue_client_close(q->client);
-    }
+    queue_client_close(q->client);
+    WR_ASSERT_OP(q->unacked, <=, ch->outstanding);
+    ch->outstanding -= q->unacked; /* they are gone with the queue, or returned with the client */
     (void)umap_remove(&ch->by_id, q->queue_id);
-    ch->queues.items[q->handle] = NULL;
+    (void)umap_remove(&ch->by_handle, q->handle);
     forget_in_cache(ch);
     vec_deinit(&q->confirms);
     vec_deinit(&q->consumers);
@@ -226,7 +219,7 @@ static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_
     struct broker_channel *ch = c->queue->channel;
     struct broker_delivery delivery = {.queue = c->queue->handle, .consumer = c->id, .ordinal = ordinal};
     uint32_t size = message->record.size;
-    c->average = c->average - c->average / 8 + size / 8;
+    c->average = c->average == 0 ? size : c->average - c->average / 8 + size / 8;
     ch->delivered++;
     ch->sink->on_deliver(ch->ctx, (struct bytes){c->tag, c->tag_size}, &delivery, delivery_count > 0, delivery_count, c->no_ack, message);
 }
@@ -242,13 +235,26 @@ static void give_back(struct consumer *c, uint64_t ordinal)
     }
 }
 
+/* Gives back a message that basic.get got too late. */
+void drop_got(struct ch_queue *q)
+{
+    if (!q->has_got) {
+        return;
+    }
+    q->has_got = false;
+    message_unref(q->got);
+    if (q->got_delivery.ordinal != 0) {
+        (void)queue_client_settle(q->client, 0, q->got_delivery.ordinal, 1, QUEUE_RELEASE);
+    }
+}
+
 static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t delivery_count, uint8_t flags, const struct message *messages,
                        uint32_t count)
 {
     struct ch_queue *q = ctx;
     struct broker_channel *ch = q->channel;
     if (id == 0) {
-        WR_ASSERT(!q->has_got);
+        drop_got(q); /* of a get that timed out */
         q->has_got = true;
         q->got = messages[0];
         message_ref(q->got);
@@ -271,7 +277,7 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
                 continue;
             }
             ch->outstanding++;
-            c->unacked++;
+            q->unacked++;
         }
         deliver_one(c, c->ordinal, delivery_count, &messages[i]);
     }
@@ -285,6 +291,9 @@ static void on_cancel(void *ctx, uint32_t id)
     if (c != NULL && !c->cancelled) {
         struct broker_channel *ch = q->channel;
         ch->sink->on_cancel(ch->ctx, (struct bytes){c->tag, c->tag_size});
+        if (q->request != NULL && q->request->consumer == c) {
+            q->request->consumer = NULL; /* its basic.cancel crosses ours */
+        }
         consumer_free(c);
     }
 }
@@ -305,7 +314,7 @@ static void on_gone(void *ctx, bool lost)
             ch->sink->on_cancel(ch->ctx, (struct bytes){c->tag, c->tag_size});
         }
     }
-    ch_queue_close(q, true);
+    ch_queue_close(q);
 }
 
 static void on_client_blocked(void *ctx, bool blocked)

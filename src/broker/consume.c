@@ -1,8 +1,8 @@
 /*
  * What: basic.consume, cancel, get, settle, qos: consumers, their credit and the channel's limit.
  *
- * Credit: a consumer with a prefetch is limited by it in the queue machine; one without gets a window of deliveries that is renewed as they are
- * handed to the front end, so that a slow socket never has more than a window queued. The channel's global limit is enforced in the machine per
+ * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a window of deliveries (WINDOW_BYTES by the
+ * average size) that is renewed as they are handed to the front end, so that a slow socket never has more than a window queued. The channel's global limit is enforced in the machine per
  * queue (QUEUE_OP_LIMIT); over several queues the surplus is given back (ch_queue.c, give_back) and asked for again as acks come in.
  */
 #include <stdio.h>
@@ -41,7 +41,7 @@ static uint64_t window_of(const struct consumer *c)
 /* More credit once half of the window is used up. */
 void consumer_renew(struct consumer *c)
 {
-    if (c->credit == UINT64_MAX || !c->attached || c->stopped || c->queue->channel->held) {
+    if (!c->attached || c->stopped || c->queue->channel->held) {
         return;
     }
     uint64_t window = window_of(c);
@@ -71,19 +71,21 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t va
     (void)value;
     (void)value2;
     r->consumer = NULL;
-    if (status == QUEUE_OK) {
+    if (status == QUEUE_OK && c != NULL) {
         c->attached = true;
         r->name = r->key; /* the tag */
         request_finish(r);
         return;
     }
-    struct ch_queue *q = c->queue;
+    const char *vhost = r->channel->session->vhost;
     if (status == QUEUE_IN_EXCLUSIVE_USE) {
-        request_fail(r, 403, false, "queue '%s' in vhost '%s' in exclusive use", q->name, q->channel->session->vhost);
+        request_fail(r, 403, false, "queue '%.*s' in vhost '%s' in exclusive use", FMT(request_queue_name(r)), vhost);
     } else {
-        request_fail(r, 404, false, "no queue '%s' in vhost '%s'", q->name, q->channel->session->vhost);
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)), vhost);
     }
-    consumer_free(c);
+    if (c != NULL) {
+        consumer_free(c);
+    }
 }
 
 static void consume_step(struct request *r)
@@ -105,7 +107,7 @@ static void consume_step(struct request *r)
     c->exclusive = (r->flags & BROKER_EXCLUSIVE) != 0;
     c->prefetch = c->no_ack ? 0 : ch->prefetch;
     c->args = slice_copy(r->args.data, r->args.size);
-    c->credit = c->prefetch > 0 || (ch->global_limit > 0 && !c->no_ack) ? UINT64_MAX : WINDOW_FIRST;
+    c->credit = WINDOW_FIRST;
     if (ch->global_limit > 0 && !q->limited) {
         q->limited = true;
         (void)queue_client_limit(q->client, ch->global_limit);
@@ -142,8 +144,9 @@ static void on_detached(struct request *r, enum queue_status status, uint64_t va
     (void)value2;
     struct consumer *c = r->consumer;
     r->consumer = NULL;
-    c->cancelled = true;
-    consumer_free(c);
+    if (c != NULL) { /* else: gone with its queue meanwhile */
+        consumer_free(c);
+    }
     request_finish(r);
 }
 
@@ -166,6 +169,9 @@ static void on_got(struct request *r, enum queue_status status, uint64_t value, 
 {
     struct ch_queue *q = umap_get(&r->channel->by_id, r->queue_id);
     (void)value2;
+    if (q != NULL && status != QUEUE_OK) {
+        drop_got(q);
+    }
     if (status == QUEUE_OK && q != NULL && q->has_got) {
         struct message message = q->got;
         q->has_got = false;
@@ -175,7 +181,7 @@ static void on_got(struct request *r, enum queue_status status, uint64_t value, 
         r->consumers = value;
         request_finish(r);
     } else if (status == QUEUE_SEALED) {
-        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), r->channel->session->vhost);
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)), r->channel->session->vhost);
     } else {
         r->count = 0;
         request_finish(r);
@@ -211,40 +217,37 @@ void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
 
 /* --- settle and qos ---------------------------------------------------------------------------------------------------------------------------- */
 
-/* Room under the channel's limit: consumers that were stopped ask again, one message each at first. */
+/* Room under the channel's limit: all consumers that were stopped ask again, for as much as there is room. What comes over it is given
+ * back once more: which of their queues have messages is not known here. */
 void deliver_resume(struct broker_channel *ch)
 {
     if (ch->global_limit != 0 && ch->outstanding >= ch->global_limit) {
         return;
     }
-    uint32_t room = ch->global_limit == 0 ? UINT32_MAX : ch->global_limit - ch->outstanding;
+    uint64_t room = ch->global_limit == 0 ? WINDOW_FIRST : ch->global_limit - ch->outstanding;
     struct map_iter it = map_iterate(&ch->consumers);
-    while (room > 0 && map_next(&it)) {
+    while (map_next(&it)) {
         struct consumer *c = it.value;
         if (c->stopped) {
             c->stopped = false;
-            c->credit = ch->global_limit == 0 && c->prefetch == 0 ? c->ordinal + WINDOW_FIRST : UINT64_MAX;
+            c->credit = c->ordinal + (room < WINDOW_FIRST ? room : WINDOW_FIRST);
             (void)queue_client_credit(c->queue->client, c->id, c->credit);
-            room--;
         }
     }
 }
 
 void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count, enum queue_outcome outcome)
 {
-    struct ch_queue *q = first->queue < ch->queues.count ? ch->queues.items[first->queue] : NULL;
+    struct ch_queue *q = umap_get(&ch->by_handle, first->queue);
     if (q == NULL) {
         return; /* the queue was deleted: there is nothing left to settle */
     }
     ch->acked += count;
     (void)queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
     if (first->consumer != 0) {
-        uint32_t n = count < ch->outstanding ? (uint32_t)count : ch->outstanding;
+        uint64_t n = count < q->unacked ? count : q->unacked;
+        q->unacked -= n;
         ch->outstanding -= n;
-        struct consumer *c = first->consumer < q->consumers.count ? q->consumers.items[first->consumer] : NULL;
-        if (c != NULL) {
-            c->unacked -= count < c->unacked ? (uint32_t)count : c->unacked;
-        }
         if (ch->global_limit > 0) {
             deliver_resume(ch);
         }
@@ -258,9 +261,10 @@ void broker_qos(struct broker_channel *ch, uint32_t prefetch, bool global)
         return;
     }
     ch->global_limit = prefetch;
-    for (size_t i = 0; i < ch->queues.count; i++) {
-        struct ch_queue *q = ch->queues.items[i];
-        if (q != NULL && (q->limited || q->consumers.count > 1)) {
+    struct umap_iter it = umap_iterate(&ch->by_id);
+    while (umap_next(&it)) {
+        struct ch_queue *q = it.value;
+        if (q->limited || q->consumers.count > 1) {
             q->limited = prefetch > 0;
             (void)queue_client_limit(q->client, prefetch);
         }

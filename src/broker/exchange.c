@@ -51,6 +51,10 @@ static void exchange_declare_step(struct request *r)
     struct broker_session *session = r->channel->session;
     const struct catalog_exchange *x = catalog_exchange(r->broker->view, session_vhost(session), r->name);
     bool passive = (r->flags & BROKER_PASSIVE) != 0;
+    if (!r->looked && (x != NULL || passive)) {
+        request_barrier(r, exchange_declare_step); /* what another node deleted or declared a moment ago counts */
+        return;
+    }
     if (x != NULL) {
         if (!passive) {
             (void)equivalent_exchange(x, r->type, r->flags, r->args, &r->fault);
@@ -59,11 +63,7 @@ static void exchange_declare_step(struct request *r)
         return;
     }
     if (passive) {
-        if (!r->looked) {
-            request_barrier(r, exchange_declare_step);
-        } else {
-            request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
-        }
+        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
         return;
     }
     if (r->result.index != 0) { /* declared by us and gone again at once: somebody deleted it */
@@ -120,6 +120,11 @@ static void exchange_deleted(struct request *r)
         request_fail(r, 406, false, "exchange '%.*s' in vhost '%s' in use", FMT(r->name), r->channel->session->vhost);
         return;
     }
+    if (r->status != CATALOG_OK && r->status != CATALOG_NOT_FOUND && r->status != CATALOG_NO_EXCHANGE) {
+        request_fail(r, 541, true, "exchange '%.*s' in vhost '%s' could not be deleted: %s", FMT(r->name), r->channel->session->vhost,
+                     catalog_status_text(r->status));
+        return;
+    }
     request_defer_finish(r); /* deleted, or there was none: both are fine */
 }
 
@@ -159,6 +164,8 @@ static void binding_done(struct request *r)
         request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->exchange), r->channel->session->vhost);
     } else if (r->status == CATALOG_NO_QUEUE && !r->unbind) {
         request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), r->channel->session->vhost);
+    } else if (r->status != CATALOG_OK && !r->unbind && r->status != CATALOG_EXISTS) {
+        request_fail(r, 541, true, "the binding could not be made: %s", catalog_status_text(r->status));
     } else {
         request_defer_finish(r);
     }
@@ -227,9 +234,6 @@ static bool check_unbind_owner(struct request *r, const struct catalog_binding_s
 static void bind_step(struct request *r)
 {
     struct broker_session *session = r->channel->session;
-    if (!check_destination(r)) {
-        return;
-    }
     const struct catalog_exchange *x = catalog_exchange(r->broker->view, session_vhost(session), r->exchange);
     if (x == NULL && !r->looked) {
         request_barrier(r, bind_step);
@@ -241,6 +245,9 @@ static void bind_step(struct request *r)
         } else {
             request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->exchange), session->vhost);
         }
+        return;
+    }
+    if (!check_destination(r)) {
         return;
     }
     struct catalog_command command = {.kind = r->unbind ? CATALOG_UNBIND : CATALOG_BIND};

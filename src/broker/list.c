@@ -107,9 +107,10 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
     struct row row = {.count = 0};
     struct writer *name;
     uint64_t unconfirmed = ch->multi.count;
-    for (size_t i = 0; i < ch->queues.count; i++) {
-        const struct ch_queue *q = ch->queues.items[i];
-        for (size_t k = q == NULL ? 0 : q->confirms_first; q != NULL && k < q->confirms.count; k++) {
+    struct umap_iter it = umap_iterate(&ch->by_id);
+    while (umap_next(&it)) {
+        const struct ch_queue *q = it.value;
+        for (size_t k = q->confirms_first; k < q->confirms.count; k++) {
             unconfirmed += q->confirms.items[k].sole ? q->confirms.items[k].count : 0;
         }
     }

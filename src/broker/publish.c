@@ -195,6 +195,7 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
 static void on_looked(struct request *r)
 {
     r->channel->publish_looked = true;
+    r->channel->fresh_until_ms = r->count + MISS_FRESH_MS; /* counted from when the barrier began */
     request_finish(r);
 }
 
@@ -215,10 +216,26 @@ static void on_look_done(void *ctx, const struct broker_fault *fault, struct byt
 static enum broker_publish_result look_again(struct broker_channel *ch, void (*retry)(void *ctx), void *ctx)
 {
     struct request *r = request_new(ch, on_look_done, ch);
+    r->count = broker_now_ms(ch->broker);
     ch->retry = retry;
     ch->retry_ctx = ctx;
     request_barrier(r, on_looked);
     return BROKER_WAIT;
+}
+
+/* Write permission: asked once for publishes to the same exchange as long as the view stays. */
+static bool may_write(struct broker_channel *ch, struct bytes exchange, struct broker_fault *fault)
+{
+    if (ch->write_serial == ch->broker->view_serial && bytes_eq(exchange, (struct bytes){ch->write_exchange, ch->write_size})) {
+        return true;
+    }
+    if (!auth_check(ch->session, PERMISSION_WRITE, "exchange", exchange, fault)) {
+        return false;
+    }
+    ch->write_serial = ch->broker->view_serial;
+    ch->write_size = (uint32_t)exchange.size;
+    memcpy(ch->write_exchange, exchange.data, exchange.size);
+    return true;
 }
 
 static bool check_exchange(struct broker_channel *ch, const struct catalog_exchange *x, struct bytes name, struct broker_fault *fault)
@@ -242,7 +259,7 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     struct routing routing;
     bool looked = ch->publish_looked;
     ch->publish_looked = false;
-    if (!auth_check(ch->session, PERMISSION_WRITE, "exchange", name, fault)) {
+    if (!may_write(ch, name, fault)) {
         return BROKER_REFUSED;
     }
     const struct catalog_exchange *x = catalog_exchange(broker->view, session_vhost(ch->session), name);
@@ -255,7 +272,7 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     struct route_input input = {.key = message_key(&message), .props = message_props(&message), .extra_keys = routing.extra, .extra_count = routing.extra_count};
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
     if (count == 0) {
-        return looked ? BROKER_UNROUTABLE : look_again(ch, retry, ctx);
+        return looked || broker_now_ms(broker) < ch->fresh_until_ms ? BROKER_UNROUTABLE : look_again(ch, retry, ctx);
     }
     VEC(struct ch_queue *) targets = {0};
     for (uint32_t i = 0; i < count; i++) {
@@ -280,6 +297,23 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     return BROKER_ROUTED;
 }
 
+/* The targets are known, but the properties must be looked at. False: more keys, or something to take out: the slow way. */
+static bool publish_checked(struct broker_channel *ch, const struct route_cache_slot *slot, struct message message, uint64_t token,
+                            struct broker_fault *fault, enum broker_publish_result *ret_result)
+{
+    struct routing routing;
+    if (!check_props(ch->session, message_props(&message), &routing, fault)) {
+        *ret_result = BROKER_REFUSED;
+        return true;
+    }
+    if (routing.extra_count > 0 || routing.has_bcc) {
+        return false;
+    }
+    hand_over(ch, slot->targets.items, slot->targets.count, message, token);
+    *ret_result = BROKER_ROUTED;
+    return true;
+}
+
 enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message, uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx)
 {
@@ -291,7 +325,13 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
         uint16_t flags = props.size >= 2 ? bytes_load_be16(props.data) : 0;
         if (WR_LIKELY((flags & CHECKED_PROPS) == 0)) {
             hand_over(ch, slot->targets.items, slot->targets.count, message, token);
+            ch->publish_looked = false;
             return BROKER_ROUTED;
+        }
+        enum broker_publish_result result;
+        if (publish_checked(ch, slot, message, token, fault, &result)) {
+            ch->publish_looked = false;
+            return result;
         }
     }
     return publish_slowly(ch, message, token, fault, slot, retry, ctx);

@@ -8,11 +8,22 @@
 #include "broker_internal.h"
 
 #define REPORT_MS 5000u
+#define SEALED_MS 20u
 #define TAG_CHARS 22u
 
 static void declare_step(struct request *r);
 
 /* --- counts ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void on_sealed_wait(struct timer *t)
+{
+    struct request *r = WR_CONTAINER_OF(t, struct request, timeout);
+    if (r->channel == NULL) {
+        request_finish(r);
+    } else {
+        declare_step(r);
+    }
+}
 
 static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *report)
 {
@@ -20,6 +31,16 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     (void)queue_id;
     if (r->channel == NULL) {
         request_finish(r);
+        return;
+    }
+    if (report->error == 0 && report->sealed) {
+        if ((r->flags & BROKER_PASSIVE) != 0) {
+            request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), r->channel->session->vhost);
+        } else { /* on its way out: declared anew once it is gone */
+            r->result.index = 0;
+            r->created = false;
+            timer_add(&r->broker->timers, &r->timeout, broker_now_ms(r->broker) + SEALED_MS, on_sealed_wait);
+        }
         return;
     }
     if (report->error == 0) {
@@ -35,6 +56,10 @@ static void finish_declared(struct request *r, const struct catalog_queue *queue
     memcpy(ch->last_queue, queue->spec.name.data, queue->spec.name.size);
     ch->last_queue[queue->spec.name.size] = 0;
     ch->has_last_queue = true;
+    if (r->created) { /* nothing can be in it; its leader need not be found yet */
+        request_defer_finish(r);
+        return;
+    }
     host_queue_report(r->broker->host, queue->id, false, REPORT_MS, on_report, r);
 }
 
@@ -77,6 +102,7 @@ static void declared(struct request *r)
     }
     if (r->status == CATALOG_OK || r->status == CATALOG_EXISTS) {
         r->looked = true;
+        r->created = r->status == CATALOG_OK;
         declare_step(r);
         return;
     }
@@ -124,10 +150,6 @@ static bool may_declare_new(struct request *r)
 {
     struct broker_session *session = r->channel->session;
     struct bytes dlx;
-    if (bytes_starts_with(r->name, bytes_from_cstr("amq.")) && !r->generated) {
-        request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'", FMT(r->name));
-        return false;
-    }
     if (wire_table_get_string(r->args, "x-dead-letter-exchange", &dlx)) {
         if (!auth_check(session, PERMISSION_READ, "queue", r->name, &r->fault) ||
             !auth_check(session, PERMISSION_WRITE, "exchange", dlx, &r->fault)) {
@@ -138,17 +160,14 @@ static bool may_declare_new(struct request *r)
     return true;
 }
 
-static void note_exclusive(struct broker_session *session, const struct catalog_queue *queue)
+/* From here on the session answers for its deletion. */
+static void note_exclusive(struct request *r, const struct catalog_queue *queue)
 {
-    if (!queue->spec.exclusive) {
-        return;
+    struct broker_session *session = r->channel->session;
+    if (queue->spec.exclusive) { /* and ours: checked */
+        (void)umap_put(&session->exclusive, queue->id, session);
     }
-    for (size_t i = 0; i < session->exclusive.count; i++) {
-        if (session->exclusive.items[i] == queue->id) {
-            return;
-        }
-    }
-    vec_push(&session->exclusive, queue->id);
+    r->made_exclusive = false;
 }
 
 static void declare_step(struct request *r)
@@ -157,24 +176,18 @@ static void declare_step(struct request *r)
     const struct catalog_queue *queue = catalog_queue(r->broker->view, session_vhost(session), r->name);
     bool passive = (r->flags & BROKER_PASSIVE) != 0;
     uint8_t type = CATALOG_CLASSIC;
+    if (!r->looked && (queue != NULL || passive)) {
+        request_barrier(r, declare_step); /* what another node deleted or declared a moment ago counts */
+        return;
+    }
     if (queue != NULL) {
-        bool ok = passive ? owner_check(session, queue, &r->fault)
-                          : args_check_queue(session_vhost(session), r->name, r->args, r->flags, &type, &r->fault) &&
-                                equivalent_queue(session, queue, r->flags, r->args, &r->fault);
+        bool ok = passive ? owner_check(session, queue, &r->fault) : equivalent_queue(session, queue, r->flags, r->args, &r->fault);
         if (!ok) {
             request_defer_finish(r);
             return;
         }
-        if (!passive && bytes_starts_with(r->name, bytes_from_cstr("amq.")) && !r->generated) {
-            request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'", FMT(r->name));
-            return;
-        }
-        note_exclusive(session, queue);
+        note_exclusive(r, queue);
         finish_declared(r, queue);
-        return;
-    }
-    if (passive && !r->looked) {
-        request_barrier(r, declare_step);
         return;
     }
     if (passive || r->result.index != 0) { /* the latter: declared, and deleted again at once by somebody */
@@ -215,17 +228,21 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
         name = bytes_from_cstr(ch->last_queue);
     }
     bool generate = name.size == 0 && !passive;
-    bool bad_args = generate && !args_check_queue(session_vhost(ch->session), name, args, flags, &type, &r->fault);
+    bool bad_type = generate && (!args_queue_type(session_vhost(ch->session), name, args, &type, &r->fault) || type != CATALOG_CLASSIC);
     if (generate) {
         server_name(ch->broker, "amq.gen-", generated);
         name = bytes_from_cstr(generated);
         r->generated = true;
     }
     request_keep(r, name, BYTES_NONE, BYTES_NONE, args, BYTES_NONE);
-    if (bad_args) {
+    if (bad_type && r->fault.code != 0) {
         request_defer_finish(r);
+    } else if (bad_type) {
+        request_fail(r, 406, false, "Cannot declare a server-named queue for type rabbit_quorum_queue");
     } else if (name.size == 0) {
         request_fail(r, 404, false, "no previously declared queue");
+    } else if (!passive && !generate && bytes_starts_with(name, bytes_from_cstr("amq."))) {
+        request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'", FMT(name));
     } else if (args.size > CATALOG_ARGUMENTS_MAX) {
         request_fail(r, 406, false, "the arguments of queue '%.*s' are too large", FMT(name));
     } else if (!passive && !auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault)) {
@@ -240,7 +257,11 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
 static void on_purged(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
 {
     (void)value2;
-    r->count = status == QUEUE_OK ? value : 0;
+    if (status != QUEUE_OK) { /* it is being deleted */
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)), r->channel->session->vhost);
+        return;
+    }
+    r->count = value;
     request_finish(r);
 }
 
@@ -270,6 +291,7 @@ void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_do
 static void on_catalog_deleted(struct request *r)
 {
     if (!request_unavailable(r)) {
+        (void)umap_remove(&r->channel->session->exclusive, r->queue_id);
         request_defer_finish(r); /* NOT_FOUND: somebody else was quicker */
     }
 }
@@ -285,9 +307,9 @@ static void on_sealed(struct request *r, enum queue_status status, uint64_t valu
 {
     (void)value2;
     if (status == QUEUE_IN_USE) {
-        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' in use", FMT(r->name), r->channel->session->vhost);
+        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' in use", FMT(request_queue_name(r)), r->channel->session->vhost);
     } else if (status == QUEUE_NOT_EMPTY) {
-        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' not empty", FMT(r->name), r->channel->session->vhost);
+        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' not empty", FMT(request_queue_name(r)), r->channel->session->vhost);
     } else {
         r->count = status == QUEUE_OK ? value : 0;
         propose_delete(r);

@@ -94,6 +94,9 @@ void request_fail(struct request *request, uint16_t code, bool connection, const
 /* The channel goes: what still holds the request will free it, or broker_free when that never calls. */
 void request_abandon(struct request *request)
 {
+    if (request->made_exclusive) { /* whether it was made is not known, or nobody took note of it yet */
+        broker_watch_orphan(request->channel->session, request->name);
+    }
     list_remove(&request->link);
     list_push_back(&request->broker->abandoned, &request->link);
     request->channel = NULL;
@@ -139,10 +142,10 @@ static void on_proposed(void *ctx, int status, const struct catalog_result *resu
     if (result != NULL) {
         request->result = *result;
     }
+    if (status < 0 && request->made_exclusive && request->channel != NULL) {
+        broker_watch_orphan(request->channel->session, request->name);
+    }
     if (request->channel == NULL) {
-        if (request->made_exclusive && status == CATALOG_OK) {
-            broker_delete_queue(broker, result->id, NULL); /* its owner went while it was being made */
-        }
         request_finish(request);
     } else if (status >= 0 && result != NULL && result->index > broker->view_index) {
         request->wait_index = result->index;
@@ -183,13 +186,33 @@ static void on_reply_timeout(struct timer *t)
 void request_await_reply(struct request *request, struct ch_queue *queue, uint64_t seq,
                          void (*on_reply)(struct request *request, enum queue_status status, uint64_t value, uint64_t value2))
 {
-    WR_ASSERT(queue->request == NULL);
+    WR_ASSERT(queue->request == NULL && !request->channel->closed);
     request->queue = queue;
     request->on_reply = on_reply;
     queue->request = request;
     queue->request_seq = seq;
     timer_add(&request->broker->timers, &request->timeout, broker_now_ms(request->broker) + request->broker->options.operation_timeout_ms,
               on_reply_timeout);
+}
+
+static void answer_gone(struct request *request)
+{
+    request->on_reply(request, QUEUE_SEALED, 0, 0);
+}
+
+void request_queue_gone(struct request *request)
+{
+    WR_ASSERT(request->queue != NULL && request->queue->request == request);
+    request->queue->request = NULL;
+    request->queue = NULL;
+    request->consumer = NULL; /* freed with its queue */
+    timer_cancel(&request->broker->timers, &request->timeout);
+    broker_defer(request->broker, answer_gone, request);
+}
+
+struct bytes request_queue_name(const struct request *request)
+{
+    return request->name.size == 0 ? bytes_from_cstr(request->channel->last_queue) : request->name;
 }
 
 const struct catalog_queue *request_find_queue(struct request *request, void (*step)(struct request *request))

@@ -72,6 +72,7 @@ struct broker_session *broker_session_open(struct broker *broker, const struct b
     session->on_close = on_close;
     session->ctx = ctx;
     list_init(&session->channels);
+    umap_init(&session->exclusive, broker->hash);
     timer_init(&session->timeout);
     list_push_back(&broker->sessions, &session->link);
     return session;
@@ -86,7 +87,7 @@ static void session_end(struct broker_session *session)
     if (session->deletions == 0) {
         list_remove(&session->link);
         slice_unref(&session->client_properties);
-        vec_deinit(&session->exclusive);
+        umap_deinit(&session->exclusive);
         wr_free(session);
     }
     if (done != NULL) {
@@ -114,14 +115,14 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
     while ((link = list_first(&session->channels)) != NULL) {
         broker_channel_close(WR_CONTAINER_OF(link, struct broker_channel, link));
     }
-    session->closing = true;
     session->done = done;
     session->done_ctx = ctx;
     list_remove(&session->link);
     list_push_back(&broker->ending, &session->link);
-    for (size_t i = 0; i < session->exclusive.count; i++) {
+    struct umap_iter it = umap_iterate(&session->exclusive);
+    while (umap_next(&it)) {
         session->deletions++;
-        broker_delete_queue(broker, session->exclusive.items[i], session);
+        broker_delete_queue(broker, it.key, session);
     }
     /* Also when there is nothing to delete: done never runs inside this call. */
     timer_add(&broker->timers, &session->timeout, broker_now_ms(broker) + (session->deletions > 0 ? SESSION_CLOSE_MS : 0), on_close_timeout);
@@ -144,6 +145,8 @@ struct broker_channel *broker_channel_open(struct broker_session *session, uint1
     ch->sink = sink;
     ch->ctx = ctx;
     ch->number = number;
+    list_init(&ch->unblock_link);
+    umap_init(&ch->by_handle, session->broker->hash);
     umap_init(&ch->by_id, session->broker->hash);
     umap_init(&ch->multi, session->broker->hash);
     umap_init(&ch->nacked, session->broker->hash);
@@ -160,14 +163,14 @@ void broker_channel_close(struct broker_channel *ch)
     while ((link = list_first(&ch->requests)) != NULL) {
         request_abandon(WR_CONTAINER_OF(link, struct request, link));
     }
-    for (size_t i = 0; i < ch->queues.count; i++) {
-        if (ch->queues.items[i] != NULL) {
-            ch_queue_close(ch->queues.items[i], true);
-        }
+    struct umap_iter it = umap_iterate(&ch->by_id);
+    while (umap_next(&it)) {
+        ch_queue_close(it.value);
     }
     channel_free_slots(ch);
     list_remove(&ch->link);
-    vec_deinit(&ch->queues);
+    list_remove(&ch->unblock_link);
+    umap_deinit(&ch->by_handle);
     umap_deinit(&ch->by_id);
     umap_deinit(&ch->multi);
     umap_deinit(&ch->nacked);

@@ -19,19 +19,29 @@ static bool name_is_taken(const struct catalog_view *v, const struct catalog_nod
 
 int catalog__apply_join(struct catalog *c, uint64_t index, const struct catalog_node_info *info)
 {
-    if (catalog_node(c->view, info->id) != NULL) {
+    const struct catalog_node *before = catalog_node(c->view, info->id);
+    if (before != NULL && uid_eq(before->info.member, info->member)) {
         return CATALOG_EXISTS;
+    }
+    if (before != NULL && before->boot != 0) {
+        return CATALOG_REFUSED; /* It had a replica, and asks as if it had none: its data is lost. */
     }
     if (name_is_taken(c->view, info)) {
         return CATALOG_REFUSED;
     }
-    if (pmap_count(c->view->nodes) >= CATALOG_NODES_MAX) {
+    if (before == NULL && pmap_count(c->view->nodes) >= CATALOG_NODES_MAX) {
         return CATALOG_LIMIT;
     }
+    struct catalog_view *v = catalog__edit(c);
     struct catalog_node *node = catalog__node_new(info);
     node->joined = index;
-    catalog__event(c, EVENT_NODE_CHANGED, NULL, &node->ref);
-    catalog__put_node(catalog__edit(c), node);
+    if (before != NULL) { /* It crashed before it knew that it was in, and comes as a new replica. */
+        node->replica_count = before->replica_count;
+        node->leader_count = before->leader_count;
+        node->local_count = before->local_count;
+    }
+    catalog__event(c, EVENT_NODE_CHANGED, (struct pref *)(uintptr_t)before, &node->ref);
+    catalog__put_node(v, node);
     return CATALOG_OK;
 }
 

@@ -142,16 +142,25 @@ static bool parse_listener(struct bytes text, struct net_addr *ret_addr)
 
 static int set_listener(struct config *config, struct bytes rest, struct bytes value, char *why)
 {
-    (void)rest;
     struct net_addr addr;
+    char name[CONFIG_NAME_MAX];
+    if (!copy_text(name, sizeof name, rest)) {
+        return why_invalid(why, "the listener's name is too long");
+    }
     if (!parse_listener(value, &addr)) {
         return why_invalid(why, "expected a port or address:port");
     }
-    if (config->listener_count == CONFIG_LISTENERS_MAX) {
+    uint32_t i = 0;
+    while (i < config->listener_count && strcmp(config->listener_keys[i], name) != 0) {
+        i++;
+    }
+    if (i == CONFIG_LISTENERS_MAX) {
         return why_invalid(why, "too many listeners (at most 16)");
     }
+    config->listener_count += i == config->listener_count;
     config->listeners_given = true;
-    config->listeners[config->listener_count++] = addr;
+    config->listeners[i] = addr;
+    memcpy(config->listener_keys[i], name, sizeof name);
     return 0;
 }
 
@@ -166,14 +175,48 @@ static int set_no_listener(struct config *config, struct bytes rest, struct byte
     return 0;
 }
 
-static int set_cluster_port(struct config *config, struct bytes rest, struct bytes value, char *why)
+static int set_port(struct bytes value, uint16_t *field, char *why)
 {
     uint64_t port = 0;
-    (void)rest;
     if (!parse_u64(value, &port) || port == 0 || port > 65535) {
         return why_invalid(why, "expected a port, 1 to 65535");
     }
-    config->cluster_listener.port = (uint16_t)port;
+    *field = (uint16_t)port;
+    return 0;
+}
+
+static int set_cluster_port(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    (void)rest;
+    return set_port(value, &config->cluster_listener.port, why);
+}
+
+static int set_cluster_port_max(struct config *config, struct bytes rest, struct bytes value,
+                                char *why)
+{
+    (void)rest;
+    return set_port(value, &config->cluster_port_max, why);
+}
+
+/* RabbitMQ takes "false" for: no file. */
+static int set_log_file(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    (void)rest;
+    struct bytes path = bytes_eq_cstr(value, "false") ? BYTES_NONE : value;
+    return copy_text(config->log_file, sizeof config->log_file, path)
+               ? 0
+               : why_invalid(why, "the value is too long");
+}
+
+/* 0 = no limit; otherwise at least what the handshake needs. */
+static int set_frame_max(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    uint64_t size = 0;
+    (void)rest;
+    if (!parse_size(value, &size) || (size != 0 && size < 4096) || size > 16777216) {
+        return why_invalid(why, "expected 0 or a size of 4096 to 16777216");
+    }
+    config->frame_max = (uint32_t)size;
     return 0;
 }
 
@@ -185,16 +228,12 @@ static int set_cluster_host(struct config *config, struct bytes rest, struct byt
                : why_invalid(why, "address too long");
 }
 
-static int set_peer(struct config *config, struct bytes rest, struct bytes value, char *why)
+/* "warren2@host-b", "warren2@host-b:25672": the part before a port is the name. */
+static bool parse_peer(struct bytes value, struct config_peer *peer)
 {
-    (void)rest;
-    if (config->peer_count == CONFIG_PEERS_MAX) {
-        return why_invalid(why, "too many nodes (at most 64)");
-    }
-    struct config_peer *peer = &config->peers[config->peer_count];
     const uint8_t *at = memchr(value.data, '@', value.size);
     if (at == NULL || at == value.data) {
-        return why_invalid(why, "expected name@host or name@host:port");
+        return false;
     }
     struct bytes host = {at + 1, (size_t)(value.data + value.size - at - 1)};
     struct bytes name = value;
@@ -205,15 +244,32 @@ static int set_peer(struct config *config, struct bytes rest, struct bytes value
         host.size = (size_t)(colon - host.data);
         name.size = (size_t)(colon - value.data);
         if (!parse_u64(digits, &port) || port == 0 || port > 65535) {
-            return why_invalid(why, "expected name@host:port with a port of 1 to 65535");
+            return false;
         }
     }
-    if (host.size == 0 || !copy_text(peer->name, sizeof peer->name, name) ||
-        !copy_text(peer->addr.host, sizeof peer->addr.host, host)) {
-        return why_invalid(why, "expected name@host or name@host:port");
-    }
     peer->addr.port = (uint16_t)port; /* 0: the same port as ours, see config_finish */
-    config->peer_count++;
+    return host.size > 0 && copy_text(peer->name, sizeof peer->name, name) &&
+           copy_text(peer->addr.host, sizeof peer->addr.host, host);
+}
+
+static int set_peer(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    struct config_peer peer = {.key = ""};
+    if (!copy_text(peer.key, sizeof peer.key, rest)) {
+        return why_invalid(why, "the line's name is too long");
+    }
+    if (!parse_peer(value, &peer)) {
+        return why_invalid(why, "expected name@host or name@host:port, with a port of 1 to 65535");
+    }
+    uint32_t i = 0;
+    while (i < config->peer_count && strcmp(config->peers[i].key, peer.key) != 0) {
+        i++;
+    }
+    if (i == CONFIG_PEERS_MAX) {
+        return why_invalid(why, "too many nodes (at most 64)");
+    }
+    config->peer_count += i == config->peer_count;
+    config->peers[i] = peer;
     return 0;
 }
 
@@ -262,12 +318,12 @@ static const struct config_key keys[] = {
     {"listeners.tcp", VALUE_SPECIAL, 0, 0, 0, 0, set_no_listener},
     {"listeners.tcp.*", VALUE_SPECIAL, 0, 0, 0, 0, set_listener},
     {"distribution.listener.port_range.min", VALUE_SPECIAL, 0, 0, 0, 0, set_cluster_port},
-    {"distribution.listener.port_range.max", VALUE_SPECIAL, 0, 0, 0, 0, set_cluster_port},
+    {"distribution.listener.port_range.max", VALUE_SPECIAL, 0, 0, 0, 0, set_cluster_port_max},
     {"distribution.listener.interface", VALUE_SPECIAL, 0, 0, 0, 0, set_cluster_host},
     {"erlang.cookie", VALUE_TEXT, FIELD(cookie), 0, 0, NULL},
     {"cluster.cookie", VALUE_TEXT, FIELD(cookie), 0, 0, NULL},
     {"data_dir", VALUE_TEXT, FIELD(data_dir), 0, 0, NULL},
-    {"log.file", VALUE_TEXT, FIELD(log_file), 0, 0, NULL},
+    {"log.file", VALUE_SPECIAL, 0, 0, 0, 0, set_log_file},
     {"log.file.level", VALUE_LEVEL, FIELD(log_level), 0, 0, NULL},
     {"log.default.level", VALUE_LEVEL, FIELD(log_level), 0, 0, NULL},
     {"log.console", VALUE_FLAG, FIELD(log_console), 0, 0, NULL},
@@ -278,7 +334,7 @@ static const struct config_key keys[] = {
     {"cluster_partition_handling", VALUE_SPECIAL, 0, 0, 0, 0, set_partition_handling},
     {"shards", VALUE_U32, FIELD(shards), 1, 64, NULL},
     {"heartbeat", VALUE_U32, FIELD(heartbeat_s), 0, 65535, NULL},
-    {"frame_max", VALUE_SIZE, FIELD(frame_max), 0, 16777216, NULL},
+    {"frame_max", VALUE_SPECIAL, 0, 0, 0, 0, set_frame_max},
     {"initial_frame_max", VALUE_SIZE, FIELD(initial_frame_max), 4096, 1048576, NULL},
     {"channel_max", VALUE_U32, FIELD(channel_max), 0, 65535, NULL},
     {"handshake_timeout", VALUE_U32, FIELD(handshake_timeout_ms), 100, 3600000, NULL},
@@ -493,26 +549,8 @@ int config_parse(struct config *config, struct bytes text,
     return 0;
 }
 
-int config_finish(struct config *config, char *errmsg)
+static int finish_peers(struct config *config, char *errmsg)
 {
-    if (!config->listeners_given) {
-        config->listeners[0] = (struct net_addr){.host = "", .port = 5672};
-        config->listener_count = 1;
-    }
-    if (strchr(config->nodename, '@') == NULL || config->nodename[0] == '@') {
-        (void)snprintf(errmsg, 512, "nodename '%.200s' is not of the form name@host",
-                       config->nodename);
-        return WR_E_INVALID;
-    }
-    if (config->data_dir[0] == 0) {
-        (void)snprintf(errmsg, 512, "no data directory: give data_dir in the file or --data DIR");
-        return WR_E_INVALID;
-    }
-    if (config->election_min_ms > config->election_max_ms) {
-        (void)snprintf(errmsg, 512,
-                       "raft.election_timeout.min is greater than raft.election_timeout.max");
-        return WR_E_INVALID;
-    }
     bool found = config->peer_count == 0;
     for (uint32_t i = 0; i < config->peer_count; i++) {
         struct config_peer *peer = &config->peers[i];
@@ -520,6 +558,15 @@ int config_finish(struct config *config, char *errmsg)
             peer->addr.port = config->cluster_listener.port;
         }
         found = found || strcmp(peer->name, config->nodename) == 0;
+        for (uint32_t k = 0; k < i;
+             k++) { /* they are counted: a majority of names must be one of nodes */
+            if (strcmp(config->peers[k].name, peer->name) == 0) {
+                (void)snprintf(errmsg, 512,
+                               "cluster_formation.classic_config.nodes names %.200s twice",
+                               peer->name);
+                return WR_E_INVALID;
+            }
+        }
     }
     if (!found) {
         (void)snprintf(errmsg, 512,
@@ -534,4 +581,35 @@ int config_finish(struct config *config, char *errmsg)
         return WR_E_INVALID;
     }
     return 0;
+}
+
+int config_finish(struct config *config, char *errmsg)
+{
+    const char *at = strchr(config->nodename, '@');
+    const char *wrong = NULL;
+    if (!config->listeners_given) {
+        config->listeners[0] = (struct net_addr){.host = "", .port = 5672};
+        config->listener_count = 1;
+    }
+    if (at == NULL || at == config->nodename || at[1] == 0) {
+        (void)snprintf(errmsg, 512, "nodename '%.200s' is not of the form name@host",
+                       config->nodename);
+        return WR_E_INVALID;
+    }
+    if (config->data_dir[0] == 0) {
+        wrong = "no data directory: give data_dir in the file or --data DIR";
+    } else if (config->election_min_ms > config->election_max_ms) {
+        wrong = "raft.election_timeout.min is greater than raft.election_timeout.max";
+    } else if (config->cluster_port_max != 0 &&
+               config->cluster_port_max < config->cluster_listener.port) {
+        wrong = "distribution.listener.port_range.max is less than "
+                "distribution.listener.port_range.min";
+    } else if (config->default_user[0] == 0 || config->default_vhost[0] == 0) {
+        wrong = "default_user and default_vhost cannot be empty";
+    }
+    if (wrong != NULL) {
+        (void)snprintf(errmsg, 512, "%s", wrong);
+        return WR_E_INVALID;
+    }
+    return finish_peers(config, errmsg);
 }

@@ -14,20 +14,26 @@
 #define CONFIG_LISTENERS_MAX 16
 #define CONFIG_PEERS_MAX     64
 
+#define CONFIG_NAME_MAX                                                                            \
+    64 /* of what stands for the '*' in listeners.tcp.*, classic_config.nodes.* */
+
 struct config_peer {
-    char name[256];       /* warren2@localhost */
-    struct net_addr addr; /* the name's host part and the cluster port */
+    char key[CONFIG_NAME_MAX]; /* the line's own name: a later line with the same one replaces it */
+    char name[256];            /* warren2@localhost */
+    struct net_addr addr;      /* the name's host part and the cluster port */
 };
 
 struct config {
     char nodename[256];
     struct net_addr listeners[CONFIG_LISTENERS_MAX];
+    char listener_keys[CONFIG_LISTENERS_MAX][CONFIG_NAME_MAX];
     uint32_t listener_count;
     bool listeners_given;
     struct net_addr cluster_listener; /* host "" = every address */
+    uint16_t cluster_port_max;        /* 0 = not given; only checked: one port is used, the least */
     char cookie[256];
-    char data_dir[1024], log_file[1024];
-    bool log_console;
+    char data_dir[1024], log_file[1024]; /* log_file "" = stderr */
+    bool log_console;                    /* to stderr as well as to log_file */
     enum log_level log_level;
     char cluster_name[256];
     struct config_peer peers[CONFIG_PEERS_MAX];

@@ -544,6 +544,7 @@ static int context_init(struct os_node *node, uint32_t number)
     cds_wfcq_init(&context->mail_head, &context->mail_tail);
     list_init(&context->connections);
     list_init(&context->to_flush);
+    list_init(&context->to_read);
     list_init(&context->listeners);
     list_init(&context->reads);
     list_init(&context->kv_writes);

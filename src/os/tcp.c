@@ -43,6 +43,7 @@ struct env_conn {
     struct os_context *context;
     struct list link;       /* context->connections */
     struct list flush_link; /* context->to_flush */
+    struct list read_link;  /* context->to_read: stopped until the end of the turn */
     void *user;
     VEC(struct slice) queue; /* queued, not yet given to the kernel */
     uint32_t queue_head;
@@ -112,6 +113,7 @@ static struct env_conn *conn_new(struct os_context *context)
     conn->high = 1024 * 1024;
     conn->low = 256 * 1024;
     list_init(&conn->flush_link);
+    list_init(&conn->read_link);
     list_insert_before(&context->connections, &conn->link);
     (void)uv_tcp_init(&context->loop, &conn->uv.tcp);
     conn->uv.handle.data = conn;
@@ -127,6 +129,7 @@ static void conn_free(struct env_conn *conn)
     uv_freeaddrinfo(conn->addresses);
     list_remove(&conn->link);
     list_remove(&conn->flush_link);
+    list_remove(&conn->read_link);
     wr_free(conn);
 }
 
@@ -185,6 +188,11 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         context->dirty = true;
         if (!conn->close_after_flush) {
             context->sink->on_bytes(context->sink_ctx, conn, (const uint8_t *)buf->base, (size_t)n);
+        }
+        if ((size_t)n == OS_RECEIVE_SIZE && !conn->closing && !conn->paused) {
+            /* A full buffer: libuv would go on reading many more of them before anything else of this shard gets its turn. */
+            (void)uv_read_stop(&conn->uv.stream);
+            list_push_back(&context->to_read, &conn->read_link);
         }
     } else if (n < 0) {
         conn_destroy(conn, os_error((int)n));
@@ -310,6 +318,12 @@ void os_tcp_flush(struct os_context *context)
         struct env_conn *conn = WR_CONTAINER_OF(link, struct env_conn, flush_link);
         conn_flush(conn);
         conn_check_drained(conn);
+    }
+    while ((link = list_pop_front(&context->to_read)) != NULL) {
+        struct env_conn *conn = WR_CONTAINER_OF(link, struct env_conn, read_link);
+        if (!conn->closing && !conn->paused) {
+            (void)uv_read_start(&conn->uv.stream, on_alloc, on_read);
+        }
     }
 }
 

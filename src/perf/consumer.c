@@ -13,7 +13,6 @@ void consumer_open(struct channel *ch)
     char name[256];
     char key[256];
     struct wire_method m;
-    ch->c.acked_tag = 0;
     ch->c.unacked = 0;
     ch->c.wants_header = false;
     ch->c.body_left = 0;
@@ -66,7 +65,6 @@ static void message_done(struct channel *ch, uint64_t now)
         (void)wire_ack_frame_write(out, ch->number, k->tag, o->multi_ack > 1);
         client_commit(ch->client, WIRE_ACK_FRAME_SIZE);
         k->unacked = 0;
-        k->acked_tag = k->tag;
     }
     if (o->consumer_messages > 0 && k->received == o->consumer_messages && !ch->finished) {
         ch->finished = true;

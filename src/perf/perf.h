@@ -52,7 +52,6 @@ struct consumer {
     uint64_t body_left; /* bytes of its body still to come */
     bool wants_header;
     bool wants_stamp;   /* the first body frame is still to come */
-    uint64_t acked_tag; /* last tag acknowledged */
     uint32_t unacked;
     unsigned queue_index;
 };
@@ -134,7 +133,6 @@ struct perf {
     struct hist consumer_interval, consumer_total, confirm_interval, confirm_total;
     struct gap confirm_gap, delivery_gap;
     uint64_t reconnects;
-    uint64_t consumed_late; /* consumer channels that were cancelled by the server */
     int exit_code;
     uint8_t *read_buffer;
 };

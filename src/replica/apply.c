@@ -1,9 +1,10 @@
 /*
  * What: committed entries -> the machine, in order, bounded per turn.
- * Happy path: the payload is in the core's memory. After a restart, or when it was trimmed, it is read from the log, up to 64
- * entries at a time, and applying goes on when they come.
- * Failure modes: an entry of a newer version stops the group on this node (it must not guess); a log that cannot be read too.
- * Invariants: entries are applied once each, ascending; the core hears of it after each run.
+ * Happy path: the payload is in the core's memory. After a restart, or when it was trimmed, it is
+ * read from the log, up to 64 entries at a time, and applying goes on when they come. Failure
+ * modes: an entry of a newer version stops the group on this node (it must not guess); a log that
+ * cannot be read too. Invariants: entries are applied once each, ascending; the core hears of it
+ * after each run.
  */
 #include "replica_internal.h"
 
@@ -38,8 +39,11 @@ static void read_ahead(struct group *group)
     if (group->apply_reading) {
         return;
     }
-    for (uint64_t i = group->applied + 1; i <= group->apply_end - 1 && count < LOAD_ENTRIES && (count == 0 || bytes < LOAD_BYTES); i++) {
-        if (raft_log_entry(group->raft, i) != NULL || !log_index_find(group->index, i, &locations[count])) {
+    for (uint64_t i = group->applied + 1;
+         i <= group->apply_end - 1 && count < LOAD_ENTRIES && (count == 0 || bytes < LOAD_BYTES);
+         i++) {
+        if (raft_log_entry(group->raft, i) != NULL ||
+            !log_index_find(group->index, i, &locations[count])) {
             break;
         }
         bytes += locations[count].size;
@@ -61,7 +65,8 @@ static void read_ahead(struct group *group)
 }
 
 /* The payload of the next entry: cache, or the core's memory. False: it must be read first. */
-static bool next_payload(struct group *group, uint64_t index, struct slice *ret_payload, uint8_t *ret_kind, struct raft_term *ret_term)
+static bool next_payload(struct group *group, uint64_t index, struct slice *ret_payload,
+                         uint8_t *ret_kind, struct raft_term *ret_term)
 {
     int rc = raft_log_term(group->raft, index, ret_term);
     WR_ASSERT(rc == 0);
@@ -97,7 +102,8 @@ void group_apply(struct group *group)
 {
     uint64_t begin = group->applied;
     uint64_t bytes = 0;
-    while (group->applied + 1 < group->apply_end && bytes < APPLY_BYTES_PER_TURN && !group->installing && !group->ended) {
+    while (group->applied + 1 < group->apply_end && bytes < APPLY_BYTES_PER_TURN &&
+           !group->installing && !group->ended) {
         uint64_t index = group->applied + 1;
         struct slice payload;
         struct raft_term term;
@@ -111,7 +117,9 @@ void group_apply(struct group *group)
         bytes += payload.size + 64;
         slice_unref(&payload);
         if (rc != 0) {
-            group_fail(group, rc == WR_E_VERSION ? "an entry was written by a newer version of Warren" : "a committed entry is damaged");
+            group_fail(group, rc == WR_E_VERSION
+                                  ? "an entry was written by a newer version of Warren"
+                                  : "a committed entry is damaged");
             return;
         }
         group->applied = index;
@@ -119,7 +127,8 @@ void group_apply(struct group *group)
     reset_cache(group);
     if (group->applied > begin) {
         group->ops->applied(group);
-        group_step(group, &(struct raft_event){.type = RAFT_EVENT_APPLIED, .u.index = group->applied});
+        group_step(group,
+                   &(struct raft_event){.type = RAFT_EVENT_APPLIED, .u.index = group->applied});
         group_mark(group);
     }
 }
@@ -145,9 +154,10 @@ void group_trim(struct group *group)
     }
 }
 
-/* --- the queue machine as a machine of a group ----------------------------------------------------------------------------- */
+/* --- the queue machine as a machine of a group ----------------------------------------------- */
 
-static int queue_machine_apply(struct group *group, uint64_t index, struct raft_term term, const struct slice *payload)
+static int queue_machine_apply(struct group *group, uint64_t index, struct raft_term term,
+                               const struct slice *payload)
 {
     (void)term;
     if (payload->size < ENTRY_HEADER) {
@@ -161,7 +171,8 @@ static int queue_machine_apply(struct group *group, uint64_t index, struct raft_
     struct queue_batch_reader reader;
     struct queue_batch batch;
     int rc;
-    queue_batch_reader_init(&reader, payload->buf, payload->offset + ENTRY_HEADER, payload->offset + payload->size);
+    queue_batch_reader_init(&reader, payload->buf, payload->offset + ENTRY_HEADER,
+                            payload->offset + payload->size);
     while ((rc = queue_batch_reader_next(&reader, &batch)) == 1) {
         home_apply(group->home, time_ms, &batch, index, false);
     }

@@ -1,13 +1,12 @@
 /*
- * What: the catalog's group (shard 0): its machine, proposals from this and other nodes, read barriers, membership.
- * Happy path: propose -> leader here: an entry / elsewhere: a parcel to the leader -> committed and applied there -> outcome
- * back -> applied here -> done.
- * Failure modes: no leader, lost parcels, leader change: asked again (a command may then be applied twice; its result says so)
- * until the time limit, then WR_E_UNAVAILABLE.
- * Invariants
- * I1  done runs once per request, from a turn, after this node has applied the command.
- * I2  An outcome is told only for the very entry (term and index) that was proposed for it.
- * Ownership: the host owns requests; done's result is borrowed. Threads: shard 0.
+ * What: the catalog's group (shard 0): its machine, proposals from this and other nodes, read
+ * barriers, membership. Happy path: propose -> leader here: an entry / elsewhere: a parcel to the
+ * leader -> committed and applied there -> outcome back -> applied here -> done. Failure modes: no
+ * leader, lost parcels, leader change: asked again (a command may then be applied twice; its result
+ * says so) until the time limit, then WR_E_UNAVAILABLE. Invariants I1  done runs once per request,
+ * from a turn, after this node has applied the command. I2  An outcome is told only for the very
+ * entry (term and index) that was proposed for it. Ownership: the host owns requests; done's result
+ * is borrowed. Threads: shard 0.
  */
 #include "replica_internal.h"
 
@@ -19,13 +18,13 @@ struct catalog_request {
     struct host *host;
     uint64_t id;
     enum request_kind kind;
-    struct buf *command;   /* encoded entry */
+    struct buf *command; /* encoded entry */
     uint64_t until_ms;
     uint32_t backoff_ms;
     uint32_t candidate;
     struct timer timer;
-    bool answered;         /* outcome known: waits until applied reaches it */
-    bool asked;            /* BARRIER: the core is working on it */
+    bool answered; /* outcome known: waits until applied reaches it */
+    bool asked;    /* BARRIER: the core is working on it */
     uint64_t wait_index;
     int status;
     struct catalog_result result;
@@ -61,11 +60,14 @@ static void on_timer(struct timer *timer)
         attempt(request);
     }
     uint64_t next = request->host->now_ms + request->backoff_ms;
-    request->backoff_ms = request->backoff_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : request->backoff_ms * 2;
-    timer_add(&request->host->timers, timer, next < request->until_ms ? next : request->until_ms, on_timer);
+    request->backoff_ms =
+        request->backoff_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : request->backoff_ms * 2;
+    timer_add(&request->host->timers, timer, next < request->until_ms ? next : request->until_ms,
+              on_timer);
 }
 
-static struct catalog_request *request_new(struct host *host, enum request_kind kind, uint32_t timeout_ms, catalog_done_fn done, void *ctx)
+static struct catalog_request *request_new(struct host *host, enum request_kind kind,
+                                           uint32_t timeout_ms, catalog_done_fn done, void *ctx)
 {
     struct catalog_request *request = wr_calloc(1, sizeof *request);
     request->host = host;
@@ -77,12 +79,14 @@ static struct catalog_request *request_new(struct host *host, enum request_kind 
     request->ctx = ctx;
     timer_init(&request->timer);
     umap_put(&host->catalog_requests, request->id, request);
-    timer_add(&host->timers, &request->timer, host->now_ms, on_timer); /* the first attempt: in the turn */
+    timer_add(&host->timers, &request->timer, host->now_ms,
+              on_timer); /* the first attempt: in the turn */
     host_mark_now(host);
     return request;
 }
 
-void host_catalog_propose(struct host *host, const struct catalog_command *command, uint32_t timeout_ms, catalog_done_fn done, void *ctx)
+void host_catalog_propose(struct host *host, const struct catalog_command *command,
+                          uint32_t timeout_ms, catalog_done_fn done, void *ctx)
 {
     struct catalog_request *request = request_new(host, REQUEST_PROPOSE, timeout_ms, done, ctx);
     request->command = buf_new(256);
@@ -97,11 +101,12 @@ void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_f
     (void)request_new(host, REQUEST_BARRIER, timeout_ms, done, ctx);
 }
 
-/* --- sending --------------------------------------------------------------------------------------------------------------------- */
+/* --- sending --------------------------------------------------------------------------------- */
 
 static int propose_here(struct group *group, struct buf *command, struct catalog_wait *wait)
 {
-    struct raft_entry entry = {.kind = RAFT_ENTRY_COMMAND, .size = command->size, .data = command->data, .owner = command};
+    struct raft_entry entry = {
+        .kind = RAFT_ENTRY_COMMAND, .size = command->size, .data = command->data, .owner = command};
     struct raft_event event = {.type = RAFT_EVENT_PROPOSE};
     event.u.propose.term = raft_term(group->raft);
     event.u.propose.count = 1;
@@ -117,7 +122,8 @@ static int propose_here(struct group *group, struct buf *command, struct catalog
 
 static bool leader_node(struct catalog_request *request, struct group *group, struct uid *ret_node)
 {
-    if (group_node_of(group, raft_leader(group->raft), ret_node) && !host_is_self(group->host, *ret_node)) {
+    if (group_node_of(group, raft_leader(group->raft), ret_node) &&
+        !host_is_self(group->host, *ret_node)) {
         return true;
     }
     for (size_t i = 0; i < group->peers.count; i++) {
@@ -130,7 +136,7 @@ static bool leader_node(struct catalog_request *request, struct group *group, st
     return false;
 }
 
-/* --- from the other shards of this node to shard 0, and back: within the process nothing is lost --------------------------------------- */
+/* --- from other shards of this node to shard 0, and back: within the process nothing is lost --- */
 
 struct catalog_ask {
     enum request_kind kind;
@@ -162,7 +168,8 @@ static void ask_shard_0(struct catalog_request *request)
 {
     struct host *host = request->host;
     struct catalog_ask *ask = wr_calloc(1, sizeof *ask);
-    struct parcel *parcel = parcel_make(host, PARCEL_CATALOG_ASK, 1, HOST_CATALOG_GROUP, host->options.node_id, 0);
+    struct parcel *parcel =
+        parcel_make(host, PARCEL_CATALOG_ASK, 1, HOST_CATALOG_GROUP, host->options.node_id, 0);
     ask->kind = request->kind;
     ask->id = request->id;
     ask->timeout_ms = (uint32_t)(request->until_ms - host->now_ms);
@@ -178,7 +185,8 @@ static void on_shard_0_done(void *ctx, int status, const struct catalog_result *
 {
     struct catalog_asker *asker = ctx;
     struct catalog_told *told = wr_calloc(1, sizeof *told);
-    struct parcel *parcel = parcel_make(asker->host, PARCEL_CATALOG_TOLD, 1, HOST_CATALOG_GROUP, asker->host->options.node_id, asker->shard);
+    struct parcel *parcel = parcel_make(asker->host, PARCEL_CATALOG_TOLD, 1, HOST_CATALOG_GROUP,
+                                        asker->host->options.node_id, asker->shard);
     told->id = asker->id;
     told->status = status;
     if (result != NULL) {
@@ -200,14 +208,16 @@ void catalog_on_ask(struct host *host, struct parcel *parcel)
     asker->host = host;
     asker->id = ask->id;
     asker->shard = parcel->from_shard;
-    struct catalog_request *request = request_new(host, ask->kind, ask->timeout_ms, on_shard_0_done, asker);
+    struct catalog_request *request =
+        request_new(host, ask->kind, ask->timeout_ms, on_shard_0_done, asker);
     request->command = ask->command == NULL ? NULL : buf_ref(ask->command);
 }
 
 void catalog_on_told(struct host *host, struct parcel *parcel)
 {
     struct catalog_told *told = parcel->local;
-    struct catalog_request *request = told == NULL ? NULL : umap_get(&host->catalog_requests, told->id);
+    struct catalog_request *request =
+        told == NULL ? NULL : umap_get(&host->catalog_requests, told->id);
     if (request != NULL) {
         request->result = told->result;
         finish(request, told->status);
@@ -239,10 +249,12 @@ static void attempt(struct catalog_request *request)
         return;
     }
     if (raft_role(group->raft) == RAFT_LEADER) {
-        struct catalog_wait wait = {.node = host->options.node_id, .shard = host->options.shard, .request = request->id};
+        struct catalog_wait wait = {
+            .node = host->options.node_id, .shard = host->options.shard, .request = request->id};
         (void)propose_here(group, request->command, &wait);
     } else if (leader_node(request, group, &node)) {
-        struct parcel *parcel = parcel_make(host, PARCEL_PROPOSE, 1, HOST_CATALOG_GROUP, node, HOST_SHARD_BY_GROUP);
+        struct parcel *parcel =
+            parcel_make(host, PARCEL_PROPOSE, 1, HOST_CATALOG_GROUP, node, HOST_SHARD_BY_GROUP);
         struct slice raw = {buf_ref(request->command), 0, request->command->size};
         numbers_pack(parcel, &request->id, 1, raw);
         parcel_send(host, parcel);
@@ -267,9 +279,10 @@ void catalog_on_read(struct host *host, const struct raft_read *read)
     host_mark_now(host);
 }
 
-/* --- the leader's side -------------------------------------------------------------------------------------------------------------- */
+/* --- the leader's side ----------------------------------------------------------------------- */
 
-static void answer(struct host *host, const struct catalog_wait *wait, int status, const struct catalog_result *result)
+static void answer(struct host *host, const struct catalog_wait *wait, int status,
+                   const struct catalog_result *result)
 {
     if (host_is_self(host, wait->node)) {
         struct catalog_request *request = umap_get(&host->catalog_requests, wait->request);
@@ -286,9 +299,11 @@ static void answer(struct host *host, const struct catalog_wait *wait, int statu
         }
         return;
     }
-    struct parcel *parcel = parcel_make(host, PARCEL_PROPOSED, 1, HOST_CATALOG_GROUP, wait->node, wait->shard);
-    const uint64_t numbers[] = {wait->request, (uint64_t)-status, result != NULL ? (uint64_t)result->status : 0,
-                                result != NULL ? result->id : 0, result != NULL ? result->index : 0};
+    struct parcel *parcel =
+        parcel_make(host, PARCEL_PROPOSED, 1, HOST_CATALOG_GROUP, wait->node, wait->shard);
+    const uint64_t numbers[] = {
+        wait->request, (uint64_t)-status, result != NULL ? (uint64_t)result->status : 0,
+        result != NULL ? result->id : 0, result != NULL ? result->index : 0};
     numbers_pack(parcel, numbers, 5, SLICE_NONE);
     parcel_send(host, parcel);
 }
@@ -302,11 +317,13 @@ void catalog_on_propose(struct group *group, struct parcel *parcel)
     if (numbers_unpack(parcel, &id, 1, &raw) != 0 || raw.size <= ENTRY_HEADER) {
         return;
     }
-    struct catalog_wait wait = {.node = parcel->from_node, .shard = parcel->from_shard, .request = id};
+    struct catalog_wait wait = {
+        .node = parcel->from_node, .shard = parcel->from_shard, .request = id};
     int rc = RAFT_E_NOT_LEADER;
     struct catalog_command *command = wr_alloc(sizeof *command);
     struct bytes encoded = bytes_make(slice_data(&raw) + ENTRY_HEADER, raw.size - ENTRY_HEADER);
-    bool good = slice_data(&raw)[0] == ENTRY_VERSION && catalog_command_decode(encoded, command) == 0;
+    bool good =
+        slice_data(&raw)[0] == ENTRY_VERSION && catalog_command_decode(encoded, command) == 0;
     wr_free(command);
     if (good && group->raft != NULL && raft_role(group->raft) == RAFT_LEADER) {
         struct buf *copy = buf_from(slice_data(&raw), raw.size);
@@ -330,7 +347,8 @@ void catalog_on_proposed(struct host *host, struct parcel *parcel)
         return;
     }
     if (n[1] != 0) {
-        timer_add(&host->timers, &request->timer, host->now_ms + 50, on_timer); /* not the leader: soon again */
+        timer_add(&host->timers, &request->timer, host->now_ms + 50,
+                  on_timer); /* not the leader: soon again */
         return;
     }
     request->answered = true;
@@ -339,9 +357,10 @@ void catalog_on_proposed(struct host *host, struct parcel *parcel)
     host->catalog_answers = true;
 }
 
-/* --- the machine ---------------------------------------------------------------------------------------------------------------------- */
+/* --- the machine ----------------------------------------------------------------------------- */
 
-static int catalog_machine_apply(struct group *group, uint64_t index, struct raft_term term, const struct slice *payload)
+static int catalog_machine_apply(struct group *group, uint64_t index, struct raft_term term,
+                                 const struct slice *payload)
 {
     struct host *host = group->host;
     const uint8_t *data = slice_data(payload);
@@ -350,7 +369,9 @@ static int catalog_machine_apply(struct group *group, uint64_t index, struct raf
         if (data[0] != ENTRY_VERSION) {
             return WR_E_VERSION;
         }
-        int rc = catalog_apply_bytes(host->catalog, index, bytes_make(data + ENTRY_HEADER, payload->size - ENTRY_HEADER), &result);
+        int rc = catalog_apply_bytes(host->catalog, index,
+                                     bytes_make(data + ENTRY_HEADER, payload->size - ENTRY_HEADER),
+                                     &result);
         if (rc != 0) {
             return rc;
         }
@@ -431,7 +452,8 @@ void catalog_turn(struct host *host)
         host->catalog_changed = false;
         learn_peers(group);
         if (host->sink.on_catalog_view != NULL) {
-            host->sink.on_catalog_view(host->sink.ctx, catalog_view_take(host->catalog), group->applied);
+            host->sink.on_catalog_view(host->sink.ctx, catalog_view_take(host->catalog),
+                                       group->applied);
         }
     }
     if (!host->catalog_answers) {
@@ -462,7 +484,7 @@ void catalog_requests_free(struct host *host)
     vec_deinit(&host->catalog_waits);
 }
 
-/* --- creation and membership ------------------------------------------------------------------------------------------------------------ */
+/* --- creation and membership ----------------------------------------------------------------- */
 
 static void create(struct host *host, struct raft_id member, bool sole)
 {
@@ -494,7 +516,8 @@ bool host_catalog_exists(const struct host *host)
     return umap_get(&host->groups, HOST_CATALOG_GROUP) != NULL;
 }
 
-void host_catalog_set_members(struct host *host, const struct raft_id *members, const struct uid *nodes, uint32_t count)
+void host_catalog_set_members(struct host *host, const struct raft_id *members,
+                              const struct uid *nodes, uint32_t count)
 {
     struct group *group = catalog_group(host);
     vec_clear(&host->wanted_members);

@@ -1,17 +1,17 @@
 /*
- * What: letting go of the log's oldest segments (LOG_MAIL_RETIRE): what is still needed of them goes to the checkpoint store.
- * Happy path, in bounded steps over all groups with records in segments <= S:
- *   COPY     machine snapshot at `applied`; live messages lying in those segments; both to the store (batches of about 1 MiB)
- *   FLUSH    one flush for all groups
- *   RECORDS  LOG_GROUP, LOG_HARD_STATE, LOG_CHECKPOINT to the newest segment; entries not applied yet are written again
+ * What: letting go of the log's oldest segments (LOG_MAIL_RETIRE): what is still needed of them
+ * goes to the checkpoint store. Happy path, in bounded steps over all groups with records in
+ * segments <= S: COPY     machine snapshot at `applied`; live messages lying in those segments;
+ * both to the store (batches of about 1 MiB) FLUSH    one flush for all groups RECORDS  LOG_GROUP,
+ * LOG_HARD_STATE, LOG_CHECKPOINT to the newest segment; entries not applied yet are written again
  *   WAIT     all of it durable -> the cores compact, positions are forgotten, log_release(S)
- * A message is written to the store at most once: its position then lies below store.kv_end and has no log position any more.
- * Failure modes: a full disk: the step is tried again every second; another error of the store ends the node. A crash anywhere leaves
- * the old segments and perhaps newer snapshots: recovery takes both.
- * Invariants
- * I1  log_release(S) is sent only when nothing in segments <= S is needed by any group of this shard, durably.
- * I2  An entry written again has the index and term of the first: recovery does not take it for a truncation.
- * Threads: the host's shard.
+ * A message is written to the store at most once: its position then lies below store.kv_end and has
+ * no log position any more. Failure modes: a full disk: the step is tried again every second;
+ * another error of the store ends the node. A crash anywhere leaves the old segments and perhaps
+ * newer snapshots: recovery takes both. Invariants I1  log_release(S) is sent only when nothing in
+ * segments <= S is needed by any group of this shard, durably. I2  An entry written again has the
+ * index and term of the first: recovery does not take it for a truncation. Threads: the host's
+ * shard.
  */
 #include "replica_internal.h"
 
@@ -27,23 +27,23 @@ struct relogged {
 };
 struct checkpoint_group {
     uint64_t id, incarnation;
-    uint64_t index;            /* snapshot; 0 = none needed */
-    uint64_t drop_below;       /* where-runs below go with the segments */
-    uint64_t compact;          /* highest index in segments <= S */
-    bool waits;                /* its LOG_CHECKPOINT is on its way */
+    uint64_t index;                 /* snapshot; 0 = none needed */
+    uint64_t drop_below;            /* where-runs below go with the segments */
+    uint64_t compact;               /* highest index in segments <= S */
+    bool waits;                     /* its LOG_CHECKPOINT is on its way */
     uint64_t relog_next, relog_end; /* entries to write again: [next, end) */
     uint32_t relog_pending;
     bool relog_reading;
     VEC(struct relogged) relogged;
 };
 struct checkpoint_job {
-    uint32_t segment, again;   /* again: a later RETIRE came meanwhile */
+    uint32_t segment, again; /* again: a later RETIRE came meanwhile */
     enum phase phase;
     VEC(struct checkpoint_group) groups;
     size_t at;
     /* COPY of groups[at]: */
     bool begun, waiting;
-    struct slice value;        /* the 's' value, put last */
+    struct slice value; /* the 's' value, put last */
     VEC(struct position_range) ranges;
     size_t range_at;
     uint64_t range_done;
@@ -85,12 +85,13 @@ void checkpoint_free(struct host *host)
     host->checkpoint = NULL;
 }
 
-/* --- the stored form of a machine ------------------------------------------------------------------------------------------------ */
+/* --- the stored form of a machine ------------------------------------------------------------ */
 
 static bool run_stays(const struct group *group, const struct where_run *run, uint32_t segment)
 {
     struct log_location location;
-    return log_index_find(group->index, run->index, &location) && location.position.segment > segment;
+    return log_index_find(group->index, run->index, &location) &&
+           location.position.segment > segment;
 }
 
 /* u8 1, varint number of where-runs, the runs, the machine. */
@@ -100,11 +101,13 @@ void stored_machine_encode(struct group *group, uint32_t segment, bool with_wher
     put_u8(&w, 1);
     const struct store *store = group->home != NULL ? &group->home->store : NULL;
     uint64_t count = 0;
-    for (size_t i = store != NULL && with_where ? store->where_first : SIZE_MAX; store != NULL && i < store->where.count; i++) {
+    for (size_t i = store != NULL && with_where ? store->where_first : SIZE_MAX;
+         store != NULL && i < store->where.count; i++) {
         count += run_stays(group, &store->where.items[i], segment);
     }
     put_varint(&w, count);
-    for (size_t i = count > 0 ? store->where_first : SIZE_MAX; count > 0 && i < store->where.count; i++) {
+    for (size_t i = count > 0 ? store->where_first : SIZE_MAX; count > 0 && i < store->where.count;
+         i++) {
         const struct where_run *run = &store->where.items[i];
         if (run_stays(group, run, segment)) {
             put_varint(&w, run->position);
@@ -150,7 +153,7 @@ int stored_machine_decode(struct group *group, uint64_t index, struct bytes stor
     return error;
 }
 
-/* --- begin ------------------------------------------------------------------------------------------------------------------------ */
+/* --- begin ----------------------------------------------------------------------------------- */
 
 static bool below(uint32_t segment, uint32_t limit)
 {
@@ -159,14 +162,17 @@ static bool below(uint32_t segment, uint32_t limit)
 
 static bool needs(const struct group *group, uint32_t segment)
 {
-    return !group->ended && (below(log_index_lowest_segment(group->index), segment) || below(group->segment_group, segment) ||
-                             below(group->segment_hard, segment) || below(group->segment_checkpoint, segment));
+    return !group->ended &&
+           (below(log_index_lowest_segment(group->index), segment) ||
+            below(group->segment_group, segment) || below(group->segment_hard, segment) ||
+            below(group->segment_checkpoint, segment));
 }
 
 void checkpoint_retire(struct host *host, uint32_t segment)
 {
     if (host->checkpoint != NULL) {
-        host->checkpoint->again = segment > host->checkpoint->again ? segment : host->checkpoint->again;
+        host->checkpoint->again =
+            segment > host->checkpoint->again ? segment : host->checkpoint->again;
         return;
     }
     struct checkpoint_job *job = wr_calloc(1, sizeof *job);
@@ -177,7 +183,8 @@ void checkpoint_retire(struct host *host, uint32_t segment)
     while (umap_next(&it)) {
         struct group *group = it.value;
         if (needs(group, segment)) {
-            vec_push(&job->groups, (struct checkpoint_group){.id = group->id, .incarnation = group->incarnation});
+            vec_push(&job->groups,
+                     (struct checkpoint_group){.id = group->id, .incarnation = group->incarnation});
         }
     }
     host_mark_now(host);
@@ -189,7 +196,7 @@ static struct group *group_of(struct host *host, const struct checkpoint_group *
     return group != NULL && group->incarnation == g->incarnation && !group->ended ? group : NULL;
 }
 
-/* --- COPY ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- COPY ------------------------------------------------------------------------------------ */
 
 struct live_filter {
     struct checkpoint_job *job;
@@ -207,12 +214,15 @@ static void on_live(void *ctx, uint64_t position, uint64_t count)
 }
 
 /* First position whose entry stays in the log; all below are in the store or go there now. */
-static uint64_t first_staying(const struct group *group, uint32_t segment, uint64_t *ret_first_where)
+static uint64_t first_staying(const struct group *group, uint32_t segment,
+                              uint64_t *ret_first_where)
 {
     const struct store *store = &group->home->store;
     struct queue_totals totals;
     queue_totals(group->home->queue, &totals);
-    *ret_first_where = store->where_first < store->where.count ? store->where.items[store->where_first].position : totals.next_position;
+    *ret_first_where = store->where_first < store->where.count
+                           ? store->where.items[store->where_first].position
+                           : totals.next_position;
     for (size_t i = store->where_first; i < store->where.count; i++) {
         if (run_stays(group, &store->where.items[i], segment)) {
             return store->where.items[i].position;
@@ -226,8 +236,8 @@ static void copy_begin(struct host *host, struct checkpoint_group *g, struct gro
     struct checkpoint_job *job = host->checkpoint;
     job->begun = true;
     job->serial = ++host->incarnations;
-    if (group->raft == NULL || group->installing || !below(log_index_lowest_segment(group->index), job->segment) ||
-        group->applied == 0) {
+    if (group->raft == NULL || group->installing ||
+        !below(log_index_lowest_segment(group->index), job->segment) || group->applied == 0) {
         return; /* only records are needed */
     }
     struct raft_snapshot_meta meta;
@@ -255,7 +265,8 @@ static void copy_begin(struct host *host, struct checkpoint_group *g, struct gro
     }
 }
 
-static void on_put(struct host *host, struct kv_request *request, int result, struct kv_reply *reply)
+static void on_put(struct host *host, struct kv_request *request, int result,
+                   struct kv_reply *reply)
 {
     struct checkpoint_job *job = host->checkpoint;
     (void)reply;
@@ -284,9 +295,12 @@ static void put_ops(struct host *host, struct checkpoint_job *job)
     host->env->ops->kv_write(host->env, ops, count, request->token);
 }
 
-static void add_put(struct checkpoint_job *job, struct group *group, uint64_t position, const struct slice *record)
+static void add_put(struct checkpoint_job *job, struct group *group, uint64_t position,
+                    const struct slice *record)
 {
-    struct kv_op op = {.kind = KV_PUT, .key = checkpoint_message_key(group->id, position), .value = slice_ref(record)};
+    struct kv_op op = {.kind = KV_PUT,
+                       .key = checkpoint_message_key(group->id, position),
+                       .value = slice_ref(record)};
     vec_push(&job->ops, op);
     job->op_bytes += record->size;
 }
@@ -299,7 +313,8 @@ static void step_range(struct checkpoint_job *job)
     }
 }
 
-static void on_fetched(struct group *group, uint64_t position, const struct fetched *items, size_t count, uint64_t serial, uint64_t b)
+static void on_fetched(struct group *group, uint64_t position, const struct fetched *items,
+                       size_t count, uint64_t serial, uint64_t b)
 {
     struct checkpoint_job *job = group->host->checkpoint;
     (void)b;
@@ -333,7 +348,8 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
             return false;
         }
         if (!queue_is_live(group->home->queue, position)) {
-            step_range(job); /* consumed meanwhile: the entry that says so comes after the snapshot */
+            step_range(
+                job); /* consumed meanwhile: the entry that says so comes after the snapshot */
         } else if (store_run(&group->home->store, position, 1, &first) > 0) {
             add_put(job, group, position, first);
             step_range(job);
@@ -343,17 +359,20 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
             fetch_start(group, position, on_fetched, job->serial, 0);
             return false;
         } else {
-            wr_log(host->logger, LOG_LEVEL_ERROR, "queue", "queue %llu: the bytes of the message at position %llu are lost",
+            wr_log(host->logger, LOG_LEVEL_ERROR, "queue",
+                   "queue %llu: the bytes of the message at position %llu are lost",
                    (unsigned long long)group->id, (unsigned long long)position);
             step_range(job);
         }
     }
-    if (job->value.buf != NULL && (group->installing || group->checkpoint_index >= g->index)) {
-        slice_unref(&job->value); /* a newer snapshot came from the leader and is, or will be, in its place */
+    if (job->value.buf != NULL && (group->installing || group->checkpoint_index > g->index)) {
+        slice_unref(&job->value); /* a newer snapshot came from the leader and is, or will be, in
+                                     its place */
         g->index = 0;
     }
     if (job->value.buf != NULL) {
-        struct kv_op op = {.kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = job->value};
+        struct kv_op op = {
+            .kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = job->value};
         job->value = SLICE_NONE;
         vec_push(&job->ops, op);
     }
@@ -373,8 +392,10 @@ static void copy(struct host *host)
         }
         struct checkpoint_group *g = &job->groups.items[job->at];
         struct group *group = group_of(host, g);
-        if (group != NULL && !job->begun && group->failed[0] == 0 && (group->installing || group->applied + 1 < group->apply_end)) {
-            return; /* it is catching up (after a start): what it applies now need not be written again */
+        if (group != NULL && !job->begun && group->failed[0] == 0 &&
+            (group->installing || group->applied + 1 < group->apply_end)) {
+            return; /* it is catching up (after a start): what it applies now need not be written
+                       again */
         }
         if (group != NULL && !copy_step(host, g, group)) {
             return;
@@ -389,9 +410,10 @@ static void copy(struct host *host)
     host_mark_now(host);
 }
 
-/* --- FLUSH ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- FLUSH ----------------------------------------------------------------------------------- */
 
-static void on_flushed(struct host *host, struct kv_request *request, int result, struct kv_reply *reply)
+static void on_flushed(struct host *host, struct kv_request *request, int result,
+                       struct kv_reply *reply)
 {
     struct checkpoint_job *job = host->checkpoint;
     (void)reply;
@@ -422,9 +444,10 @@ static void flush(struct host *host)
     host->env->ops->kv_flush(host->env, request->token);
 }
 
-/* --- RECORDS --------------------------------------------------------------------------------------------------------------------------------- */
+/* --- RECORDS --------------------------------------------------------------------------------- */
 
-static void relog_one(struct group *group, struct checkpoint_group *g, struct raft_term term, uint8_t kind, const struct slice *payload)
+static void relog_one(struct group *group, struct checkpoint_group *g, struct raft_term term,
+                      uint8_t kind, const struct slice *payload)
 {
     group_log(group, LOG_ENTRY, term, g->relog_next, kind, RELOG_GENERATION, slice_ref(payload));
     g->relog_next++;
@@ -476,9 +499,13 @@ static void relog_from_disk(struct group *group, struct checkpoint_group *g)
 {
     struct relog_read *read = wr_calloc(1, sizeof *read);
     struct log_location locations[LOAD_ENTRIES];
-    *read = (struct relog_read){.host = group->host, .group = group->id, .incarnation = group->incarnation, .first = g->relog_next};
+    *read = (struct relog_read){.host = group->host,
+                                .group = group->id,
+                                .incarnation = group->incarnation,
+                                .first = g->relog_next};
     uint64_t bytes = 0;
-    for (uint64_t i = g->relog_next; i < g->relog_end && read->count < LOAD_ENTRIES && bytes < LOAD_BYTES; i++) {
+    for (uint64_t i = g->relog_next;
+         i < g->relog_end && read->count < LOAD_ENTRIES && bytes < LOAD_BYTES; i++) {
         struct log_location *at = &locations[read->count];
         if (raft_log_entry(group->raft, i) != NULL || !log_index_find(group->index, i, at)) {
             break;
@@ -488,7 +515,8 @@ static void relog_from_disk(struct group *group, struct checkpoint_group *g)
         bytes += at->size;
         read->count++;
     }
-    if (read->count == 0 || log_reader_read(group->host->options.reader, locations, read->count, on_relog_read, read) != 0) {
+    if (read->count == 0 || log_reader_read(group->host->options.reader, locations, read->count,
+                                            on_relog_read, read) != 0) {
         group_fail(group, "an entry to be kept is neither in memory nor in the log");
         wr_free(read);
         return;
@@ -496,8 +524,9 @@ static void relog_from_disk(struct group *group, struct checkpoint_group *g)
     g->relog_reading = true;
 }
 
-/* Entries after the snapshot that lie in the segments, and all that follow them: up to what is the last one in the very turn in which
- * the end is reached, so that positions never fall (what is appended after that turn comes after it in the log). */
+/* Entries after the snapshot that lie in the segments, and all that follow them: up to what is the
+ * last one in the very turn in which the end is reached, so that positions never fall (what is
+ * appended after that turn comes after it in the log). */
 static void relog(struct group *group, struct checkpoint_group *g)
 {
     while (!g->relog_reading && group->failed[0] == 0) {
@@ -572,7 +601,7 @@ static void records(struct host *host)
     host_mark_now(host);
 }
 
-/* --- WAIT ------------------------------------------------------------------------------------------------------------------------------------- */
+/* --- WAIT ------------------------------------------------------------------------------------ */
 
 /* A record of this job is durable. */
 void checkpoint_on_item(struct group *group, const struct log_item *item)
@@ -585,7 +614,8 @@ void checkpoint_on_item(struct group *group, const struct log_item *item)
         g->waits = false;
     } else {
         g->relog_pending--;
-        struct relogged r = {item->index, item->term, {item->position, item->payload.size, item->term, item->flags}};
+        struct relogged r = {
+            item->index, item->term, {item->position, item->payload.size, item->term, item->flags}};
         vec_push(&g->relogged, r);
     }
     host_mark_now(group->host);
@@ -607,13 +637,14 @@ static void take_relogged(struct group *group, struct checkpoint_group *g)
         while (at < g->relogged.count && g->relogged.items[at].index < i) {
             at++;
         }
-        if (at < g->relogged.count && g->relogged.items[at].index == i && raft_log_term(group->raft, i, &term) == 0 &&
-            term.v == g->relogged.items[at].term) {
+        if (at < g->relogged.count && g->relogged.items[at].index == i &&
+            raft_log_term(group->raft, i, &term) == 0 && term.v == g->relogged.items[at].term) {
             r = g->relogged.items[at];
             found = true;
         }
         struct log_location newest;
-        if (log_index_find(group->index, i, &newest) && (!found || newest.position.segment > r.location.position.segment)) {
+        if (log_index_find(group->index, i, &newest) &&
+            (!found || newest.position.segment > r.location.position.segment)) {
             r.location = newest;
             found = true;
         }
@@ -634,8 +665,10 @@ static void release_group(struct group *group, struct checkpoint_group *g, uint3
     if (g->index > group->checkpoint_index) {
         group->checkpoint_index = g->index;
     }
-    if (g->compact >= raft_first_index(group->raft) && g->compact <= raft_applied_index(group->raft)) {
-        group_step(group, &(struct raft_event){.type = RAFT_EVENT_COMPACTED, .u.index = g->compact});
+    if (g->compact >= raft_first_index(group->raft) &&
+        g->compact <= raft_applied_index(group->raft)) {
+        group_step(group,
+                   &(struct raft_event){.type = RAFT_EVENT_COMPACTED, .u.index = g->compact});
     }
     log_index_release(group->index, segment);
     if (group->home != NULL) {
@@ -663,7 +696,8 @@ static void wait(struct host *host)
         struct checkpoint_group *g = &job->groups.items[i];
         struct group *group = group_of(host, g);
         if (group != NULL && group->failed[0] != 0) {
-            /* It stands still and may need its old entries: the segments stay (I1), until the node starts again. */
+            /* It stands still and may need its old entries: the segments stay (I1), until the node
+             * starts again. */
             return;
         }
     }
@@ -720,6 +754,8 @@ void group_purge_kv(struct host *host, uint64_t group)
 {
     struct kv_op *ops = wr_calloc(2, sizeof *ops);
     ops[0] = (struct kv_op){.kind = KV_DELETE, .key = checkpoint_snapshot_key(group)};
-    ops[1] = (struct kv_op){.kind = KV_DELETE_RANGE, .key = checkpoint_message_key(group, 0), .value = checkpoint_message_key(group, UINT64_MAX)};
+    ops[1] = (struct kv_op){.kind = KV_DELETE_RANGE,
+                            .key = checkpoint_message_key(group, 0),
+                            .value = checkpoint_message_key(group, UINT64_MAX)};
     host->env->ops->kv_write(host->env, ops, 2, kv_request_new(host)->token);
 }

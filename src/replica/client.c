@@ -1,11 +1,10 @@
 /*
- * What: queue clients: the calls of the broker. An op is put into the client's array; it goes out at the end of the turn
- * (client_flow.c). seq of an op = its place in the client's life.
- * Invariants
+ * What: queue clients: the calls of the broker. An op is put into the client's array; it goes out
+ * at the end of the turn (client_flow.c). seq of an op = its place in the client's life. Invariants
  * I1  ops[ops_first ..] have consecutive seqs; the last one's is next_seq - 1.
  * I2  After queue_client_close no upcall is made; the struct lives on until the CLOSE is applied.
- * Ownership: the host owns clients; ops own a reference of their message and copies of tag and args.
- * Threads: the host's shard.
+ * Ownership: the host owns clients; ops own a reference of their message and copies of tag and
+ * args. Threads: the host's shard.
  */
 #include "client_internal.h"
 
@@ -28,7 +27,8 @@ static uint64_t next_id(struct host *host)
     return id;
 }
 
-struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue, const struct queue_client_sink *sink, void *ctx)
+struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,
+                                       const struct queue_client_sink *sink, void *ctx)
 {
     struct queue_client *client = wr_calloc(1, sizeof *client);
     client->host = host;
@@ -129,8 +129,9 @@ static struct bytes copy(struct bytes b)
     return b.size == 0 ? BYTES_NONE : bytes_make(wr_memdup(b.data, b.size), b.size);
 }
 
-uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags, uint32_t prefetch, uint64_t credit_limit,
-                             int32_t priority, struct bytes tag, struct bytes args)
+uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
+                             uint32_t prefetch, uint64_t credit_limit, int32_t priority,
+                             struct bytes tag, struct bytes args)
 {
     WR_ASSERT(consumer != 0);
     struct queue_op *op = add(client, QUEUE_OP_ATTACH);
@@ -169,7 +170,8 @@ uint64_t queue_client_credit(struct queue_client *client, uint32_t consumer, uin
     return op->seq;
 }
 
-uint64_t queue_client_settle(struct queue_client *client, uint32_t consumer, uint64_t first_ordinal, uint64_t count, enum queue_outcome outcome)
+uint64_t queue_client_settle(struct queue_client *client, uint32_t consumer, uint64_t first_ordinal,
+                             uint64_t count, enum queue_outcome outcome)
 {
     WR_ASSERT(first_ordinal > 0 && count > 0);
     struct queue_op *op = add(client, QUEUE_OP_SETTLE);

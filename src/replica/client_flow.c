@@ -1,21 +1,21 @@
 /*
  * What: the way of a client's ops to whoever leads its queue, and of the answers back.
- * Happy path: NEW: the first ops go to the likely leader -> effects come, numbered within the session -> ops are settled.
- * Failure modes: nothing answers, a number is missing, the leader changed or its link broke: a new session is begun with RESUME;
- * the leader says what is applied and what it holds, delivers again what was not received, and the rest is sent again. A retry
- * timer (200 ms doubling to 1 s) runs while anything is pending: no op waits for an answer that was lost.
- * Invariants
- * I1  Ops are sent in order; those not reported applied are kept (unless nothing can be lost: own node's local queue).
- * I2  Items of another session, or out of order, are never acted on.
- * I3  The sink sees each ordinal of a consumer once, ascending. (Ordinals may be skipped: deliveries that were lost together with
- *     a node and returned to the queue, or lost no-ack ones.)
+ * Happy path: NEW: the first ops go to the likely leader -> effects come, numbered within the
+ * session -> ops are settled. Failure modes: nothing answers, a number is missing, the leader
+ * changed or its link broke: a new session is begun with RESUME; the leader says what is applied
+ * and what it holds, delivers again what was not received, and the rest is sent again. A retry
+ * timer (200 ms doubling to 1 s) runs while anything is pending: no op waits for an answer that was
+ * lost. Invariants I1  Ops are sent in order; those not reported applied are kept (unless nothing
+ * can be lost: own node's local queue). I2  Items of another session, or out of order, are never
+ * acted on. I3  The sink sees each ordinal of a consumer once, ascending. (Ordinals may be skipped:
+ * deliveries that were lost together with a node and returned to the queue, or lost no-ack ones.)
  * Threads: the host's shard. Spec: docs/replica.md, "Clients".
  */
 #include "client_internal.h"
 
 #define OPS_PER_BATCH 8192u
 
-/* --- settling ----------------------------------------------------------------------------------------------------------------- */
+/* --- settling -------------------------------------------------------------------------------- */
 
 static void forget_consumer(struct queue_client *client, uint32_t consumer)
 {
@@ -27,7 +27,8 @@ static void forget_consumer(struct queue_client *client, uint32_t consumer)
     }
 }
 
-static void reply(struct queue_client *client, size_t at, enum queue_status status, uint64_t value, uint64_t value2)
+static void reply(struct queue_client *client, size_t at, enum queue_status status, uint64_t value,
+                  uint64_t value2)
 {
     const struct client_reply r = client->replies.items[at];
     vec_remove(&client->replies, at);
@@ -36,7 +37,8 @@ static void reply(struct queue_client *client, size_t at, enum queue_status stat
             status = QUEUE_EMPTY; /* a no-ack message that was lost on its way: at most once */
         }
         client->got = false;
-    } else if ((r.kind == QUEUE_OP_ATTACH && status != QUEUE_OK && status != QUEUE_EXISTS) || r.kind == QUEUE_OP_DETACH) {
+    } else if ((r.kind == QUEUE_OP_ATTACH && status != QUEUE_OK && status != QUEUE_EXISTS) ||
+               r.kind == QUEUE_OP_DETACH) {
         forget_consumer(client, r.consumer);
     }
     if (!client->closing) {
@@ -57,7 +59,8 @@ static void drop_ops(struct queue_client *client, uint64_t seq)
         client->ops_first = client->ops_sent = 0;
     } else if (client->ops_first > 1024 && client->ops_first > client->ops.count / 2) {
         size_t left = client->ops.count - client->ops_first;
-        memmove(client->ops.items, client->ops.items + client->ops_first, left * sizeof *client->ops.items);
+        memmove(client->ops.items, client->ops.items + client->ops_first,
+                left * sizeof *client->ops.items);
         client->ops_sent -= client->ops_first;
         client->ops.count = left;
         client->ops_first = 0;
@@ -66,7 +69,8 @@ static void drop_ops(struct queue_client *client, uint64_t seq)
 
 static void drop_sent(struct queue_client *client, uint64_t seq)
 {
-    while (client->sent_first < client->sent.count && client->sent.items[client->sent_first].last_seq <= seq) {
+    while (client->sent_first < client->sent.count &&
+           client->sent.items[client->sent_first].last_seq <= seq) {
         client->bytes -= client->sent.items[client->sent_first++].bytes;
     }
     if (client->sent_first == client->sent.count) {
@@ -74,7 +78,8 @@ static void drop_sent(struct queue_client *client, uint64_t seq)
         client->sent_first = 0;
     } else if (client->sent_first > 256 && client->sent_first > client->sent.count / 2) {
         size_t left = client->sent.count - client->sent_first;
-        memmove(client->sent.items, client->sent.items + client->sent_first, left * sizeof *client->sent.items);
+        memmove(client->sent.items, client->sent.items + client->sent_first,
+                left * sizeof *client->sent.items);
         client->sent.count = left;
         client->sent_first = 0;
     }
@@ -99,7 +104,8 @@ void client_settle(struct queue_client *client, uint64_t seq)
     if (seq <= client->applied || seq >= client->next_seq) {
         return;
     }
-    /* Replies come before; one that did not was asked for again and is no longer known: it went well. */
+    /* Replies come before; one that did not was asked for again and is no longer known: it went
+     * well. */
     while (client->replies.count > 0 && client->replies.items[0].seq <= seq) {
         bool get = client->replies.items[0].kind == QUEUE_OP_GET;
         reply(client, 0, get ? QUEUE_EMPTY : QUEUE_OK, 0, 0);
@@ -118,7 +124,7 @@ void client_settle(struct queue_client *client, uint64_t seq)
     check_blocked(client);
 }
 
-/* --- sending ------------------------------------------------------------------------------------------------------------------ */
+/* --- sending --------------------------------------------------------------------------------- */
 
 static void on_retry(struct timer *timer);
 
@@ -131,7 +137,8 @@ void client_arm(struct queue_client *client)
     if (!pending || client->gone) {
         timer_cancel(&client->host->timers, &client->retry);
     } else if (!timer_is_pending(&client->retry)) {
-        timer_add(&client->host->timers, &client->retry, client->host->now_ms + client->backoff_ms, on_retry);
+        timer_add(&client->host->timers, &client->retry, client->host->now_ms + client->backoff_ms,
+                  on_retry);
     }
 }
 
@@ -163,7 +170,8 @@ static struct ops_dest *ops_dest_of(struct queue_client *client, bool encoded)
     struct ops_dest *dest = NULL;
     for (size_t i = host->ops_dests.count; i-- > 0 && dest == NULL;) {
         struct ops_dest *d = host->ops_dests.items[i];
-        if (d->queue == client->queue && d->shard == client->shard && uid_eq(d->node, client->node)) {
+        if (d->queue == client->queue && d->shard == client->shard &&
+            uid_eq(d->node, client->node)) {
             dest = d;
         }
     }
@@ -203,11 +211,13 @@ static void flush_here(struct queue_client *client, struct home *home)
     uint64_t last = client->next_seq - 1;
     client->ops = (struct op_vec){0};
     client->ops_first = client->ops_sent = 0;
-    struct ops_section section = {.client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
+    struct ops_section section = {
+        .client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
     client->state = CLIENT_CONNECTED;
     sent_bytes(client, last);
     struct host *host = client->host;
-    home_take_ops(home, host->options.node_id, host->options.shard, &section, ops.items + first, (uint32_t)(ops.count - first));
+    home_take_ops(home, host->options.node_id, host->options.shard, &section, ops.items + first,
+                  (uint32_t)(ops.count - first));
     ops_release(ops.items + first, ops.count - first);
     if (client->ops.items == NULL) {
         vec_clear(&ops);
@@ -221,11 +231,13 @@ static void flush_local_shard(struct queue_client *client)
 {
     struct ops_dest *dest = ops_dest_of(client, false);
     size_t count = client->ops.count - client->ops_first;
-    struct ops_section section = {.client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
+    struct ops_section section = {
+        .client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
     section.begin = (uint32_t)dest->bundle->ops.count;
     section.end = section.begin + (uint32_t)count;
     vec_reserve(&dest->bundle->ops, count);
-    memcpy(dest->bundle->ops.items + dest->bundle->ops.count, client->ops.items + client->ops_first, count * sizeof *client->ops.items);
+    memcpy(dest->bundle->ops.items + dest->bundle->ops.count, client->ops.items + client->ops_first,
+           count * sizeof *client->ops.items);
     dest->bundle->ops.count += count;
     vec_push(&dest->bundle->sections, section);
     vec_clear(&client->ops);
@@ -236,16 +248,19 @@ static void flush_local_shard(struct queue_client *client)
 
 static void flush_encoded(struct queue_client *client)
 {
-    struct ops_section section = {.client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
+    struct ops_section section = {
+        .client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
     while (client->ops_sent < client->ops.count) {
         struct ops_dest *dest = ops_dest_of(client, true);
         struct ops_bundle *bundle = dest->bundle;
         uint64_t bytes = 0;
         size_t end = client->ops_sent;
-        while (end < client->ops.count && end - client->ops_sent < OPS_PER_BATCH && bytes < ENTRY_BYTES_WANTED) {
+        while (end < client->ops.count && end - client->ops_sent < OPS_PER_BATCH &&
+               bytes < ENTRY_BYTES_WANTED) {
             bytes += client->ops.items[end++].message.record.size;
         }
-        const struct queue_batch batch = {client->id, (uint32_t)(end - client->ops_sent), client->ops.items + client->ops_sent};
+        const struct queue_batch batch = {client->id, (uint32_t)(end - client->ops_sent),
+                                          client->ops.items + client->ops_sent};
         section.begin = bundle->encoded->size;
         queue_batch_encode(&bundle->encoded, &batch);
         section.end = bundle->encoded->size;
@@ -261,17 +276,19 @@ static void flush_encoded(struct queue_client *client)
 static void flush_group_here(struct queue_client *client, struct home *home)
 {
     struct host *host = client->host;
-    struct ops_section section = {.client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
+    struct ops_section section = {
+        .client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
     client->state = CLIENT_CONNECTED;
     sent_bytes(client, client->next_seq - 1);
     while (client->ops_sent < client->ops.count && client->state == CLIENT_CONNECTED) {
         uint64_t bytes = 0;
         size_t begin = client->ops_sent;
-        while (client->ops_sent < client->ops.count && client->ops_sent - begin < OPS_PER_BATCH && bytes < ENTRY_BYTES_WANTED) {
+        while (client->ops_sent < client->ops.count && client->ops_sent - begin < OPS_PER_BATCH &&
+               bytes < ENTRY_BYTES_WANTED) {
             bytes += client->ops.items[client->ops_sent++].message.record.size;
         }
-        home_take_ops(home, host->options.node_id, host->options.shard, &section, client->ops.items + begin,
-                      (uint32_t)(client->ops_sent - begin));
+        home_take_ops(home, host->options.node_id, host->options.shard, &section,
+                      client->ops.items + begin, (uint32_t)(client->ops_sent - begin));
     }
 }
 
@@ -281,7 +298,9 @@ static bool is_here(const struct queue_client *client)
     if (!host_is_self(client->host, client->node)) {
         return false;
     }
-    return client->shard == o->shard || (client->shard == HOST_SHARD_BY_GROUP && host_shard_of_group(client->queue, o->shard_count) == o->shard);
+    return client->shard == o->shard ||
+           (client->shard == HOST_SHARD_BY_GROUP &&
+            host_shard_of_group(client->queue, o->shard_count) == o->shard);
 }
 
 static void flush(struct queue_client *client)
@@ -343,7 +362,7 @@ void client_turn(struct host *host)
     client_flush_dests(host);
 }
 
-/* --- finding the leader --------------------------------------------------------------------------------------------------------- */
+/* --- finding the leader ---------------------------------------------------------------------- */
 
 static void resume(struct queue_client *client, struct uid node, uint32_t shard)
 {
@@ -382,14 +401,16 @@ static bool reachable(const struct host *host, struct uid node)
 static bool own_hint(const struct queue_client *client, struct uid *ret_node)
 {
     struct group *group = group_find(client->host, client->queue);
-    return group != NULL && group->raft != NULL && group_node_of(group, raft_leader(group->raft), ret_node) &&
+    return group != NULL && group->raft != NULL &&
+           group_node_of(group, raft_leader(group->raft), ret_node) &&
            reachable(client->host, *ret_node);
 }
 
 static bool next_candidate(struct queue_client *client, struct uid *ret_node)
 {
     struct host *host = client->host;
-    const struct catalog_queue *record = host->view != NULL ? catalog_queue_by_id(host->view, client->queue) : NULL;
+    const struct catalog_queue *record =
+        host->view != NULL ? catalog_queue_by_id(host->view, client->queue) : NULL;
     if (record == NULL || record->spec.run != CATALOG_RUN_GROUP) {
         return false;
     }
@@ -450,7 +471,8 @@ static void on_retry(struct timer *timer)
         return;
     }
     client->progress = client->applied;
-    client->backoff_ms = client->backoff_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : client->backoff_ms * 2;
+    client->backoff_ms =
+        client->backoff_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : client->backoff_ms * 2;
     if (client->state == CLIENT_CONNECTED && reachable(client->host, client->node)) {
         resume(client, client->node, client->shard); /* the same leader: did anything get lost? */
     } else {
@@ -473,9 +495,10 @@ static void lost_contact(struct queue_client *client)
     }
 }
 
-/* --- answers --------------------------------------------------------------------------------------------------------------------- */
+/* --- answers --------------------------------------------------------------------------------- */
 
-static void deliver(struct queue_client *client, const struct queue_effect *effect, const struct message *messages, uint32_t count)
+static void deliver(struct queue_client *client, const struct queue_effect *effect,
+                    const struct message *messages, uint32_t count)
 {
     uint64_t *next = NULL;
     if (effect->consumer == 0) {
@@ -499,17 +522,19 @@ static void deliver(struct queue_client *client, const struct queue_effect *effe
         client->got = true;
     }
     if (!client->closing) {
-        client->sink.on_deliver(client->ctx, effect->consumer, first + skip, effect->delivery_count, effect->flags, messages + skip,
-                                count - (uint32_t)skip);
+        client->sink.on_deliver(client->ctx, effect->consumer, first + skip, effect->delivery_count,
+                                effect->flags, messages + skip, count - (uint32_t)skip);
     }
 }
 
-void client_on_effect(struct host *host, struct uid from, const struct effect_item *item, const struct message *messages, bool counted)
+void client_on_effect(struct host *host, struct uid from, const struct effect_item *item,
+                      const struct message *messages, bool counted)
 {
     const struct queue_effect *effect = &item->effect;
     struct queue_client *client = umap_get(&host->clients, effect->client);
     (void)from;
-    if (client == NULL || client->gone || item->session != client->session || client->state != CLIENT_CONNECTED) {
+    if (client == NULL || client->gone || item->session != client->session ||
+        client->state != CLIENT_CONNECTED) {
         return;
     }
     if (counted && item->number != client->number) {
@@ -564,17 +589,22 @@ static void end(struct queue_client *client, bool lost)
 /* The first op that must be sent again: applied, but its answer was lost. */
 static uint64_t first_unanswered(const struct queue_client *client, uint64_t applied)
 {
-    return client->replies.count > 0 && client->replies.items[0].seq <= applied ? client->replies.items[0].seq : 0;
+    return client->replies.count > 0 && client->replies.items[0].seq <= applied
+               ? client->replies.items[0].seq
+               : 0;
 }
 
-void client_on_resumed(struct host *host, struct uid node, uint32_t shard, const struct resumed_body *body)
+void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
+                       const struct resumed_body *body)
 {
     struct queue_client *client = umap_get(&host->clients, body->client);
-    if (client == NULL || client->gone || body->session != client->session || client->state != CLIENT_RESUMING) {
+    if (client == NULL || client->gone || body->session != client->session ||
+        client->state != CLIENT_RESUMING) {
         return;
     }
     if (body->applied < client->applied) {
-        /* Its record is gone: the queue was rebuilt without it, or the cluster took this node for dead. */
+        /* Its record is gone: the queue was rebuilt without it, or the cluster took this node for
+         * dead. */
         end(client, true);
         return;
     }
@@ -597,10 +627,12 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard, const
     client_arm(client);
 }
 
-void client_on_not_here(struct host *host, uint64_t queue, uint64_t id, uint32_t session, struct uid hint)
+void client_on_not_here(struct host *host, uint64_t queue, uint64_t id, uint32_t session,
+                        struct uid hint)
 {
     struct queue_client *client = umap_get(&host->clients, id);
-    if (client == NULL || client->gone || client->queue != queue || client->session != session || (client->local && client->own_node)) {
+    if (client == NULL || client->gone || client->queue != queue || client->session != session ||
+        (client->local && client->own_node)) {
         return;
     }
     struct uid asked = client->node;
@@ -668,7 +700,8 @@ void client_node_up(struct host *host, struct uid node)
     struct umap_iter it = umap_iterate(&host->clients);
     while (umap_next(&it)) {
         struct queue_client *client = it.value;
-        bool stranded = !client->gone && (client->state == CLIENT_RESUMING || uid_is_zero(client->node));
+        bool stranded =
+            !client->gone && (client->state == CLIENT_RESUMING || uid_is_zero(client->node));
         if (stranded && client->local ? uid_eq(client->node, node) : stranded) {
             if (client->state == CLIENT_RESUMING || client->ops.count > client->ops_sent) {
                 client_seek(client);

@@ -1,6 +1,7 @@
 #ifndef WR_CLIENT_INTERNAL_H
 #define WR_CLIENT_INTERNAL_H
-/* A queue client, shared by client.c (the calls) and client_flow.c (sending, answers, finding the leader). */
+/* A queue client, shared by client.c (the calls) and client_flow.c (sending, answers, finding the
+ * leader). */
 #include "replica_internal.h"
 
 enum client_state {
@@ -23,30 +24,30 @@ struct queue_client {
     uint64_t id, queue;
     struct queue_client_sink sink;
     void *ctx;
-    bool local;           /* a local queue ... */
-    bool own_node;        /* ... on this node: nothing can be lost, no copies are kept */
+    bool local;    /* a local queue ... */
+    bool own_node; /* ... on this node: nothing can be lost, no copies are kept */
     bool closing, gone, blocked, freed;
-    bool inlined;         /* what was to come by way of the replica here did not */
-    bool got;             /* the outstanding GET's message came */
+    bool inlined; /* what was to come by way of the replica here did not */
+    bool got;     /* the outstanding GET's message came */
     enum client_state state;
-    struct uid node;      /* where it is served; zero = unknown */
+    struct uid node; /* where it is served; zero = unknown */
     uint32_t shard;
     uint32_t session;
-    uint64_t number;      /* of the next item of the session */
-    uint64_t next_seq;    /* of the next op */
-    uint64_t applied;     /* reported to the sink */
-    struct op_vec ops;    /* from ops_first on: kept or not sent yet */
+    uint64_t number;   /* of the next item of the session */
+    uint64_t next_seq; /* of the next op */
+    uint64_t applied;  /* reported to the sink */
+    struct op_vec ops; /* from ops_first on: kept or not sent yet */
     size_t ops_first, ops_sent;
-    uint64_t bytes;       /* of pending messages */
+    uint64_t bytes; /* of pending messages */
     uint64_t unsent_bytes;
     VEC(struct client_sent) sent;
     size_t sent_first;
     VEC(struct consumer_expect) consumers;
-    uint64_t get_next;    /* expected ordinal of consumer 0 */
+    uint64_t get_next; /* expected ordinal of consumer 0 */
     VEC(struct client_reply) replies;
     struct timer retry;
     uint32_t backoff_ms;
-    uint64_t progress;    /* applied at the last retry */
+    uint64_t progress; /* applied at the last retry */
     uint32_t candidate;
 };
 struct client_link { /* clients of one queue */

@@ -1,10 +1,10 @@
 /*
- * What: what becomes of nodes: from the node layer's liveness to events of the cores and ops of the machines.
- *   lost   the link broke or fell silent: the cores hear PEER_DOWN (elections), clients look for a leader
- *   down   gone or silent for longer than the limit: its consumers are suspended, their messages returned (NODE_DOWN)
- *   up     reachable again: PEER_UP, NODE_UP
- *   a newer boot, or forgotten: clients of older boots are closed for good (NODE_GONE)
- * Only the leader of a group (or the owner of a local queue) turns this into ops; the ops are idempotent.
+ * What: what becomes of nodes: from the node layer's liveness to events of the cores and ops of the
+ * machines. lost   the link broke or fell silent: the cores hear PEER_DOWN (elections), clients
+ * look for a leader down   gone or silent for longer than the limit: its consumers are suspended,
+ * their messages returned (NODE_DOWN) up     reachable again: PEER_UP, NODE_UP a newer boot, or
+ * forgotten: clients of older boots are closed for good (NODE_GONE) Only the leader of a group (or
+ * the owner of a local queue) turns this into ops; the ops are idempotent.
  */
 #include "replica_internal.h"
 
@@ -38,8 +38,8 @@ enum node_reach host_boot_reach(const struct host *host, uint64_t boot)
         }
         newest = nodes[i]->boot > newest ? nodes[i]->boot : newest;
     }
-    /* Boots are numbered in the order of the catalog: one below a known one that is not there any more is over; one above is
-     * not known here yet. */
+    /* Boots are numbered in the order of the catalog: one below a known one that is not there any
+     * more is over; one above is not known here yet. */
     return boot < newest ? NODE_GONE : NODE_UNKNOWN;
 }
 
@@ -56,8 +56,8 @@ static bool set_reach(struct host *host, struct uid node, enum node_reach reach)
     return true;
 }
 
-/* Effects towards a node whose link broke may be lost: its clients' routes end, and they are asked to resume when it is back (they
- * may not have noticed: their own link is another one). */
+/* Effects towards a node whose link broke may be lost: its clients' routes end, and they are asked
+ * to resume when it is back (they may not have noticed: their own link is another one). */
 static void home_node(struct home *home, struct uid node, bool up)
 {
     if (home == NULL || !home->serving) {
@@ -77,7 +77,9 @@ static void home_node(struct home *home, struct uid node, bool up)
     uint64_t boots[CATALOG_NODES_MAX];
     uint32_t count = queue_boots(home->queue, boots, CATALOG_NODES_MAX);
     for (uint32_t i = 0; i < count && i < CATALOG_NODES_MAX; i++) {
-        const struct catalog_node *owner = home->host->view != NULL ? catalog_node_by_boot(home->host->view, (uint32_t)boots[i]) : NULL;
+        const struct catalog_node *owner =
+            home->host->view != NULL ? catalog_node_by_boot(home->host->view, (uint32_t)boots[i])
+                                     : NULL;
         if (owner != NULL && uid_eq(owner->info.id, node)) {
             home_announce_to(home, node);
             return;

@@ -1,19 +1,21 @@
 /*
- * What: carrying effects to clients: to a sink of this shard at once, to others gathered into one parcel per host and turn.
- * Happy path: route_effect -> bytes are in the store -> deliver_here / gather; effects_flush at the end of the turn.
- * Failure modes: a delivery whose bytes are not in memory, or whose link is full, waits in its route; everything behind it for
- * the same client waits too (order), other clients go on. Bytes found nowhere are skipped and named in the log.
+ * What: carrying effects to clients: to a sink of this shard at once, to others gathered into one
+ * parcel per host and turn. Happy path: route_effect -> bytes are in the store -> deliver_here /
+ * gather; effects_flush at the end of the turn. Failure modes: a delivery whose bytes are not in
+ * memory, or whose link is full, waits in its route; everything behind it for the same client waits
+ * too (order), other clients go on. Bytes found nowhere are skipped and named in the log.
  * Invariants
  * I1  Effects of one client leave in the order in which the machine gave them.
- * I2  Messages handed to a sink are borrowed from the store: nothing drops them before the sink returns.
- * Ownership: a dest owns message references until its parcel is sent.
- * Threads: the host's shard.
+ * I2  Messages handed to a sink are borrowed from the store: nothing drops them before the sink
+ * returns. Ownership: a dest owns message references until its parcel is sent. Threads: the host's
+ * shard.
  */
 #include "replica_internal.h"
 
 #define VIA_BYTES      (UINT64_C(16) << 10) /* runs with less bytes carry them */
 #define VIA_COUNT      4096u
-#define DEST_BYTES_MAX (UINT64_C(1) << 20) /* then the parcel is sent before the end of the turn */
+#define DEST_BYTES_MAX (UINT64_C(1) << 20) /* then the parcel is sent before the end of the turn   \
+                                            */
 
 /* Effects gathered for one host. */
 struct dest {
@@ -21,13 +23,14 @@ struct dest {
     uint32_t shard;
     uint64_t queue;
     uint64_t bytes;
-    bool via;              /* by way of the queue's replica there */
+    bool via; /* by way of the queue's replica there */
     struct effect_bundle *bundle;
 };
 
 static void dest_send(struct host *host, struct dest *dest)
 {
-    struct parcel *parcel = parcel_make(host, PARCEL_EFFECTS, 1, dest->queue, dest->node, dest->via ? HOST_SHARD_BY_GROUP : dest->shard);
+    struct parcel *parcel = parcel_make(host, PARCEL_EFFECTS, 1, dest->queue, dest->node,
+                                        dest->via ? HOST_SHARD_BY_GROUP : dest->shard);
     if (host_is_self(host, dest->node)) {
         parcel->local = dest->bundle;
         parcel->local_free = effect_bundle_free;
@@ -38,7 +41,8 @@ static void dest_send(struct host *host, struct dest *dest)
     parcel_send(host, parcel);
 }
 
-/* Up to where a replica must have applied to know what is named now (the entry under way is not counted as applied yet). */
+/* Up to where a replica must have applied to know what is named now (the entry under way is not
+ * counted as applied yet). */
 static uint64_t applied_here(const struct home *home)
 {
     if (home->group == NULL) {
@@ -60,7 +64,8 @@ static struct dest *dest_of(struct home *home, const struct route *route)
     struct host *host = home->host;
     for (size_t i = host->dests.count; i-- > 0;) {
         struct dest *dest = host->dests.items[i];
-        if (dest->queue == home->id && dest->shard == route->shard && dest->via == route->via && uid_eq(dest->node, route->node)) {
+        if (dest->queue == home->id && dest->shard == route->shard && dest->via == route->via &&
+            uid_eq(dest->node, route->node)) {
             if (dest->bytes >= DEST_BYTES_MAX) {
                 dest_send(host, dest);
                 dest->bytes = 0;
@@ -110,12 +115,17 @@ static bool is_here(const struct host *host, const struct route *route)
 }
 
 /* Hands over one item with `count` messages that lie side by side. */
-static void emit(struct home *home, struct route *route, const struct queue_effect *effect, const struct slice *first, uint32_t count)
+static void emit(struct home *home, struct route *route, const struct queue_effect *effect,
+                 const struct slice *first, uint32_t count)
 {
     struct host *host = home->host;
-    struct effect_item item = {.effect = *effect, .session = route->session, .number = route->number++, .message_count = count};
+    struct effect_item item = {.effect = *effect,
+                               .session = route->session,
+                               .number = route->number++,
+                               .message_count = count};
     if (is_here(host, route)) {
-        client_on_effect(host, host->options.node_id, &item, (const struct message *)(const void *)first, false);
+        client_on_effect(host, host->options.node_id, &item,
+                         (const struct message *)(const void *)first, false);
         return;
     }
     struct dest *dest = dest_of(home, route);
@@ -123,7 +133,8 @@ static void emit(struct home *home, struct route *route, const struct queue_effe
     if (count > 0) {
         slices_ref(first, count);
         vec_reserve(&dest->bundle->messages, count);
-        memcpy(dest->bundle->messages.items + dest->bundle->messages.count, first, count * sizeof *first);
+        memcpy(dest->bundle->messages.items + dest->bundle->messages.count, first,
+               count * sizeof *first);
         dest->bundle->messages.count += count;
         for (uint32_t i = 0; i < count; i++) {
             dest->bytes += first[i].size;
@@ -134,9 +145,11 @@ static void emit(struct home *home, struct route *route, const struct queue_effe
 }
 
 /* Names a run instead of carrying it. */
-static void emit_positions(struct home *home, struct route *route, const struct queue_effect *effect)
+static void emit_positions(struct home *home, struct route *route,
+                           const struct queue_effect *effect)
 {
-    struct effect_item item = {.effect = *effect, .session = route->session, .number = route->number++};
+    struct effect_item item = {
+        .effect = *effect, .session = route->session, .number = route->number++};
     struct dest *dest = dest_of(home, route);
     dest->bytes += 32;
     dest->bundle->by_position++;
@@ -147,7 +160,8 @@ static bool link_full(struct home *home, const struct route *route)
 {
     struct host *host = home->host;
     const struct host_transport *transport = &host->options.transport;
-    if (host_is_self(host, route->node) || transport->backlog == NULL || transport->backlog(transport->ctx, route->node) < BACKLOG_MAX) {
+    if (host_is_self(host, route->node) || transport->backlog == NULL ||
+        transport->backlog(transport->ctx, route->node) < BACKLOG_MAX) {
         return false;
     }
     host->backlogged = true;
@@ -158,7 +172,8 @@ static void skip_missing(struct home *home, struct queue_effect *effect)
 {
     bool live = queue_is_live(home->queue, effect->position);
     if (live) {
-        wr_log(home->host->logger, LOG_LEVEL_ERROR, "queue", "queue %llu: the bytes of the message at position %llu are lost",
+        wr_log(home->host->logger, LOG_LEVEL_ERROR, "queue",
+               "queue %llu: the bytes of the message at position %llu are lost",
                (unsigned long long)home->id, (unsigned long long)effect->position);
     }
     home->missing = 0;
@@ -179,8 +194,10 @@ static uint32_t bounded(const struct slice *first, uint64_t count)
     return n;
 }
 
-/* By position pays when there are bytes to save, or when they would have to be read from disk here. */
-static bool names_positions(const struct route *route, const struct queue_effect *effect, const struct slice *first, uint64_t run)
+/* By position pays when there are bytes to save, or when they would have to be read from disk here.
+ */
+static bool names_positions(const struct route *route, const struct queue_effect *effect,
+                            const struct slice *first, uint64_t run)
 {
     if (!route->via || (effect->flags & QUEUE_NO_ACK) != 0) {
         return false;
@@ -204,7 +221,9 @@ static bool deliver(struct home *home, struct route *route, struct queue_effect 
         uint64_t run = store_run(&home->store, effect->position, effect->count, &first);
         if (names_positions(route, effect, first, run)) {
             struct queue_effect part = *effect;
-            part.count = run == 0 ? (effect->count < VIA_COUNT ? effect->count : VIA_COUNT) : run < VIA_COUNT ? run : VIA_COUNT;
+            part.count = run == 0          ? (effect->count < VIA_COUNT ? effect->count : VIA_COUNT)
+                         : run < VIA_COUNT ? run
+                                           : VIA_COUNT;
             emit_positions(home, route, &part);
             effect->position += part.count;
             effect->ordinal += part.count;

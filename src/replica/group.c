@@ -1,14 +1,14 @@
 /*
- * What: one Raft group's replica: the core's events in, its updates out to log, parcels and machine.
- * Happy path: proposal -> entries to the host's batch and messages to peers, in one step -> completions and answers ->
- * commit -> group_apply in the turn.
- * Failure modes: an error of the core that is no bug (bad message, late completion) is ignored or logged; a state that
- * contradicts itself makes the group stand still (group_fail) with a text that says so; nothing is deleted.
+ * What: one Raft group's replica: the core's events in, its updates out to log, parcels and
+ * machine. Happy path: proposal -> entries to the host's batch and messages to peers, in one step
+ * -> completions and answers -> commit -> group_apply in the turn. Failure modes: an error of the
+ * core that is no bug (bad message, late completion) is ignored or logged; a state that contradicts
+ * itself makes the group stand still (group_fail) with a text that says so; nothing is deleted.
  * Invariants
- * I1  Updates are carried out in the order the core gave them, log work before the next step of the group.
- * I2  The core exists only after the record of the group's creation is durable (an identity is never used before).
- * Ownership: the host owns groups. Threads: the host's shard.
- * Spec: raft/README.md; docs/replica.md, "Groups".
+ * I1  Updates are carried out in the order the core gave them, log work before the next step of the
+ * group. I2  The core exists only after the record of the group's creation is durable (an identity
+ * is never used before). Ownership: the host owns groups. Threads: the host's shard. Spec:
+ * raft/README.md; docs/replica.md, "Groups".
  */
 #include "replica_internal.h"
 
@@ -26,7 +26,8 @@ void group_mark(struct group *group)
     }
 }
 
-struct group *group_new(struct host *host, uint64_t id, const struct machine_ops *ops, struct raft_id self)
+struct group *group_new(struct host *host, uint64_t id, const struct machine_ops *ops,
+                        struct raft_id self)
 {
     struct group *group = wr_calloc(1, sizeof *group);
     group->host = host;
@@ -77,10 +78,11 @@ void group_free(struct group *group)
 void group_fail(struct group *group, const char *why)
 {
     snprintf(group->failed, sizeof group->failed, "%s", why);
-    wr_log(group->host->logger, LOG_LEVEL_ERROR, "queue", "group %llu stands still: %s", (unsigned long long)group->id, why);
+    wr_log(group->host->logger, LOG_LEVEL_ERROR, "queue", "group %llu stands still: %s",
+           (unsigned long long)group->id, why);
 }
 
-/* --- who is where ---------------------------------------------------------------------------------------------------------- */
+/* --- who is where ---------------------------------------------------------------------------- */
 
 void group_set_peer(struct group *group, struct raft_id member, struct uid node)
 {
@@ -91,7 +93,8 @@ void group_set_peer(struct group *group, struct raft_id member, struct uid node)
         }
     }
     vec_push(&group->peers, (struct peer_node){member, node});
-    if (group->raft != NULL && host_reach(group->host, node) == NODE_UP && !raft_id_equal(member, group->self)) {
+    if (group->raft != NULL && host_reach(group->host, node) == NODE_UP &&
+        !raft_id_equal(member, group->self)) {
         group_step(group, &(struct raft_event){.type = RAFT_EVENT_PEER_UP, .u.peer = member});
     }
 }
@@ -119,13 +122,14 @@ void group_node_changed(struct group *group, struct uid node, bool up)
     for (size_t i = 0; group->raft != NULL && i < group->peers.count; i++) {
         const struct peer_node *peer = &group->peers.items[i];
         if (uid_eq(peer->node, node) && !raft_id_equal(peer->member, group->self)) {
-            struct raft_event event = {.type = up ? RAFT_EVENT_PEER_UP : RAFT_EVENT_PEER_DOWN, .u.peer = peer->member};
+            struct raft_event event = {.type = up ? RAFT_EVENT_PEER_UP : RAFT_EVENT_PEER_DOWN,
+                                       .u.peer = peer->member};
             group_step(group, &event);
         }
     }
 }
 
-/* --- life -------------------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 static void payload_ref(void *ctx, void *owner)
 {
@@ -139,7 +143,8 @@ static void payload_unref(void *ctx, void *owner)
     buf_unref(owner);
 }
 
-static void *payload_create(void *ctx, const uint8_t *bytes, uint32_t size, const uint8_t **ret_data)
+static void *payload_create(void *ctx, const uint8_t *bytes, uint32_t size,
+                            const uint8_t **ret_data)
 {
     (void)ctx;
     struct buf *b = buf_from(bytes, size);
@@ -147,8 +152,10 @@ static void *payload_create(void *ctx, const uint8_t *bytes, uint32_t size, cons
     return b;
 }
 
-/* Makes the core; entries are restored by the caller, who then calls group_started with raft_start's update. */
-void group_start(struct group *group, const struct raft_hard_state *hard, const struct raft_snapshot_meta *meta)
+/* Makes the core; entries are restored by the caller, who then calls group_started with
+ * raft_start's update. */
+void group_start(struct group *group, const struct raft_hard_state *hard,
+                 const struct raft_snapshot_meta *meta)
 {
     struct host *host = group->host;
     const struct host_options *o = &host->options;
@@ -179,14 +186,15 @@ void group_started(struct group *group, struct raft_update *update)
     for (size_t i = 0; i < group->peers.count; i++) {
         const struct peer_node peer = group->peers.items[i];
         if (!raft_id_equal(peer.member, group->self) && host_reach(host, peer.node) == NODE_UP) {
-            group_step(group, &(struct raft_event){.type = RAFT_EVENT_PEER_UP, .u.peer = peer.member});
+            group_step(group,
+                       &(struct raft_event){.type = RAFT_EVENT_PEER_UP, .u.peer = peer.member});
         }
     }
     group_mark(group);
 }
 
-void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_t index, uint8_t flags, uint64_t generation,
-               struct slice owned_payload)
+void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_t index,
+               uint8_t flags, uint64_t generation, struct slice owned_payload)
 {
     struct log_item item = {
         .group = group->id,
@@ -204,7 +212,8 @@ void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_
     host_log(group->host, &item);
 }
 
-/* Creation: version, member id, bootstrap membership, who is where, the queue as declared (catalog: unused). */
+/* Creation: version, member id, bootstrap membership, who is where, the queue as declared (catalog:
+ * unused). */
 void group_create_record(struct group *group)
 {
     struct writer w;
@@ -222,21 +231,25 @@ void group_create_record(struct group *group)
     group_log(group, LOG_GROUP, (struct raft_term){0}, 0, 0, 0, slice_of_buf(writer_take(&w)));
 }
 
-void group_log_hard_state(struct group *group, const struct raft_hard_state *hard, uint64_t generation)
+void group_log_hard_state(struct group *group, const struct raft_hard_state *hard,
+                          uint64_t generation)
 {
     struct writer w;
     writer_init(&w, UID_SIZE);
     put_uid(&w, uid_of_raft(hard->vote));
-    group_log(group, LOG_HARD_STATE, hard->term, hard->commit, 0, generation, slice_of_buf(writer_take(&w)));
+    group_log(group, LOG_HARD_STATE, hard->term, hard->commit, 0, generation,
+              slice_of_buf(writer_take(&w)));
 }
 
-/* The catalog decided that this replica ends. What it stored goes once the record of the end is durable. */
+/* The catalog decided that this replica ends. What it stored goes once the record of the end is
+ * durable. */
 void group_end(struct group *group)
 {
     if (group->ended) {
         return;
     }
-    wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: this replica ends", (unsigned long long)group->id);
+    wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: this replica ends",
+           (unsigned long long)group->id);
     group->ended = true;
     if (group->home != NULL) {
         home_stop_serving(group->home);
@@ -248,7 +261,7 @@ void group_end(struct group *group)
     group_log(group, LOG_GROUP_END, (struct raft_term){0}, 0, 0, 0, SLICE_NONE);
 }
 
-/* --- updates ----------------------------------------------------------------------------------------------------------------- */
+/* --- updates --------------------------------------------------------------------------------- */
 
 struct slice group_entry_slice(const struct raft_entry *entry)
 {
@@ -267,7 +280,8 @@ static void send_messages(struct group *group, const struct raft_update *u)
         if (!group_node_of(group, u->messages[i].to, &node)) {
             continue; /* where it is, is not known yet; to the core it is down */
         }
-        struct parcel *parcel = parcel_make(group->host, PARCEL_RAFT, 0, group->id, node, HOST_SHARD_BY_GROUP);
+        struct parcel *parcel =
+            parcel_make(group->host, PARCEL_RAFT, 0, group->id, node, HOST_SHARD_BY_GROUP);
         raft_message_pack(parcel, &u->messages[i]);
         parcel_send(group->host, parcel);
     }
@@ -277,7 +291,9 @@ static void write_log(struct group *group, const struct raft_update *u)
 {
     struct raft_term none = {0};
     if (u->flags & RAFT_UPDATE_LOG_RESET) {
-        group_log(group, LOG_TRUNCATE, none, 1, 0, 0, SLICE_NONE);
+        /* What is before log_begin is over for the core, but message bytes may still be read from
+         * there. */
+        group_log(group, LOG_TRUNCATE, none, u->log_begin, 0, 0, SLICE_NONE);
         struct raft_term term;
         if (u->log_begin > 1 && raft_log_term(group->raft, u->log_begin - 1, &term) == 0) {
             group_log(group, LOG_CHECKPOINT, term, u->log_begin - 1, 0, 0, SLICE_NONE);
@@ -291,7 +307,8 @@ static void write_log(struct group *group, const struct raft_update *u)
     for (uint32_t i = 0; i < u->entry_count; i++) {
         const struct raft_entry *e = &u->entries[i];
         struct slice payload = group_entry_slice(e);
-        group_log(group, LOG_ENTRY, e->term, e->index, (uint8_t)e->kind, u->generation, slice_ref(&payload));
+        group_log(group, LOG_ENTRY, e->term, e->index, (uint8_t)e->kind, u->generation,
+                  slice_ref(&payload));
     }
 }
 
@@ -365,7 +382,7 @@ int group_step(struct group *group, struct raft_event *event)
     return rc;
 }
 
-/* --- messages ------------------------------------------------------------------------------------------------------------------ */
+/* --- messages -------------------------------------------------------------------------------- */
 
 /* A leader that is sure of it tells a replica that it is no member. */
 void group_tell_not_member(struct group *group, struct raft_id member, struct uid node)
@@ -382,7 +399,8 @@ void group_tell_not_member(struct group *group, struct raft_id member, struct ui
             return;
         }
     }
-    struct parcel *parcel = parcel_make(group->host, PARCEL_NOT_MEMBER, 2, group->id, node, HOST_SHARD_BY_GROUP);
+    struct parcel *parcel =
+        parcel_make(group->host, PARCEL_NOT_MEMBER, 2, group->id, node, HOST_SHARD_BY_GROUP);
     const uint64_t numbers[] = {member.hi, member.lo};
     numbers_pack(parcel, numbers, 2, SLICE_NONE);
     parcel_send(group->host, parcel);
@@ -395,13 +413,17 @@ void group_on_message(struct group *group, struct parcel *parcel)
     struct raft_member members[RAFT_MEMBERS_MAX];
     int error = raft_message_unpack(parcel, &message, &entries, members);
     if (error != 0) {
-        wr_log(group->host->logger, LOG_LEVEL_WARNING, "raft", "group %llu: a message is refused: %s", (unsigned long long)group->id,
+        wr_log(group->host->logger, LOG_LEVEL_WARNING, "raft",
+               "group %llu: a message is refused: %s", (unsigned long long)group->id,
                wr_err_text(error));
-    } else if (group->raft != NULL && raft_id_equal(message.to, group->self) && !raft_id_is_zero(message.from)) {
+    } else if (group->raft != NULL && raft_id_equal(message.to, group->self) &&
+               !raft_id_is_zero(message.from)) {
         group_set_peer(group, message.from, parcel->from_node);
-        error = group_step(group, &(struct raft_event){.type = RAFT_EVENT_RECEIVE, .u.message = &message});
+        error = group_step(group,
+                           &(struct raft_event){.type = RAFT_EVENT_RECEIVE, .u.message = &message});
         if (error == RAFT_E_BAD_MESSAGE) {
-            wr_log(group->host->logger, LOG_LEVEL_WARNING, "raft", "group %llu: %s", (unsigned long long)group->id, raft_strerror(error));
+            wr_log(group->host->logger, LOG_LEVEL_WARNING, "raft", "group %llu: %s",
+                   (unsigned long long)group->id, raft_strerror(error));
         }
         if (message.type == RAFT_MSG_PREVOTE || message.type == RAFT_MSG_VOTE) {
             group_tell_not_member(group, message.from, parcel->from_node);
@@ -410,7 +432,7 @@ void group_on_message(struct group *group, struct parcel *parcel)
     wr_free(entries);
 }
 
-/* --- leadership ---------------------------------------------------------------------------------------------------------------- */
+/* --- leadership ------------------------------------------------------------------------------ */
 
 static void announce(struct group *group)
 {
@@ -424,7 +446,8 @@ static void announce(struct group *group)
     if (host->view != NULL) {
         uint64_t boots[CATALOG_NODES_MAX];
         uint32_t boot_count = queue_boots(group->home->queue, boots, CATALOG_NODES_MAX);
-        for (uint32_t i = 0; i < boot_count && i < CATALOG_NODES_MAX && count <= CATALOG_NODES_MAX; i++) {
+        for (uint32_t i = 0; i < boot_count && i < CATALOG_NODES_MAX && count <= CATALOG_NODES_MAX;
+             i++) {
             const struct catalog_node *node = catalog_node_by_boot(host->view, (uint32_t)boots[i]);
             if (node != NULL) {
                 told[count++] = node->info.id;
@@ -460,7 +483,8 @@ static void set_serving(struct group *group, bool serving)
             group->home->serving = true;
             home_check_boots(group->home);
             home_arm_expire(group->home);
-            if (queue_auto_delete_due(group->home->queue) && group->host->sink.on_queue_unused != NULL) {
+            if (queue_auto_delete_due(group->home->queue) &&
+                group->host->sink.on_queue_unused != NULL) {
                 group->home->unused_told = true;
                 group->host->sink.on_queue_unused(group->host->sink.ctx, group->id);
             }

@@ -1,13 +1,12 @@
 /*
- * What: a home: where one queue is served. Applying batches, keeping the bytes, routes of clients, requests of clients.
- * Happy path: home_on_ops -> (local) home_apply / (group) an entry, later home_apply -> effects.c.
- * Failure modes: a client that is not known here is told so and resumes; a request to a home that is not serving is held
- * by its group until it is, or answered NOT_HERE with a hint.
- * Invariants
- * I1  Effects reach a client only through its route, and a route exists only while the home serves.
- * I2  Items of a session are numbered without gaps: a client notices every loss.
- * Ownership: the host (local homes) or the group owns the home; the home owns its routes, queue and store.
- * Threads: the host's shard. Spec: docs/replica.md, "Clients".
+ * What: a home: where one queue is served. Applying batches, keeping the bytes, routes of clients,
+ * requests of clients. Happy path: home_on_ops -> (local) home_apply / (group) an entry, later
+ * home_apply -> effects.c. Failure modes: a client that is not known here is told so and resumes; a
+ * request to a home that is not serving is held by its group until it is, or answered NOT_HERE with
+ * a hint. Invariants I1  Effects reach a client only through its route, and a route exists only
+ * while the home serves. I2  Items of a session are numbered without gaps: a client notices every
+ * loss. Ownership: the host (local homes) or the group owns the home; the home owns its routes,
+ * queue and store. Threads: the host's shard. Spec: docs/replica.md, "Clients".
  */
 #include "replica_internal.h"
 
@@ -20,7 +19,8 @@ static void on_expire(struct timer *timer)
     }
 }
 
-struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue, struct group *group)
+struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue,
+                      struct group *group)
 {
     struct home *home = wr_calloc(1, sizeof *home);
     home->host = host;
@@ -107,9 +107,10 @@ uint64_t home_time(struct home *home)
     return home->time_ms;
 }
 
-/* --- routes ------------------------------------------------------------------------------------------------------------------ */
+/* --- routes ---------------------------------------------------------------------------------- */
 
-struct route *route_open(struct home *home, uint64_t client, struct uid node, uint32_t shard, uint32_t session)
+struct route *route_open(struct home *home, uint64_t client, struct uid node, uint32_t shard,
+                         uint32_t session)
 {
     bool fresh;
     void **place = umap_entry(&home->routes, client, &fresh);
@@ -131,7 +132,9 @@ struct route *route_open(struct home *home, uint64_t client, struct uid node, ui
     route->session = session;
     route->number = 0;
     route->via = false;
-    for (size_t i = 0; home->group != NULL && i < home->group->peers.count && !host_is_self(home->host, node); i++) {
+    for (size_t i = 0;
+         home->group != NULL && i < home->group->peers.count && !host_is_self(home->host, node);
+         i++) {
         route->via = route->via || uid_eq(home->group->peers.items[i].node, node);
     }
     return route;
@@ -145,7 +148,7 @@ void route_close(struct home *home, uint64_t client)
     }
 }
 
-/* --- applying ---------------------------------------------------------------------------------------------------------------- */
+/* --- applying -------------------------------------------------------------------------------- */
 
 /* Which enqueue of the entry this op is: the ops are looked at once each, in order. */
 static uint32_t enqueue_number(struct home *home, const struct queue_op *op)
@@ -164,7 +167,8 @@ static void on_store(void *ctx, uint64_t position, const struct message *message
     struct home *home = ctx;
     if (home->applying != NULL) {
         /* The op is ours: its reference moves into the store. pad marks it as taken. */
-        struct queue_op *op = WR_CONTAINER_OF((struct message *)(uintptr_t)message, struct queue_op, message);
+        struct queue_op *op =
+            WR_CONTAINER_OF((struct message *)(uintptr_t)message, struct queue_op, message);
         WR_ASSERT_SLOW(op >= home->applying);
         op->pad = 1;
         store_add(&home->store, position, message->record);
@@ -185,7 +189,8 @@ static void on_effect(void *ctx, const struct queue_effect *effect)
 
 static void effects_of(struct home *home);
 
-void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *batch, uint64_t index, bool moves)
+void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *batch,
+                uint64_t index, bool moves)
 {
     const struct queue_store_ops store = {on_store, home};
     const struct queue_sink sink = {on_effect, home};
@@ -205,7 +210,8 @@ void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *b
         home->time_ms = time_ms;
     }
     effects_of(home);
-    if (batch->client != 0 && batch->count > 0 && batch->ops[batch->count - 1].kind == QUEUE_OP_CLOSE) {
+    if (batch->client != 0 && batch->count > 0 &&
+        batch->ops[batch->count - 1].kind == QUEUE_OP_CLOSE) {
         route_close(home, batch->client);
     }
 }
@@ -216,7 +222,8 @@ void home_drops_flush(struct home *home)
         return;
     }
     for (size_t i = 0; i < home->held_drops.count; i++) {
-        store_drop(&home->store, home->held_drops.items[i].position, home->held_drops.items[i].count);
+        store_drop(&home->store, home->held_drops.items[i].position,
+                   home->held_drops.items[i].count);
     }
     vec_clear(&home->held_drops);
     struct queue_totals totals;
@@ -247,7 +254,8 @@ static void effects_of(struct home *home)
     for (size_t i = 0; i < home->effects.count; i++) {
         const struct queue_effect effect = home->effects.items[i];
         if (effect.kind == QUEUE_EFFECT_DROP) {
-            /* A delivery that settles itself comes before its DROP: the bytes stay while any delivery waits for bytes. */
+            /* A delivery that settles itself comes before its DROP: the bytes stay while any
+             * delivery waits for bytes. */
             if (home->blocked_routes > 0) {
                 hold_drop(home, &effect);
             } else {
@@ -312,10 +320,10 @@ void home_host_op(struct home *home, const struct queue_op *op)
     }
 }
 
-/* --- requests of clients ------------------------------------------------------------------------------------------------------ */
+/* --- requests of clients --------------------------------------------------------------------- */
 
-static void answer_not_here(struct host *host, uint64_t queue, struct uid node, uint32_t shard, uint64_t client, uint32_t session,
-                            struct uid hint)
+static void answer_not_here(struct host *host, uint64_t queue, struct uid node, uint32_t shard,
+                            uint64_t client, uint32_t session, struct uid hint)
 {
     if (host_is_self(host, node) && shard == host->options.shard) {
         client_on_not_here(host, queue, client, session, hint);
@@ -328,20 +336,25 @@ static void answer_not_here(struct host *host, uint64_t queue, struct uid node, 
 }
 
 /* The sections whose client may go on here; others are told to resume. */
-static struct route *admit(struct home *home, struct uid node, uint32_t shard, const struct ops_section *section)
+static struct route *admit(struct home *home, struct uid node, uint32_t shard,
+                           const struct ops_section *section)
 {
     struct route *route = umap_get(&home->routes, section->client);
-    if (route != NULL && route->session == section->session && uid_eq(route->node, node) && route->shard == shard) {
+    if (route != NULL && route->session == section->session && uid_eq(route->node, node) &&
+        route->shard == shard) {
         return route;
     }
-    if (section->fresh && route == NULL && queue_client_last_seq(home->queue, section->client) == 0) {
+    if (section->fresh && route == NULL &&
+        queue_client_last_seq(home->queue, section->client) == 0) {
         return route_open(home, section->client, node, shard, section->session);
     }
-    answer_not_here(home->host, home->id, node, shard, section->client, section->session, home->host->options.node_id);
+    answer_not_here(home->host, home->id, node, shard, section->client, section->session,
+                    home->host->options.node_id);
     return NULL;
 }
 
-static bool batches_ok(struct buf *owner, uint32_t begin, uint32_t end, uint64_t client, uint64_t *ret_last)
+static bool batches_ok(struct buf *owner, uint32_t begin, uint32_t end, uint64_t client,
+                       uint64_t *ret_last)
 {
     struct queue_batch_reader reader;
     struct queue_batch batch;
@@ -384,11 +397,14 @@ static bool admit_all(struct home *home, struct uid node, uint32_t shard, struct
     return true;
 }
 
-static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard, struct ops_bundle *bundle, struct slice raw)
+static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard,
+                           struct ops_bundle *bundle, struct slice raw)
 {
     bool own = bundle->encoded != NULL; /* by this node's own hand: not checked again */
-    if (own && home->group != NULL && bundle->encoded->size >= 4096 && admit_all(home, node, shard, bundle)) {
-        group_take_entry(home->group, bundle->encoded); /* it has room for an entry's header: no copy */
+    if (own && home->group != NULL && bundle->encoded->size >= 4096 &&
+        admit_all(home, node, shard, bundle)) {
+        group_take_entry(home->group,
+                         bundle->encoded); /* it has room for an entry's header: no copy */
         bundle->encoded = NULL;
         return;
     }
@@ -398,7 +414,8 @@ static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard, s
         uint32_t end = raw.offset + s->end;
         uint64_t last = s->last_seq;
         if (!own && !batches_ok(raw.buf, begin, end, s->client, &last)) {
-            wr_log(home->host->logger, LOG_LEVEL_ERROR, "queue", "queue %llu: damaged operations of client %llu refused",
+            wr_log(home->host->logger, LOG_LEVEL_ERROR, "queue",
+                   "queue %llu: damaged operations of client %llu refused",
                    (unsigned long long)home->id, (unsigned long long)s->client);
             continue;
         }
@@ -415,8 +432,8 @@ static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard, s
     }
 }
 
-void home_take_ops(struct home *home, struct uid node, uint32_t shard, const struct ops_section *section, struct queue_op *ops,
-                   uint32_t count)
+void home_take_ops(struct home *home, struct uid node, uint32_t shard,
+                   const struct ops_section *section, struct queue_op *ops, uint32_t count)
 {
     struct route *route = admit(home, node, shard, section);
     if (route == NULL || count == 0) {
@@ -437,7 +454,8 @@ void home_take_ops(struct home *home, struct uid node, uint32_t shard, const str
 }
 
 /* Ops handed over as a structure: the messages move into the store. */
-static void on_ops_local(struct home *home, struct uid node, uint32_t shard, struct ops_bundle *bundle)
+static void on_ops_local(struct home *home, struct uid node, uint32_t shard,
+                         struct ops_bundle *bundle)
 {
     for (size_t i = 0; i < bundle->sections.count; i++) {
         const struct ops_section *s = &bundle->sections.items[i];
@@ -445,7 +463,8 @@ static void on_ops_local(struct home *home, struct uid node, uint32_t shard, str
     }
 }
 
-void home_on_ops(struct home *home, struct uid node, uint32_t shard, struct ops_bundle *owned_bundle, struct slice raw)
+void home_on_ops(struct home *home, struct uid node, uint32_t shard,
+                 struct ops_bundle *owned_bundle, struct slice raw)
 {
     WR_ASSERT(home->serving);
     if (owned_bundle->encoded != NULL) {
@@ -459,14 +478,16 @@ void home_on_ops(struct home *home, struct uid node, uint32_t shard, struct ops_
     ops_bundle_free(owned_bundle);
 }
 
-static void answer_resumed(struct home *home, const struct route *route, const struct resumed_body *body)
+static void answer_resumed(struct home *home, const struct route *route,
+                           const struct resumed_body *body)
 {
     struct host *host = home->host;
     if (host_is_self(host, route->node) && route->shard == host->options.shard) {
         client_on_resumed(host, host->options.node_id, host->options.shard, body);
         return;
     }
-    struct parcel *parcel = parcel_make(host, PARCEL_RESUMED, 1, home->id, route->node, route->shard);
+    struct parcel *parcel =
+        parcel_make(host, PARCEL_RESUMED, 1, home->id, route->node, route->shard);
     const uint64_t numbers[] = {body->client, body->session, body->applied, body->received};
     numbers_pack(parcel, numbers, 4, SLICE_NONE);
     parcel_send(host, parcel);
@@ -480,7 +501,8 @@ static void redeliver_effect(void *ctx, const struct queue_effect *effect)
     route_effect(home, route, effect);
 }
 
-void home_on_resume(struct home *home, struct uid node, uint32_t shard, const struct resume_body *body)
+void home_on_resume(struct home *home, struct uid node, uint32_t shard,
+                    const struct resume_body *body)
 {
     WR_ASSERT(home->serving);
     struct route *old = umap_get(&home->routes, body->client);
@@ -495,7 +517,8 @@ void home_on_resume(struct home *home, struct uid node, uint32_t shard, const st
     answer_resumed(home, route, &answer);
     const struct queue_sink sink = {redeliver_effect, home};
     for (size_t i = 0; i < body->consumers.count; i++) {
-        queue_redeliver(home->queue, body->client, body->consumers.items[i].consumer, body->consumers.items[i].next, &sink);
+        queue_redeliver(home->queue, body->client, body->consumers.items[i].consumer,
+                        body->consumers.items[i].next, &sink);
     }
 }
 
@@ -503,8 +526,10 @@ void home_on_resume(struct home *home, struct uid node, uint32_t shard, const st
 void home_announce_to(struct home *home, struct uid node)
 {
     struct host *host = home->host;
-    struct parcel *parcel = parcel_make(host, PARCEL_LEADER, 1, home->id, node, HOST_SHARD_BY_GROUP);
-    const uint64_t numbers[] = {host->options.node_id.hi, host->options.node_id.lo, host->options.shard};
+    struct parcel *parcel =
+        parcel_make(host, PARCEL_LEADER, 1, home->id, node, HOST_SHARD_BY_GROUP);
+    const uint64_t numbers[] = {host->options.node_id.hi, host->options.node_id.lo,
+                                host->options.shard};
     numbers_pack(parcel, numbers, 3, SLICE_NONE);
     parcel_send(host, parcel);
 }
@@ -517,9 +542,11 @@ static void refuse(struct host *host, struct parcel *parcel, struct uid hint)
         struct resume_body body = {0};
         struct resume_body *local = parcel->local;
         if (local != NULL) {
-            answer_not_here(host, parcel->group, parcel->from_node, parcel->from_shard, local->client, local->session, hint);
+            answer_not_here(host, parcel->group, parcel->from_node, parcel->from_shard,
+                            local->client, local->session, hint);
         } else if (resume_unpack(parcel, &body) == 0) {
-            answer_not_here(host, parcel->group, parcel->from_node, parcel->from_shard, body.client, body.session, hint);
+            answer_not_here(host, parcel->group, parcel->from_node, parcel->from_shard, body.client,
+                            body.session, hint);
             vec_deinit(&body.consumers);
         }
         return;
@@ -533,8 +560,8 @@ static void refuse(struct host *host, struct parcel *parcel, struct uid hint)
         made = true;
     }
     for (size_t i = 0; i < bundle->sections.count; i++) {
-        answer_not_here(host, parcel->group, parcel->from_node, parcel->from_shard, bundle->sections.items[i].client,
-                        bundle->sections.items[i].session, hint);
+        answer_not_here(host, parcel->group, parcel->from_node, parcel->from_shard,
+                        bundle->sections.items[i].client, bundle->sections.items[i].session, hint);
     }
     if (made) {
         ops_bundle_free(bundle);
@@ -570,14 +597,16 @@ void home_on_parcel(struct host *host, struct parcel *owned)
     struct group *group = home == NULL ? group_find(host, owned->group) : home->group;
     if (home != NULL && home->serving) {
         serve(home, owned);
-    } else if (group != NULL && group->raft != NULL && raft_role(group->raft) == RAFT_LEADER && group->waiting.count < HELD_PARCELS_MAX) {
+    } else if (group != NULL && group->raft != NULL && raft_role(group->raft) == RAFT_LEADER &&
+               group->waiting.count < HELD_PARCELS_MAX) {
         vec_push(&group->waiting, owned); /* until it serves or leads no more */
         return;
     } else if (group != NULL && group->raft != NULL) {
         struct uid hint = UID_NONE;
         (void)group_node_of(group, raft_leader(group->raft), &hint);
         refuse(host, owned, hint);
-    } else if (home == NULL && host->view != NULL && catalog_queue_by_id(host->view, owned->group) == NULL) {
+    } else if (home == NULL && host->view != NULL &&
+               catalog_queue_by_id(host->view, owned->group) == NULL) {
         host_hold(host, owned); /* our view may be behind the sender's */
         return;
     } else {
@@ -586,7 +615,7 @@ void home_on_parcel(struct host *host, struct parcel *owned)
     parcel_free(owned);
 }
 
-/* --- boots: whose process is gone, or back ------------------------------------------------------------------------------------- */
+/* --- boots: whose process is gone, or back --------------------------------------------------- */
 
 void home_check_boots(struct home *home)
 {

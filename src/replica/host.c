@@ -1,11 +1,11 @@
 /*
  * What: the host of a shard: its life, its inbox and its turn.
- * Happy path of a turn: parcels that came -> timers -> ops of clients -> groups (apply, propose) -> homes that wait for
- * bytes -> catalog upcalls -> again while that made new work (bounded) -> one log batch -> parcels of effects.
- * Failure modes: a log batch that came back with an error ends the node (a failed sync proves nothing).
- * Invariants
- * I1  No sink is called outside host_turn. I2 Everything found by id may have ended: look-ups tell.
- * Ownership: see replica_internal.h. Threads: the shard that owns the host.
+ * Happy path of a turn: parcels that came -> timers -> ops of clients -> groups (apply, propose) ->
+ * homes that wait for bytes -> catalog upcalls -> again while that made new work (bounded) -> one
+ * log batch -> parcels of effects. Failure modes: a log batch that came back with an error ends the
+ * node (a failed sync proves nothing). Invariants I1  No sink is called outside host_turn. I2
+ * Everything found by id may have ended: look-ups tell. Ownership: see replica_internal.h. Threads:
+ * the shard that owns the host.
  */
 #include "replica_internal.h"
 #include "warren/route.h"
@@ -124,7 +124,7 @@ void host_log(struct host *host, const struct log_item *item)
     log_batch_add(host->batch, item);
 }
 
-/* --- views --------------------------------------------------------------------------------------------------------------------- */
+/* --- views ----------------------------------------------------------------------------------- */
 
 static bool is_lost(const struct host *host, const struct catalog_queue *queue)
 {
@@ -135,7 +135,8 @@ static bool is_lost(const struct host *host, const struct catalog_queue *queue)
     return node == NULL || node->boot != queue->spec.local.boot;
 }
 
-static void on_queue_diff(void *ctx, const struct catalog_queue *before, const struct catalog_queue *after)
+static void on_queue_diff(void *ctx, const struct catalog_queue *before,
+                          const struct catalog_queue *after)
 {
     struct host *host = ctx;
     local_view_changed(host, before, after);
@@ -145,7 +146,8 @@ static void on_queue_diff(void *ctx, const struct catalog_queue *before, const s
     }
 }
 
-static void on_node_diff(void *ctx, const struct catalog_node *before, const struct catalog_node *after)
+static void on_node_diff(void *ctx, const struct catalog_node *before,
+                         const struct catalog_node *after)
 {
     struct host *host = ctx;
     (void)before;
@@ -175,7 +177,8 @@ void host_set_view(struct host *host, struct catalog_view *view)
     host_mark_now(host);
 }
 
-static void on_boot_scan(void *ctx, const struct catalog_queue *before, const struct catalog_queue *after)
+static void on_boot_scan(void *ctx, const struct catalog_queue *before,
+                         const struct catalog_queue *after)
 {
     local_view_changed(ctx, before, after);
 }
@@ -190,7 +193,7 @@ void host_set_boot(struct host *host, uint32_t boot)
     host_mark_now(host);
 }
 
-/* --- parcels --------------------------------------------------------------------------------------------------------------------- */
+/* --- parcels --------------------------------------------------------------------------------- */
 
 static void on_held(struct timer *timer)
 {
@@ -231,7 +234,8 @@ void effects_hand_over(struct host *host, struct uid from, const struct effect_b
 {
     for (size_t i = 0; i < bundle->items.count; i++) {
         const struct effect_item *item = &bundle->items.items[i];
-        const struct message *messages = item->message_count > 0 ? &bundle->messages.items[item->message_first] : NULL;
+        const struct message *messages =
+            item->message_count > 0 ? &bundle->messages.items[item->message_first] : NULL;
         client_on_effect(host, from, item, messages, true);
     }
 }
@@ -243,8 +247,8 @@ static void on_effects(struct host *host, struct parcel *parcel)
     if (bundle == NULL) {
         int error = effects_unpack(parcel, &bundle);
         if (error != 0) {
-            wr_log(host->logger, LOG_LEVEL_ERROR, "queue", "effects of queue %llu are refused: %s", (unsigned long long)parcel->group,
-                   wr_err_text(error));
+            wr_log(host->logger, LOG_LEVEL_ERROR, "queue", "effects of queue %llu are refused: %s",
+                   (unsigned long long)parcel->group, wr_err_text(error));
             return;
         }
     }
@@ -266,12 +270,15 @@ static void on_leader(struct host *host, struct parcel *parcel)
         return;
     }
     struct uid node = {n[0], n[1]};
-    /* It came to the shard of the group, or from there: the first one tells the node's other shards. */
+    /* It came to the shard of the group, or from there: the first one tells the node's other
+     * shards. */
     bool first = !host_is_self(host, parcel->from_node) || host_is_self(host, node);
-    bool by_group = host_shard_of_group(parcel->group, host->options.shard_count) == host->options.shard;
+    bool by_group =
+        host_shard_of_group(parcel->group, host->options.shard_count) == host->options.shard;
     for (uint32_t i = 0; first && by_group && i < host->options.shard_count; i++) {
         if (i != host->options.shard) {
-            struct parcel *copy = parcel_make(host, PARCEL_LEADER, 1, parcel->group, host->options.node_id, i);
+            struct parcel *copy =
+                parcel_make(host, PARCEL_LEADER, 1, parcel->group, host->options.node_id, i);
             numbers_pack(copy, n, 3, SLICE_NONE);
             parcel_send(host, copy);
         }
@@ -284,7 +291,8 @@ static void on_not_member(struct host *host, struct parcel *parcel)
     uint64_t n[2];
     struct slice raw;
     struct group *group = group_find(host, parcel->group);
-    if (group != NULL && numbers_unpack(parcel, n, 2, &raw) == 0 && raft_id_equal(group->self, (struct raft_id){n[0], n[1]})) {
+    if (group != NULL && numbers_unpack(parcel, n, 2, &raw) == 0 &&
+        raft_id_equal(group->self, (struct raft_id){n[0], n[1]})) {
         group->not_member = true;
         group_check_end(group);
     }
@@ -374,7 +382,7 @@ static void dispatch(struct host *host, struct parcel *parcel)
     parcel_free(parcel);
 }
 
-/* --- completions ------------------------------------------------------------------------------------------------------------------- */
+/* --- completions ----------------------------------------------------------------------------- */
 
 static void group_ended(struct group *group)
 {
@@ -382,7 +390,8 @@ static void group_ended(struct group *group)
     uint64_t id = group->id;
     group_free(group);
     group_purge_kv(host, id);
-    const struct catalog_queue *record = host->view != NULL ? catalog_queue_by_id(host->view, id) : NULL;
+    const struct catalog_queue *record =
+        host->view != NULL ? catalog_queue_by_id(host->view, id) : NULL;
     if (record != NULL) {
         queue_group_view(host, NULL, record); /* named again meanwhile: a new replica begins */
     }
@@ -394,7 +403,8 @@ static void first_start(struct group *group)
     struct raft_snapshot_meta meta = {0};
     const struct raft_hard_state hard = {0};
     struct raft_update update;
-    int rc = raft_membership_decode(group->bootstrap, group->bootstrap_size, members, &meta.membership.count);
+    int rc = raft_membership_decode(group->bootstrap, group->bootstrap_size, members,
+                                    &meta.membership.count);
     WR_ASSERT(rc == 0);
     meta.membership.members = members;
     group_start(group, &hard, &meta);
@@ -409,7 +419,9 @@ static void on_meta_item(struct group *group, const struct log_item *item)
 {
     WR_ASSERT(group->meta_pending > 0);
     group->meta_pending--;
-    uint32_t *place = item->kind == LOG_GROUP ? &group->segment_group : item->kind == LOG_HARD_STATE ? &group->segment_hard : &group->segment_checkpoint;
+    uint32_t *place = item->kind == LOG_GROUP        ? &group->segment_group
+                      : item->kind == LOG_HARD_STATE ? &group->segment_hard
+                                                     : &group->segment_checkpoint;
     *place = item->position.segment;
     if (item->kind == LOG_GROUP && !group->durable) {
         group->durable = true;
@@ -417,7 +429,8 @@ static void on_meta_item(struct group *group, const struct log_item *item)
             first_start(group);
         }
     } else if (item->kind == LOG_HARD_STATE && item->generation != 0) {
-        group_step(group, &(struct raft_event){.type = RAFT_EVENT_HARD_STATE_PERSISTED, .u.hard_state_generation = item->generation});
+        group_step(group, &(struct raft_event){.type = RAFT_EVENT_HARD_STATE_PERSISTED,
+                                               .u.hard_state_generation = item->generation});
     } else if (item->kind == LOG_CHECKPOINT) {
         checkpoint_on_item(group, item);
     }
@@ -445,7 +458,8 @@ static void on_batch(struct host *host, struct log_batch *batch)
     const struct log_item *last = NULL; /* of this group's entries, not told yet */
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct log_item *item = &batch->items[i];
-        bool same = group != NULL && group->id == item->group && (uint32_t)group->incarnation == item->pad2;
+        bool same =
+            group != NULL && group->id == item->group && (uint32_t)group->incarnation == item->pad2;
         if (last != NULL && (!same || item->kind != LOG_ENTRY)) {
             tell_persisted(group, last);
             last = NULL;
@@ -465,7 +479,9 @@ static void on_batch(struct host *host, struct log_batch *batch)
                 checkpoint_on_item(group, item);
                 break;
             }
-            log_index_put(group->index, item->index, &(struct log_location){item->position, item->payload.size, item->term, item->flags});
+            log_index_put(group->index, item->index,
+                          &(struct log_location){item->position, item->payload.size, item->term,
+                                                 item->flags});
             last = item;
             break;
         case LOG_TRUNCATE:
@@ -528,7 +544,7 @@ bool host_on_kv(struct host *host, uint64_t token, int result, void *owned_reply
     return true;
 }
 
-/* --- kv ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- kv -------------------------------------------------------------------------------------- */
 
 struct kv_request *kv_request_new(struct host *host)
 {
@@ -578,7 +594,7 @@ void host_want_kv_drops(struct host *host)
     }
 }
 
-/* --- turn ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- turn ------------------------------------------------------------------------------------ */
 
 static void on_pump(struct timer *timer)
 {
@@ -640,8 +656,9 @@ static void work_homes(struct host *host)
 
 static bool has_work(const struct host *host)
 {
-    return host->inbox.count > 0 || !list_is_empty(&host->dirty_groups) || !list_is_empty(&host->dirty_homes) ||
-           !list_is_empty(&host->dirty_clients) || host->boots_changed || host->catalog_changed;
+    return host->inbox.count > 0 || !list_is_empty(&host->dirty_groups) ||
+           !list_is_empty(&host->dirty_homes) || !list_is_empty(&host->dirty_clients) ||
+           host->boots_changed || host->catalog_changed;
 }
 
 static void round_of(struct host *host)
@@ -691,7 +708,7 @@ uint64_t host_deadline_ns(const struct host *host)
     return deadline == TIMER_NO_DEADLINE ? UINT64_MAX : deadline * 1000000;
 }
 
-/* --- status -------------------------------------------------------------------------------------------------------------------------- */
+/* --- status ---------------------------------------------------------------------------------- */
 
 static void explain(const struct host *host, const struct group *group, struct group_status *status)
 {
@@ -700,15 +717,18 @@ static void explain(const struct host *host, const struct group *group, struct g
     } else if (group->ended) {
         snprintf(status->why, sizeof status->why, "this replica is being removed");
     } else if (host->log_blocked) {
-        snprintf(status->why, sizeof status->why, "%.*s", (int)sizeof status->why - 1, host->log_why);
+        snprintf(status->why, sizeof status->why, "%.*s", (int)sizeof status->why - 1,
+                 host->log_why);
     } else if (group->raft == NULL) {
         snprintf(status->why, sizeof status->why, "its creation is being written");
     } else if (uid_is_zero(status->leader_node)) {
         uint32_t away = status->voters - status->voters_up;
         if (status->voters == 0) {
-            snprintf(status->why, sizeof status->why, "waiting for the leader to contact this new member");
+            snprintf(status->why, sizeof status->why,
+                     "waiting for the leader to contact this new member");
         } else if (status->voters_up <= status->voters / 2) {
-            snprintf(status->why, sizeof status->why, "no leader because %u of %u members are unreachable", away, status->voters);
+            snprintf(status->why, sizeof status->why,
+                     "no leader because %u of %u members are unreachable", away, status->voters);
         } else {
             snprintf(status->why, sizeof status->why, "no leader: an election is under way");
         }
@@ -717,7 +737,8 @@ static void explain(const struct host *host, const struct group *group, struct g
     }
 }
 
-static void fill_status(const struct host *host, const struct group *group, struct group_status *ret)
+static void fill_status(const struct host *host, const struct group *group,
+                        struct group_status *ret)
 {
     *ret = (struct group_status){.group = group->id, .exists = true};
     if (group->raft != NULL) {
@@ -743,7 +764,8 @@ bool host_group_status(const struct host *host, uint64_t id, struct group_status
     return true;
 }
 
-void host_each_group(const struct host *host, void (*fn)(void *ctx, const struct group_status *status), void *ctx)
+void host_each_group(const struct host *host,
+                     void (*fn)(void *ctx, const struct group_status *status), void *ctx)
 {
     struct umap_iter it = umap_iterate((struct umap *)(uintptr_t)&host->groups);
     while (umap_next(&it)) {
@@ -758,7 +780,8 @@ void host_transfer_leaders_away(struct host *host)
     struct umap_iter it = umap_iterate(&host->groups);
     while (umap_next(&it)) {
         struct group *group = it.value;
-        if (group->raft != NULL && raft_role(group->raft) == RAFT_LEADER && raft_progress_count(group->raft) > 0) {
+        if (group->raft != NULL && raft_role(group->raft) == RAFT_LEADER &&
+            raft_progress_count(group->raft) > 0) {
             group_step(group, &(struct raft_event){.type = RAFT_EVENT_TRANSFER});
         }
     }

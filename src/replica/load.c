@@ -1,16 +1,17 @@
 /*
- * What: reading messages of a group's queue back from disk, in order and ahead: from the log's segments while they exist,
- * from the checkpoint store afterwards. `fetch` is the reading itself (deliveries, checkpoints and snapshots use it); `load` puts
- * what it brings into a home's store and pumps its routes, one read per home at a time.
- * Failure modes: a location that went away meanwhile (its segment was released) is looked for in the checkpoint store;
- * a message found nowhere is named in the log and marked `missing`, so that its delivery does not block the others.
+ * What: reading messages of a group's queue back from disk, in order and ahead: from the log's
+ * segments while they exist, from the checkpoint store afterwards. `fetch` is the reading itself
+ * (deliveries, checkpoints and snapshots use it); `load` puts what it brings into a home's store
+ * and pumps its routes, one read per home at a time. Failure modes: a location that went away
+ * meanwhile (its segment was released) is looked for in the checkpoint store; a message found
+ * nowhere is named in the log and marked `missing`, so that its delivery does not block the others.
  * Ownership: a request carries ids, not pointers; a home that ended meanwhile is not found.
  * Threads: the host's shard.
  */
 #include "replica_internal.h"
 
 struct fetch {
-    struct list link;  /* in host->fetches: freed with the host when never answered */
+    struct list link; /* in host->fetches: freed with the host when never answered */
     struct host *host;
     uint64_t group, incarnation;
     uint64_t position; /* first wanted */
@@ -25,7 +26,8 @@ static void finish(struct fetch *fetch)
 {
     struct group *group = group_find(fetch->host, fetch->group);
     if (group != NULL && group->incarnation == fetch->incarnation && !group->ended) {
-        fetch->fn(group, fetch->position, fetch->items.items, fetch->items.count, fetch->a, fetch->b);
+        fetch->fn(group, fetch->position, fetch->items.items, fetch->items.count, fetch->a,
+                  fetch->b);
         group_mark(group);
     }
     fetch_free(fetch);
@@ -48,13 +50,15 @@ void fetches_free(struct host *host)
     }
 }
 
-static void take_entry(struct fetch *fetch, const struct where_run *run, const struct slice *payload)
+static void take_entry(struct fetch *fetch, const struct where_run *run,
+                       const struct slice *payload)
 {
     if (payload->size < ENTRY_HEADER) {
         return;
     }
     struct queue_batch_reader reader;
-    queue_batch_reader_init(&reader, payload->buf, payload->offset + ENTRY_HEADER, payload->offset + payload->size);
+    queue_batch_reader_init(&reader, payload->buf, payload->offset + ENTRY_HEADER,
+                            payload->offset + payload->size);
     struct queue_batch batch;
     uint32_t nth = 0;
     while (nth < run->nth + run->count && queue_batch_reader_next(&reader, &batch) == 1) {
@@ -64,7 +68,8 @@ static void take_entry(struct fetch *fetch, const struct where_run *run, const s
             }
             if (nth >= run->nth && nth < run->nth + run->count) {
                 uint64_t position = run->position + (nth - run->nth);
-                vec_push(&fetch->items, (struct fetched){position, slice_ref(&batch.ops[i].message.record)});
+                vec_push(&fetch->items,
+                         (struct fetched){position, slice_ref(&batch.ops[i].message.record)});
             }
             nth++;
         }
@@ -72,7 +77,8 @@ static void take_entry(struct fetch *fetch, const struct where_run *run, const s
     queue_batch_reader_deinit(&reader);
 }
 
-static void on_kv_read(struct host *host, struct kv_request *request, int result, struct kv_reply *reply)
+static void on_kv_read(struct host *host, struct kv_request *request, int result,
+                       struct kv_reply *reply)
 {
     struct fetch *fetch = request->user;
     for (uint32_t i = 0; result == 0 && reply != NULL && i < reply->count; i++) {
@@ -85,8 +91,10 @@ static void on_kv_read(struct host *host, struct kv_request *request, int result
         }
     }
     if (result != 0) {
-        wr_log(host->logger, LOG_LEVEL_ERROR, "queue", "queue %llu: reading the checkpoint store at position %llu failed: %s",
-               (unsigned long long)fetch->group, (unsigned long long)fetch->position, wr_err_text(result));
+        wr_log(host->logger, LOG_LEVEL_ERROR, "queue",
+               "queue %llu: reading the checkpoint store at position %llu failed: %s",
+               (unsigned long long)fetch->group, (unsigned long long)fetch->position,
+               wr_err_text(result));
     }
     finish(fetch);
 }
@@ -98,15 +106,18 @@ static void fetch_kv(struct fetch *fetch)
     request->done = on_kv_read;
     request->user = fetch;
     host->env->ops->kv_scan(host->env, checkpoint_message_key(fetch->group, fetch->position),
-                            checkpoint_message_key(fetch->group, fetch->position + 1024), 1024, LOAD_BYTES, request->token);
+                            checkpoint_message_key(fetch->group, fetch->position + 1024), 1024,
+                            LOAD_BYTES, request->token);
 }
 
 static void on_log_read(void *ctx, int error, const struct slice *payloads, uint32_t count)
 {
     struct fetch *fetch = ctx;
     if (error != 0) {
-        wr_log(fetch->host->logger, LOG_LEVEL_WARNING, "queue", "queue %llu: reading the log at position %llu failed: %s",
-               (unsigned long long)fetch->group, (unsigned long long)fetch->position, wr_err_text(error));
+        wr_log(fetch->host->logger, LOG_LEVEL_WARNING, "queue",
+               "queue %llu: reading the log at position %llu failed: %s",
+               (unsigned long long)fetch->group, (unsigned long long)fetch->position,
+               wr_err_text(error));
         fetch_kv(fetch);
         return;
     }
@@ -129,7 +140,8 @@ static uint32_t plan(const struct group *group, struct fetch *fetch, struct log_
     uint64_t bytes = 0;
     uint32_t count = 0;
     for (; run < end && count < LOAD_ENTRIES && (count == 0 || bytes < LOAD_BYTES); run++) {
-        if ((count > 0 && fetch->runs[count - 1].index == run->index) || !log_index_find(group->index, run->index, &locations[count])) {
+        if ((count > 0 && fetch->runs[count - 1].index == run->index) ||
+            !log_index_find(group->index, run->index, &locations[count])) {
             break;
         }
         bytes += locations[count].size;
@@ -153,15 +165,17 @@ void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a
     fetch->b = b;
     list_push_back(&host->fetches, &fetch->link);
     fetch->count = plan(group, fetch, locations);
-    if (fetch->count > 0 && log_reader_read(host->options.reader, locations, fetch->count, on_log_read, fetch) == 0) {
+    if (fetch->count > 0 &&
+        log_reader_read(host->options.reader, locations, fetch->count, on_log_read, fetch) == 0) {
         return;
     }
     fetch_kv(fetch);
 }
 
-/* --- into the store ---------------------------------------------------------------------------------------------------------- */
+/* --- into the store -------------------------------------------------------------------------- */
 
-/* A loaded message is kept when somebody may still want it: it is live, or a blocked delivery of it is under way. */
+/* A loaded message is kept when somebody may still want it: it is live, or a blocked delivery of it
+ * is under way. */
 static bool wanted(const struct home *home, uint64_t position)
 {
     if (queue_is_live(home->queue, position)) {
@@ -176,7 +190,8 @@ static bool wanted(const struct home *home, uint64_t position)
     return false;
 }
 
-static void on_loaded(struct group *group, uint64_t position, const struct fetched *items, size_t count, uint64_t serial, uint64_t b)
+static void on_loaded(struct group *group, uint64_t position, const struct fetched *items,
+                      size_t count, uint64_t serial, uint64_t b)
 {
     struct home *home = group->home;
     (void)b;
@@ -187,7 +202,8 @@ static void on_loaded(struct group *group, uint64_t position, const struct fetch
     store_make_room(&home->store, position);
     for (size_t i = 0; i < count; i++) {
         const struct slice *first;
-        if (wanted(home, items[i].position) && store_run(&home->store, items[i].position, 1, &first) == 0) {
+        if (wanted(home, items[i].position) &&
+            store_run(&home->store, items[i].position, 1, &first) == 0) {
             store_add_loaded(&home->store, items[i].position, slice_ref(&items[i].record));
         }
     }

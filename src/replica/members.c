@@ -1,14 +1,14 @@
 /*
- * What: a group's membership follows the catalog: one safe step at a time, by the group's leader. And replicas of this node
- * come and go with the catalog's record.
- * Happy path: record names a new member -> its node starts an empty replica -> the leader adds it as a learner -> promotes it
- * when it has caught up -> removes members that are not in the record any more.
- * Failure modes: a step that is refused (a change is under way, a learner lags, no quorum would be left) is tried again by timer.
- * Invariants
- * I1  A replica ends only when its queue is gone from the catalog, or when the record does not name it and the group's
- *     own membership, or its leader, says that it is no member.
- * I2  Bootstrap members of a group all begin with the same membership: the record's as it was declared. A record that was
- *     changed since starts replicas empty: they learn the membership from the leader.
+ * What: a group's membership follows the catalog: one safe step at a time, by the group's leader.
+ * And replicas of this node come and go with the catalog's record. Happy path: record names a new
+ * member -> its node starts an empty replica -> the leader adds it as a learner -> promotes it when
+ * it has caught up -> removes members that are not in the record any more. Failure modes: a step
+ * that is refused (a change is under way, a learner lags, no quorum would be left) is tried again
+ * by timer. Invariants I1  A replica ends only when its queue is gone from the catalog, or when the
+ * record does not name it and the group's own membership, or its leader, says that it is no member.
+ * I2  Bootstrap members of a group all begin with the same membership: the record's as it was
+ * declared. A record that was changed since starts replicas empty: they learn the membership from
+ * the leader.
  */
 #include "replica_internal.h"
 
@@ -30,7 +30,8 @@ static bool wanted_members(struct group *group, struct wanted_vec *ret)
         }
         return host->wanted_set && ret->count > 0;
     }
-    const struct catalog_queue *record = host->view != NULL ? catalog_queue_by_id(host->view, group->id) : NULL;
+    const struct catalog_queue *record =
+        host->view != NULL ? catalog_queue_by_id(host->view, group->id) : NULL;
     if (record == NULL) {
         return false;
     }
@@ -51,8 +52,10 @@ static const struct raft_member *member_of(const struct raft_membership *members
     return NULL;
 }
 
-/* The next step, or false: all is as wanted. Additions first, so that a group never gets smaller than it must. */
-static bool next_change(const struct raft_membership *members, const struct wanted_vec *wanted, enum raft_change_type *ret_type, struct raft_id *ret_id)
+/* The next step, or false: all is as wanted. Additions first, so that a group never gets smaller
+ * than it must. */
+static bool next_change(const struct raft_membership *members, const struct wanted_vec *wanted,
+                        enum raft_change_type *ret_type, struct raft_id *ret_id)
 {
     for (size_t i = 0; i < wanted->count; i++) {
         if (member_of(members, wanted->items[i].id) == NULL) {
@@ -116,18 +119,22 @@ void group_reconcile(struct group *group)
         }
         int rc = group_step(group, &event);
         if (rc == 0 && event.type == RAFT_EVENT_CHANGE) {
-            wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: membership step %d", (unsigned long long)group->id, (int)type);
+            wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: membership step %d",
+                   (unsigned long long)group->id, (int)type);
         }
-        timer_add(&group->host->timers, &group->reconcile, group->host->now_ms + RECONCILE_MS, on_reconcile);
+        timer_add(&group->host->timers, &group->reconcile, group->host->now_ms + RECONCILE_MS,
+                  on_reconcile);
     }
     vec_deinit(&wanted);
 }
 
-/* --- replicas of this node ---------------------------------------------------------------------------------------------------- */
+/* --- replicas of this node ------------------------------------------------------------------- */
 
-static const struct catalog_member *own_member(const struct host *host, const struct catalog_queue *record)
+static const struct catalog_member *own_member(const struct host *host,
+                                               const struct catalog_queue *record)
 {
-    if (record == NULL || record->spec.run != CATALOG_RUN_GROUP || host_shard_of_group(record->id, host->options.shard_count) != host->options.shard) {
+    if (record == NULL || record->spec.run != CATALOG_RUN_GROUP ||
+        host_shard_of_group(record->id, host->options.shard_count) != host->options.shard) {
         return NULL;
     }
     for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
@@ -145,7 +152,8 @@ static void set_bootstrap(struct group *group, const struct catalog_queue *recor
     if (record->replicas_version == record->id) { /* I2: as declared */
         for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
             const struct catalog_member *m = &record->spec.group.members[i];
-            members[count++] = (struct raft_member){raft_of_uid(m->id), m->learner ? RAFT_LEARNER : RAFT_VOTER};
+            members[count++] =
+                (struct raft_member){raft_of_uid(m->id), m->learner ? RAFT_LEARNER : RAFT_VOTER};
         }
     }
     const struct raft_membership membership = {count, members};
@@ -155,12 +163,15 @@ static void set_bootstrap(struct group *group, const struct catalog_queue *recor
 static void set_peers(struct group *group, const struct catalog_queue *record)
 {
     for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
-        group_set_peer(group, raft_of_uid(record->spec.group.members[i].id), record->spec.group.members[i].node);
+        group_set_peer(group, raft_of_uid(record->spec.group.members[i].id),
+                       record->spec.group.members[i].node);
     }
-    group->quick = uid_eq(record->spec.group.preferred, group->host->options.node_id) && record->spec.group.member_count > 1;
+    group->quick = uid_eq(record->spec.group.preferred, group->host->options.node_id) &&
+                   record->spec.group.member_count > 1;
 }
 
-static void start_replica(struct host *host, const struct catalog_queue *record, const struct catalog_member *own)
+static void start_replica(struct host *host, const struct catalog_queue *record,
+                          const struct catalog_member *own)
 {
     struct group *group = group_new(host, record->id, &queue_machine_ops, raft_of_uid(own->id));
     queue_config_of(record, &group->config);
@@ -177,12 +188,15 @@ static bool is_member(const struct group *group)
     return members.count == 0 || member_of(&members, group->self) != NULL;
 }
 
-/* Not named any more, but nobody said so in the log (who is removed does not get that entry): asks those who are named. */
+/* Not named any more, but nobody said so in the log (who is removed does not get that entry): asks
+ * those who are named. */
 static void ask_members(struct group *group, const struct catalog_queue *record)
 {
     struct host *host = group->host;
     for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
-        struct parcel *parcel = parcel_make(host, PARCEL_MEMBER, 2, group->id, record->spec.group.members[i].node, HOST_SHARD_BY_GROUP);
+        struct parcel *parcel =
+            parcel_make(host, PARCEL_MEMBER, 2, group->id, record->spec.group.members[i].node,
+                        HOST_SHARD_BY_GROUP);
         const uint64_t numbers[] = {group->self.hi, group->self.lo};
         numbers_pack(parcel, numbers, 2, SLICE_NONE);
         parcel_send(host, parcel);
@@ -191,7 +205,8 @@ static void ask_members(struct group *group, const struct catalog_queue *record)
 }
 
 /* I1. */
-static void check_end(struct group *group, const struct catalog_queue *record, const struct catalog_member *own)
+static void check_end(struct group *group, const struct catalog_queue *record,
+                      const struct catalog_member *own)
 {
     if (record == NULL) {
         group_end(group);
@@ -201,7 +216,8 @@ static void check_end(struct group *group, const struct catalog_queue *record, c
     if (!other || group->raft == NULL) {
         return;
     }
-    bool removed = !is_member(group) && raft_membership_index(group->raft) <= raft_commit_index(group->raft);
+    bool removed =
+        !is_member(group) && raft_membership_index(group->raft) <= raft_commit_index(group->raft);
     if (removed || group->not_member) {
         group_end(group);
     } else if (!group->serving) {
@@ -221,7 +237,8 @@ void group_check_end(struct group *group)
     }
 }
 
-void queue_group_view(struct host *host, const struct catalog_queue *before, const struct catalog_queue *after)
+void queue_group_view(struct host *host, const struct catalog_queue *before,
+                      const struct catalog_queue *after)
 {
     const struct catalog_queue *any = after != NULL ? after : before;
     if (any->spec.run != CATALOG_RUN_GROUP) {

@@ -1,9 +1,9 @@
 /*
  * What: small helpers over queue ops and runs of message references.
- * Runs of messages usually lie in one buffer, so their references are counted with one atomic operation per buffer and not
- * one per message: between shards a contended count is what a message would cost most for.
- * Ownership: an op kept by src/replica owns a reference of its message and copies of its name and args.
- * Threads: any, as for buf_ref.
+ * Runs of messages usually lie in one buffer, so their references are counted with one atomic
+ * operation per buffer and not one per message: between shards a contended count is what a message
+ * would cost most for. Ownership: an op kept by src/replica owns a reference of its message and
+ * copies of its name and args. Threads: any, as for buf_ref.
  */
 #include "replica_internal.h"
 
@@ -27,7 +27,8 @@ void ops_release(struct queue_op *ops, size_t count)
     while (i < count) {
         struct buf *b = ops[i].message.record.buf;
         uint32_t run = 0;
-        while (i < count && ops[i].message.record.buf == b && ops[i].name.data == NULL && ops[i].args.data == NULL) {
+        while (i < count && ops[i].message.record.buf == b && ops[i].name.data == NULL &&
+               ops[i].args.data == NULL) {
             run++;
             i++;
         }

@@ -1,9 +1,9 @@
 /*
- * What: parcels: making, sending and opening them. An encoded body is u32 size of the head, the head (msgpack), then raw bytes
- * (message records, entry payloads): slices on the way out, usually one slice of the received frame on the way in.
- * Invariants: what a peer sent is bounds-checked here and in parcel_codec.c; nothing in it is believed.
- * Ownership: a parcel owns its slices and its local body.
- * Threads: the host's shard; a parcel moves between shards as a whole.
+ * What: parcels: making, sending and opening them. An encoded body is u32 size of the head, the
+ * head (msgpack), then raw bytes (message records, entry payloads): slices on the way out, usually
+ * one slice of the received frame on the way in. Invariants: what a peer sent is bounds-checked
+ * here and in parcel_codec.c; nothing in it is believed. Ownership: a parcel owns its slices and
+ * its local body. Threads: the host's shard; a parcel moves between shards as a whole.
  */
 #include "replica_internal.h"
 
@@ -27,7 +27,8 @@ void parcel_free(struct parcel *parcel)
     wr_free(parcel);
 }
 
-struct parcel *parcel_make(struct host *host, uint8_t kind, uint8_t priority, uint64_t group, struct uid node, uint32_t shard)
+struct parcel *parcel_make(struct host *host, uint8_t kind, uint8_t priority, uint64_t group,
+                           struct uid node, uint32_t shard)
 {
     struct parcel *parcel = parcel_new();
     parcel->to_node = node;
@@ -40,7 +41,8 @@ struct parcel *parcel_make(struct host *host, uint8_t kind, uint8_t priority, ui
     return parcel;
 }
 
-void parcel_set_body(struct parcel *parcel, struct buf *owned_head, struct slice *owned_raw, uint32_t raw_count)
+void parcel_set_body(struct parcel *parcel, struct buf *owned_head, struct slice *owned_raw,
+                     uint32_t raw_count)
 {
     WR_ASSERT(parcel->slices == NULL);
     struct buf *size = buf_new(4 + owned_head->size);

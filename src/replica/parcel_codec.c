@@ -1,9 +1,9 @@
 /*
- * What: bodies of parcels as bytes: ops, effects, resume requests and the small kinds. (Raft messages: raft_codec.c.)
- * Failure modes: a peer may be of another version or broken: every read is bounded, every message record is checked, and
- * what does not verify is refused as a whole with WR_E_CORRUPT (the parcel is dropped; resume repairs the loss).
- * Ownership: *_pack take bodies over where the parameter says so; *_unpack give new bodies.
- * Spec: docs/replica.md, "Parcels".
+ * What: bodies of parcels as bytes: ops, effects, resume requests and the small kinds. (Raft
+ * messages: raft_codec.c.) Failure modes: a peer may be of another version or broken: every read is
+ * bounded, every message record is checked, and what does not verify is refused as a whole with
+ * WR_E_CORRUPT (the parcel is dropped; resume repairs the loss). Ownership: *_pack take bodies over
+ * where the parameter says so; *_unpack give new bodies. Spec: docs/replica.md, "Parcels".
  */
 #include "replica_internal.h"
 
@@ -30,7 +30,7 @@ static int open_body(struct parcel *parcel, struct pack_reader *ret_reader, stru
     return pack_get_uint(ret_reader, UINT32_MAX) == BODY_VERSION ? 0 : WR_E_VERSION;
 }
 
-/* --- ops ------------------------------------------------------------------------------------------------------------------ */
+/* --- ops ------------------------------------------------------------------------------------- */
 
 void ops_bundle_free(void *bundle)
 {
@@ -81,7 +81,8 @@ int ops_unpack(struct parcel *parcel, struct ops_bundle **ret_bundle, struct sli
         s.fresh = pack_get_bool(&r);
         s.begin = (uint32_t)pack_get_uint(&r, UINT32_MAX);
         s.end = (uint32_t)pack_get_uint(&r, UINT32_MAX);
-        if (pack_failed(&r) || s.begin > s.end || s.end > ret_raw->size || s.begin < ENTRY_HEADER || s.client == 0) {
+        if (pack_failed(&r) || s.begin > s.end || s.end > ret_raw->size || s.begin < ENTRY_HEADER ||
+            s.client == 0) {
             ops_bundle_free(bundle);
             return WR_E_CORRUPT;
         }
@@ -95,7 +96,7 @@ int ops_unpack(struct parcel *parcel, struct ops_bundle **ret_bundle, struct sli
     return 0;
 }
 
-/* --- effects -------------------------------------------------------------------------------------------------------------- */
+/* --- effects --------------------------------------------------------------------------------- */
 
 void effect_bundle_free(void *bundle)
 {
@@ -155,12 +156,14 @@ void effects_pack(struct parcel *parcel, struct effect_bundle *owned_bundle)
     for (size_t i = 0; i < owned_bundle->items.count; i++) {
         put_effect(&w, &owned_bundle->items.items[i]);
     }
-    parcel_set_body(parcel, head, (struct slice *)owned_bundle->messages.items, (uint32_t)owned_bundle->messages.count);
+    parcel_set_body(parcel, head, (struct slice *)owned_bundle->messages.items,
+                    (uint32_t)owned_bundle->messages.count);
     owned_bundle->messages.count = 0;
     effect_bundle_free(owned_bundle);
 }
 
-static int get_messages(struct effect_bundle *bundle, struct effect_item *item, uint32_t count, struct slice *raw)
+static int get_messages(struct effect_bundle *bundle, struct effect_item *item, uint32_t count,
+                        struct slice *raw)
 {
     item->message_first = (uint32_t)bundle->messages.count;
     item->message_count = count;
@@ -247,7 +250,7 @@ int effects_unpack(struct parcel *parcel, struct effect_bundle **ret_bundle)
     return 0;
 }
 
-/* --- resume --------------------------------------------------------------------------------------------------------------- */
+/* --- resume ---------------------------------------------------------------------------------- */
 
 void resume_body_free(void *body)
 {
@@ -300,9 +303,10 @@ int resume_unpack(struct parcel *parcel, struct resume_body *ret_body)
     return 0;
 }
 
-/* --- small kinds ------------------------------------------------------------------------------------------------------------ */
+/* --- small kinds ----------------------------------------------------------------------------- */
 
-void numbers_pack(struct parcel *parcel, const uint64_t *numbers, uint32_t count, struct slice owned_raw)
+void numbers_pack(struct parcel *parcel, const uint64_t *numbers, uint32_t count,
+                  struct slice owned_raw)
 {
     struct buf *head;
     struct pack_writer w = begin(&head);

@@ -1,17 +1,18 @@
 /*
- * What: from ops to proposals. All ops of a turn, of all clients, go into one open entry (closed at about 1 MiB), and all
- * entries of a turn are one proposal.
- * Failure modes: the core refuses (too much uncommitted, a transfer is under way): entries wait here, in order, and are offered
- * again when something was applied; bounded by what clients may have pending. Leadership lost: they are dropped; each client
- * still has its ops and resumes.
- * Ownership: entry buffers are shared with the core, the log, the store and parcels once proposed, and never written again.
- * Spec: docs/replica.md, "Entries".
+ * What: from ops to proposals. All ops of a turn, of all clients, go into one open entry (closed at
+ * about 1 MiB), and all entries of a turn are one proposal. Failure modes: the core refuses (too
+ * much uncommitted, a transfer is under way): entries wait here, in order, and are offered again
+ * when something was applied; bounded by what clients may have pending. Leadership lost: they are
+ * dropped; each client still has its ops and resumes. Ownership: entry buffers are shared with the
+ * core, the log, the store and parcels once proposed, and never written again. Spec:
+ * docs/replica.md, "Entries".
  */
 #include "replica_internal.h"
 
 static void open_entry(struct group *group, size_t extra)
 {
-    if (group->open != NULL && group->open->size > ENTRY_HEADER && group->open->size + extra > ENTRY_BYTES_WANTED) {
+    if (group->open != NULL && group->open->size > ENTRY_HEADER &&
+        group->open->size + extra > ENTRY_BYTES_WANTED) {
         group_close_open(group);
     }
     if (group->open == NULL) {
@@ -86,7 +87,8 @@ void group_propose(struct group *group)
             if (group->home != NULL) {
                 stamp(group, b);
             }
-            few[offered] = (struct raft_entry){.kind = RAFT_ENTRY_COMMAND, .size = b->size, .data = b->data, .owner = b};
+            few[offered] = (struct raft_entry){
+                .kind = RAFT_ENTRY_COMMAND, .size = b->size, .data = b->data, .owner = b};
         }
         struct raft_event event = {.type = RAFT_EVENT_PROPOSE};
         event.u.propose.term = group->term;
@@ -106,7 +108,8 @@ void group_propose(struct group *group)
     }
     if (done > 0) {
         size_t left = total - done;
-        memmove(group->proposals.items, group->proposals.items + done, left * sizeof *group->proposals.items);
+        memmove(group->proposals.items, group->proposals.items + done,
+                left * sizeof *group->proposals.items);
         group->proposals.count = left;
     }
 }

@@ -1,7 +1,8 @@
 /*
- * What: Raft messages as parcels: msgpack head, then the raw payloads of entries (or of a snapshot chunk) by reference.
- * Failure modes: bounds are checked here; what a message claims is judged by the core (RAFT_E_BAD_MESSAGE).
- * Ownership: unpacked entries point into the parcel's buffer and name it as owner: the core takes its own references.
+ * What: Raft messages as parcels: msgpack head, then the raw payloads of entries (or of a snapshot
+ * chunk) by reference. Failure modes: bounds are checked here; what a message claims is judged by
+ * the core (RAFT_E_BAD_MESSAGE). Ownership: unpacked entries point into the parcel's buffer and
+ * name it as owner: the core takes its own references.
  */
 #include "replica_internal.h"
 
@@ -132,7 +133,8 @@ static uint64_t get_u64(struct pack_reader *r)
     return pack_get_uint(r, UINT64_MAX);
 }
 
-static void get_append(struct pack_reader *r, struct raft_message *m, const struct slice *raw, struct raft_entry **ret_entries)
+static void get_append(struct pack_reader *r, struct raft_message *m, const struct slice *raw,
+                       struct raft_entry **ret_entries)
 {
     m->u.append.prev_index = get_u64(r);
     m->u.append.prev_term.v = get_u64(r);
@@ -152,7 +154,8 @@ static void get_append(struct pack_reader *r, struct raft_message *m, const stru
         e->index = m->u.append.prev_index + 1 + i;
         uint64_t kind = pack_get_uint(r, UINT8_MAX);
         e->size = (uint32_t)pack_get_uint(r, UINT32_MAX);
-        if (pack_failed(r) || kind < RAFT_ENTRY_COMMAND || kind > RAFT_ENTRY_CONFIG || e->size > raw->size - at) {
+        if (pack_failed(r) || kind < RAFT_ENTRY_COMMAND || kind > RAFT_ENTRY_CONFIG ||
+            e->size > raw->size - at) {
             pack_fail(r);
             return;
         }
@@ -171,14 +174,16 @@ static void get_append(struct pack_reader *r, struct raft_message *m, const stru
     m->u.append.entries = entries;
 }
 
-static void get_snapshot(struct pack_reader *r, struct raft_message *m, const struct slice *raw, struct raft_member *members)
+static void get_snapshot(struct pack_reader *r, struct raft_message *m, const struct slice *raw,
+                         struct raft_member *members)
 {
     struct raft_snapshot_meta *meta = &m->u.snapshot.meta;
     meta->index = get_u64(r);
     meta->term.v = get_u64(r);
     struct bytes encoded = pack_get_bin(r, RAFT_MEMBERSHIP_BYTES_MAX);
     uint32_t count = 0;
-    if (pack_failed(r) || raft_membership_decode(encoded.data, encoded.size, members, &count) != 0) {
+    if (pack_failed(r) ||
+        raft_membership_decode(encoded.data, encoded.size, members, &count) != 0) {
         pack_fail(r);
         return;
     }
@@ -202,8 +207,8 @@ static void get_append_response(struct pack_reader *r, struct raft_message *m)
     m->u.append_response.hint_term.v = get_u64(r);
 }
 
-static void get_body(struct pack_reader *r, struct raft_message *m, const struct slice *raw, struct raft_entry **ret_entries,
-                     struct raft_member *members)
+static void get_body(struct pack_reader *r, struct raft_message *m, const struct slice *raw,
+                     struct raft_entry **ret_entries, struct raft_member *members)
 {
     switch (m->type) {
     case RAFT_MSG_APPEND:
@@ -245,8 +250,10 @@ static void get_body(struct pack_reader *r, struct raft_message *m, const struct
     }
 }
 
-/* The caller frees *ret_entries (wr_free), also after an error. `members` has room for RAFT_MEMBERS_MAX. */
-int raft_message_unpack(struct parcel *parcel, struct raft_message *ret, struct raft_entry **ret_entries, struct raft_member *members)
+/* The caller frees *ret_entries (wr_free), also after an error. `members` has room for
+ * RAFT_MEMBERS_MAX. */
+int raft_message_unpack(struct parcel *parcel, struct raft_message *ret,
+                        struct raft_entry **ret_entries, struct raft_member *members)
 {
     struct bytes head;
     struct slice raw;

@@ -1,18 +1,19 @@
 /*
  * What: from what is stored to running replicas, at start.
- * Happy path: log_open feeds every record in order; per group the last creation, hard state and entries are noted (payloads stay
- * on disk, except memberships); host_recovered reads each group's snapshot from the checkpoint store, makes the core, gives it the
- * entries that follow, and starts it. Entries up to the commit hint are then applied by the ordinary way, read from the log.
- * Failure modes: a group with entries but without creation, or whose state contradicts itself, is named in errmsg and the node does
- * not start (nothing is deleted because files look odd).
+ * Happy path: log_open feeds every record in order; per group the last creation, hard state and
+ * entries are noted (payloads stay on disk, except memberships); host_recovered reads each group's
+ * snapshot from the checkpoint store, makes the core, gives it the entries that follow, and starts
+ * it. Entries up to the commit hint are then applied by the ordinary way, read from the log.
+ * Failure modes: a group with entries but without creation, or whose state contradicts itself, is
+ * named in errmsg and the node does not start (nothing is deleted because files look odd).
  * Invariants
- * I1  An entry that is written again with the same index and term is the same entry: it does not void what follows it (segments are
- *     retired that way). One of another term does.
- * I2  The snapshot in the store may be newer than the last LOG_CHECKPOINT: it is used, being complete when it is there.
- * I3  Of entries written again while the log went on, some may come before, others after entries that follow them: holes are filled as
- *     they come, and one that stays lies before the snapshot.
- * I4  A snapshot of a higher term than the hard state raises it (with no vote: none was answered).
- * Ownership: struct recover lives from the first record to host_recovered.
+ * I1  An entry that is written again with the same index and term is the same entry: it does not
+ * void what follows it (segments are retired that way). One of another term does. I2  The snapshot
+ * in the store may be newer than the last LOG_CHECKPOINT: it is used, being complete when it is
+ * there. I3  Of entries written again while the log went on, some may come before, others after
+ * entries that follow them: holes are filled as they come, and one that stays lies before the
+ * snapshot. I4  A snapshot of a higher term than the hard state raises it (with no vote: none was
+ * answered). Ownership: struct recover lives from the first record to host_recovered.
  */
 #include "replica_internal.h"
 
@@ -92,7 +93,8 @@ static struct slice payload_copy(const struct slice *s)
     return s->size == 0 ? SLICE_NONE : slice_copy(slice_data(s), s->size);
 }
 
-/* Room for indexes not seen yet, as holes, between what is known and `index`; false: too far away. */
+/* Room for indexes not seen yet, as holes, between what is known and `index`; false: too far away.
+ */
 static bool reach_index(struct recovered_group *g, uint64_t index)
 {
     uint64_t end = g->first + g->entries.count;
@@ -137,7 +139,8 @@ static void on_entry(struct recovered_group *g, const struct log_item *item)
     }
     size_t at = (size_t)(item->index - g->first);
     struct recovered_entry *e = &g->entries.items[at];
-    const struct log_location location = {item->position, item->payload.size, item->term, item->flags};
+    const struct log_location location = {item->position, item->payload.size, item->term,
+                                          item->flags};
     if (!is_hole(e) && e->term == item->term) { /* I1 */
         if (e->older.position.segment == 0) {
             e->older = e->location;
@@ -156,15 +159,33 @@ static void on_entry(struct recovered_group *g, const struct log_item *item)
     drop_replaced(g, at);
 }
 
-/* Where the catalog's members are is in its own commands: known before they are applied, or after a loss of all nodes nobody could
- * be asked for a vote. */
+/* A snapshot came from another member over a log of another history: that history is void. */
+static void on_checkpoint(struct recovered_group *g, const struct log_item *item)
+{
+    if (g->entries.count == 0 || item->index < g->first) {
+        return;
+    }
+    if (item->index - g->first >= g->entries.count) {
+        truncate_entries(g, 0); /* the log goes on behind the snapshot */
+        return;
+    }
+    const struct recovered_entry *e = &g->entries.items[item->index - g->first];
+    if (!is_hole(e) && e->term != item->term) {
+        truncate_entries(g, 0);
+    }
+}
+
+/* Where the catalog's members are is in its own commands: known before they are applied, or after a
+ * loss of all nodes nobody could be asked for a vote. */
 static void note_catalog_member(struct recover *recover, const struct log_item *item)
 {
-    if (item->group != HOST_CATALOG_GROUP || item->flags != RAFT_ENTRY_COMMAND || item->payload.size <= ENTRY_HEADER) {
+    if (item->group != HOST_CATALOG_GROUP || item->flags != RAFT_ENTRY_COMMAND ||
+        item->payload.size <= ENTRY_HEADER) {
         return;
     }
     struct catalog_command *command = wr_alloc(sizeof *command);
-    const struct bytes encoded = bytes_make(slice_data(&item->payload) + ENTRY_HEADER, item->payload.size - ENTRY_HEADER);
+    const struct bytes encoded =
+        bytes_make(slice_data(&item->payload) + ENTRY_HEADER, item->payload.size - ENTRY_HEADER);
     const struct catalog_node_info *node = NULL;
     if (catalog_command_decode(encoded, command) == 0) {
         node = command->kind == CATALOG_CLUSTER_INIT ? &command->u.init.node
@@ -173,7 +194,8 @@ static void note_catalog_member(struct recover *recover, const struct log_item *
                                                      : NULL;
     }
     if (node != NULL && !uid_is_zero(node->member)) {
-        vec_push(&recover->catalog_members, (struct peer_node){raft_of_uid(node->member), node->id});
+        vec_push(&recover->catalog_members,
+                 (struct peer_node){raft_of_uid(node->member), node->id});
     }
     wr_free(command);
 }
@@ -218,6 +240,7 @@ void host_recover_record(struct host *host, const struct log_item *item)
         break;
     case LOG_CHECKPOINT:
         g->segment_checkpoint = item->position.segment;
+        on_checkpoint(g, item);
         break;
     case LOG_GROUP_END:
         reset_group(g);
@@ -228,7 +251,7 @@ void host_recover_record(struct host *host, const struct log_item *item)
     }
 }
 
-/* --- building ------------------------------------------------------------------------------------------------------------------- */
+/* --- building -------------------------------------------------------------------------------- */
 
 static int read_creation(struct group *group, const struct slice *creation)
 {
@@ -256,7 +279,8 @@ static int read_creation(struct group *group, const struct slice *creation)
     return rd_done(&r) ? 0 : WR_E_CORRUPT;
 }
 
-/* The newest of both locations, such that segments do not fall (a rewriting that the crash cut short counts for nothing). */
+/* The newest of both locations, such that segments do not fall (a rewriting that the crash cut
+ * short counts for nothing). */
 static void settle_locations(struct recovered_group *g, size_t begin)
 {
     uint32_t next = UINT32_MAX;
@@ -273,7 +297,9 @@ static int restore_entries(struct group *group, struct recovered_group *g, uint6
 {
     size_t begin = 0;
     for (size_t i = 0; i < g->entries.count; i++) {
-        begin = is_hole(&g->entries.items[i]) ? i + 1 : begin; /* what lies before a hole is older than the snapshot */
+        begin = is_hole(&g->entries.items[i])
+                    ? i + 1
+                    : begin; /* what lies before a hole is older than the snapshot */
     }
     settle_locations(g, begin);
     for (size_t i = begin; i < g->entries.count; i++) {
@@ -283,7 +309,8 @@ static int restore_entries(struct group *group, struct recovered_group *g, uint6
             return WR_E_CORRUPT; /* what lies between is missing */
         }
         log_index_put(group->index, index, &e->location);
-        struct raft_entry entry = {.term = {e->term}, .index = index, .kind = (enum raft_entry_kind)e->location.flags};
+        struct raft_entry entry = {
+            .term = {e->term}, .index = index, .kind = (enum raft_entry_kind)e->location.flags};
         if (entry.kind == RAFT_ENTRY_CONFIG) {
             entry.size = e->payload.size;
             entry.data = slice_data(&e->payload);
@@ -299,7 +326,8 @@ static int restore_entries(struct group *group, struct recovered_group *g, uint6
     return 0;
 }
 
-static int start_core(struct group *group, struct recovered_group *g, const struct raft_snapshot_meta *meta)
+static int start_core(struct group *group, struct recovered_group *g,
+                      const struct raft_snapshot_meta *meta)
 {
     struct raft_hard_state hard = g->hard;
     if (meta->term.v > hard.term.v) { /* I4 */
@@ -328,7 +356,8 @@ static int recover_machine(struct group *group, struct recovered_group *g)
     int error = host->env->ops->kv_get_now(host->env, key, &value);
     slice_unref(&key);
     if (error == WR_E_NOTFOUND) {
-        error = raft_membership_decode(group->bootstrap, group->bootstrap_size, members, &meta.membership.count);
+        error = raft_membership_decode(group->bootstrap, group->bootstrap_size, members,
+                                       &meta.membership.count);
         meta.membership.members = members;
         return error != 0 ? WR_E_CORRUPT : start_core(group, g, &meta);
     }
@@ -337,7 +366,8 @@ static int recover_machine(struct group *group, struct recovered_group *g)
     }
     struct checkpoint c;
     error = checkpoint_decode(bytes_from_slice(&value), &c);
-    if (error == 0 && raft_membership_decode(c.membership.data, c.membership.size, members, &meta.membership.count) != 0) {
+    if (error == 0 && raft_membership_decode(c.membership.data, c.membership.size, members,
+                                             &meta.membership.count) != 0) {
         error = WR_E_CORRUPT;
     }
     if (error == 0) {
@@ -363,7 +393,8 @@ static int recover_group(struct host *host, struct recovered_group *g)
         return WR_E_CORRUPT;
     }
     bool catalog = g->id == HOST_CATALOG_GROUP;
-    struct group *group = group_new(host, g->id, catalog ? &catalog_machine_ops : &queue_machine_ops, (struct raft_id){1, 1});
+    struct group *group = group_new(
+        host, g->id, catalog ? &catalog_machine_ops : &queue_machine_ops, (struct raft_id){1, 1});
     int error = read_creation(group, &g->creation);
     if (error != 0) {
         return error;
@@ -396,7 +427,8 @@ int host_recovered(struct host *host, char *errmsg)
     }
     recover_free(host);
     if (error != 0) {
-        snprintf(errmsg, 256, "group %llu cannot be recovered: %s; its files were left as they are", (unsigned long long)id, wr_err_text(error));
+        snprintf(errmsg, 256, "group %llu cannot be recovered: %s; its files were left as they are",
+                 (unsigned long long)id, wr_err_text(error));
         return error;
     }
     catalog_turn(host);

@@ -1,12 +1,13 @@
 /*
- * What: the receiving half of deliveries by position. A client's node holds a replica of the queue: the leader names positions, and
- * the replica here puts the bytes in, from memory or its own disk, before the effects go on to the client's shard.
- * Happy path: relay_take -> (applied far enough, bytes in the store) -> resolved -> the client's shard.
- * Failure modes: no replica here (any more), or bytes that are not here though the message is live: the effects are dropped; the
- * client sees a gap in the numbers and resumes with `inlined`, so that the leader sends the bytes. The same when a message was
- * consumed meanwhile (its delivery was overtaken): the leader knows what is still to be delivered.
- * Invariants: effects leave in the order in which they came.
- * Ownership: a home owns the bundles that wait here. Threads: the host's shard.
+ * What: the receiving half of deliveries by position. A client's node holds a replica of the queue:
+ * the leader names positions, and the replica here puts the bytes in, from memory or its own disk,
+ * before the effects go on to the client's shard. Happy path: relay_take -> (applied far enough,
+ * bytes in the store) -> resolved -> the client's shard. Failure modes: no replica here (any more),
+ * or bytes that are not here though the message is live: the effects are dropped; the client sees a
+ * gap in the numbers and resumes with `inlined`, so that the leader sends the bytes. The same when
+ * a message was consumed meanwhile (its delivery was overtaken): the leader knows what is still to
+ * be delivered. Invariants: effects leave in the order in which they came. Ownership: a home owns
+ * the bundles that wait here. Threads: the host's shard.
  */
 #include "replica_internal.h"
 
@@ -17,7 +18,8 @@ static void pass_on(struct host *host, uint64_t queue, struct effect_bundle *own
         effect_bundle_free(owned_bundle);
         return;
     }
-    struct parcel *parcel = parcel_make(host, PARCEL_EFFECTS, 1, queue, host->options.node_id, owned_bundle->shard);
+    struct parcel *parcel =
+        parcel_make(host, PARCEL_EFFECTS, 1, queue, host->options.node_id, owned_bundle->shard);
     if (owned_bundle->shard == host->options.shard) {
         effects_hand_over(host, host->options.node_id, owned_bundle);
         effect_bundle_free(owned_bundle);
@@ -44,7 +46,8 @@ void relay_take(struct host *host, uint64_t queue, struct effect_bundle *owned_b
     bool replica = home != NULL && home->group != NULL && !home->serving && !home->group->ended;
     if (owned_bundle->by_position > 0 && !replica) {
         effect_bundle_free(owned_bundle);
-    } else if (!replica || (owned_bundle->by_position == 0 && home->relay.count == home->relay_first)) {
+    } else if (!replica ||
+               (owned_bundle->by_position == 0 && home->relay.count == home->relay_first)) {
         pass_on(host, queue, owned_bundle);
     } else {
         vec_push(&home->relay, owned_bundle);
@@ -55,7 +58,8 @@ void relay_take(struct host *host, uint64_t queue, struct effect_bundle *owned_b
 enum outcome { RESOLVED, WAITS, LOST };
 
 /* Appends the bytes of one item to `messages`. */
-static enum outcome resolve_item(struct home *home, struct effect_bundle *bundle, struct effect_item *item)
+static enum outcome resolve_item(struct home *home, struct effect_bundle *bundle,
+                                 struct effect_item *item)
 {
     struct queue_effect *e = &item->effect;
     uint64_t have = item->message_count;
@@ -93,7 +97,8 @@ static enum outcome resolve(struct home *home, struct effect_bundle *bundle)
     }
     for (size_t i = 0; i < bundle->items.count && bundle->by_position > 0; i++) {
         struct effect_item *item = &bundle->items.items[i];
-        if (item->effect.kind != QUEUE_EFFECT_DELIVER || item->message_count == item->effect.count) {
+        if (item->effect.kind != QUEUE_EFFECT_DELIVER ||
+            item->message_count == item->effect.count) {
             continue;
         }
         enum outcome outcome = resolve_item(home, bundle, item);

@@ -1,16 +1,17 @@
 #ifndef WR_REPLICA_INTERNAL_H
 #define WR_REPLICA_INTERNAL_H
 /*
- * What the files of src/replica share: the host of a shard and what it is made of. docs/replica.md has the picture.
+ * What the files of src/replica share: the host of a shard and what it is made of. docs/replica.md
+ * has the picture.
  *
  *   host    one per shard: groups, local homes, clients; one turn at a time
- *   home    where one queue is served: its machine, its store of message bytes, its routes (group: a replica; or local)
- *   group   one Raft group's replica: raft core, log positions, apply cursor; bound to a machine by struct machine_ops
- *   route   the serving side of one client: where its effects go, and those that wait for bytes
- *   client  the asking side (client.c)
+ *   home    where one queue is served: its machine, its store of message bytes, its routes (group:
+ * a replica; or local) group   one Raft group's replica: raft core, log positions, apply cursor;
+ * bound to a machine by struct machine_ops route   the serving side of one client: where its
+ * effects go, and those that wait for bytes client  the asking side (client.c)
  *
- * Ownership: the host owns all of them; ids (not pointers) are kept across turns and in asynchronous requests, so whatever
- * ends in between is simply not found any more.
+ * Ownership: the host owns all of them; ids (not pointers) are kept across turns and in
+ * asynchronous requests, so whatever ends in between is simply not found any more.
  */
 #include <string.h>
 
@@ -28,24 +29,26 @@
 #include "warren/timer.h"
 #include "warren/vec.h"
 
-#define HOST_CATALOG_GROUP  UINT64_C(1)
-#define HOST_KV_TOKEN_BASE  (UINT64_C(1) << 61) /* the host's kv tokens; below the log reader's */
-#define ENTRY_VERSION       1u
-#define ENTRY_HEADER        9u                    /* u8 version, u64 leader's time */
-#define ENTRY_BYTES_WANTED  (UINT32_C(1) << 20)   /* an entry is closed at this size */
+#define HOST_CATALOG_GROUP   UINT64_C(1)
+#define HOST_KV_TOKEN_BASE   (UINT64_C(1) << 61) /* the host's kv tokens; below the log reader's */
+#define ENTRY_VERSION        1u
+#define ENTRY_HEADER         9u                  /* u8 version, u64 leader's time */
+#define ENTRY_BYTES_WANTED   (UINT32_C(1) << 20) /* an entry is closed at this size */
 #define APPLY_BYTES_PER_TURN (UINT32_C(4) << 20)
-#define STORE_QUEUE_BYTES   (UINT64_C(16) << 20)  /* most bytes of one group queue kept in memory ... */
-#define STORE_HOST_BYTES    (UINT64_C(64) << 20)  /* ... while all of the host's have no more than this ... */
-#define STORE_QUEUE_FLOOR   (UINT64_C(64) << 10)  /* ... this much is always allowed */
-#define LOAD_BYTES          (UINT32_C(1) << 20)
-#define LOAD_ENTRIES        64u
-#define CLIENT_OPS_MAX      10000u
-#define CLIENT_BYTES_MAX    (UINT64_C(16) << 20)
-#define BACKLOG_MAX         (UINT64_C(8) << 20)   /* deliveries wait while more is queued towards a node */
-#define RETRY_FIRST_MS      200u
-#define RETRY_MAX_MS        1000u
-#define HELD_PARCELS_MAX    4096u
-#define HELD_MS             1000u
+#define STORE_QUEUE_BYTES                                                                          \
+    (UINT64_C(16) << 20) /* most bytes of one group queue kept in memory ... */
+#define STORE_HOST_BYTES                                                                           \
+    (UINT64_C(64) << 20) /* ... while all of the host's have no more than this ... */
+#define STORE_QUEUE_FLOOR (UINT64_C(64) << 10) /* ... this much is always allowed */
+#define LOAD_BYTES        (UINT32_C(1) << 20)
+#define LOAD_ENTRIES      64u
+#define CLIENT_OPS_MAX    10000u
+#define CLIENT_BYTES_MAX  (UINT64_C(16) << 20)
+#define BACKLOG_MAX       (UINT64_C(8) << 20) /* more queued to a node: deliveries wait */
+#define RETRY_FIRST_MS    200u
+#define RETRY_MAX_MS      1000u
+#define HELD_PARCELS_MAX  4096u
+#define HELD_MS           1000u
 
 struct group;
 struct home;
@@ -60,48 +63,53 @@ static inline struct raft_id raft_of_uid(struct uid id)
     return (struct raft_id){id.hi, id.lo};
 }
 
-/* --- parcels (parcel.c, parcel_codec.c) ------------------------------------------------------------------------------- */
+/* --- parcels (parcel.c, parcel_codec.c) ------------------------------------------------------ */
 enum parcel_kind { /* frozen: nodes of different versions */
-    PARCEL_RAFT = 1,
-    PARCEL_OPS = 2,          /* client's host -> home */
-    PARCEL_RESUME = 3,       /* client's host -> home */
-    PARCEL_EFFECTS = 4,      /* home -> client's host */
-    PARCEL_RESUMED = 5,      /* home -> client's host */
-    PARCEL_NOT_HERE = 6,     /* home -> client's host: not served here; hint: who leads */
-    PARCEL_LEADER = 7,       /* home -> every host with clients: served here now */
-    PARCEL_REPORT = 8,       /* ask for totals */
-    PARCEL_REPORTED = 9,
-    PARCEL_NOT_MEMBER = 10,  /* leader -> a replica that is no member any more */
-    PARCEL_PROPOSE = 11,     /* catalog command to the leader */
-    PARCEL_PROPOSED = 12,
-    PARCEL_CATALOG_ASK = 20,  /* within a node: another shard's proposal or barrier, to shard 0 */
-    PARCEL_CATALOG_TOLD = 21, /* within a node: its outcome */
-    PARCEL_MEMBER = 13,      /* a replica that its record does not name: am I a member? Answered with NOT_MEMBER, or not */
+                   PARCEL_RAFT = 1,
+                   PARCEL_OPS = 2,     /* client's host -> home */
+                   PARCEL_RESUME = 3,  /* client's host -> home */
+                   PARCEL_EFFECTS = 4, /* home -> client's host */
+                   PARCEL_RESUMED = 5, /* home -> client's host */
+                   PARCEL_NOT_HERE =
+                       6,             /* home -> client's host: not served here; hint: who leads */
+                   PARCEL_LEADER = 7, /* home -> every host with clients: served here now */
+                   PARCEL_REPORT = 8, /* ask for totals */
+                   PARCEL_REPORTED = 9,
+                   PARCEL_NOT_MEMBER = 10, /* leader -> a replica that is no member any more */
+                   PARCEL_PROPOSE = 11,    /* catalog command to the leader */
+                   PARCEL_PROPOSED = 12,
+                   PARCEL_CATALOG_ASK =
+                       20, /* within a node: another shard's proposal or barrier, to shard 0 */
+                   PARCEL_CATALOG_TOLD = 21, /* within a node: its outcome */
+                   PARCEL_MEMBER = 13, /* a replica that its record does not name: am I a member?
+                                          Answered with NOT_MEMBER, or not */
 };
 
 /* One run of ops of a client within a PARCEL_OPS. */
 struct ops_section {
     uint64_t client;
     uint32_t session;
-    bool fresh;           /* nothing of this client was ever sent before: no resume needed */
-    uint32_t begin, end;  /* in the encoded bytes; or in ops */
-    uint64_t last_seq;    /* of its last op; not sent (found by checking) */
+    bool fresh;          /* nothing of this client was ever sent before: no resume needed */
+    uint32_t begin, end; /* in the encoded bytes; or in ops */
+    uint64_t last_seq;   /* of its last op; not sent (found by checking) */
 };
 struct ops_bundle { /* PARCEL_OPS within a node */
     VEC(struct ops_section) sections;
-    struct buf *encoded;  /* ENTRY_HEADER bytes of room, then queue batches; or NULL: */
+    struct buf *encoded;      /* ENTRY_HEADER bytes of room, then queue batches; or NULL: */
     VEC(struct queue_op) ops; /* for a local home: owned (ops_release) */
 };
 struct effect_item {
     struct queue_effect effect;
     uint32_t session;
-    uint64_t number;       /* counts the items of one session: a gap tells a loss */
+    uint64_t number; /* counts the items of one session: a gap tells a loss */
     uint32_t message_first, message_count;
 };
 struct effect_bundle { /* PARCEL_EFFECTS within a node */
-    uint32_t shard;          /* of the clients */
-    uint64_t applied;        /* the leader had applied this much: what it names by position exists up to here */
-    uint32_t by_position;    /* DELIVER items without bytes: the receiving node's replica has them (relay.c) */
+    uint32_t shard;    /* of the clients */
+    uint64_t
+        applied; /* the leader had applied this much: what it names by position exists up to here */
+    uint32_t by_position; /* DELIVER items without bytes: the receiving node's replica has them
+                             (relay.c) */
     VEC(struct effect_item) items;
     VEC(struct message) messages; /* owned references */
 };
@@ -112,7 +120,7 @@ struct consumer_expect {
 struct resume_body {
     uint64_t client;
     uint32_t session;
-    bool inlined;            /* bytes by position did not come: send them along */
+    bool inlined; /* bytes by position did not come: send them along */
     VEC(struct consumer_expect) consumers;
 };
 struct resumed_body {
@@ -121,15 +129,19 @@ struct resumed_body {
     uint64_t applied, received; /* ops applied; ops in the leader's hands */
 };
 
-struct parcel *parcel_make(struct host *host, uint8_t kind, uint8_t priority, uint64_t group, struct uid node, uint32_t shard);
-void parcel_set_body(struct parcel *parcel, struct buf *owned_head, struct slice *owned_raw, uint32_t raw_count);
-/* Head and raw part of an encoded body, in one buffer (gathered when it came in pieces). WR_E_CORRUPT. */
+struct parcel *parcel_make(struct host *host, uint8_t kind, uint8_t priority, uint64_t group,
+                           struct uid node, uint32_t shard);
+void parcel_set_body(struct parcel *parcel, struct buf *owned_head, struct slice *owned_raw,
+                     uint32_t raw_count);
+/* Head and raw part of an encoded body, in one buffer (gathered when it came in pieces).
+ * WR_E_CORRUPT. */
 int parcel_body(struct parcel *parcel, struct bytes *ret_head, struct slice *ret_raw);
 /* Sends or, to the own shard, puts into the inbox. */
 void parcel_send(struct host *host, struct parcel *owned);
 
 void raft_message_pack(struct parcel *parcel, const struct raft_message *message);
-int raft_message_unpack(struct parcel *parcel, struct raft_message *ret, struct raft_entry **ret_entries, struct raft_member *members);
+int raft_message_unpack(struct parcel *parcel, struct raft_message *ret,
+                        struct raft_entry **ret_entries, struct raft_member *members);
 
 void ops_bundle_free(void *bundle);
 void effect_bundle_free(void *bundle);
@@ -141,24 +153,26 @@ int effects_unpack(struct parcel *parcel, struct effect_bundle **ret_bundle);
 void resume_pack(struct parcel *parcel, const struct resume_body *body);
 int resume_unpack(struct parcel *parcel, struct resume_body *ret_body);
 /* A body of plain numbers, for the small kinds. */
-void numbers_pack(struct parcel *parcel, const uint64_t *numbers, uint32_t count, struct slice owned_raw);
+void numbers_pack(struct parcel *parcel, const uint64_t *numbers, uint32_t count,
+                  struct slice owned_raw);
 int numbers_unpack(struct parcel *parcel, uint64_t *numbers, uint32_t count, struct slice *ret_raw);
 
-/* --- ops (ops.c) --------------------------------------------------------------------------------------------------------- */
+/* --- ops (ops.c) ----------------------------------------------------------------------------- */
 VEC_TYPE(op_vec, struct queue_op);
 void op_release(struct queue_op *op); /* its message reference and copies of name and args */
 void ops_release(struct queue_op *ops, size_t count);
 static inline bool op_wants_reply(uint8_t kind)
 {
-    return kind == QUEUE_OP_ATTACH || kind == QUEUE_OP_DETACH || kind == QUEUE_OP_GET || kind == QUEUE_OP_PURGE ||
-           kind == QUEUE_OP_SEAL;
+    return kind == QUEUE_OP_ATTACH || kind == QUEUE_OP_DETACH || kind == QUEUE_OP_GET ||
+           kind == QUEUE_OP_PURGE || kind == QUEUE_OP_SEAL;
 }
 void buf_ref_many(struct buf *b, uint32_t n);
 void buf_unref_many(struct buf *b, uint32_t n);
-void slices_ref(const struct slice *slices, size_t count);  /* one atomic operation per run of one buffer */
+void slices_ref(const struct slice *slices,
+                size_t count); /* one atomic operation per run of one buffer */
 void slices_unref(const struct slice *slices, size_t count);
 
-/* --- store (store.c, load.c) -------------------------------------------------------------------------------------------- */
+/* --- store (store.c, load.c) ----------------------------------------------------------------- */
 struct position_range {
     uint64_t position, count;
 };
@@ -171,15 +185,16 @@ struct store {
     struct slice *ring; /* [base, end): bytes in memory; slots may be empty */
     uint32_t capacity;  /* power of two or 0 */
     uint64_t base, end;
-    uint64_t live;      /* full slots */
-    struct umap stray;  /* position -> heap slice: full slots that were in the way */
-    uint64_t bytes;     /* of all slices in memory */
+    uint64_t live;     /* full slots */
+    struct umap stray; /* position -> heap slice: full slots that were in the way */
+    uint64_t bytes;    /* of all slices in memory */
     uint64_t *host_bytes;
-    bool memory_only;   /* local queues: nothing is ever given up */
-    bool behind;        /* the newest messages are on disk only: the ring must catch up before it takes new ones */
+    bool memory_only; /* local queues: nothing is ever given up */
+    bool behind; /* the newest messages are on disk only: the ring must catch up before it takes new
+                    ones */
     VEC(struct where_run) where; /* [where_first, count), ascending; groups only */
     size_t where_first;
-    uint64_t kv_end;    /* messages below may be in the checkpoint store */
+    uint64_t kv_end;                     /* messages below may be in the checkpoint store */
     VEC(struct position_range) kv_drops; /* to be deleted there */
 };
 void store_init(struct store *store, bool memory_only, uint64_t *host_bytes, struct hash_seed seed);
@@ -193,28 +208,29 @@ void store_add_loaded(struct store *store, uint64_t position, struct slice owned
 void store_make_room(struct store *store, uint64_t position);
 void store_drop(struct store *store, uint64_t position, uint64_t count);
 /* How many from `position` on lie side by side in memory, at most `max`; *ret_first = the first. */
-uint64_t store_run(const struct store *store, uint64_t position, uint64_t max, const struct slice **ret_first);
+uint64_t store_run(const struct store *store, uint64_t position, uint64_t max,
+                   const struct slice **ret_first);
 void store_forget_stray(struct store *store, uint64_t position);
 const struct where_run *store_where(const struct store *store, uint64_t position);
 /* Forgets where messages below `position` are. */
 void store_trim_where(struct store *store, uint64_t position);
 
-/* --- routes and homes (home.c, effects.c, local.c) ---------------------------------------------------------------------- */
+/* --- routes and homes (home.c, effects.c, local.c) ------------------------------------------- */
 struct route {
-    struct list link;     /* in home->routes_list, for an order that does not depend on hashing */
+    struct list link; /* in home->routes_list, for an order that does not depend on hashing */
     uint64_t client;
     struct uid node;
     uint32_t shard;
     uint32_t session;
-    uint64_t number;      /* of the next item */
-    uint64_t received;    /* highest seq accepted in this term */
+    uint64_t number;                  /* of the next item */
+    uint64_t received;                /* highest seq accepted in this term */
     VEC(struct queue_effect) waiting; /* from waiting_first on */
     size_t waiting_first;
-    bool blocked;         /* waiting is not empty */
-    bool via;             /* its node has a replica: deliveries may name positions instead of carrying bytes */
+    bool blocked; /* waiting is not empty */
+    bool via; /* its node has a replica: deliveries may name positions instead of carrying bytes */
 };
 struct report_wait {
-    uint64_t index;       /* answered when applied up to here */
+    uint64_t index; /* answered when applied up to here */
     struct uid node;
     uint32_t shard;
     uint64_t request;
@@ -226,8 +242,8 @@ struct home {
     uint64_t incarnation;
     struct queue *queue;
     struct store store;
-    struct group *group;  /* NULL: local */
-    bool serving;         /* local: always; group: leader that has applied an entry of its own term */
+    struct group *group; /* NULL: local */
+    bool serving; /* local: always; group: leader that has applied an entry of its own term */
     struct umap routes;
     struct list routes_list;
     struct route *last_route;
@@ -236,8 +252,8 @@ struct home {
     uint32_t blocked_routes;
     bool loading;
     uint64_t load_serial;
-    uint64_t missing;     /* a load found no bytes for this position; 0 = none */
-    uint64_t time_ms;     /* last time given to the machine; never falls */
+    uint64_t missing; /* a load found no bytes for this position; 0 = none */
+    uint64_t time_ms; /* last time given to the machine; never falls */
     struct timer expire;
     /* while one batch is applied: */
     struct queue_op *applying; /* its ops, when the bytes may be taken over; else NULL */
@@ -245,30 +261,38 @@ struct home {
     uint64_t entry_index;
     uint32_t enqueues;
     bool unused_told;
-    struct list dirty;    /* in host->dirty_homes: routes to pump */
-    VEC(struct effect_bundle *) relay; /* not serving: effects whose bytes are taken from here, in order (relay.c) */
+    struct list dirty; /* in host->dirty_homes: routes to pump */
+    VEC(struct effect_bundle *)
+    relay; /* not serving: effects whose bytes are taken from here, in order (relay.c) */
     size_t relay_first;
 };
-struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue, struct group *group);
+struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue,
+                      struct group *group);
 void home_free(struct home *home);
 struct home *home_find(struct host *host, uint64_t id);
 void home_stop_serving(struct home *home); /* routes end; held drops are done */
 uint64_t home_time(struct home *home);
-/* Applies and carries out. `moves`: ops are ours and stored records may be taken out of them (op->pad is set then). */
-void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *batch, uint64_t index, bool moves);
+/* Applies and carries out. `moves`: ops are ours and stored records may be taken out of them
+ * (op->pad is set then). */
+void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *batch,
+                uint64_t index, bool moves);
 void home_pump(struct home *home);
 void home_mark(struct home *home);
 void home_drops_flush(struct home *home);
-struct route *route_open(struct home *home, uint64_t client, struct uid node, uint32_t shard, uint32_t session);
+struct route *route_open(struct home *home, uint64_t client, struct uid node, uint32_t shard,
+                         uint32_t session);
 void route_close(struct home *home, uint64_t client);
 /* One host-originated op: proposed by a group, applied at once by a local home. */
 void home_host_op(struct home *home, const struct queue_op *op);
 void home_on_parcel(struct host *host, struct parcel *owned);
-void home_on_ops(struct home *home, struct uid node, uint32_t shard, struct ops_bundle *owned_bundle, struct slice raw);
-/* Ops of one client. A local home moves their messages into its store (the records are then empty); a group copies them. */
-void home_take_ops(struct home *home, struct uid node, uint32_t shard, const struct ops_section *section, struct queue_op *ops,
-                   uint32_t count);
-void home_on_resume(struct home *home, struct uid node, uint32_t shard, const struct resume_body *body);
+void home_on_ops(struct home *home, struct uid node, uint32_t shard,
+                 struct ops_bundle *owned_bundle, struct slice raw);
+/* Ops of one client. A local home moves their messages into its store (the records are then empty);
+ * a group copies them. */
+void home_take_ops(struct home *home, struct uid node, uint32_t shard,
+                   const struct ops_section *section, struct queue_op *ops, uint32_t count);
+void home_on_resume(struct home *home, struct uid node, uint32_t shard,
+                    const struct resume_body *body);
 void home_arm_expire(struct home *home);
 void home_answer_report(struct home *home, const struct report_wait *wait);
 void home_announce_to(struct home *home, struct uid node);
@@ -285,19 +309,22 @@ struct fetched {
     uint64_t position;
     struct slice record; /* borrowed */
 };
-/* Reads messages from `position` on from disk; not all that come were asked for, and none may come. fn is called later, unless the
- * group ended. */
-typedef void (*fetch_fn)(struct group *group, uint64_t position, const struct fetched *items, size_t count, uint64_t a, uint64_t b);
+/* Reads messages from `position` on from disk; not all that come were asked for, and none may come.
+ * fn is called later, unless the group ended. */
+typedef void (*fetch_fn)(struct group *group, uint64_t position, const struct fetched *items,
+                         size_t count, uint64_t a, uint64_t b);
 void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a, uint64_t b);
 struct fetch;
 void fetch_free(struct fetch *fetch);
 void fetches_free(struct host *host);
-void local_view_changed(struct host *host, const struct catalog_queue *before, const struct catalog_queue *after);
+void local_view_changed(struct host *host, const struct catalog_queue *before,
+                        const struct catalog_queue *after);
 
-/* --- groups ----------------------------------------------------------------------------------------------------------------- */
+/* --- groups ---------------------------------------------------------------------------------- */
 struct machine_ops {
     /* One committed COMMAND. `payload` borrowed. < 0: this node cannot go on with the group. */
-    int (*apply)(struct group *group, uint64_t index, struct raft_term term, const struct slice *payload);
+    int (*apply)(struct group *group, uint64_t index, struct raft_term term,
+                 const struct slice *payload);
     void (*snapshot)(struct group *group, struct buf **out);
     int (*restore)(struct group *group, uint64_t index, struct bytes machine);
     void (*serving)(struct group *group, bool serving);
@@ -317,22 +344,23 @@ struct group {
     uint64_t id;
     uint64_t incarnation;
     const struct machine_ops *ops;
-    struct home *home;        /* NULL: the catalog's */
-    struct raft *raft;        /* NULL until the creation is durable */
+    struct home *home; /* NULL: the catalog's */
+    struct raft *raft; /* NULL until the creation is durable */
     struct raft_id self;
     struct log_index *index;
     VEC(struct peer_node) peers;
     struct queue_config config; /* as declared; part of the creation record */
     uint8_t bootstrap[RAFT_MEMBERSHIP_BYTES_MAX];
     uint32_t bootstrap_size;
-    bool ended;               /* LOG_GROUP_END is on its way */
-    bool durable;             /* its LOG_GROUP record is */
-    bool quick;               /* preferred leader */
-    char failed[160];         /* why it stands still for good, or "" */
-    uint32_t segment_group, segment_hard, segment_checkpoint; /* where the newest record of each kind is; 0 = none */
-    uint32_t meta_pending;    /* such records under way */
+    bool ended;       /* LOG_GROUP_END is on its way */
+    bool durable;     /* its LOG_GROUP record is */
+    bool quick;       /* preferred leader */
+    char failed[160]; /* why it stands still for good, or "" */
+    uint32_t segment_group, segment_hard,
+        segment_checkpoint; /* where the newest record of each kind is; 0 = none */
+    uint32_t meta_pending;  /* such records under way */
     uint64_t checkpoint_index;
-    struct list dirty;        /* in host->dirty_groups */
+    struct list dirty; /* in host->dirty_groups */
     struct timer tick;
     struct timer reconcile;
     /* apply */
@@ -347,19 +375,21 @@ struct group {
     struct raft_id leader;
     bool serving, ready_seen;
     uint64_t serve_at;
-    struct buf *open;         /* entry being filled */
+    struct buf *open;                    /* entry being filled */
     VEC(struct pending_entry) proposals; /* closed, not taken by raft yet */
     VEC(struct parcel *) waiting;        /* for serving */
     VEC(struct report_wait) reports;
     struct snap_out *snap_out;
     struct snap_in *snap_in;
-    bool not_member;          /* the leader says so */
+    bool not_member; /* the leader says so */
 };
 struct group *group_find(struct host *host, uint64_t id);
-struct group *group_new(struct host *host, uint64_t id, const struct machine_ops *ops, struct raft_id self);
+struct group *group_new(struct host *host, uint64_t id, const struct machine_ops *ops,
+                        struct raft_id self);
 void group_free(struct group *group);
 void group_create_record(struct group *group); /* appends LOG_GROUP */
-void group_start(struct group *group, const struct raft_hard_state *hard, const struct raft_snapshot_meta *meta);
+void group_start(struct group *group, const struct raft_hard_state *hard,
+                 const struct raft_snapshot_meta *meta);
 void group_started(struct group *group, struct raft_update *update);
 int group_step(struct group *group, struct raft_event *event);
 void group_mark(struct group *group);
@@ -382,9 +412,10 @@ void group_drop_proposals(struct group *group);
 void group_apply(struct group *group);
 void group_trim(struct group *group);
 struct slice group_entry_slice(const struct raft_entry *entry);
-void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_t index, uint8_t flags, uint64_t generation,
-               struct slice owned_payload);
-void group_log_hard_state(struct group *group, const struct raft_hard_state *hard, uint64_t generation);
+void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_t index,
+               uint8_t flags, uint64_t generation, struct slice owned_payload);
+void group_log_hard_state(struct group *group, const struct raft_hard_state *hard,
+                          uint64_t generation);
 bool group_has_quorum_of_nodes(const struct group *group, uint32_t *ret_voters, uint32_t *ret_up);
 extern const struct machine_ops queue_machine_ops;
 extern const struct machine_ops catalog_machine_ops;
@@ -396,13 +427,15 @@ void snap_out_free(struct group *group);
 void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
 void queue_config_put(struct writer *w, const struct queue_config *config);
 void queue_config_get(struct reader *r, struct queue_config *config);
-void queue_group_view(struct host *host, const struct catalog_queue *before, const struct catalog_queue *after);
+void queue_group_view(struct host *host, const struct catalog_queue *before,
+                      const struct catalog_queue *after);
 
-/* --- checkpoint, recovery --------------------------------------------------------------------------------------------------- */
+/* --- checkpoint, recovery -------------------------------------------------------------------- */
 struct checkpoint_job;
 struct kv_request {
     uint64_t token;
-    void (*done)(struct host *host, struct kv_request *request, int result, struct kv_reply *reply); /* reply borrowed */
+    void (*done)(struct host *host, struct kv_request *request, int result,
+                 struct kv_reply *reply); /* reply borrowed */
     uint64_t group, incarnation, a, b;
     void *user;
 };
@@ -414,17 +447,21 @@ void checkpoint_free(struct host *host);
 void host_want_kv_drops(struct host *host);
 void checkpoint_on_item(struct group *group, const struct log_item *item);
 /* Machine snapshot as stored: where-runs of bodies that stay in the log, then the machine. */
-void stored_machine_encode(struct group *group, uint32_t segment, bool with_where, struct buf **out);
+void stored_machine_encode(struct group *group, uint32_t segment, bool with_where,
+                           struct buf **out);
 int stored_machine_decode(struct group *group, uint64_t index, struct bytes stored);
 void group_purge_kv(struct host *host, uint64_t group);
 struct recover;
 void recover_free(struct host *host);
 
-/* --- clients ------------------------------------------------------------------------------------------------------------------- */
+/* --- clients --------------------------------------------------------------------------------- */
 void client_turn(struct host *host);
-void client_on_effect(struct host *host, struct uid from, const struct effect_item *item, const struct message *messages, bool counted);
-void client_on_resumed(struct host *host, struct uid node, uint32_t shard, const struct resumed_body *body);
-void client_on_not_here(struct host *host, uint64_t queue, uint64_t client, uint32_t session, struct uid hint);
+void client_on_effect(struct host *host, struct uid from, const struct effect_item *item,
+                      const struct message *messages, bool counted);
+void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
+                       const struct resumed_body *body);
+void client_on_not_here(struct host *host, uint64_t queue, uint64_t client, uint32_t session,
+                        struct uid hint);
 void client_on_leader(struct host *host, uint64_t queue, struct uid node, uint32_t shard);
 void client_node_lost(struct host *host, struct uid node);
 void client_node_up(struct host *host, struct uid node);
@@ -433,7 +470,7 @@ void client_queue_changed(struct host *host, const struct catalog_queue *queue);
 void clients_free(struct host *host);
 void client_flush_dests(struct host *host);
 
-/* --- catalog (catalog_group.c) -------------------------------------------------------------------------------------------------- */
+/* --- catalog (catalog_group.c) --------------------------------------------------------------- */
 void catalog_turn(struct host *host);
 void catalog_on_propose(struct group *group, struct parcel *parcel);
 void catalog_on_ask(struct host *host, struct parcel *parcel);
@@ -442,15 +479,21 @@ void catalog_on_proposed(struct host *host, struct parcel *parcel);
 void catalog_on_read(struct host *host, const struct raft_read *read);
 void catalog_requests_free(struct host *host);
 
-/* --- reports (report.c) --------------------------------------------------------------------------------------------------------- */
+/* --- reports (report.c) ---------------------------------------------------------------------- */
 void report_on_request(struct host *host, struct parcel *parcel);
 void report_on_answer(struct host *host, struct parcel *parcel);
 void reports_free(struct host *host);
 void report_turn(struct host *host);
 void reports_ready(struct group *group);
 
-/* --- host ------------------------------------------------------------------------------------------------------------------------ */
-enum node_reach { NODE_UNKNOWN = 0, NODE_UP, NODE_LOST, NODE_DEAD, NODE_GONE /* boots only: never comes back */ };
+/* --- host ------------------------------------------------------------------------------------ */
+enum node_reach {
+    NODE_UNKNOWN = 0,
+    NODE_UP,
+    NODE_LOST,
+    NODE_DEAD,
+    NODE_GONE /* boots only: never comes back */
+};
 struct node_state {
     struct uid node;
     enum node_reach reach;
@@ -465,7 +508,7 @@ struct held_parcel {
     struct parcel *parcel;
     uint64_t until_ms;
 };
-struct dest; /* effects gathered for one host (effects.c) */
+struct dest;     /* effects gathered for one host (effects.c) */
 struct ops_dest; /* ops gathered for one home (client.c) */
 struct host {
     struct env *env;
@@ -498,7 +541,7 @@ struct host {
     struct checkpoint_job *checkpoint;
     struct recover *recover;
     struct timer held_timer, pump_timer, drop_timer, checkpoint_timer;
-    bool backlogged;   /* some route waits for a link to drain */
+    bool backlogged; /* some route waits for a link to drain */
     bool in_turn, marked;
     bool boots_changed; /* nodes or boots changed: homes look at their clients' boots */
     /* catalog, shard 0 */
@@ -507,7 +550,7 @@ struct host {
     bool wanted_set;
     struct umap catalog_requests;
     VEC(struct catalog_wait) catalog_waits; /* proposals here whose outcome is wanted, by index */
-    bool catalog_answers; /* some request may be complete */
+    bool catalog_answers;                   /* some request may be complete */
     uint64_t request_counter;
     bool catalog_changed;
     struct umap reports;

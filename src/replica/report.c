@@ -1,8 +1,8 @@
 /*
  * What: totals and consumers of a queue, from where it is served, after all ops sent before.
- * Happy path: request parcel -> the home answers once everything proposed so far is applied -> done.
- * Failure modes: nobody serves it, or the answer is lost: asked again (the likely leaders in turn) until the time limit.
- * Ownership: a request lives until done was called, once.
+ * Happy path: request parcel -> the home answers once everything proposed so far is applied ->
+ * done. Failure modes: nobody serves it, or the answer is lost: asked again (the likely leaders in
+ * turn) until the time limit. Ownership: a request lives until done was called, once.
  */
 #include "replica_internal.h"
 
@@ -49,7 +49,8 @@ static void on_timer(struct timer *timer)
     finish(report, &answer);
 }
 
-static bool target(struct report *report, const struct catalog_queue *record, struct uid *ret_node, uint32_t *ret_shard)
+static bool target(struct report *report, const struct catalog_queue *record, struct uid *ret_node,
+                   uint32_t *ret_shard)
 {
     struct host *host = report->host;
     if (record->spec.run == CATALOG_RUN_LOCAL) {
@@ -60,7 +61,8 @@ static bool target(struct report *report, const struct catalog_queue *record, st
     *ret_shard = HOST_SHARD_BY_GROUP;
     struct group *group = group_find(host, report->queue);
     uint32_t at = report->candidate++;
-    if (at == 0 && group != NULL && group->raft != NULL && group_node_of(group, raft_leader(group->raft), ret_node)) {
+    if (at == 0 && group != NULL && group->raft != NULL &&
+        group_node_of(group, raft_leader(group->raft), ret_node)) {
         return true;
     }
     uint32_t count = record->spec.group.member_count;
@@ -75,14 +77,16 @@ static bool target(struct report *report, const struct catalog_queue *record, st
 static void ask(struct report *report)
 {
     struct host *host = report->host;
-    const struct catalog_queue *record = host->view != NULL ? catalog_queue_by_id(host->view, report->queue) : NULL;
+    const struct catalog_queue *record =
+        host->view != NULL ? catalog_queue_by_id(host->view, report->queue) : NULL;
     if (record == NULL) {
         struct queue_report answer = {.error = WR_E_NOTFOUND, .why = "no such queue"};
         finish(report, &answer);
         return;
     }
     uint64_t next = host->now_ms + ASK_MS;
-    timer_add(&host->timers, &report->timer, next < report->until_ms ? next : report->until_ms, on_timer);
+    timer_add(&host->timers, &report->timer, next < report->until_ms ? next : report->until_ms,
+              on_timer);
     struct uid node;
     uint32_t shard;
     if (!target(report, record, &node, &shard)) {
@@ -106,7 +110,8 @@ void report_turn(struct host *host)
     vec_clear(&host->fresh_reports);
 }
 
-void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms, queue_report_fn done, void *ctx)
+void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms,
+                       queue_report_fn done, void *ctx)
 {
     struct report *report = wr_calloc(1, sizeof *report);
     report->host = host;
@@ -122,7 +127,7 @@ void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uin
     host_mark_now(host);
 }
 
-/* --- the serving side ----------------------------------------------------------------------------------------------------------- */
+/* --- the serving side ------------------------------------------------------------------------ */
 
 static void put_consumer(void *ctx, const struct queue_consumer_info *info)
 {
@@ -159,9 +164,21 @@ void home_answer_report(struct home *home, const struct report_wait *wait)
     if (wait->consumers) {
         queue_each_consumer(home->queue, put_consumer, &w);
     }
-    struct parcel *parcel = parcel_make(home->host, PARCEL_REPORTED, 2, home->id, wait->node, wait->shard);
-    const uint64_t numbers[] = {wait->request, t.ready, t.unacked, t.consumers, t.bytes_ready, t.bytes_unacked, t.next_position,
-                                t.lowest_position, t.published, t.delivered, t.acked, t.redelivered};
+    struct parcel *parcel =
+        parcel_make(home->host, PARCEL_REPORTED, 2, home->id, wait->node, wait->shard);
+    const uint64_t numbers[] = {wait->request,
+                                t.ready,
+                                t.unacked,
+                                t.consumers,
+                                t.bytes_ready,
+                                t.bytes_unacked,
+                                t.next_position,
+                                t.lowest_position,
+                                t.published,
+                                t.delivered,
+                                t.acked,
+                                t.redelivered,
+                                queue_sealed(home->queue)};
     numbers_pack(parcel, numbers, WR_ARRAY_SIZE(numbers), slice_of_buf(raw));
     parcel_send(home->host, parcel);
 }
@@ -174,7 +191,10 @@ void report_on_request(struct host *host, struct parcel *parcel)
     if (home == NULL || !home->serving || numbers_unpack(parcel, numbers, 2, &raw) != 0) {
         return;
     }
-    struct report_wait wait = {.node = parcel->from_node, .shard = parcel->from_shard, .request = numbers[0], .consumers = numbers[1] != 0};
+    struct report_wait wait = {.node = parcel->from_node,
+                               .shard = parcel->from_shard,
+                               .request = numbers[0],
+                               .consumers = numbers[1] != 0};
     if (home->group == NULL) {
         home_answer_report(home, &wait);
         return;
@@ -188,7 +208,8 @@ void report_on_request(struct host *host, struct parcel *parcel)
 void reports_ready(struct group *group)
 {
     size_t done = 0;
-    while (done < group->reports.count && (group->reports.items[done].index <= group->applied || !group->serving)) {
+    while (done < group->reports.count &&
+           (group->reports.items[done].index <= group->applied || !group->serving)) {
         if (group->serving) {
             home_answer_report(group->home, &group->reports.items[done]);
         }
@@ -196,11 +217,13 @@ void reports_ready(struct group *group)
     }
     if (done > 0) {
         group->reports.count -= done;
-        memmove(group->reports.items, group->reports.items + done, group->reports.count * sizeof *group->reports.items);
+        memmove(group->reports.items, group->reports.items + done,
+                group->reports.count * sizeof *group->reports.items);
     }
 }
 
-static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_items, uint32_t *ret_count)
+static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_items,
+                          uint32_t *ret_count)
 {
     struct pack_reader r = pack_reader_make(raw);
     uint32_t count = pack_get_array(&r, 1000000);
@@ -229,19 +252,25 @@ static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_ite
 
 void report_on_answer(struct host *host, struct parcel *parcel)
 {
-    uint64_t n[12];
+    uint64_t n[13];
     struct slice raw;
-    if (numbers_unpack(parcel, n, 12, &raw) != 0) {
+    if (numbers_unpack(parcel, n, 13, &raw) != 0) {
         return;
     }
     struct report *report = umap_get(&host->reports, n[0]);
     struct queue_consumer_info *consumers = NULL;
     uint32_t count = 0;
-    if (report == NULL || report->queue != parcel->group || !get_consumers(bytes_from_slice(&raw), &consumers, &count)) {
+    if (report == NULL || report->queue != parcel->group ||
+        !get_consumers(bytes_from_slice(&raw), &consumers, &count)) {
         return;
     }
-    struct queue_report answer = {.leader_node = parcel->from_node, .consumer_count = count, .consumers = consumers, .why = ""};
-    answer.totals = (struct queue_totals){n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11]};
+    struct queue_report answer = {.leader_node = parcel->from_node,
+                                  .consumer_count = count,
+                                  .consumers = consumers,
+                                  .why = ""};
+    answer.totals =
+        (struct queue_totals){n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11]};
+    answer.sealed = n[12] != 0;
     finish(report, &answer);
     wr_free(consumers);
 }

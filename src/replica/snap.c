@@ -1,21 +1,22 @@
 /*
- * What: bringing a replica up to date that needs what the log no longer has: the machine's snapshot and the bytes of all live
- * messages, as one byte stream in chunks of at most 256 KiB.
- *   stream: u8 version, u64 size of the stored machine, stored machine, then per live message: u64 position, record
- * Happy path, sender: want -> chunk (bytes from memory, or read in order from log and store) -> ... -> done. Receiver: records go to
- * the checkpoint store under their final keys as they come (a position's bytes are the same on every replica, so nothing can be
- * overwritten with something else); the last chunk restores the machine, writes its snapshot, flushes, and says INSTALLED.
- * Failure modes: a wanted offset that cannot be served starts the transfer again with a newer snapshot; messages consumed meanwhile are
- * left out (the receiver hears of it from the entries that follow); a damaged stream is refused. Overtaken by the log's retirement
- * the transfer starts again.
- * Also here: entries that left memory and a follower needs (ENTRIES_READ).
+ * What: bringing a replica up to date that needs what the log no longer has: the machine's snapshot
+ * and the bytes of all live messages, as one byte stream in chunks of at most 256 KiB. stream: u8
+ * version, u64 size of the stored machine, stored machine, then per live message: u64 position,
+ * record Happy path, sender: want -> chunk (bytes from memory, or read in order from log and store)
+ * -> ... -> done. Receiver: records go to the checkpoint store under their final keys as they come
+ * (a position's bytes are the same on every replica, so nothing can be overwritten with something
+ * else); the last chunk restores the machine, writes its snapshot, flushes, and says INSTALLED.
+ * Failure modes: a wanted offset that cannot be served starts the transfer again with a newer
+ * snapshot; messages consumed meanwhile are left out (the receiver hears of it from the entries
+ * that follow); a damaged stream is refused. Overtaken by the log's retirement the transfer starts
+ * again. Also here: entries that left memory and a follower needs (ENTRIES_READ).
  */
 #include "replica_internal.h"
 
 #define CHUNK_BYTES    (256u * 1024)
 #define STREAM_VERSION 1u
 
-/* --- old entries ------------------------------------------------------------------------------------------------------------------- */
+/* --- old entries ----------------------------------------------------------------------------- */
 
 struct entries_read {
     struct host *host;
@@ -26,7 +27,8 @@ struct entries_read {
     uint64_t terms[LOAD_ENTRIES];
 };
 
-static void answer_entries(struct group *group, struct raft_id peer, const struct raft_entry *entries, uint32_t count)
+static void answer_entries(struct group *group, struct raft_id peer,
+                           const struct raft_entry *entries, uint32_t count)
 {
     struct raft_event event = {.type = RAFT_EVENT_ENTRIES_READ};
     event.u.entries_read.peer = peer;
@@ -42,12 +44,13 @@ static void on_entries(void *ctx, int error, const struct slice *payloads, uint3
     struct raft_entry entries[LOAD_ENTRIES];
     if (group != NULL && group->incarnation == read->incarnation) {
         for (uint32_t i = 0; error == 0 && i < count; i++) {
-            entries[i] = (struct raft_entry){.term = {read->terms[i]},
-                                             .index = read->begin + i,
-                                             .kind = (enum raft_entry_kind)read->kinds[i],
-                                             .size = payloads[i].size,
-                                             .data = slice_data(&payloads[i]),
-                                             .owner = payloads[i].size > 0 ? payloads[i].buf : NULL};
+            entries[i] =
+                (struct raft_entry){.term = {read->terms[i]},
+                                    .index = read->begin + i,
+                                    .kind = (enum raft_entry_kind)read->kinds[i],
+                                    .size = payloads[i].size,
+                                    .data = slice_data(&payloads[i]),
+                                    .owner = payloads[i].size > 0 ? payloads[i].buf : NULL};
         }
         answer_entries(group, read->peer, entries, error == 0 ? count : 0);
     }
@@ -59,8 +62,14 @@ void group_entries_want(struct group *group, const struct raft_entries_want *wan
     struct entries_read *read = wr_calloc(1, sizeof *read);
     struct log_location locations[LOAD_ENTRIES];
     uint64_t bytes = 0;
-    *read = (struct entries_read){.host = group->host, .group = group->id, .incarnation = group->incarnation, .begin = want->begin, .peer = want->peer};
-    for (uint64_t i = want->begin; i < want->end && read->count < LOAD_ENTRIES && (read->count == 0 || bytes < want->bytes_max); i++) {
+    *read = (struct entries_read){.host = group->host,
+                                  .group = group->id,
+                                  .incarnation = group->incarnation,
+                                  .begin = want->begin,
+                                  .peer = want->peer};
+    for (uint64_t i = want->begin; i < want->end && read->count < LOAD_ENTRIES &&
+                                   (read->count == 0 || bytes < want->bytes_max);
+         i++) {
         struct log_location *at = &locations[read->count];
         if (!log_index_find(group->index, i, at)) {
             break;
@@ -70,13 +79,14 @@ void group_entries_want(struct group *group, const struct raft_entries_want *wan
         bytes += at->size;
         read->count++;
     }
-    if (read->count == 0 || log_reader_read(group->host->options.reader, locations, read->count, on_entries, read) != 0) {
+    if (read->count == 0 || log_reader_read(group->host->options.reader, locations, read->count,
+                                            on_entries, read) != 0) {
         answer_entries(group, want->peer, NULL, 0);
         wr_free(read);
     }
 }
 
-/* --- sending ------------------------------------------------------------------------------------------------------------------------- */
+/* --- sending --------------------------------------------------------------------------------- */
 
 struct snap_out {
     struct snap_out *next;
@@ -84,16 +94,16 @@ struct snap_out {
     uint64_t serial;
     uint64_t index;
     struct raft_term term;
-    struct buf *head;        /* version, size, stored machine */
+    struct buf *head; /* version, size, stored machine */
     uint32_t head_sent;
     VEC(struct position_range) live;
-    size_t live_at;          /* next range ... */
-    uint64_t live_done;      /* ... and how many of it are done */
-    struct slice tail;       /* rest of a record that did not fit the chunk before */
+    size_t live_at;             /* next range ... */
+    uint64_t live_done;         /* ... and how many of it are done */
+    struct slice tail;          /* rest of a record that did not fit the chunk before */
     VEC(struct fetched) loaded; /* owned records read from disk */
     size_t loaded_at;
-    uint64_t asked;          /* position a read was begun for; a second miss skips it */
-    struct buf *chunk;       /* the newest chunk: [offset, offset + chunk->size) */
+    uint64_t asked;    /* position a read was begun for; a second miss skips it */
+    struct buf *chunk; /* the newest chunk: [offset, offset + chunk->size) */
     uint64_t offset;
     bool done, waiting;
 };
@@ -177,8 +187,8 @@ static struct snap_out *out_begin(struct group *group, struct raft_id peer)
     }
     s->next = group->snap_out;
     group->snap_out = s;
-    wr_log(group->host->logger, LOG_LEVEL_INFO, "raft", "group %llu: sending a snapshot at %llu", (unsigned long long)group->id,
-           (unsigned long long)s->index);
+    wr_log(group->host->logger, LOG_LEVEL_INFO, "raft", "group %llu: sending a snapshot at %llu",
+           (unsigned long long)group->id, (unsigned long long)s->index);
     return s;
 }
 
@@ -194,7 +204,8 @@ static void take(struct snap_out *s, struct slice *from)
     }
 }
 
-static bool next_record(struct group *group, struct snap_out *s, uint64_t position, struct slice *ret)
+static bool next_record(struct group *group, struct snap_out *s, uint64_t position,
+                        struct slice *ret)
 {
     const struct slice *first;
     while (s->loaded_at < s->loaded.count && s->loaded.items[s->loaded_at].position < position) {
@@ -237,7 +248,8 @@ static void out_send(struct group *group, struct snap_out *s)
 
 static void out_fill(struct group *group, struct snap_out *s);
 
-static void on_fetched(struct group *group, uint64_t position, const struct fetched *items, size_t count, uint64_t serial, uint64_t b)
+static void on_fetched(struct group *group, uint64_t position, const struct fetched *items,
+                       size_t count, uint64_t serial, uint64_t b)
 {
     (void)b;
     (void)position;
@@ -307,7 +319,8 @@ void snap_want(struct group *group, const struct raft_snapshot_want *want)
 {
     struct snap_out *s = out_find(group, want->peer);
     if (group->applied < want->min_index || group->applied == 0) {
-        group_step(group, &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_FAILED, .u.peer = want->peer});
+        group_step(group,
+                   &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_FAILED, .u.peer = want->peer});
         return;
     }
     bool known = s != NULL && want->index == s->index && s->index >= want->min_index;
@@ -329,17 +342,17 @@ void snap_want(struct group *group, const struct raft_snapshot_want *want)
     out_fill(group, s);
 }
 
-/* --- receiving ------------------------------------------------------------------------------------------------------------------------- */
+/* --- receiving ------------------------------------------------------------------------------- */
 
 struct snap_in {
     uint64_t serial;
     uint64_t index;
     struct raft_term term;
-    uint64_t offset;          /* next byte expected */
+    uint64_t offset; /* next byte expected */
     uint64_t machine_size;
     bool has_head, has_machine;
     struct buf *machine;
-    struct buf *rest;         /* bytes not understood yet */
+    struct buf *rest; /* bytes not understood yet */
     uint8_t membership[RAFT_MEMBERSHIP_BYTES_MAX];
     uint32_t membership_size;
     VEC(struct kv_op) puts;
@@ -423,7 +436,9 @@ static bool in_read(struct group *group, struct snap_in *in)
         if (message_check(record) != 0) {
             return false;
         }
-        struct kv_op op = {.kind = KV_PUT, .key = checkpoint_message_key(group->id, position), .value = slice_copy(record.data, record.size)};
+        struct kv_op op = {.kind = KV_PUT,
+                           .key = checkpoint_message_key(group->id, position),
+                           .value = slice_copy(record.data, record.size)};
         vec_push(&in->puts, op);
         at += 8 + size;
     }
@@ -435,20 +450,25 @@ static bool in_read(struct group *group, struct snap_in *in)
 
 static void refuse(struct group *group, uint64_t index)
 {
-    wr_log(group->host->logger, LOG_LEVEL_ERROR, "raft", "group %llu: a damaged snapshot is refused", (unsigned long long)group->id);
+    wr_log(group->host->logger, LOG_LEVEL_ERROR, "raft",
+           "group %llu: a damaged snapshot is refused", (unsigned long long)group->id);
     snap_abort(group);
     group_step(group, &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_REFUSED, .u.index = index});
 }
 
-static struct snap_in *in_of(struct host *host, const struct kv_request *request, struct group **ret_group)
+static struct snap_in *in_of(struct host *host, const struct kv_request *request,
+                             struct group **ret_group)
 {
     struct group *group = group_find(host, request->group);
     *ret_group = group;
-    bool same = group != NULL && group->incarnation == request->incarnation && group->snap_in != NULL && group->snap_in->serial == request->a;
+    bool same = group != NULL && group->incarnation == request->incarnation &&
+                group->snap_in != NULL && group->snap_in->serial == request->a;
     return same ? group->snap_in : NULL;
 }
 
-static struct kv_request *in_request(struct group *group, struct snap_in *in, void (*done)(struct host *, struct kv_request *, int, struct kv_reply *))
+static struct kv_request *in_request(struct group *group, struct snap_in *in,
+                                     void (*done)(struct host *, struct kv_request *, int,
+                                                  struct kv_reply *))
 {
     struct kv_request *request = kv_request_new(group->host);
     request->done = done;
@@ -459,7 +479,8 @@ static struct kv_request *in_request(struct group *group, struct snap_in *in, vo
     return request;
 }
 
-static void on_installed(struct host *host, struct kv_request *request, int result, struct kv_reply *reply)
+static void on_installed(struct host *host, struct kv_request *request, int result,
+                         struct kv_reply *reply)
 {
     struct group *group;
     struct snap_in *in = in_of(host, request, &group);
@@ -476,7 +497,8 @@ static void on_installed(struct host *host, struct kv_request *request, int resu
     group->apply_end = in->index + 1;
     group->checkpoint_index = in->index;
     snap_abort(group);
-    group_step(group, &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_INSTALLED, .u.index = request->b});
+    group_step(group,
+               &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_INSTALLED, .u.index = request->b});
     group->ops->applied(group);
     group_mark(group);
 }
@@ -490,7 +512,9 @@ struct gaps {
 static void delete_range(struct gaps *gaps, uint64_t begin, uint64_t end)
 {
     if (begin < end) {
-        struct kv_op op = {.kind = KV_DELETE_RANGE, .key = checkpoint_message_key(gaps->group->id, begin), .value = checkpoint_message_key(gaps->group->id, end)};
+        struct kv_op op = {.kind = KV_DELETE_RANGE,
+                           .key = checkpoint_message_key(gaps->group->id, begin),
+                           .value = checkpoint_message_key(gaps->group->id, end)};
         vec_push(&gaps->ops, op);
     }
 }
@@ -502,13 +526,16 @@ static void on_live(void *ctx, uint64_t position, uint64_t count)
     gaps->next = position + count;
 }
 
-/* The whole stream is here: the machine, then its snapshot and what it does not need any more, in one batch, durable. */
+/* The whole stream is here: the machine, then its snapshot and what it does not need any more, in
+ * one batch, durable. */
 static void install(struct group *group, struct snap_in *in)
 {
     struct host *host = group->host;
     uint64_t index = in->index;
     group->installing = true;
-    if (!in->has_machine || in->rest->size > 0 || stored_machine_decode(group, index, bytes_make(in->machine->data, in->machine->size)) != 0) {
+    if (!in->has_machine || in->rest->size > 0 ||
+        stored_machine_decode(group, index, bytes_make(in->machine->data, in->machine->size)) !=
+            0) {
         group->installing = false;
         refuse(group, index);
         return;
@@ -525,9 +552,11 @@ static void install(struct group *group, struct snap_in *in)
                                  .term = in->term.v,
                                  .membership = bytes_make(in->membership, in->membership_size),
                                  .machine = bytes_make(in->machine->data, in->machine->size)};
-    struct kv_op put = {.kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = checkpoint_encode(&c)};
+    struct kv_op put = {
+        .kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = checkpoint_encode(&c)};
     vec_push(&gaps.ops, put);
-    host->env->ops->kv_write(host->env, gaps.ops.items, (uint32_t)gaps.ops.count, kv_request_new(host)->token);
+    host->env->ops->kv_write(host->env, gaps.ops.items, (uint32_t)gaps.ops.count,
+                             kv_request_new(host)->token);
     struct kv_request *request = in_request(group, in, on_installed);
     request->b = index;
     host->env->ops->kv_flush(host->env, request->token);
@@ -545,7 +574,8 @@ static void stored(struct group *group, struct snap_in *in)
     group_step(group, &event);
 }
 
-static void on_put(struct host *host, struct kv_request *request, int result, struct kv_reply *reply)
+static void on_put(struct host *host, struct kv_request *request, int result,
+                   struct kv_reply *reply)
 {
     struct group *group;
     struct snap_in *in = in_of(host, request, &group);

@@ -1,14 +1,14 @@
 /*
  * What: position -> message bytes of one home.
- * The usual life: a message is added at the end of a ring of slices, delivered from there by reference, dropped at its front.
- * Groups may give bytes up (they are in the log, later in the checkpoint store): when a queue holds its share of memory new
- * messages are not kept, so that the ring stays the *head* of the queue, which is read next; when its reader comes to the end
- * of the ring the rest is read back in order, with read-ahead (load.c). Local queues are memory only and give nothing up.
- * Invariants
- * I1  A full slot is counted in live and bytes; base is a full slot, or base == end.
- * I2  The ring is as long as its content needs: an old message that stays behind is moved out to `stray`.
- * I3  `where` is ascending in position, and only groups have it.
- * Ownership: the store owns one reference per slot. Threads: the host's shard.
+ * The usual life: a message is added at the end of a ring of slices, delivered from there by
+ * reference, dropped at its front. Groups may give bytes up (they are in the log, later in the
+ * checkpoint store): when a queue holds its share of memory new messages are not kept, so that the
+ * ring stays the *head* of the queue, which is read next; when its reader comes to the end of the
+ * ring the rest is read back in order, with read-ahead (load.c). Local queues are memory only and
+ * give nothing up. Invariants I1  A full slot is counted in live and bytes; base is a full slot, or
+ * base == end. I2  The ring is as long as its content needs: an old message that stays behind is
+ * moved out to `stray`. I3  `where` is ascending in position, and only groups have it. Ownership:
+ * the store owns one reference per slot. Threads: the host's shard.
  */
 #include "replica_internal.h"
 
@@ -48,7 +48,8 @@ static void put_stray(struct store *store, uint64_t position, struct slice owned
     account(store, owned.size);
 }
 
-/* Empties slots [position, position + count) of the ring; runs of one buffer cost one atomic operation. */
+/* Empties slots [position, position + count) of the ring; runs of one buffer cost one atomic
+ * operation. */
 static void empty_slots(struct store *store, uint64_t position, uint64_t count)
 {
     uint64_t bytes = 0;
@@ -129,7 +130,8 @@ static void grow(struct store *store)
     store->capacity = capacity;
 }
 
-/* I2: what stays behind at the front of a ring of holes goes elsewhere (or, in a group, back to disk only). */
+/* I2: what stays behind at the front of a ring of holes goes elsewhere (or, in a group, back to
+ * disk only). */
 static void move_stragglers(struct store *store)
 {
     while (store->end - store->base > RING_SPARSE && store->live * 8 < store->end - store->base) {
@@ -162,7 +164,8 @@ static void push(struct store *store, uint64_t position, struct slice owned)
     store->end++;
     store->live++;
     account(store, owned.size);
-    if (WR_UNLIKELY(store->end - store->base > RING_SPARSE && store->live * 8 < store->end - store->base)) {
+    if (WR_UNLIKELY(store->end - store->base > RING_SPARSE &&
+                    store->live * 8 < store->end - store->base)) {
         move_stragglers(store);
     }
 }
@@ -218,7 +221,8 @@ void store_note_where(struct store *store, uint64_t position, uint64_t index, ui
 {
     if (store->where.count > store->where_first) {
         struct where_run *last = &vec_last(&store->where);
-        if (last->index == index && last->position + last->count == position && last->nth + last->count == nth) {
+        if (last->index == index && last->position + last->count == position &&
+            last->nth + last->count == nth) {
             last->count++;
             return;
         }
@@ -256,7 +260,8 @@ void store_trim_where(struct store *store, uint64_t position)
     }
     if (store->where_first > 64 && store->where_first > store->where.count / 2) {
         size_t left = store->where.count - store->where_first;
-        memmove(store->where.items, store->where.items + store->where_first, left * sizeof *store->where.items);
+        memmove(store->where.items, store->where.items + store->where_first,
+                left * sizeof *store->where.items);
         store->where.count = left;
         store->where_first = 0;
     }
@@ -312,7 +317,8 @@ void store_drop(struct store *store, uint64_t position, uint64_t count)
     }
 }
 
-uint64_t store_run(const struct store *store, uint64_t position, uint64_t max, const struct slice **ret_first)
+uint64_t store_run(const struct store *store, uint64_t position, uint64_t max,
+                   const struct slice **ret_first)
 {
     if (position >= store->base && position < store->end && slot(store, position)->buf != NULL) {
         uint64_t at = position & (store->capacity - 1);

@@ -36,7 +36,7 @@ static enum word_kind word_kind(struct bytes word)
 }
 
 /* Takes the next word off *rest; false when there is none. Start with *rest = the key and
- * *more = true: an empty key is one empty word. */
+ * *more = (the key is not empty): an empty key has no words, as RabbitMQ has it. */
 static bool next_word(struct bytes *rest, bool *more, struct bytes *ret_word)
 {
     if (!*more) {
@@ -59,7 +59,7 @@ static uint32_t split_pattern(struct bytes key, struct bytes words[WORDS_MAX])
 {
     uint32_t count = 0;
     struct bytes word;
-    bool more = true;
+    bool more = key.size > 0;
     while (next_word(&key, &more, &word)) {
         if (count > 0 && word_kind(word) == WORD_HASH && word_kind(words[count - 1]) == WORD_HASH) {
             continue;
@@ -275,7 +275,7 @@ static void topic_route(const struct pref *index, struct bytes key, struct bytes
     vec_push(&s->current, root);
     enter_hash(s, root);
     struct bytes word;
-    bool more = true;
+    bool more = key.size > 0;
     while (s->current.count + s->hashes.count > 0 && next_word(&key, &more, &word)) {
         /* What becomes active by this word does not consume it. */
         const size_t hash_count = s->hashes.count;
@@ -312,7 +312,7 @@ bool route_topic_matches(struct bytes pattern, struct bytes key)
         can[i + 1] = can[i] && word_kind(words[i]) == WORD_HASH;
     }
     struct bytes word;
-    bool more = true;
+    bool more = key.size > 0;
     while (next_word(&key, &more, &word)) {
         for (uint32_t i = count; i > 0; i--) {
             const enum word_kind kind = word_kind(words[i - 1]);

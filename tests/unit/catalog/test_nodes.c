@@ -69,6 +69,22 @@ Test(nodes, join_is_idempotent_and_names_are_unique)
     fixture_free(f);
 }
 
+/* A node that crashed before it knew that it was in has a new replica; one that ran has lost its data. */
+Test(nodes, a_node_that_never_started_may_join_again_with_another_replica)
+{
+    struct fixture *f = fixture_new(1);
+    struct catalog_command c = {.kind = CATALOG_JOIN_NODE, .u.join = node_info(3)};
+    cr_assert_eq(apply(f, &c), CATALOG_OK);
+    c.u.join.member = (struct uid){77, 78};
+    cr_assert_eq(apply(f, &c), CATALOG_OK);
+    cr_assert(uid_eq(catalog_node(view_of(f), node_id(3))->info.member, c.u.join.member));
+    cr_assert_eq(apply(f, &c), CATALOG_EXISTS);
+    c.u.join = node_info(1); /* it has booted */
+    c.u.join.member = (struct uid){77, 79};
+    cr_assert_eq(apply(f, &c), CATALOG_REFUSED);
+    fixture_free(f);
+}
+
 Test(nodes, each_start_gets_a_boot_number_of_its_own_and_a_repeat_gets_the_same)
 {
     struct fixture *f = fixture_new(2);

@@ -2,7 +2,17 @@
 #include "cluster.h"
 
 #include <stdio.h>
-#include <stdlib.h>
+
+/* Longer runs by hand: cc -DWR_TEST_MORE=30 -DWR_TEST_FROM=100 -DWR_TEST_LOG=1 */
+#ifndef WR_TEST_MORE
+#define WR_TEST_MORE 1
+#endif
+#ifndef WR_TEST_FROM
+#define WR_TEST_FROM 1
+#endif
+#ifndef WR_TEST_LOG
+#define WR_TEST_LOG 0
+#endif
 
 static struct uid node_uid(uint32_t node)
 {
@@ -21,17 +31,15 @@ static uint32_t node_index(struct uid id)
 
 uint64_t cluster_seeds(uint64_t count)
 {
-    const char *more = getenv("WR_TEST_MORE");
-    return more != NULL ? count * strtoull(more, NULL, 10) : count;
+    return count * WR_TEST_MORE;
 }
 
 uint64_t cluster_seed_first(void)
 {
-    const char *from = getenv("WR_TEST_FROM");
-    return from != NULL ? strtoull(from, NULL, 10) : 1;
+    return WR_TEST_FROM;
 }
 
-/* --- mail ------------------------------------------------------------------------------------------------------------- */
+/* --- mail ------------------------------------------------------------------------------------ */
 
 static void on_post(void *ctx, struct fake_env *from, uint32_t context, struct mail *mail)
 {
@@ -61,7 +69,7 @@ static void parcel_mail_destroy(struct mail *mail)
     wr_free(m);
 }
 
-/* --- shard sink --------------------------------------------------------------------------------------------------------- */
+/* --- shard sink ------------------------------------------------------------------------------ */
 
 static void shard_on_mail(void *ctx, struct mail *mail)
 {
@@ -94,7 +102,8 @@ static void shard_turn(void *ctx)
     s->env.env.ops->wake_at(&s->env.env, host_deadline_ns(s->host));
 }
 
-static const struct env_sink shard_sink = {.on_mail = shard_on_mail, .on_file = shard_on_file, .on_kv = shard_on_kv, .turn = shard_turn};
+static const struct env_sink shard_sink = {
+    .on_mail = shard_on_mail, .on_file = shard_on_file, .on_kv = shard_on_kv, .turn = shard_turn};
 
 static void log_sink_mail(void *ctx, struct mail *mail)
 {
@@ -114,7 +123,8 @@ static void log_sink_turn(void *ctx)
     log_turn(n->log);
 }
 
-static const struct env_sink log_sink = {.on_mail = log_sink_mail, .on_file = log_sink_file, .turn = log_sink_turn};
+static const struct env_sink log_sink = {
+    .on_mail = log_sink_mail, .on_file = log_sink_file, .turn = log_sink_turn};
 
 /* The store takes the array over; the simulated one copies it. */
 static void kv_write_owned(struct env *env, struct kv_op *ops, uint32_t count, uint64_t token)
@@ -135,7 +145,9 @@ static void send_parcel(void *ctx, struct parcel *parcel)
         m->mail.kind = 0x7777;
         m->mail.destroy = parcel_mail_destroy;
         m->parcel = parcel;
-        uint32_t shard = parcel->to_shard == HOST_SHARD_BY_GROUP ? host_shard_of_group(parcel->group, c->shard_count) : parcel->to_shard;
+        uint32_t shard = parcel->to_shard == HOST_SHARD_BY_GROUP
+                             ? host_shard_of_group(parcel->group, c->shard_count)
+                             : parcel->to_shard;
         cr_assert_lt(shard, c->shard_count);
         s->env.env.ops->post(&s->env.env, shard, &m->mail);
         return;
@@ -161,12 +173,12 @@ static size_t backlog(void *ctx, struct uid node)
 static void log_line(void *ctx, enum log_level level, const char *component, const char *line)
 {
     (void)ctx;
-    if (getenv("WR_TEST_LOG") != NULL) {
+    if (WR_TEST_LOG) {
         fprintf(stderr, "[%s] %s: %s\n", log_level_name(level), component, line);
     }
 }
 
-/* --- nodes ---------------------------------------------------------------------------------------------------------------- */
+/* --- nodes ----------------------------------------------------------------------------------- */
 
 static void on_record(void *ctx, const struct log_item *item)
 {
@@ -208,8 +220,12 @@ static void node_start(struct test_cluster *c, uint32_t node)
     n->log_env.post = on_post;
     n->log_env.post_ctx = n;
     fake_env_set_sink(&n->log_env, &log_sink, n);
-    const struct log_options options = {.segment_size = c->segment_size, .segments_max = c->segments_max, .recycle_max = 1,
-                                        .shard_count = c->shard_count, .sync = true, .node_id = n->id};
+    const struct log_options options = {.segment_size = c->segment_size,
+                                        .segments_max = c->segments_max,
+                                        .recycle_max = 1,
+                                        .shard_count = c->shard_count,
+                                        .sync = true,
+                                        .node_id = n->id};
     const struct log_recovery_sink sink = {.record = on_record, .ctx = n};
     char error[256] = "";
     int rc = log_open(&n->log_env.env, "data", &options, &sink, &n->log, error);
@@ -266,7 +282,8 @@ static void wake_all(struct test_cluster *c)
     }
 }
 
-static void tell(struct test_cluster *c, uint32_t node, uint32_t about, void (*fn)(struct host *, struct uid))
+static void tell(struct test_cluster *c, uint32_t node, uint32_t about,
+                 void (*fn)(struct host *, struct uid))
 {
     for (uint32_t s = 0; c->nodes[node].alive && s < c->shard_count; s++) {
         fn(c->nodes[node].shards[s].host, c->nodes[about].id);
@@ -315,8 +332,12 @@ static void boot(struct test_cluster *c, uint32_t node, uint64_t start)
     struct catalog_result result;
     char name[32];
     snprintf(name, sizeof name, "n%u@localhost", node);
-    command.u.boot.node = (struct catalog_node_info){.id = c->nodes[node].id, .member = {7, node + 1}, .name = bytes_from_cstr(name),
-                                                     .host = BYTES_LITERAL("localhost"), .cluster_port = 1, .amqp_port = 2};
+    command.u.boot.node = (struct catalog_node_info){.id = c->nodes[node].id,
+                                                     .member = {7, node + 1},
+                                                     .name = bytes_from_cstr(name),
+                                                     .host = BYTES_LITERAL("localhost"),
+                                                     .cluster_port = 1,
+                                                     .amqp_port = 2};
     command.u.boot.start = (struct uid){start, node + 1};
     cluster_apply(c, &command, &result);
     cr_assert_eq(result.status, CATALOG_OK);
@@ -341,7 +362,8 @@ void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot)
     wake_all(c);
 }
 
-void cluster_apply(struct test_cluster *c, const struct catalog_command *command, struct catalog_result *result)
+void cluster_apply(struct test_cluster *c, const struct catalog_command *command,
+                   struct catalog_result *result)
 {
     catalog_apply(c->catalog, ++c->catalog_index, command, result);
 }
@@ -381,16 +403,24 @@ struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards)
     command.u.init.cluster = (struct uid){1, 2};
     command.u.init.name = BYTES_LITERAL("test");
     command.u.init.vhost = BYTES_LITERAL("/");
-    command.u.init.node = (struct catalog_node_info){.id = node_uid(0), .member = {7, 1}, .name = BYTES_LITERAL("n0@localhost"),
-                                                     .host = BYTES_LITERAL("localhost"), .cluster_port = 1, .amqp_port = 2};
+    command.u.init.node = (struct catalog_node_info){.id = node_uid(0),
+                                                     .member = {7, 1},
+                                                     .name = BYTES_LITERAL("n0@localhost"),
+                                                     .host = BYTES_LITERAL("localhost"),
+                                                     .cluster_port = 1,
+                                                     .amqp_port = 2};
     cluster_apply(c, &command, &result);
     cr_assert_eq(result.status, CATALOG_OK);
     for (uint32_t i = 1; i < nodes; i++) {
         char name[32];
         snprintf(name, sizeof name, "n%u@localhost", i);
         command = (struct catalog_command){.kind = CATALOG_JOIN_NODE};
-        command.u.join = (struct catalog_node_info){.id = node_uid(i), .member = {7, i + 1}, .name = bytes_from_cstr(name),
-                                                    .host = BYTES_LITERAL("localhost"), .cluster_port = 1, .amqp_port = 2};
+        command.u.join = (struct catalog_node_info){.id = node_uid(i),
+                                                    .member = {7, i + 1},
+                                                    .name = bytes_from_cstr(name),
+                                                    .host = BYTES_LITERAL("localhost"),
+                                                    .cluster_port = 1,
+                                                    .amqp_port = 2};
         cluster_apply(c, &command, &result);
         cr_assert_eq(result.status, CATALOG_OK);
     }
@@ -438,7 +468,8 @@ const struct catalog_queue *cluster_queue(struct test_cluster *c, uint64_t id)
     return catalog_queue_by_id(catalog_view_peek(c->catalog), id);
 }
 
-static uint32_t members(struct test_cluster *c, uint64_t group, const uint32_t *nodes, uint32_t count, uint64_t salt, struct catalog_member *ret)
+static uint32_t members(struct test_cluster *c, uint64_t group, const uint32_t *nodes,
+                        uint32_t count, uint64_t salt, struct catalog_member *ret)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct raft_id id = member_of(group, nodes[i], salt);
@@ -447,7 +478,8 @@ static uint32_t members(struct test_cluster *c, uint64_t group, const uint32_t *
     return count;
 }
 
-uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes, uint32_t count, int local_shard)
+uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes,
+                         uint32_t count, int local_shard)
 {
     struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE};
     struct catalog_result result;
@@ -490,7 +522,8 @@ void cluster_delete(struct test_cluster *c, uint64_t id)
 }
 
 /* Members on nodes that stay keep their ids (salt 0); a node that is new gets `salt`. */
-void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes, uint32_t count, uint64_t salt)
+void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes,
+                          uint32_t count, uint64_t salt)
 {
     const struct catalog_queue *q = cluster_queue(c, id);
     struct catalog_command command = {.kind = CATALOG_SET_REPLICAS};
@@ -515,7 +548,7 @@ void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *n
     cluster_views(c);
 }
 
-/* --- running ------------------------------------------------------------------------------------------------------------------ */
+/* --- running --------------------------------------------------------------------------------- */
 
 static bool step_mail(struct test_cluster *c, struct test_node *n)
 {
@@ -552,7 +585,9 @@ static bool step_parcel(struct test_cluster *c)
             vec_clear(&lane->parcels);
             lane->first = 0;
         }
-        uint32_t shard = parcel->to_shard == HOST_SHARD_BY_GROUP ? host_shard_of_group(parcel->group, c->shard_count) : parcel->to_shard;
+        uint32_t shard = parcel->to_shard == HOST_SHARD_BY_GROUP
+                             ? host_shard_of_group(parcel->group, c->shard_count)
+                             : parcel->to_shard;
         struct node_shard *to = &c->nodes[b].shards[shard];
         host_on_parcel(to->host, parcel);
         shard_turn(to);
@@ -664,7 +699,8 @@ int cluster_leader(struct test_cluster *c, uint64_t group)
             continue;
         }
         struct host *host = c->nodes[i].shards[host_shard_of_group(group, c->shard_count)].host;
-        if (host_group_status(host, group, &status) && status.leading && status.why[0] == 0 && status.term > term) {
+        if (host_group_status(host, group, &status) && status.leading && status.why[0] == 0 &&
+            status.term > term) {
             found = (int)i;
             term = status.term;
         }

@@ -1,9 +1,10 @@
 #ifndef WR_TEST_CLUSTER_H
 #define WR_TEST_CLUSTER_H
 /*
- * One to three nodes in one process for the tests of src/replica: real hosts and logs over fake envs, parcels carried by the
- * test in order per pair of shards, everything else in an order drawn from a seed. Links can be cut, nodes crashed and restarted.
- * The catalog is the test's own (its views are given to all hosts), except in tests of the catalog group.
+ * One to three nodes in one process for the tests of src/replica: real hosts and logs over fake
+ * envs, parcels carried by the test in order per pair of shards, everything else in an order drawn
+ * from a seed. Links can be cut, nodes crashed and restarted. The catalog is the test's own (its
+ * views are given to all hosts), except in tests of the catalog group.
  */
 #include <criterion/criterion.h>
 
@@ -64,17 +65,21 @@ struct test_cluster {
     uint64_t parcels, wire_bytes;
 };
 
-uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE when that is set: longer runs by hand */
-uint64_t cluster_seed_first(void); /* 1, or WR_TEST_FROM */
+uint64_t
+cluster_seeds(uint64_t count);     /* times WR_TEST_MORE */
+uint64_t cluster_seed_first(void); /* WR_TEST_FROM */
 struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
 void cluster_free(struct test_cluster *c);
 struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard);
 /* Declares; returns the record's id. local_shard >= 0: a local queue of node `nodes[0]`. */
-uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes, uint32_t count, int local_shard);
+uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes,
+                         uint32_t count, int local_shard);
 void cluster_delete(struct test_cluster *c, uint64_t id);
-void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes, uint32_t count, uint64_t salt);
+void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes,
+                          uint32_t count, uint64_t salt);
 const struct catalog_queue *cluster_queue(struct test_cluster *c, uint64_t id);
-void cluster_apply(struct test_cluster *c, const struct catalog_command *command, struct catalog_result *result);
+void cluster_apply(struct test_cluster *c, const struct catalog_command *command,
+                   struct catalog_result *result);
 void cluster_views(struct test_cluster *c);
 /* Does one thing; false when nothing can be done without time passing. */
 bool cluster_step(struct test_cluster *c);

@@ -1,4 +1,5 @@
-/* The catalog's group: formation, joining, proposals from every node, barriers, loss of the leader. */
+/* The catalog's group: formation, joining, proposals from every node, barriers, loss of the leader.
+ */
 #include "users.h"
 
 #include <stdio.h>
@@ -37,18 +38,24 @@ static bool one_done(void *ctx)
 
 static void set_sink(struct test_cluster *c, uint32_t node, struct seen *seen)
 {
-    const struct host_sink sink = {.on_catalog_view = on_view, .on_catalog_leader = on_leader, .ctx = seen};
+    const struct host_sink sink = {
+        .on_catalog_view = on_view, .on_catalog_leader = on_leader, .ctx = seen};
     host_set_sink(cluster_host(c, node, 0), &sink);
 }
 
 static struct catalog_node_info info(struct test_cluster *c, uint32_t node, char *name)
 {
     snprintf(name, 32, "n%u@localhost", node);
-    return (struct catalog_node_info){.id = c->nodes[node].id, .member = {9, node + 1}, .name = bytes_from_cstr(name),
-                                      .host = BYTES_LITERAL("localhost"), .cluster_port = 1, .amqp_port = 2};
+    return (struct catalog_node_info){.id = c->nodes[node].id,
+                                      .member = {9, node + 1},
+                                      .name = bytes_from_cstr(name),
+                                      .host = BYTES_LITERAL("localhost"),
+                                      .cluster_port = 1,
+                                      .amqp_port = 2};
 }
 
-static struct outcome propose(struct test_cluster *c, uint32_t node, const struct catalog_command *command)
+static struct outcome propose(struct test_cluster *c, uint32_t node,
+                              const struct catalog_command *command)
 {
     struct outcome o = {0};
     host_catalog_propose(cluster_host(c, node, 0), command, 10000, on_done, &o);

@@ -1,4 +1,5 @@
-/* Leaders that die, links that break, nodes that come back: nothing confirmed is lost, nothing settled comes again. */
+/* Leaders that die, links that break, nodes that come back: nothing confirmed is lost, nothing
+ * settled comes again. */
 #include "users.h"
 
 struct scene {
@@ -42,8 +43,10 @@ static void steps(struct scene *s, uint32_t count)
 
 static void finish(struct scene *s)
 {
-    cr_assert(cluster_run(s->c, all_confirmed, &s->u[0], 30000), "%u of %u confirmed", s->t->confirmed_count, s->t->published);
-    cr_assert(cluster_run(s->c, all_settled, s->t, 30000), "%u of %u settled", s->t->settled_count, s->t->published);
+    cr_assert(cluster_run(s->c, all_confirmed, &s->u[0], 30000), "%u of %u confirmed",
+              s->t->confirmed_count, s->t->published);
+    cr_assert(cluster_run(s->c, all_settled, s->t, 30000), "%u of %u settled", s->t->settled_count,
+              s->t->published);
 }
 
 Test(failover, leader_dies_while_publishing)
@@ -71,7 +74,8 @@ Test(failover, leader_dies_while_publishing)
 Test(failover, links_break_and_heal)
 {
     for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(20); seed++) {
-        struct scene s = scene_new(100 + seed, 1 + seed % 2, (uint32_t)(seed % 3), (uint32_t)(seed / 3 % 3));
+        struct scene s =
+            scene_new(100 + seed, 1 + seed % 2, (uint32_t)(seed % 3), (uint32_t)(seed / 3 % 3));
         struct prng prng;
         prng_init(&prng, seed);
         for (uint32_t round = 0; round < 12; round++) {

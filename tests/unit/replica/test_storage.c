@@ -1,4 +1,5 @@
-/* Backlogs larger than the log: retirement, checkpoints, cold reads, recovery; replicas that need a snapshot; membership. */
+/* Backlogs larger than the log: retirement, checkpoints, cold reads, recovery; replicas that need a
+ * snapshot; membership. */
 #include "users.h"
 
 struct scene {
@@ -41,7 +42,8 @@ static void publish(struct scene *s, uint32_t count, uint32_t size)
 {
     for (uint32_t done = 0; done < count; done += 50) {
         user_publish(&s->u[0], 50, size);
-        cr_assert(cluster_run(s->c, all_confirmed, &s->u[0], 20000), "%u of %u confirmed", s->t->confirmed_count, s->t->published);
+        cr_assert(cluster_run(s->c, all_confirmed, &s->u[0], 20000), "%u of %u confirmed",
+                  s->t->confirmed_count, s->t->published);
     }
 }
 
@@ -57,8 +59,8 @@ static void consume_all(struct scene *s, struct user *u, uint32_t node)
     u->order = true;
     u->next_number = s->t->settled_count;
     user_consume(u, 1, 0, 100, UINT64_MAX);
-    cr_assert(cluster_run(s->c, all_settled, s->t, 60000), "seed %llu: %u of %u settled", (unsigned long long)s->seed, s->t->settled_count,
-              s->t->published);
+    cr_assert(cluster_run(s->c, all_settled, s->t, 60000), "seed %llu: %u of %u settled",
+              (unsigned long long)s->seed, s->t->settled_count, s->t->published);
 }
 
 Test(storage, backlog_outlives_its_segments)
@@ -155,8 +157,10 @@ Test(storage, replica_that_was_away_gets_a_snapshot)
         cluster_settle(s.c, 8000);
         struct group_status status, leader;
         cr_assert(host_group_status(cluster_host(s.c, 2, 0), s.queue, &status));
-        cr_assert(host_group_status(cluster_host(s.c, (uint32_t)cluster_leader(s.c, s.queue), 0), s.queue, &leader));
-        cr_assert_eq(status.applied, leader.applied, "%llu of %llu", (unsigned long long)status.applied, (unsigned long long)leader.applied);
+        cr_assert(host_group_status(cluster_host(s.c, (uint32_t)cluster_leader(s.c, s.queue), 0),
+                                    s.queue, &leader));
+        cr_assert_eq(status.applied, leader.applied, "%llu of %llu",
+                     (unsigned long long)status.applied, (unsigned long long)leader.applied);
         /* The others go: what it has is what there is. */
         cluster_crash(s.c, 1);
         cluster_restart(s.c, 1, true);

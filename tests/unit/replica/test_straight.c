@@ -11,7 +11,8 @@ static struct user *users_new(size_t count)
     return wr_calloc(count, sizeof(struct user));
 }
 
-static void publish_and_consume(struct test_cluster *c, uint64_t queue, uint32_t pub_node, uint32_t pub_shard, uint32_t con_node, uint32_t con_shard,
+static void publish_and_consume(struct test_cluster *c, uint64_t queue, uint32_t pub_node,
+                                uint32_t pub_shard, uint32_t con_node, uint32_t con_shard,
                                 uint32_t size)
 {
     struct traffic *t = traffic_new();
@@ -26,8 +27,10 @@ static void publish_and_consume(struct test_cluster *c, uint64_t queue, uint32_t
             cluster_step(c);
         }
     }
-    cr_assert(cluster_run(c, all_confirmed, &u[0], 5000), "%u of %u confirmed", t->confirmed_count, t->published);
-    cr_assert(cluster_run(c, all_settled, t, 5000), "%u of %u settled", t->settled_count, t->published);
+    cr_assert(cluster_run(c, all_confirmed, &u[0], 5000), "%u of %u confirmed", t->confirmed_count,
+              t->published);
+    cr_assert(cluster_run(c, all_settled, t, 5000), "%u of %u settled", t->settled_count,
+              t->published);
     cr_assert_eq(u[1].got, t->published);
     cr_assert_eq(u[1].status, QUEUE_OK);
     user_close(&u[0]);
@@ -96,7 +99,8 @@ Test(straight, big_runs_are_taken_from_the_replica_of_the_consumers_node)
         uint64_t carried = c->wire_bytes;
         publish_and_consume(c, q, (uint32_t)cluster_leader(c, q), 0, consumer, 0, 3000);
         /* 500 messages of 3000 bytes to two followers; a third time would be the delivery. */
-        cr_assert_lt(c->wire_bytes - carried, 500u * 3000u * 28 / 10, "%llu", (unsigned long long)(c->wire_bytes - carried));
+        cr_assert_lt(c->wire_bytes - carried, 500u * 3000u * 28 / 10, "%llu",
+                     (unsigned long long)(c->wire_bytes - carried));
         cluster_free(c);
     }
 }

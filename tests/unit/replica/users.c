@@ -38,7 +38,8 @@ static void on_nacked(void *ctx, uint64_t seq)
     u->traffic->nacked[u->number_of_seq[seq]] = true;
 }
 
-static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value, uint64_t value2)
+static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
+                     uint64_t value2)
 {
     struct user *u = ctx;
     u->status = status;
@@ -48,13 +49,14 @@ static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t
     u->replies++;
 }
 
-static void on_deliver(void *ctx, uint32_t consumer, uint64_t first, uint32_t delivery_count, uint8_t flags, const struct message *messages,
-                       uint32_t count)
+static void on_deliver(void *ctx, uint32_t consumer, uint64_t first, uint32_t delivery_count,
+                       uint8_t flags, const struct message *messages, uint32_t count)
 {
     struct user *u = ctx;
     struct traffic *t = u->traffic;
     if (consumer != 0) {
-        cr_assert_gt(first, u->last_ordinal, "ordinal %llu after %llu", (unsigned long long)first, (unsigned long long)u->last_ordinal);
+        cr_assert_gt(first, u->last_ordinal, "ordinal %llu after %llu", (unsigned long long)first,
+                     (unsigned long long)u->last_ordinal);
         u->last_ordinal = first + count - 1;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -64,7 +66,8 @@ static void on_deliver(void *ctx, uint32_t consumer, uint64_t first, uint32_t de
         if (t->delivered[number] == 0) {
             t->seen_count++;
         } else {
-            cr_assert(delivery_count > 0 || u->order == false, "message %u again, not redelivered", number);
+            cr_assert(delivery_count > 0 || u->order == false, "message %u again, not redelivered",
+                      number);
         }
         if (u->order) {
             cr_assert_eq(number, u->next_number + 1);
@@ -109,11 +112,14 @@ static void on_blocked(void *ctx, bool blocked)
     u->blocked = blocked;
 }
 
-static const struct queue_client_sink sink = {on_applied, on_nacked, on_reply, on_deliver, on_cancel, on_gone, on_blocked};
+static const struct queue_client_sink sink = {on_applied, on_nacked, on_reply,  on_deliver,
+                                              on_cancel,  on_gone,   on_blocked};
 
-void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard, uint64_t queue, struct traffic *t)
+void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard,
+               uint64_t queue, struct traffic *t)
 {
-    *u = (struct user){.cluster = c, .node = node, .shard = shard, .traffic = t, .queue = queue, .ack = true};
+    *u = (struct user){
+        .cluster = c, .node = node, .shard = shard, .traffic = t, .queue = queue, .ack = true};
     u->client = queue_client_open(cluster_host(c, node, shard), cluster_queue(c, queue), &sink, u);
 }
 
@@ -132,7 +138,9 @@ void user_publish(struct user *u, uint32_t count, uint32_t body_size)
 {
     (void)cluster_host(u->cluster, u->node, u->shard);
     for (uint32_t i = 0; i < count; i++) {
-        const struct message_parts parts = {.exchange = BYTES_LITERAL(""), .key = BYTES_LITERAL("q"), .props = BYTES_LITERAL("\x10\x00\x02"),
+        const struct message_parts parts = {.exchange = BYTES_LITERAL(""),
+                                            .key = BYTES_LITERAL("q"),
+                                            .props = BYTES_LITERAL("\x10\x00\x02"),
                                             .ttl_ms = MESSAGE_TTL_NONE};
         uint32_t number = ++u->traffic->published;
         cr_assert_lt(number, MESSAGES_MAX);
@@ -148,18 +156,21 @@ void user_publish(struct user *u, uint32_t count, uint32_t body_size)
     }
 }
 
-void user_consume(struct user *u, uint32_t consumer, uint8_t flags, uint32_t prefetch, uint64_t credit)
+void user_consume(struct user *u, uint32_t consumer, uint8_t flags, uint32_t prefetch,
+                  uint64_t credit)
 {
     (void)cluster_host(u->cluster, u->node, u->shard);
     u->consumer = consumer;
-    queue_client_attach(u->client, consumer, flags, prefetch, credit, 0, BYTES_LITERAL("tag"), BYTES_NONE);
+    queue_client_attach(u->client, consumer, flags, prefetch, credit, 0, BYTES_LITERAL("tag"),
+                        BYTES_NONE);
 }
 
 void user_ack_all(struct user *u)
 {
     (void)cluster_host(u->cluster, u->node, u->shard);
     for (size_t i = 0; i < u->unacked.count; i++) {
-        uint64_t seq = queue_client_settle(u->client, u->unacked.items[i].consumer, u->unacked.items[i].ordinal, 1, QUEUE_ACK);
+        uint64_t seq = queue_client_settle(u->client, u->unacked.items[i].consumer,
+                                           u->unacked.items[i].ordinal, 1, QUEUE_ACK);
         vec_add(&u->acks);
         vec_last(&u->acks).seq = seq;
         vec_last(&u->acks).number = u->unacked.items[i].number;

@@ -1,6 +1,7 @@
 #ifndef WR_TEST_USERS_H
 #define WR_TEST_USERS_H
-/* Publishers and consumers over queue clients, and what must hold of them together (struct traffic). */
+/* Publishers and consumers over queue clients, and what must hold of them together (struct
+ * traffic). */
 #include "cluster.h"
 
 #define MESSAGES_MAX 20000
@@ -26,9 +27,18 @@ struct user {
     uint32_t consumer;
     uint64_t last_ordinal;
     bool ack, no_ack;
-    VEC(struct { uint64_t seq; uint32_t number; }) acks;
+    VEC(struct {
+        uint64_t seq;
+        uint32_t number;
+    })
+    acks;
     size_t acks_first;
-    VEC(struct { uint32_t consumer; uint64_t ordinal; uint32_t number; }) unacked;
+    VEC(struct {
+        uint32_t consumer;
+        uint64_t ordinal;
+        uint32_t number;
+    })
+    unacked;
     enum queue_status status;
     uint64_t reply_seq, value, value2;
     uint32_t replies;
@@ -38,10 +48,12 @@ struct user {
     uint32_t next_number;
 };
 
-void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard, uint64_t queue, struct traffic *t);
+void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard,
+               uint64_t queue, struct traffic *t);
 void user_close(struct user *u);
 void user_publish(struct user *u, uint32_t count, uint32_t body_size);
-void user_consume(struct user *u, uint32_t consumer, uint8_t flags, uint32_t prefetch, uint64_t credit);
+void user_consume(struct user *u, uint32_t consumer, uint8_t flags, uint32_t prefetch,
+                  uint64_t credit);
 void user_ack_all(struct user *u);
 uint32_t message_number(const struct message *m);
 bool all_confirmed(void *user);

@@ -1,0 +1,152 @@
+/* What: tests of warren-perf's histogram and command line. */
+#include <criterion/criterion.h>
+
+#include "warren/prng.h"
+#include "warren/wire_props.h"
+#include "warren/wire_table.h"
+
+#include "hist.h"
+#include "options.h"
+
+#include <stdlib.h>
+
+static int by_value(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a;
+    const uint64_t y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+Test(hist, quantiles_are_within_two_percent_of_the_exact_ones)
+{
+    static const uint64_t nums[] = {1, 50, 75, 95, 99, 100};
+    struct prng p;
+    prng_init(&p, 1);
+    static uint64_t values[5000];
+    static struct hist h;
+    for (int round = 0; round < 20; round++) {
+        hist_clear(&h);
+        for (size_t i = 0; i < WR_ARRAY_SIZE(values); i++) {
+            values[i] = prng_u64(&p) >> prng_below(&p, 64);
+            hist_record(&h, values[i]);
+        }
+        qsort(values, WR_ARRAY_SIZE(values), sizeof(values[0]), by_value);
+        cr_assert_eq(h.min, values[0]);
+        cr_assert_eq(h.max, values[WR_ARRAY_SIZE(values) - 1]);
+        for (size_t i = 0; i < WR_ARRAY_SIZE(nums); i++) {
+            const uint64_t exact = values[nums[i] * WR_ARRAY_SIZE(values) / 100 - 1];
+            const uint64_t found = hist_quantile(&h, nums[i], 100);
+            cr_assert(found >= exact && found - exact <= exact / 50);
+        }
+    }
+}
+
+Test(hist, empty_and_merged)
+{
+    static struct hist a;
+    static struct hist b;
+    hist_clear(&a);
+    hist_clear(&b);
+    cr_assert_eq(hist_quantile(&a, 1, 2), 0);
+    cr_assert_eq(hist_mean(&a), 0);
+    hist_record(&a, 10);
+    hist_record(&b, 30);
+    hist_record(&b, UINT64_MAX / 2);
+    hist_merge(&a, &b);
+    cr_assert(a.count == 3 && a.min == 10 && a.max == UINT64_MAX / 2);
+    cr_assert_eq(hist_quantile(&a, 1, 3), 10);
+    cr_assert_eq(hist_quantile(&a, 2, 3), 30);
+    cr_assert_eq(hist_quantile(&a, 1, 1), UINT64_MAX / 2);
+    hist_clear(&b);
+    hist_merge(&a, &b);
+    cr_assert_eq(a.count, 3);
+}
+
+static struct options o;
+
+static void parse(char **argv, int argc)
+{
+    options_parse(&o, argc, argv);
+}
+
+#define PARSE(...)                                                                                 \
+    do {                                                                                           \
+        char *args[] = {"warren-perf", __VA_ARGS__};                                               \
+        parse(args, (int)WR_ARRAY_SIZE(args));                                                     \
+    } while (0)
+
+Test(options, values_may_be_joined_or_separate)
+{
+    PARSE("-x2", "-y", "3", "-s16", "-a", "-z5", "--qos=7", "-r", "0.5", "-c", "100");
+    cr_assert(o.producers == 2 && o.consumers == 3 && o.size == 16 && o.autoack);
+    cr_assert(o.seconds == 5 && o.qos == 7 && o.confirm_window == 100);
+    cr_assert_eq(o.send_interval_ns, UINT64_C(2000000000));
+    cr_assert_eq(o.uri_count, 1);
+    cr_assert_str_eq(o.uris[0].text, "127.0.0.1:5672");
+    cr_assert_str_eq(o.exchange, "amq.direct");
+    options_deinit(&o);
+}
+
+Test(options, uris_are_taken_apart)
+{
+    PARSE("-H", "amqp://127.0.0.1,amqp://u%40x:p%3aw@127.0.0.2:99/v%2fh", "-h",
+          "amqp://user@[::1]:7/", "-x", "1");
+    cr_assert_eq(o.uri_count, 3);
+    cr_assert_str_eq(o.uris[0].user, "guest");
+    cr_assert_str_eq(o.uris[0].vhost, "/");
+    cr_assert_str_eq(o.uris[1].user, "u@x");
+    cr_assert_str_eq(o.uris[1].password, "p:w");
+    cr_assert_str_eq(o.uris[1].vhost, "v/h");
+    cr_assert_str_eq(o.uris[1].text, "127.0.0.2:99");
+    cr_assert_str_eq(o.uris[2].user, "user");
+    cr_assert_str_eq(o.uris[2].text, "::1:7");
+    options_deinit(&o);
+}
+
+Test(options, quorum_queues_are_durable_and_their_messages_persistent)
+{
+    PARSE("--quorum-queue", "-u", "q", "-qa", "x-max-length=10,x-overflow=reject-publish", "-mp",
+          "priority=4,colour=red");
+    cr_assert(o.durable && o.persistent);
+    const struct bytes args = writer_bytes(&o.queue_args);
+    struct bytes text;
+    int64_t number = 0;
+    cr_assert(wire_table_get_string(args, "x-queue-type", &text));
+    cr_assert(bytes_eq_cstr(text, "quorum"));
+    cr_assert(wire_table_get_integer(args, "x-max-length", &number) && number == 10);
+    struct wire_props props;
+    cr_assert_eq(wire_props_validate(writer_bytes(&o.props), NULL, &props), WIRE_OK);
+    cr_assert(props.delivery_mode == 2 && props.priority == 4);
+    cr_assert(wire_table_get_string(props.headers, "colour", &text));
+    char name[256];
+    options_routing_key(&o, 0, name);
+    cr_assert_str_eq(name, "q");
+    options_deinit(&o);
+}
+
+Test(options, a_pattern_names_many_queues)
+{
+    PARSE("-qp", "a-%d-b", "-qpf", "3", "-qpt", "5");
+    cr_assert_eq(options_queue_count(&o), 3);
+    char name[256];
+    options_queue_name(&o, 2, name);
+    cr_assert_str_eq(name, "a-5-b");
+    options_routing_key(&o, 1, name);
+    cr_assert_str_eq(name, "a-4-b");
+    options_deinit(&o);
+}
+
+Test(options, unknown_ones_end_the_program, .exit_code = 2)
+{
+    PARSE("--no-such-option");
+}
+
+Test(options, a_pattern_must_have_one_number, .exit_code = 2)
+{
+    PARSE("-qp", "a-%s", "-qpt", "5");
+}
+
+Test(options, a_gap_report_needs_confirms, .exit_code = 2)
+{
+    PARSE("--gap-report");
+}
