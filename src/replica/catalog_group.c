@@ -136,7 +136,7 @@ static bool leader_node(struct catalog_request *request, struct group *group, st
     return false;
 }
 
-/* --- from other shards of this node to shard 0, and back: within the process nothing is lost --- */
+/* --- from other shards of this node to shard 0, and back: within the process nothing is lost -- */
 
 struct catalog_ask {
     enum request_kind kind;

@@ -133,6 +133,10 @@ async function consume(state) {
       done = true;
     } catch (error) {
       say('L', epoch, String(error).replace(/\s+/g, ' ').slice(0, 200));
+      if (stopping && mode === 'consumer') {
+        say('DONE', number);
+        done = true;
+      }
     }
     if (state) {
       const ended = state.connection.close().catch(() => {});

@@ -422,7 +422,9 @@ Test(link, another_version_is_told_so_whatever_its_hello_looks_like)
 
 Test(link, what_is_no_handshake_is_refused)
 {
-    static const char *const texts[] = {"GET / HTTP/1.1\r\n\r\n", "AMQP\0\0\x09\x01aaaaaaaa",
+    static const char *const texts[] = {"GET / HTTP/1.1\r\n\r\n",
+                                        "AMQP\0\0\x09\x01"
+                                        "aaaaaaaa",
                                         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"};
     static const size_t sizes[] = {18, 16, 11};
     for (size_t i = 0; i < WR_ARRAY_SIZE(texts); i++) {
