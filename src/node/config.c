@@ -97,10 +97,15 @@ static bool parse_flag(struct bytes text, bool *ret_value)
 
 static bool copy_text(char *out, size_t capacity, struct bytes text)
 {
-    if (text.size >= capacity || memchr(text.data, 0, text.size) != NULL) {
+    if (text.size >= capacity) {
         return false;
     }
-    memcpy(out, text.data, text.size);
+    if (text.size > 0) {
+        if (memchr(text.data, 0, text.size) != NULL) {
+            return false;
+        }
+        memcpy(out, text.data, text.size);
+    }
     out[text.size] = 0;
     return true;
 }

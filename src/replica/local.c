@@ -5,6 +5,8 @@
  * gone (its clients hear so from the view). Ownership: the host owns local homes. Threads: the
  * host's shard.
  */
+#include "warren/wire_table.h"
+
 #include "replica_internal.h"
 
 static bool is_ours(const struct host *host, const struct catalog_queue *record)
@@ -17,7 +19,11 @@ static bool is_ours(const struct host *host, const struct catalog_queue *record)
 void queue_config_of(const struct catalog_queue *record, struct queue_config *config)
 {
     queue_config_default(config);
+    int64_t value = 0;
     config->auto_delete = record->spec.auto_delete;
+    if (wire_table_get_integer(record->spec.arguments, "x-max-priority", &value) && value > 0) {
+        config->priority_max = value > 255 ? 255 : (uint8_t)value;
+    }
 }
 
 /* As it is in the record of a replica's creation. */

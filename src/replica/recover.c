@@ -21,7 +21,8 @@
 
 struct recovered_entry {
     uint64_t term;
-    struct log_location location, older; /* older.position.segment 0 = none */
+    struct log_location location;
+    VEC(struct log_location) older; /* its copies before, oldest first */
     struct slice payload;                /* CONFIG only */
 };
 struct recovered_group {
@@ -60,6 +61,7 @@ static void truncate_entries(struct recovered_group *g, uint64_t from)
     while (g->entries.count > keep) {
         struct recovered_entry e = vec_pop(&g->entries);
         slice_unref(&e.payload);
+        vec_deinit(&e.older);
     }
 }
 
@@ -142,15 +144,14 @@ static void on_entry(struct recovered_group *g, const struct log_item *item)
     const struct log_location location = {item->position, item->payload.size, item->term,
                                           item->flags};
     if (!is_hole(e) && e->term == item->term) { /* I1 */
-        if (e->older.position.segment == 0) {
-            e->older = e->location;
-        }
+        vec_push(&e->older, e->location);
         e->location = location;
         return;
     }
     if (!is_hole(e)) {
         truncate_entries(g, item->index + 1);
         slice_unref(&e->payload);
+        vec_deinit(&e->older);
     }
     *e = (struct recovered_entry){.term = item->term, .location = location};
     if (item->flags == RAFT_ENTRY_CONFIG) {
@@ -286,8 +287,8 @@ static void settle_locations(struct recovered_group *g, size_t begin)
     uint32_t next = UINT32_MAX;
     for (size_t i = g->entries.count; i-- > begin;) {
         struct recovered_entry *e = &g->entries.items[i];
-        if (e->location.position.segment > next && e->older.position.segment != 0) {
-            e->location = e->older;
+        while (e->location.position.segment > next && e->older.count > 0) {
+            e->location = vec_pop(&e->older);
         }
         next = e->location.position.segment < next ? e->location.position.segment : next;
     }
@@ -302,12 +303,17 @@ static int restore_entries(struct group *group, struct recovered_group *g, uint6
                     : begin; /* what lies before a hole is older than the snapshot */
     }
     settle_locations(g, begin);
+    uint32_t segment = 0;
     for (size_t i = begin; i < g->entries.count; i++) {
         struct recovered_entry *e = &g->entries.items[i];
         uint64_t index = g->first + i;
         if (i == begin && index > snapshot + 1) {
             return WR_E_CORRUPT; /* what lies between is missing */
         }
+        if (e->location.position.segment < segment) {
+            return WR_E_CORRUPT; /* no copy of the one before is where it should be */
+        }
+        segment = e->location.position.segment;
         log_index_put(group->index, index, &e->location);
         struct raft_entry entry = {
             .term = {e->term}, .index = index, .kind = (enum raft_entry_kind)e->location.flags};
