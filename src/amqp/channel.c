@@ -305,6 +305,10 @@ static void on_method(struct amqp_channel *ch, const struct wire_method *method)
         }
         break;
     case 90:
+        known = method->id == WIRE_TX_SELECT || method->id == WIRE_TX_COMMIT || method->id == WIRE_TX_ROLLBACK;
+        if (!known) {
+            break;
+        }
         conn_fault(ch->conn, 540, 90, wire_method_of(method->id), "transactions are not supported in this version");
         break;
     default:

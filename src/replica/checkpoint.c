@@ -359,7 +359,7 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
             fetch_start(group, position, on_fetched, job->serial, 0);
             return false;
         } else {
-/* An earlier checkpoint left out what was consumed while it was made; until the entries
+            /* An earlier checkpoint left out what was consumed while it was made; until the entries
              * that say so are applied again, such messages seem to live. */
             if (raft_last_index(group->raft) == group->applied) {
                 wr_log(host->logger, LOG_LEVEL_ERROR, "queue",

@@ -189,10 +189,11 @@ static void check_bodies(struct step *step)
     struct umap_iter it = umap_iterate(&step->replicas->groups);
     while (umap_next(&it)) {
         struct bodies b = {step, it.value};
-        /* A checkpoint leaves out what was consumed while it was made: until the entries that say so are applied again, such
-         * messages seem to live. */
+        /* A checkpoint, or a snapshot that is sent, leaves out what was consumed while it was made: until the entries that say
+         * so are applied, such messages seem to live. */
         const struct seen *ever = seen_of(&step->sim->check->ever[step->host->index], b.group->id);
-        if (b.group->applied >= ever->applied && b.group->home != NULL && !b.group->installing && !b.group->ended && b.group->failed[0] == 0) {
+        if (b.group->raft != NULL && b.group->applied == raft_last_index(b.group->raft) && b.group->applied >= ever->applied &&
+            b.group->home != NULL && !b.group->installing && !b.group->ended && b.group->failed[0] == 0) {
             queue_each_live(b.group->home->queue, check_live, &b);
         }
     }

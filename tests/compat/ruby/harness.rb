@@ -36,9 +36,9 @@ class Check
     end
   end
 
-  def session(change = {})
+  def session(change = {}, path = '')
     uri = @uris[(@number + @opened.length) % @uris.length]
-    Bunny.new(uri, { recover_from_connection_close: false, automatically_recover: false, connection_timeout: DEADLINE_S,
+    Bunny.new(uri + path, { recover_from_connection_close: false, automatically_recover: false, connection_timeout: DEADLINE_S,
                      continuation_timeout: 20_000, heartbeat: 10, logger: Logger.new(IO::NULL),
                      session_error_handler: QuietThread.new }.merge(change))
   end
@@ -56,8 +56,8 @@ class Check
     end
   end
 
-  def connect(change = {})
-    one = session(change)
+  def connect(change = {}, path = '')
+    one = session(change, path)
     one.start
     @opened << one
     one
@@ -152,7 +152,17 @@ class Check
     errors = Queue.new
     ch.on_error { |_ch, close| errors << close }
     yield
-    wait_until("error #{code}") { !errors.empty? }
+    # the library tells of a failed ack at once, of a failed publish in the next call that waits for an answer
+    wait_until("error #{code}") { ch.closed? }
+    begin
+      ch.queue_declare('', exclusive: true) if errors.empty?
+    rescue Bunny::ChannelLevelException => error
+      errors << error.channel_close
+    rescue Bunny::ChannelAlreadyClosed
+      last = ch.instance_variable_get(:@last_channel_error)
+      errors << last.channel_close if last && errors.empty?
+    end
+    expect(!errors.empty?, 'closed without an error')
     compare(errors.pop, code, text)
   end
 

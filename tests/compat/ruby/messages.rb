@@ -171,7 +171,7 @@ MESSAGES = {
     values = { content_type: 'text/plain', content_encoding: 'utf-8', headers: { 'k' => 'v' }, delivery_mode: 2,
                priority: 3, correlation_id: 'c-1', reply_to: 'r', expiration: '60000', message_id: 'm-1',
                timestamp: Time.at(1_700_000_000), type: 't', user_id: 'guest', app_id: 'app' }
-    t.publish(ch, '', q, 'x', values.dup)
+    t.publish(ch, '', q, 'x', values.merge(timestamp: 1_700_000_000))
     t.equal(t.get(ch, q)[1].to_hash.slice(*values.keys), values, 'properties')
   end,
   'publish.headers' => lambda do |t|
@@ -179,7 +179,7 @@ MESSAGES = {
     q = t.queue(ch)
     headers = { 'bool' => true, 'no' => false, 'int' => -5, 'long' => 2**40, 'double' => 1.5, 'text' => 'h\u00e9llo',
                 'time' => Time.at(1_700_000_000), 'void' => nil, 'empty' => {}, 'list' => [],
-                'table' => { 'a' => { 'b' => [1, 'two', { 'three' => 3 }] } }, 'array' => [1, 2.5, 'x', true],
+                'table' => { 'a' => { 'b' => [1, 'two', { 'three' => 3 }] } }, 'array' => [1, 2.5, 'x', { 'k' => true }],
                 'x' * 127 => 'long key', 'y' => 'z' * 5000 }
     t.publish(ch, '', q, 'x', headers: headers)
     got = t.get(ch, q)[1][:headers]

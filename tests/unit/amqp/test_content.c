@@ -244,7 +244,7 @@ Test(amqp_content, a_mandatory_message_comes_back_before_its_ack)
     m.basic_publish.mandatory = false;
     rig_send(1, &m);
     rig_content(1, 0);
-    EXPECT_OUT("1 basic.return reply-code=312 reply-text=\"NO_ROUTE\" exchange=\"x\" routing-key=\"nowhere\"\n1 header 3 "
+    EXPECT_OUT("1 basic.return reply-code=312 reply-text=\"NO_ROUTE\" exchange=\"x\" routing-key=\"nowhere\"\n1 header 3  "
                "delivery-mode=2\n1 body 'abc'\n1 basic.ack delivery-tag=2 multiple=true\n");
 }
 

@@ -56,7 +56,7 @@ static void write_step(struct kv_test *t)
     struct kv_op *at = ops;
     for (int i = 0; i < 26; i++) {
         char key[8];
-        char value[8];
+        char value[16];
         (void)snprintf(key, sizeof(key), "k/%c", 'a' + i);
         (void)snprintf(value, sizeof(value), "v%d", i);
         at = op(at, KV_PUT, key, value);
