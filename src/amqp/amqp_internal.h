@@ -90,6 +90,8 @@ struct saved_frame {
     struct slice payload;
 };
 
+VEC_TYPE(saved_vec, struct saved_frame);
+
 enum content_state { CONTENT_NONE, CONTENT_HEADER, CONTENT_BODY };
 
 /* A publish being put together. */
@@ -130,7 +132,7 @@ struct amqp_channel {
     bool no_wait;         /* of the request under way */
     enum wire_method_id request;
     struct content content;
-    VEC(struct saved_frame) queued;
+    struct saved_vec queued; /* from queued_head on */
     size_t queued_head, queued_bytes;
     size_t queued_requests; /* kept frames that settles may not overtake */
     /* confirms */
@@ -172,6 +174,7 @@ void conn_dirty(struct amqp_conn *conn);
 void conn_flush(struct amqp_conn *conn); /* the connection's part of a turn */
 void conn_send(struct amqp_conn *conn, uint16_t channel, const struct wire_method *method);
 void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame);
+void conn_channel_frame(struct amqp_conn *conn, const struct wire_frame *frame); /* of a channel, whatever the state */
 void conn_reader_fault(struct amqp_conn *conn);
 /* A method frame that does not decode. */
 void conn_decode_fault(struct amqp_conn *conn, enum wire_fault fault, struct bytes payload, enum wire_method_id id);

@@ -88,17 +88,31 @@ static void remove_channel(struct amqp_channel *ch)
     channel_free(ch);
 }
 
-/* The client closes: what it settled and what is confirmed so far counts, then the number is free again. Frees the channel. */
+/* The client closes: what it settled and what is confirmed so far counts, then the number is free again. Frees the channel. Frames that
+ * were kept behind the close are for the number's next life: a client need not wait for close-ok. */
 static void finish_client_close(struct amqp_channel *ch)
 {
     struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
     struct amqp_conn *conn = ch->conn;
     uint16_t number = ch->number;
+    struct saved_vec later = ch->queued;
+    size_t at = ch->queued_head;
+    vec_init(&ch->queued);
+    ch->queued_head = 0;
     confirm_flush(ch);
     remove_channel(ch);
     if (conn_works(conn)) {
         conn_send(conn, number, &ok);
     }
+    for (; at < later.count; at++) {
+        struct saved_frame *saved = &later.items[at];
+        struct wire_frame frame = {.type = saved->type, .channel = number, .payload = bytes_from_slice(&saved->payload)};
+        if (conn_works(conn)) {
+            conn_channel_frame(conn, &frame);
+        }
+        slice_unref(&saved->payload);
+    }
+    vec_deinit(&later);
 }
 
 void channel_flush(struct amqp_channel *ch)
@@ -189,7 +203,7 @@ static bool waits(const struct amqp_channel *ch)
 
 bool channel_is_quiet(const struct amqp_channel *ch)
 {
-    return ch->closing || ch->client_closed || (!waits(ch) && ch->queued_head == ch->queued.count);
+    return ch->closing || (!ch->client_closed && !waits(ch) && ch->queued_head == ch->queued.count);
 }
 
 /* A method frame that is not a publish: settles that came after it may not be worked on before it. */
@@ -361,7 +375,7 @@ static void closing_frame(struct amqp_channel *ch, const struct wire_frame *fram
 static bool overtakes(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct wire_method method;
-    return ch->blocked && !ch->busy && ch->queued_requests == 0 && frame->type == WIRE_FRAME_METHOD && wire_method_decode(frame->payload, &method) == WIRE_OK &&
+    return ch->blocked && !ch->busy && !ch->client_closed && ch->queued_requests == 0 && frame->type == WIRE_FRAME_METHOD && wire_method_decode(frame->payload, &method) == WIRE_OK &&
            ch_settle_method(ch, &method);
 }
 
@@ -371,10 +385,7 @@ void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame)
         closing_frame(ch, frame);
         return;
     }
-    if (WR_UNLIKELY(ch->client_closed)) {
-        return; /* the client may not send anything behind its channel.close */
-    }
-    if (WR_UNLIKELY(waits(ch) || ch->queued_head < ch->queued.count)) {
+    if (WR_UNLIKELY(waits(ch) || ch->client_closed || ch->queued_head < ch->queued.count)) {
         if (!overtakes(ch, frame)) {
             keep_frame(ch, frame);
         }

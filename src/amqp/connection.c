@@ -386,6 +386,16 @@ static void on_late_frame(struct amqp_conn *conn, const struct wire_frame *frame
     }
 }
 
+void conn_channel_frame(struct amqp_conn *conn, const struct wire_frame *frame)
+{
+    struct amqp_channel *ch = find_channel(conn, frame->channel);
+    if (ch == NULL) {
+        on_new_channel(conn, frame);
+    } else {
+        channel_frame(ch, frame);
+    }
+}
+
 void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame)
 {
     if (WR_UNLIKELY(conn->state != CONN_RUNNING)) {
@@ -409,13 +419,8 @@ void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame)
     }
     if (frame->channel == 0) {
         on_channel0_frame(conn, frame);
-        return;
-    }
-    struct amqp_channel *ch = find_channel(conn, frame->channel);
-    if (ch == NULL) {
-        on_new_channel(conn, frame);
     } else {
-        channel_frame(ch, frame);
+        conn_channel_frame(conn, frame);
     }
 }
 

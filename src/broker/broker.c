@@ -27,6 +27,21 @@ void fault_set(struct broker_fault *fault, uint16_t code, bool connection, const
     fault->connection = connection;
 }
 
+/* A prefix and 22 characters that hold 132 random bits in URL-safe base64, as RabbitMQ names what it names. */
+void broker_make_name(struct broker *broker, const char *prefix, char out[BROKER_NAME_SIZE])
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    uint8_t random[22];
+    size_t n = strlen(prefix);
+    WR_ASSERT_OP(n + sizeof random, <, BROKER_NAME_SIZE);
+    broker->env->ops->random_secret(broker->env, random, sizeof random);
+    memcpy(out, prefix, n);
+    for (size_t i = 0; i < sizeof random; i++) {
+        out[n + i] = digits[random[i] & 63];
+    }
+    out[n + sizeof random] = 0;
+}
+
 struct broker *broker_new(struct env *env, struct host *host, const struct broker_options *options)
 {
     struct broker *broker = wr_calloc(1, sizeof *broker);

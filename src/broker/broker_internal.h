@@ -78,6 +78,8 @@ struct broker {
     VEC(struct deferred) deferred;
 };
 
+#define BROKER_NAME_SIZE 64u
+void broker_make_name(struct broker *broker, const char *prefix, char out[BROKER_NAME_SIZE]);
 uint64_t broker_now_ms(const struct broker *broker);
 void broker_defer(struct broker *broker, void (*run)(struct request *request), struct request *request);
 void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker_session *session);

@@ -9,7 +9,6 @@
 
 #include "broker_internal.h"
 
-#define TAG_CHARS 22u
 
 static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
 {
@@ -52,18 +51,6 @@ void consumer_renew(struct consumer *c)
 }
 
 /* --- consume ------------------------------------------------------------------------------------------------------------------------------ */
-
-static void make_tag(struct broker *broker, char out[64])
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    uint8_t random[TAG_CHARS];
-    broker->env->ops->random_secret(broker->env, random, sizeof random);
-    int n = snprintf(out, 64, "amq.ctag-");
-    for (size_t i = 0; i < TAG_CHARS; i++) {
-        out[(size_t)n + i] = digits[random[i] & 63];
-    }
-    out[(size_t)n + TAG_CHARS] = 0;
-}
 
 static void on_attached(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
 {
@@ -124,7 +111,7 @@ void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes 
     char generated[64];
     r->flags = flags;
     if (tag.size == 0) {
-        make_tag(ch->broker, generated);
+        broker_make_name(ch->broker, "amq.ctag-", generated);
         tag = bytes_from_cstr(generated);
     }
     request_keep(r, queue, BYTES_NONE, tag, args, BYTES_NONE);

@@ -9,7 +9,6 @@
 
 #define REPORT_MS 5000u
 #define SEALED_MS 20u
-#define TAG_CHARS 22u
 
 static void declare_step(struct request *r);
 
@@ -203,20 +202,6 @@ static void declare_step(struct request *r)
     }
 }
 
-/* "amq.gen-" and 22 characters of 16 random bytes in URL-safe base64. */
-static void server_name(struct broker *broker, const char *prefix, char out[64])
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    uint8_t random[TAG_CHARS];
-    broker->env->ops->random_secret(broker->env, random, sizeof random);
-    size_t n = strlen(prefix);
-    memcpy(out, prefix, n);
-    for (size_t i = 0; i < TAG_CHARS; i++) {
-        out[n + i] = digits[random[i] & 63];
-    }
-    out[n + TAG_CHARS] = 0;
-}
-
 void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags, struct bytes args, broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
@@ -230,7 +215,7 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
     bool generate = name.size == 0 && !passive;
     bool bad_type = generate && (!args_queue_type(session_vhost(ch->session), name, args, &type, &r->fault) || type != CATALOG_CLASSIC);
     if (generate) {
-        server_name(ch->broker, "amq.gen-", generated);
+        broker_make_name(ch->broker, "amq.gen-", generated);
         name = bytes_from_cstr(generated);
         r->generated = true;
     }

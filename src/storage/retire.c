@@ -22,7 +22,13 @@ void retire__request(struct log *log)
     if (log->active.number == 0 || log->active.number - log->first < log->options.segments_max) {
         return;
     }
-    const uint32_t segment = log->active.number - log->options.segments_max;
+    uint32_t segment = log->active.number - log->options.segments_max;
+    if (log->head_items > 0) {
+        /* A batch so big that it began in a segment that is old by now: its shard does not know yet
+         * where its records lie, and would release them. */
+        const uint32_t head = log__batch(log->waiting)->items[0].position.segment;
+        segment = segment < head ? segment : head - 1;
+    }
     if (segment <= log->retire_requested) {
         return;
     }

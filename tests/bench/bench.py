@@ -221,7 +221,7 @@ def groups(options):
 # --- aims: (of which run, what, how to get it, better is, what the aim is, whether it is met) -----
 
 def cell(results, broker, run, path):
-    value = results[broker].get(run)
+    value = results.get(broker, {}).get(run)
     for key in path:
         if not isinstance(value, dict):
             return None

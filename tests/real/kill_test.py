@@ -120,7 +120,7 @@ class KillTest:
                  for mode in ("publisher", "consumer")]
         for i, (client, mode, queue) in enumerate(plan):
             name = f"{client.name}-{queue.split('.')[1]}-{mode[0]}"
-            self.workers.append(Worker(client, mode, name, queue, self.cluster.uris, i // 2 + i,
+            self.workers.append(Worker(client, mode, name, queue, self.cluster.uris, i // 2 + i % 2,
                                        self.options, folder))
 
     def of(self, mode, queue=None):
@@ -149,15 +149,15 @@ class KillTest:
         return first[0], time.monotonic() - begun
 
     def victims(self, fault):
+        """(whom to kill, whether the broker could say who it is; else it is anybody)"""
         nodes = self.cluster.nodes
         if fault == "all":
-            return list(nodes)
-        leader = self.cluster.queue_leader(self.quorum)
-        if fault == "leader":
-            return [leader or self.random.choice(nodes)]
+            return list(nodes), True
+        leader = self.cluster.catalog_leader() if fault == "catalog" else \
+            self.cluster.queue_leader(self.quorum)
         if fault == "follower":
-            return [self.random.choice([n for n in nodes if n is not leader])]
-        return [self.cluster.catalog_leader() or self.random.choice(nodes)]
+            return [self.random.choice([n for n in nodes if n is not leader])], leader is not None
+        return [leader or self.random.choice(nodes)], leader is not None
 
     def note(self, problem):
         if problem:
@@ -166,7 +166,7 @@ class KillTest:
     def round(self, number, fault):
         self.await_progress(self.workers, "all workers to work before the fault")
         self.note(self.transient.fill())
-        victims = self.victims(fault)
+        victims, known = self.victims(fault)
         confirmed = sum(w.progress() for w in self.of("publisher"))
         self.cluster.kill(*victims)
         first = last = None
@@ -183,7 +183,7 @@ class KillTest:
                                               "publishers to go on after the restart")
         self.note(self.transient.drain(self.transient.node not in victims))
         confirmed = sum(w.progress() for w in self.of("publisher")) - confirmed
-        row = (number, fault, ",".join(str(n.index) for n in victims), f"{first:.2f}",
+        row = (number, fault if known else fault + "?", ",".join(str(n.index) for n in victims), f"{first:.2f}",
                f"{last:.2f}", f"{restart:.2f}", confirmed)
         self.rows.append(row)
         print("%5d %-9s %-7s %10s %10s %10s %10d" % row, flush=True)

@@ -65,6 +65,7 @@ struct channel {
     VEC(uint64_t) newest;   /* per publisher: (epoch, seq) of its newest first delivery, for the order */
     uint32_t prefetch, ack_delay_us, nack_percent, multiple_percent;
     uint64_t last_tag, subscribed_tag; /* newest delivery tag; the one when the subscription began */
+    uint64_t subscribed_at;
     bool cancelled;
     /* exclusive */
     uint32_t rounds, put, got;

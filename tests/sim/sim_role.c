@@ -105,6 +105,7 @@ static void send_consume(struct channel *channel)
     m.basic_consume.consumer_tag = BYTES_LITERAL("c");
     channel->newest.count = 0;
     channel->subscribed_tag = channel->last_tag;
+    channel->subscribed_at = sim_of(channel)->now;
     send_op(channel, &m);
 }
 
@@ -357,10 +358,14 @@ static void getter_tick(struct channel *channel)
     wake_in(channel, 20 * SIM_MS);
 }
 
-/* Unacked deliveries of the present subscription only: an earlier one's do not count against it. */
+/* Unacked deliveries of the present subscription only: an earlier one's do not count against it. And only in quiet times:
+ * what was returned because the consumer's node seemed to be down does not count for the queue, but it does here. */
 static void check_prefetch(struct channel *channel)
 {
     uint32_t count = 0;
+    if (sim_of(channel)->quiet_since > channel->subscribed_at) {
+        return;
+    }
     for (size_t i = 0; i < channel->unacked.count; i++) {
         count += channel->unacked.items[i].tag > channel->subscribed_tag ? 1 : 0;
     }

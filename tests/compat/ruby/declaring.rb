@@ -15,7 +15,7 @@ DECLARING = {
   end,
   'connect.bad-vhost' => lambda do |t|
     begin
-      t.connect({}, '/no-such')
+      t.connect({ session_error_handler: Thread.current }, '/no-such')
     rescue Bunny::NotAllowedError => error
       t.expect(error.message.include?('NOT_ALLOWED - vhost no-such not found'), error.message)
       next

@@ -428,6 +428,7 @@ Test(amqp_channel, a_slow_socket_holds_deliveries_back_on_all_channels)
     rig.conn.backlog = (1u << 20) + 1;
     rig_deliver(1, "t", 0, 1, 1, false, "a");
     EXPECT_CALLS("1 hold on\n");
+    (void)rig_out();
     rig_channel(2); /* opened meanwhile: held, too */
     EXPECT_CALLS("2 hold on\n");
     rig.conn.backlog = 0;
