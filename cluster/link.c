@@ -104,9 +104,7 @@ static int fail(struct link_session *s, int code, const char *text)
     return code;
 }
 
-/* --- sending
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* --- sending ---------------------------------------------------------------------------------- */
 
 void link_session_send(struct link_session *s, uint8_t type, const struct slice *pieces,
                        uint32_t count)
@@ -139,9 +137,7 @@ void link_session_send_bytes(struct link_session *s, uint8_t type, struct bytes 
     slice_unref(&piece);
 }
 
-/* --- handshake
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* --- handshake -------------------------------------------------------------------------------- */
 
 static void put_identity(struct writer *w, const struct link_identity *id, const uint8_t nonce[32])
 {
@@ -334,9 +330,7 @@ static int on_handshake(struct link_session *s, uint8_t type, struct bytes paylo
     return fail(s, WR_E_CORRUPT, NOT_WARREN);
 }
 
-/* --- receiving
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* --- receiving -------------------------------------------------------------------------------- */
 
 static int deliver(struct link_session *s, struct slice frame)
 {

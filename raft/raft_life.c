@@ -113,7 +113,8 @@ int raft_restore_entry(struct raft *r, const struct raft_entry *entry)
         return RAFT_E_CORRUPT;
     }
     if (entry->index <= r->log.base) {
-        /* A stored log that reaches the snapshot's end goes on behind it as it is; one that ends before must begin anew. */
+        /* A stored log that reaches the snapshot's end goes on behind it as it is; one that ends
+         * before must begin anew. */
         r->restore_dropped = entry->index < r->log.base;
         if (entry->index == r->log.base && entry->term.v != r->log.base_term.v) {
             r->restore_discard = true;

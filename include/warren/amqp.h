@@ -1,10 +1,11 @@
 #ifndef WR_AMQP_H
 #define WR_AMQP_H
 /*
- * The AMQP 0-9-1 front end of one shard: bytes in, bytes out, no sockets (docs/amqp-connection.md). It speaks to clients with
- * src/wire and to the rest of the node only through warren/broker.h.
+ * The AMQP 0-9-1 front end of one shard: bytes in, bytes out, no sockets (docs/amqp-connection.md).
+ * It speaks to clients with src/wire and to the rest of the node only through warren/broker.h.
  *
- * The user pointer of each of its connections begins with the u32 tag ENV_LISTEN_AMQP. Threads: the shard's.
+ * The user pointer of each of its connections begins with the u32 tag ENV_LISTEN_AMQP. Threads: the
+ * shard's.
  */
 #include <stdint.h>
 
@@ -21,13 +22,16 @@ struct amqp_options {
     uint32_t channel_max;          /* 2047; 0 = 65535 */
     uint64_t message_size_max;     /* 16 MiB */
     bool guest_loopback_only;
-    const char *product, *version, *platform, *cluster_name, *node_name; /* borrowed for the server's life */
+    const char *product, *version, *platform, *cluster_name,
+        *node_name; /* borrowed for the server's life */
     const struct logger *logger;
     uint64_t seed;
 };
-struct amqp_server *amqp_server_new(struct env *env, struct broker *broker, const struct amqp_options *options);
+struct amqp_server *amqp_server_new(struct env *env, struct broker *broker,
+                                    const struct amqp_options *options);
 void amqp_server_free(struct amqp_server *server); /* drops what is still open */
-void amqp_accept(struct amqp_server *server, struct env_conn *conn, const struct net_addr *peer, const struct net_addr *local);
+void amqp_accept(struct amqp_server *server, struct env_conn *conn, const struct net_addr *peer,
+                 const struct net_addr *local);
 void amqp_on_bytes(struct amqp_server *server, void *user, const uint8_t *data, size_t size);
 void amqp_on_drained(struct amqp_server *server, void *user);
 void amqp_on_closed(struct amqp_server *server, void *user, int error);

@@ -1,16 +1,19 @@
 #ifndef WR_BROKER_H
 #define WR_BROKER_H
 /*
- * The broker interface: what every front end (AMQP 0-9-1 now; other protocols, HTTP, shovels later) uses, and nothing else
- * (DESIGN §9, docs/broker.md). It does permissions, equivalence checks, routing, confirms, consumers and settlement in RabbitMQ's
- * terms; below it are the catalog (definitions), the router and queue clients (src/replica).
+ * The broker interface: what every front end (AMQP 0-9-1 now; other protocols, HTTP, shovels later)
+ * uses, and nothing else (DESIGN §9, docs/broker.md). It does permissions, equivalence checks,
+ * routing, confirms, consumers and settlement in RabbitMQ's terms; below it are the catalog
+ * (definitions), the router and queue clients (src/replica).
  *
- * One `struct broker` per shard. A session stands for one client connection, a channel for one channel of it. Calls that need the
- * cluster answer later through a completion; completions and sink upcalls never run inside the call that started the work, always from
- * broker_turn() or host upcalls. A channel's front end issues one such call at a time per channel and keeps later methods back.
+ * One `struct broker` per shard. A session stands for one client connection, a channel for one
+ * channel of it. Calls that need the cluster answer later through a completion; completions and
+ * sink upcalls never run inside the call that started the work, always from broker_turn() or host
+ * upcalls. A channel's front end issues one such call at a time per channel and keeps later methods
+ * back.
  *
- * Errors are values: struct broker_fault carries RabbitMQ's reply code and text; the front end decides how to send it.
- * Threads: the shard that owns the broker.
+ * Errors are values: struct broker_fault carries RabbitMQ's reply code and text; the front end
+ * decides how to send it. Threads: the shard that owns the broker.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,122 +29,170 @@ struct broker_session;
 struct broker_channel;
 
 struct broker_fault {
-    uint16_t code;        /* 0 = none; 404, 403, 406 ... */
-    bool connection;      /* closes the connection rather than the channel */
-    char text[512];       /* without the "NOT_FOUND - " prefix; the front end prefixes and cuts to 255 bytes */
+    uint16_t code;   /* 0 = none; 404, 403, 406 ... */
+    bool connection; /* closes the connection rather than the channel */
+    char text[512];  /* without the "NOT_FOUND - " prefix; the front end prefixes and cuts to 255
+                        bytes */
 };
 
-/* --- life ---------------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 struct broker_options {
     struct uid node_id;
     uint32_t shard, shard_count;
-    uint32_t quorum_initial_size;  /* x-quorum-initial-group-size when not given; default 3 */
+    uint32_t quorum_initial_size; /* x-quorum-initial-group-size when not given; default 3 */
     bool guest_loopback_only;
     uint64_t seed;
-    uint32_t operation_timeout_ms; /* how long a declare etc. waits for the cluster, default 15000 */
-    uint64_t message_size_max;     /* max_message_size, default 16 MiB */
+    uint32_t
+        operation_timeout_ms;  /* how long a declare etc. waits for the cluster, default 15000 */
+    uint64_t message_size_max; /* max_message_size, default 16 MiB */
     const struct logger *logger;
 };
 struct broker *broker_new(struct env *env, struct host *host, const struct broker_options *options);
 void broker_free(struct broker *broker);
-/* A newer view, which holds all commands up to log index `index`; takes its own reference; between turns. */
+/* A newer view, which holds all commands up to log index `index`; takes its own reference; between
+ * turns. */
 void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t index);
 void broker_set_boot(struct broker *broker, uint32_t boot); /* before the first session */
-/* A queue reached its auto-delete condition (host_sink.on_queue_unused): deletes it; repeated until it worked. */
+/* A queue reached its auto-delete condition (host_sink.on_queue_unused): deletes it; repeated until
+ * it worked. */
 void broker_queue_unused(struct broker *broker, uint64_t queue_id);
 void broker_turn(struct broker *broker);
 uint64_t broker_deadline_ns(const struct broker *broker);
 
-/* --- sessions -------------------------------------------------------------------------------------------------------------- */
+/* --- sessions --------------------------------------------------------------------------------- */
 struct broker_session_info { /* strings are copied */
     struct bytes vhost, user;
     struct net_addr peer, local;
-    const char *protocol;        /* "AMQP 0-9-1" */
+    const char *protocol;           /* "AMQP 0-9-1" */
     struct bytes client_properties; /* raw field table, for listings */
     struct bytes provided_name;
     uint32_t channel_max, frame_max, heartbeat_s;
     const char *auth_mechanism;
 };
-/* Checks a user's password (constant time, also for unknown users). loopback: the peer address is a loopback one (guest is refused otherwise).
- * Synchronous. true = accepted; user's name is then used with broker_session_open. */
-bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password, bool loopback);
-/* Opens a session: vhost exists, user may use it. NULL with fault (530) otherwise. on_close is called when an operator or the node wants the
- * connection closed (320 with text). */
-struct broker_session *broker_session_open(struct broker *broker, const struct broker_session_info *info,
-                                           void (*on_close)(void *ctx, const char *reason), void *ctx, struct broker_fault *fault);
-/* Closes all its channels, deletes its exclusive queues, then calls done (may be NULL) once they are gone cluster-wide or the time limit
- * passed. The session pointer is dead after the call. */
+/* Checks a user's password (constant time, also for unknown users). loopback: the peer address is a
+ * loopback one (guest is refused otherwise). Synchronous. true = accepted; user's name is then used
+ * with broker_session_open. */
+bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password,
+                         bool loopback);
+/* Opens a session: vhost exists, user may use it. NULL with fault (530) otherwise. on_close is
+ * called when an operator or the node wants the connection closed (320 with text). */
+struct broker_session *broker_session_open(struct broker *broker,
+                                           const struct broker_session_info *info,
+                                           void (*on_close)(void *ctx, const char *reason),
+                                           void *ctx, struct broker_fault *fault);
+/* Closes all its channels, deletes its exclusive queues, then calls done (may be NULL) once they
+ * are gone cluster-wide or the time limit passed. The session pointer is dead after the call. */
 void broker_session_close(struct broker_session *session, void (*done)(void *ctx), void *ctx);
 /* Octets and state for listings. state is a static string: "running", "blocked", "flow" ... */
-void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes, const char *state);
+void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes,
+                          const char *state);
 
-/* --- channels -------------------------------------------------------------------------------------------------------------- */
+/* --- channels --------------------------------------------------------------------------------- */
 struct broker_delivery {
-    uint32_t queue;     /* handle of the queue within the channel (for settle) */
-    uint32_t consumer;  /* broker's consumer number within that queue client */
-    uint64_t ordinal;   /* 0 = settled already (basic.get without acknowledgement) */
+    uint32_t queue;    /* handle of the queue within the channel (for settle) */
+    uint32_t consumer; /* broker's consumer number within that queue client */
+    uint64_t ordinal;  /* 0 = settled already (basic.get without acknowledgement) */
 };
 struct broker_channel_sink {
-    /* Outcome of publishes: every publish token in [first, first+count) has it. Return (mandatory) came before by broker_publish's result. */
+    /* Outcome of publishes: every publish token in [first, first+count) has it. Return (mandatory)
+     * came before by broker_publish's result. */
     void (*on_confirm)(void *ctx, uint64_t first_token, uint64_t count, bool ack);
-    /* One message for consumer `tag`. Borrowed. delivery tells how to settle it; already settled when no_ack. */
-    void (*on_deliver)(void *ctx, struct bytes tag, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
-                       bool no_ack, const struct message *message);
+    /* One message for consumer `tag`. Borrowed. delivery tells how to settle it; already settled
+     * when no_ack. */
+    void (*on_deliver)(void *ctx, struct bytes tag, const struct broker_delivery *delivery,
+                       bool redelivered, uint32_t delivery_count, bool no_ack,
+                       const struct message *message);
     /* The consumer was cancelled by the broker (queue deleted ...). */
     void (*on_cancel)(void *ctx, struct bytes tag);
     /* An asynchronous channel or connection error. */
-    void (*on_fault)(void *ctx, const struct broker_fault *fault, uint16_t class_id, uint16_t method_id);
-    /* Publishing should pause (true) because a target queue's pending ops are over the limit, or may go on. */
+    void (*on_fault)(void *ctx, const struct broker_fault *fault, uint16_t class_id,
+                     uint16_t method_id);
+    /* Publishing should pause (true) because a target queue's pending ops are over the limit, or
+     * may go on. */
     void (*on_blocked)(void *ctx, bool blocked);
 };
-struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number, const struct broker_channel_sink *sink, void *ctx);
-/* Unacked deliveries are returned, consumers removed; no more upcalls; done (may be NULL) when pending ops were handed over. */
+struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number,
+                                           const struct broker_channel_sink *sink, void *ctx);
+/* Unacked deliveries are returned, consumers removed; no more upcalls; done (may be NULL) when
+ * pending ops were handed over. */
 void broker_channel_close(struct broker_channel *channel);
 
-/* Completion of an asynchronous call. fault->code == 0 = ok. a, b: message count, consumer count; name: queue name or consumer tag (borrowed). */
-typedef void (*broker_done_fn)(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a, uint64_t b);
+/* Completion of an asynchronous call. fault->code == 0 = ok. a, b: message count, consumer count;
+ * name: queue name or consumer tag (borrowed). */
+typedef void (*broker_done_fn)(void *ctx, const struct broker_fault *fault, struct bytes name,
+                               uint64_t a, uint64_t b);
 
 enum broker_declare_flag {
-    BROKER_PASSIVE = 1, BROKER_DURABLE = 2, BROKER_EXCLUSIVE = 4, BROKER_AUTO_DELETE = 8, BROKER_INTERNAL = 16,
-    BROKER_IF_UNUSED = 32, BROKER_IF_EMPTY = 64, BROKER_NO_ACK = 128, BROKER_NO_LOCAL = 256,
+    BROKER_PASSIVE = 1,
+    BROKER_DURABLE = 2,
+    BROKER_EXCLUSIVE = 4,
+    BROKER_AUTO_DELETE = 8,
+    BROKER_INTERNAL = 16,
+    BROKER_IF_UNUSED = 32,
+    BROKER_IF_EMPTY = 64,
+    BROKER_NO_ACK = 128,
+    BROKER_NO_LOCAL = 256,
 };
-/* All name/key/args parameters are borrowed for the call. args are raw field tables (already validated as well-formed). */
-void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struct bytes type, uint32_t flags, struct bytes args, broker_done_fn done, void *ctx);
-void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32_t flags, broker_done_fn done, void *ctx);
-void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, struct bytes source, struct bytes key, struct bytes args, bool unbind, broker_done_fn done, void *ctx);
-/* Empty name: server-named on declare; the channel's last declared queue elsewhere. done: name, a = ready messages, b = consumers. */
-void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags, struct bytes args, broker_done_fn done, void *ctx);
-void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange, struct bytes key, struct bytes args, bool unbind, broker_done_fn done, void *ctx);
-void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done, void *ctx);   /* a = messages removed */
-void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags, broker_done_fn done, void *ctx); /* a = messages removed */
+/* All name/key/args parameters are borrowed for the call. args are raw field tables (already
+ * validated as well-formed). */
+void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struct bytes type,
+                             uint32_t flags, struct bytes args, broker_done_fn done, void *ctx);
+void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                            broker_done_fn done, void *ctx);
+void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, struct bytes source,
+                          struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
+                          void *ctx);
+/* Empty name: server-named on declare; the channel's last declared queue elsewhere. done: name, a =
+ * ready messages, b = consumers. */
+void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                          struct bytes args, broker_done_fn done, void *ctx);
+void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                       struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
+                       void *ctx);
+void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done,
+                        void *ctx); /* a = messages removed */
+void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags,
+                         broker_done_fn done, void *ctx); /* a = messages removed */
 
-/* Publishes: checks, routes and hands to the queues, in order. Synchronous: returns the outcome at once.
- *   BROKER_ROUTED: on_confirm(token) follows when confirm mode is on.  BROKER_UNROUTABLE: went nowhere: the front end sends basic.return when
- *   mandatory and confirms at once.  BROKER_REFUSED: *fault tells.
- *   BROKER_WAIT: the exchange is not known here yet: a read barrier is under way; the front end keeps the message and calls again from `retry`.
- * A message with several target queues is shared, not copied. token: the front end's number for it, ascending; 0 = no confirm wanted. */
+/* Publishes: checks, routes and hands to the queues, in order. Synchronous: returns the outcome at
+ * once. BROKER_ROUTED: on_confirm(token) follows when confirm mode is on.  BROKER_UNROUTABLE: went
+ * nowhere: the front end sends basic.return when mandatory and confirms at once.  BROKER_REFUSED:
+ * *fault tells. BROKER_WAIT: the exchange is not known here yet: a read barrier is under way; the
+ * front end keeps the message and calls again from `retry`. A message with several target queues is
+ * shared, not copied. token: the front end's number for it, ascending; 0 = no confirm wanted. */
 enum broker_publish_result { BROKER_ROUTED, BROKER_UNROUTABLE, BROKER_REFUSED, BROKER_WAIT };
-enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message, uint64_t token, struct broker_fault *fault,
+enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
+                                          uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx);
 
-void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags, struct bytes args, broker_done_fn done, void *ctx); /* name = tag; no delivery before done */
+void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
+                    struct bytes args, broker_done_fn done,
+                    void *ctx); /* name = tag; no delivery before done */
 void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn done, void *ctx);
-/* done: a = 1 got a message (delivered by on_get just before), 0 = empty; b = ready messages left. */
+/* done: a = 1 got a message (delivered by on_get just before), 0 = empty; b = ready messages left.
+ */
 void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
-                void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count, const struct message *message, uint64_t left),
+                void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                               uint32_t delivery_count, const struct message *message,
+                               uint64_t left),
                 broker_done_fn done, void *ctx);
 /* Settles deliveries [first.ordinal, first.ordinal+count) of one consumer. */
-void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count, enum queue_outcome outcome);
-/* basic.qos: global false: for consumers started later, each; true: over the whole channel, at once. */
+void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                   enum queue_outcome outcome);
+/* basic.qos: global false: for consumers started later, each; true: over the whole channel, at
+ * once. */
 void broker_qos(struct broker_channel *ch, uint32_t prefetch, bool global);
 /* Slow socket: stop (true) or go on delivering to this channel; the broker withholds credit. */
 void broker_channel_hold(struct broker_channel *ch, bool hold);
 
-/* --- listings, for warrenctl and later the HTTP API --------------------------------------------------------------------------- */
-/* Rows of this shard's connections, channels: each calls fn with name/value pairs, values as JSON text. */
-typedef void (*broker_row_fn)(void *ctx, const char *const *names, const char *const *json_values, uint32_t count);
+/* --- listings, for warrenctl and later the HTTP API ------------------------------------------- */
+/* Rows of this shard's connections, channels: each calls fn with name/value pairs, values as JSON
+ * text. */
+typedef void (*broker_row_fn)(void *ctx, const char *const *names, const char *const *json_values,
+                              uint32_t count);
 void broker_list_connections(struct broker *broker, broker_row_fn fn, void *ctx);
 void broker_list_channels(struct broker *broker, broker_row_fn fn, void *ctx);
-void broker_close_all(struct broker *broker, const char *reason); /* each session's on_close, at shutdown */
+void broker_close_all(struct broker *broker,
+                      const char *reason); /* each session's on_close, at shutdown */
 
 #endif

@@ -17,7 +17,7 @@
 #include "warren/catalog_command.h"
 #include "warren/catalog_types.h"
 
-/* --- the machine ---------------------------------------------------------------------------- */
+/* --- the machine ------------------------------------------------------------------------------ */
 
 struct catalog;
 struct catalog_view;
@@ -197,8 +197,7 @@ typedef void (*catalog_node_diff_fn)(void *ctx, const struct catalog_node *befor
 void catalog_diff_nodes(const struct catalog_view *before, const struct catalog_view *after,
                         catalog_node_diff_fn fn, void *ctx);
 
-/* --- placement: pure choices, for whoever proposes ----------------------------------------------
- */
+/* --- placement: pure choices, for whoever proposes -------------------------------------------- */
 
 struct catalog_placement {
     struct uid declaring_node; /* Gets a replica first, when it is a candidate. */

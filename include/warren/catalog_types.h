@@ -22,7 +22,7 @@
 /* Log indexes of commands are below this: ids that are made of one have bits to spare. */
 #define CATALOG_INDEX_MAX (UINT64_C(1) << 54)
 
-/* --- nodes ---------------------------------------------------------------------------------- */
+/* --- nodes ------------------------------------------------------------------------------------ */
 
 /* What a node says about itself, in commands and in its record. */
 struct catalog_node_info {

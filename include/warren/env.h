@@ -3,20 +3,23 @@
 /*
  * The seam between Warren and the world (docs/architecture.md, "The seam").
  *
- * Everything between "bytes arrived" and "bytes to send / to disk" runs against this header. src/os implements it with
- * libuv, files, RocksDB and threads; tests/sim implements it with one seeded scheduler. Nothing above knows which.
+ * Everything between "bytes arrived" and "bytes to send / to disk" runs against this header. src/os
+ * implements it with libuv, files, RocksDB and threads; tests/sim implements it with one seeded
+ * scheduler. Nothing above knows which.
  *
- * A node is a set of *contexts*: shards 0..N-1 and one log context (number N). A context is single-threaded: all calls
- * on a `struct env` are made from its own context, and all upcalls (struct env_sink) arrive in that context, one at a
- * time, never from inside a call into the env. After one or more upcalls the env calls sink->turn() once: that is where
- * a context flushes what it gathered ("work is done in batches per loop turn").
+ * A node is a set of *contexts*: shards 0..N-1 and one log context (number N). A context is
+ * single-threaded: all calls on a `struct env` are made from its own context, and all upcalls
+ * (struct env_sink) arrive in that context, one at a time, never from inside a call into the env.
+ * After one or more upcalls the env calls sink->turn() once: that is where a context flushes what
+ * it gathered ("work is done in batches per loop turn").
  *
  * Invariants
  * I1  No upcall happens during a call into the env.
  * I2  Every turn is preceded by at least one upcall or by an expired wake_at().
- * I3  Each token handed in comes back in exactly one completion upcall, also on failure, unless the env is destroyed.
- * I4  Mail between two contexts of a node arrives, once, in the order posted by the same sender.
- * I5  A file_write is durable only after a file_sync of that file that was requested after it has completed with 0.
+ * I3  Each token handed in comes back in exactly one completion upcall, also on failure, unless the
+ * env is destroyed. I4  Mail between two contexts of a node arrives, once, in the order posted by
+ * the same sender. I5  A file_write is durable only after a file_sync of that file that was
+ * requested after it has completed with 0.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,10 +31,12 @@ struct env;
 struct env_conn; /* one byte-stream connection; lives from on_accept/connect() to on_closed */
 struct env_file; /* one open file */
 
-/* A piece of mail between contexts. Embedded as first member; ownership moves to the receiver with post(). */
+/* A piece of mail between contexts. Embedded as first member; ownership moves to the receiver with
+ * post(). */
 struct mail {
     struct mail *next; /* used by the mailbox only */
-    uint32_t kind;     /* chosen by the layer that defines it, see src/node/mail_kinds in docs/architecture.md */
+    uint32_t kind;     /* chosen by the layer that defines it, see src/node/mail_kinds in
+                          docs/architecture.md */
     uint32_t from;     /* context number of the sender, set by post() */
     void (*destroy)(struct mail *mail); /* frees an undelivered mail at shutdown */
 };
@@ -45,20 +50,25 @@ enum env_listener { ENV_LISTEN_AMQP = 1, ENV_LISTEN_CLUSTER = 2, ENV_LISTEN_HTTP
 
 /* Upcalls. Slices and strings are borrowed for the duration of the call. */
 struct env_sink {
-    /* A connection was accepted and given to this context. The sink sets its user pointer with conn_set_user(). */
+    /* A connection was accepted and given to this context. The sink sets its user pointer with
+     * conn_set_user(). */
     void (*on_accept)(void *ctx, struct env_conn *conn, enum env_listener kind,
                       const struct net_addr *peer, const struct net_addr *local);
-    /* Outcome of connect(): error 0 = established; otherwise on_closed is NOT called and conn is dead after the call. */
+    /* Outcome of connect(): error 0 = established; otherwise on_closed is NOT called and conn is
+     * dead after the call. */
     void (*on_connected)(void *ctx, struct env_conn *conn, int error);
     void (*on_bytes)(void *ctx, struct env_conn *conn, const uint8_t *data, size_t size);
-    /* The output backlog of conn fell to or below its low watermark after having been above the high one. */
+    /* The output backlog of conn fell to or below its low watermark after having been above the
+     * high one. */
     void (*on_drained)(void *ctx, struct env_conn *conn);
-    /* The connection is gone (peer closed: 0, or a WR_E_*; also after our own close()). conn is dead after this call. */
+    /* The connection is gone (peer closed: 0, or a WR_E_*; also after our own close()). conn is
+     * dead after this call. */
     void (*on_closed)(void *ctx, struct env_conn *conn, int error);
-    /* A connection came from another context of this node by conn_move(); user is what was given there. */
+    /* A connection came from another context of this node by conn_move(); user is what was given
+     * there. */
     void (*on_moved)(void *ctx, struct env_conn *conn, void *user);
     void (*on_mail)(void *ctx, struct mail *owned_mail);
-    void (*on_file)(void *ctx, uint64_t token, int64_t result);        /* bytes or 0, or negative WR_E_* */
+    void (*on_file)(void *ctx, uint64_t token, int64_t result); /* bytes or 0, or negative WR_E_* */
     void (*on_kv)(void *ctx, uint64_t token, int result, void *reply); /* reply: see kv_* below */
     void (*on_exec)(void *ctx, uint64_t token, int result);
     void (*turn)(void *ctx);
@@ -73,85 +83,118 @@ struct kv_op {
 struct kv_pair {
     struct slice key, value; /* value.buf == NULL in a get reply: not found */
 };
-struct kv_reply { /* handed to on_kv for kv_get and kv_scan; freed by the receiver with kv_reply_free() */
+struct kv_reply { /* handed to on_kv for kv_get and kv_scan; freed by the receiver with
+                     kv_reply_free() */
     uint32_t count;
     bool more; /* scan: the limit stopped it */
     struct kv_pair pairs[];
 };
 void kv_reply_free(struct kv_reply *reply); /* accepts NULL; any thread */
 
-enum env_open { ENV_OPEN_READ = 1, ENV_OPEN_WRITE = 2, ENV_OPEN_CREATE = 4, ENV_OPEN_EXCLUSIVE = 8 };
+enum env_open {
+    ENV_OPEN_READ = 1,
+    ENV_OPEN_WRITE = 2,
+    ENV_OPEN_CREATE = 4,
+    ENV_OPEN_EXCLUSIVE = 8
+};
 
 struct env_ops {
-    /* --- time --------------------------------------------------------------------------------------------------- */
+    /* --- time --------------------------------------------------------------------------------- */
     uint64_t (*mono_ns)(struct env *env); /* monotonic; constant within one turn is allowed */
     uint64_t (*wall_ms)(struct env *env); /* Unix time; may jump */
-    /* One wish per context: turn() is called at or soon after mono_ns. A new wish replaces the old one. UINT64_MAX = none. */
+    /* One wish per context: turn() is called at or soon after mono_ns. A new wish replaces the old
+     * one. UINT64_MAX = none. */
     void (*wake_at)(struct env *env, uint64_t mono_ns);
 
-    /* --- mail --------------------------------------------------------------------------------------------------- */
+    /* --- mail --------------------------------------------------------------------------------- */
     void (*post)(struct env *env, uint32_t context, struct mail *owned_mail);
 
-    /* --- network ------------------------------------------------------------------------------------------------ */
-    /* Listens; accepted connections of AMQP/HTTP are spread over the shards by the env, cluster ones stay on shard 0.
-     * 0 or WR_E_* with text in errmsg (256 bytes). Call on shard 0. Port 0 is refused. */
-    int (*listen)(struct env *env, enum env_listener kind, const struct net_addr *addr, char *errmsg);
-    void (*unlisten)(struct env *env, enum env_listener kind); /* closes all listeners of the kind */
+    /* --- network ------------------------------------------------------------------------------ */
+    /* Listens; accepted connections of AMQP/HTTP are spread over the shards by the env, cluster
+     * ones stay on shard 0. 0 or WR_E_* with text in errmsg (256 bytes). Call on shard 0. Port 0 is
+     * refused. */
+    int (*listen)(struct env *env, enum env_listener kind, const struct net_addr *addr,
+                  char *errmsg);
+    void (*unlisten)(struct env *env,
+                     enum env_listener kind); /* closes all listeners of the kind */
     /* Starts to connect; on_connected tells. Never fails at once. */
     struct env_conn *(*connect)(struct env *env, const struct net_addr *addr, void *user);
-    /* Queues slices for writing, in order; takes over the caller's references. Flushed at the end of the turn. */
+    /* Queues slices for writing, in order; takes over the caller's references. Flushed at the end
+     * of the turn. */
     void (*conn_send)(struct env_conn *conn, struct slice *owned, uint32_t count);
-    size_t (*conn_backlog)(const struct env_conn *conn); /* bytes queued and not yet given to the kernel */
+    size_t (*conn_backlog)(
+        const struct env_conn *conn); /* bytes queued and not yet given to the kernel */
     void (*conn_set_watermarks)(struct env_conn *conn, size_t low, size_t high);
     void (*conn_pause)(struct env_conn *conn, bool paused); /* stops/resumes reading */
-    /* Closes. graceful: what is queued is sent first (at most linger_ms), then FIN; otherwise reset at once.
-     * on_closed follows in a later upcall. Further sends are dropped. */
+    /* Closes. graceful: what is queued is sent first (at most linger_ms), then FIN; otherwise reset
+     * at once. on_closed follows in a later upcall. Further sends are dropped. */
     void (*conn_close)(struct env_conn *conn, bool graceful, uint32_t linger_ms);
     void *(*conn_user)(const struct env_conn *conn);
     void (*conn_set_user)(struct env_conn *conn, void *user);
-    /* Gives a connection to another context of the node: there on_moved(user) is called; here it is dead after the call. Only
-     * legal when nothing is queued for sending and everything that on_bytes brought was consumed. */
+    /* Gives a connection to another context of the node: there on_moved(user) is called; here it is
+     * dead after the call. Only legal when nothing is queued for sending and everything that
+     * on_bytes brought was consumed. */
     void (*conn_move)(struct env_conn *conn, uint32_t context, void *user);
 
-    /* --- files (log context; reads from any shard) -------------------------------------------------------------- */
-    int (*dir_list)(struct env *env, const char *dir, char ***ret_names, uint32_t *ret_count); /* sorted; caller frees each name and the array with wr_free */
-    int (*dir_make)(struct env *env, const char *dir);   /* with parents; exists = ok */
-    int (*dir_sync)(struct env *env, const char *dir);   /* blocking; only at open, segment roll and recovery */
+    /* --- files (log context; reads from any shard) -------------------------------------------- */
+    int (*dir_list)(
+        struct env *env, const char *dir, char ***ret_names,
+        uint32_t *ret_count); /* sorted; caller frees each name and the array with wr_free */
+    int (*dir_make)(struct env *env, const char *dir); /* with parents; exists = ok */
+    int (*dir_sync)(struct env *env,
+                    const char *dir); /* blocking; only at open, segment roll and recovery */
     int (*file_open)(struct env *env, const char *path, uint32_t flags, struct env_file **ret_file);
     int (*file_size)(struct env_file *file, uint64_t *ret_size);
-    int (*file_allocate)(struct env_file *file, uint64_t size); /* preallocates and extends; blocking */
+    int (*file_allocate)(struct env_file *file,
+                         uint64_t size); /* preallocates and extends; blocking */
     int (*file_truncate)(struct env_file *file, uint64_t size); /* blocking */
-    /* Blocking read, for start-up and tools only. Returns bytes read (short only at end of file) or WR_E_*. */
+    /* Blocking read, for start-up and tools only. Returns bytes read (short only at end of file) or
+     * WR_E_*. */
     int64_t (*file_pread)(struct env_file *file, void *data, size_t size, uint64_t offset);
-    /* Blocking; start-up only. Syncs the file, then drops what the OS caches of it, so that what is read afterwards comes from
-     * the disk (a failed sync of an earlier process may have left clean pages that never reached it). 0 or WR_E_*. */
+    /* Blocking; start-up only. Syncs the file, then drops what the OS caches of it, so that what is
+     * read afterwards comes from the disk (a failed sync of an earlier process may have left clean
+     * pages that never reached it). 0 or WR_E_*. */
     int (*file_settle)(struct env_file *file);
-    /* Gathers and writes owned slices at offset; on_file(token, bytes). Order of writes to one file is kept. */
-    void (*file_write)(struct env_file *file, struct slice *owned, uint32_t count, uint64_t offset, uint64_t token);
+    /* Gathers and writes owned slices at offset; on_file(token, bytes). Order of writes to one file
+     * is kept. */
+    void (*file_write)(struct env_file *file, struct slice *owned, uint32_t count, uint64_t offset,
+                       uint64_t token);
     void (*file_sync)(struct env_file *file, uint64_t token); /* fdatasync; on_file(token, 0) */
-    /* Asynchronous read into a new buf of `size` bytes; on_file(token, n); the buf is fetched with file_take(token). */
-    void (*file_read)(struct env *env, struct env_file *file, uint64_t offset, uint32_t size, uint64_t token);
-    struct buf *(*file_take)(struct env *env, uint64_t token); /* the buf of a completed read; caller owns it; NULL if failed */
-    int (*file_unlink)(struct env *env, const char *path); /* blocking */
+    /* Asynchronous read into a new buf of `size` bytes; on_file(token, n); the buf is fetched with
+     * file_take(token). */
+    void (*file_read)(struct env *env, struct env_file *file, uint64_t offset, uint32_t size,
+                      uint64_t token);
+    struct buf *(*file_take)(
+        struct env *env,
+        uint64_t token); /* the buf of a completed read; caller owns it; NULL if failed */
+    int (*file_unlink)(struct env *env, const char *path);                 /* blocking */
     int (*file_rename)(struct env *env, const char *from, const char *to); /* blocking */
     void (*file_close)(struct env_file *file);
     int (*disk_free)(struct env *env, const char *dir, uint64_t *ret_bytes);
 
-    /* --- checkpoint store (any shard) --------------------------------------------------------------------------- */
-    /* Applies a batch atomically, without sync; ops are owned by the env until on_kv(token, result, NULL). */
+    /* --- checkpoint store (any shard) --------------------------------------------------------- */
+    /* Applies a batch atomically, without sync; ops are owned by the env until on_kv(token, result,
+     * NULL). */
     void (*kv_write)(struct env *env, struct kv_op *owned_ops, uint32_t count, uint64_t token);
-    void (*kv_flush)(struct env *env, uint64_t token); /* all writes completed before are durable afterwards */
-    void (*kv_get)(struct env *env, struct slice *owned_keys, uint32_t count, uint64_t token); /* reply: pairs in order of the keys */
+    void (*kv_flush)(struct env *env,
+                     uint64_t token); /* all writes completed before are durable afterwards */
+    void (*kv_get)(struct env *env, struct slice *owned_keys, uint32_t count,
+                   uint64_t token); /* reply: pairs in order of the keys */
     /* Pairs with begin <= key < end, in order, at most `limit` pairs and about `bytes` bytes. */
-    void (*kv_scan)(struct env *env, struct slice owned_begin, struct slice owned_end, uint32_t limit, uint32_t bytes, uint64_t token);
-    int (*kv_get_now)(struct env *env, struct slice key, struct slice *ret_value); /* blocking; start-up only; WR_E_NOTFOUND */
+    void (*kv_scan)(struct env *env, struct slice owned_begin, struct slice owned_end,
+                    uint32_t limit, uint32_t bytes, uint64_t token);
+    int (*kv_get_now)(struct env *env, struct slice key,
+                      struct slice *ret_value); /* blocking; start-up only; WR_E_NOTFOUND */
 
-    /* --- other -------------------------------------------------------------------------------------------------- */
-    /* Runs work(arg) on another thread (or, in simulation, later); then on_exec(token, work's result). */
+    /* --- other -------------------------------------------------------------------------------- */
+    /* Runs work(arg) on another thread (or, in simulation, later); then on_exec(token, work's
+     * result). */
     void (*exec)(struct env *env, int (*work)(void *arg), void *arg, uint64_t token);
-    void (*random_secret)(struct env *env, void *out, size_t size); /* the OS's CSPRNG; the seed in simulation */
-    uint64_t (*seed)(struct env *env); /* seed for this context's prng (hash seeds, jitter, ids) */
-    /* Ends the node: production exits with the code once the current turn is over, the simulator records a node stop. */
+    void (*random_secret)(struct env *env, void *out,
+                          size_t size); /* the OS's CSPRNG; the seed in simulation */
+    uint64_t (*seed)(struct env *env);  /* seed for this context's prng (hash seeds, jitter, ids) */
+    /* Ends the node: production exits with the code once the current turn is over, the simulator
+     * records a node stop. */
     void (*stop)(struct env *env, int exit_code, const char *why);
 };
 

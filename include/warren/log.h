@@ -37,19 +37,19 @@
 #include "warren/uid.h"
 
 enum log_kind { /* frozen */
-    /* term, index, flags = entry kind, payload = entry data. An index at or below the last one
-     * replaces the suffix. */
-    LOG_ENTRY = 1,
-    /* term, index = commit hint, payload = vote (16 bytes, zero = none). */
-    LOG_HARD_STATE = 2,
-    /* payload = how this replica was created (member id, initial membership; written by
-     * src/replica). First record of a group, and repeated when its old segment goes. */
-    LOG_GROUP = 3,
-    /* term, index = of the snapshot that is now in the checkpoint store: entries <= index are not
-     * replayed. */
-    LOG_CHECKPOINT = 4,
-    LOG_GROUP_END = 5, /* the replica was removed by a catalog decision */
-    LOG_TRUNCATE = 6,  /* entries >= index are void */
+                /* term, index, flags = entry kind, payload = entry data. An index at or below the
+                 * last one replaces the suffix. */
+                LOG_ENTRY = 1,
+                /* term, index = commit hint, payload = vote (16 bytes, zero = none). */
+                LOG_HARD_STATE = 2,
+                /* payload = how this replica was created (member id, initial membership; written by
+                 * src/replica). First record of a group, and repeated when its old segment goes. */
+                LOG_GROUP = 3,
+                /* term, index = of the snapshot that is now in the checkpoint store: entries <=
+                 * index are not replayed. */
+                LOG_CHECKPOINT = 4,
+                LOG_GROUP_END = 5, /* the replica was removed by a catalog decision */
+                LOG_TRUNCATE = 6,  /* entries >= index are void */
 };
 
 struct log_position {
@@ -99,7 +99,7 @@ struct log_state_mail {
     char why[200];
 };
 
-/* --- shard side --------------------------------------------------------------------------- */
+/* --- shard side ------------------------------------------------------------------------------- */
 
 struct log_batch *log_batch_new(void);
 void log_batch_free(struct log_batch *batch); /* unrefs payloads; NULL is allowed */
@@ -162,7 +162,7 @@ void log_reader_release(struct log_reader *reader, uint32_t segment);
 bool log_reader_on_file(struct log_reader *reader, uint64_t token, int64_t result);
 #define LOG_READER_TOKEN_BASE (UINT64_C(1) << 62)
 
-/* --- recovery (blocking, at start, before any context runs) ------------------------------- */
+/* --- recovery (blocking, at start, before any context runs) ----------------------------------- */
 
 struct log_recovery_sink {
     /* Each valid record in log order; payload borrowed (slice_ref to keep: it then pins the buffer
@@ -187,7 +187,7 @@ struct log;
 WR_MUST_USE int log_open(struct env *env, const char *dir, const struct log_options *options,
                          const struct log_recovery_sink *sink, struct log **ret_log, char *errmsg);
 
-/* --- log context -------------------------------------------------------------------------- */
+/* --- log context ------------------------------------------------------------------------------ */
 
 void log_on_mail(struct log *log, struct mail *owned_mail); /* BATCH and RELEASED */
 void log_on_file(struct log *log, uint64_t token, int64_t result);
@@ -202,14 +202,14 @@ struct log_statistics {
 };
 void log_statistics(const struct log *log, struct log_statistics *ret_statistics);
 
-/* --- for people (inspect.c) --------------------------------------------------------------- */
+/* --- for people (inspect.c) ------------------------------------------------------------------- */
 
 typedef void (*log_inspect_fn)(void *ctx, const char *line);
 /* The contents of one segment file as lines of text, by offset. 0, or WR_E_CORRUPT / WR_E_VERSION:
  * no segment, or damaged as far as this file alone can prove it. Any thread. */
 WR_MUST_USE int log_inspect(struct bytes file, log_inspect_fn line, void *ctx);
 
-/* --- checkpoint store: keys and values (checkpoint.c) ---------------------------------------- */
+/* --- checkpoint store: keys and values (checkpoint.c) ----------------------------------------- */
 
 /* Keys (all big-endian so that order is numeric): 's' group -> snapshot; 'm' group position ->
  * message record; 'n' name -> node settings. The caller owns the slices. */

@@ -1,19 +1,21 @@
 #ifndef WR_MESSAGE_H
 #define WR_MESSAGE_H
 /*
- * A message: an immutable, reference-counted record that keeps the publisher's bytes. The same record bytes are what is
- * written to the log, sent over a link and delivered. Built once by the front end (message_build), never changed.
+ * A message: an immutable, reference-counted record that keeps the publisher's bytes. The same
+ * record bytes are what is written to the log, sent over a link and delivered. Built once by the
+ * front end (message_build), never changed.
  *
  * Record layout, little-endian (frozen: it is on disk and on links; MESSAGE_VERSION tells changes):
  *   0  u32 record_size      whole record
  *   4  u32 body_size
  *   8  u32 props_size       AMQP content header from the property flags on, verbatim
- *  12  u8  exchange_size    13 u8 key_size     14 u8 flags (MESSAGE_*)     15 u8 priority (0 when absent)
- *  16  u64 ttl_ms           per-message expiration, UINT64_MAX = none
- *  24  exchange bytes, routing key bytes, props bytes, body bytes
+ *  12  u8  exchange_size    13 u8 key_size     14 u8 flags (MESSAGE_*)     15 u8 priority (0 when
+ * absent) 16  u64 ttl_ms           per-message expiration, UINT64_MAX = none 24  exchange bytes,
+ * routing key bytes, props bytes, body bytes
  *
- * A `struct message` is a slice of a shared buf: copying it copies no bytes (message_ref/unref count the buf).
- * Threads: the reference count is atomic, the bytes never change; a message may be handed between contexts.
+ * A `struct message` is a slice of a shared buf: copying it copies no bytes (message_ref/unref
+ * count the buf). Threads: the reference count is atomic, the bytes never change; a message may be
+ * handed between contexts.
  */
 #include <stdint.h>
 #include <string.h>
@@ -84,15 +86,18 @@ static inline struct bytes message_props(const struct message *m)
 static inline struct bytes message_body(const struct message *m)
 {
     const uint8_t *p = slice_data(&m->record);
-    return (struct bytes){p + MESSAGE_HEADER_SIZE + p[12] + p[13] + message_props_size(m), message_body_size(m)};
+    return (struct bytes){p + MESSAGE_HEADER_SIZE + p[12] + p[13] + message_props_size(m),
+                          message_body_size(m)};
 }
 
 /* Size of the record for these parts and body. */
 static inline uint64_t message_record_size(const struct message_parts *parts, uint64_t body_size)
 {
-    return MESSAGE_HEADER_SIZE + parts->exchange.size + parts->key.size + parts->props.size + body_size;
+    return MESSAGE_HEADER_SIZE + parts->exchange.size + parts->key.size + parts->props.size +
+           body_size;
 }
-/* Writes everything but the body at `out` (message_record_size bytes); returns where the body_size body bytes go. */
+/* Writes everything but the body at `out` (message_record_size bytes); returns where the body_size
+ * body bytes go. */
 uint8_t *message_write(uint8_t *out, const struct message_parts *parts, uint32_t body_size);
 /* Checks an untrusted record (from a link or a file): 0, or WR_E_CORRUPT. The slice is borrowed. */
 int message_check(struct bytes record);

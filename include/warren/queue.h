@@ -123,7 +123,7 @@ struct queue_batch {
     const struct queue_op *ops;
 };
 
-/* --- codec of batches (src/queue/codec.c): the same bytes on links and in the log --- */
+/* --- codec of batches (src/queue/codec.c): the same bytes on links and in the log ------------- */
 /* Appends the encoded batch to *out (grows it); message records are copied in. */
 void queue_batch_encode(struct buf **out, const struct queue_batch *batch);
 /* Iterates an encoded run of batches. Messages of decoded ops are slices of `owner` at the right
@@ -140,7 +140,7 @@ void queue_batch_reader_init(struct queue_batch_reader *r, struct buf *owner, ui
 int queue_batch_reader_next(struct queue_batch_reader *r, struct queue_batch *ret_batch);
 void queue_batch_reader_deinit(struct queue_batch_reader *r);
 
-/* --- configuration --- */
+/* --- configuration ---------------------------------------------------------------------------- */
 /* What the machine needs of the declaration; part of its replicated state. Later issues append
  * fields (versioned). */
 struct queue_config {
@@ -156,7 +156,7 @@ void queue_config_default(struct queue_config *config);
 /* Appends the encoding that QUEUE_OP_CONFIG carries to *out (not NULL; grows it). */
 void queue_config_encode(struct buf **out, const struct queue_config *config);
 
-/* --- effects --- */
+/* --- effects ---------------------------------------------------------------------------------- */
 enum queue_effect_kind {
     /* client, seq: all its ops up to seq are applied (confirms its enqueues). */
     QUEUE_EFFECT_APPLIED = 1,
@@ -211,7 +211,7 @@ struct queue_sink {
     void *ctx;
 };
 
-/* --- the machine --- */
+/* --- the machine ------------------------------------------------------------------------------ */
 struct queue *queue_new(const struct queue_config *config); /* caller owns */
 void queue_free(struct queue *queue);                       /* accepts NULL */
 
@@ -243,7 +243,7 @@ void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch 
 /* When the machine next wants a QUEUE_OP_EXPIRE (ms, in the leader's time); UINT64_MAX = never. */
 uint64_t queue_deadline_ms(const struct queue *queue);
 
-/* --- failover: what a new leader must know, without changing state --- */
+/* --- failover: what a new leader must know, without changing state ---------------------------- */
 uint64_t queue_client_last_seq(const struct queue *queue, uint64_t client); /* 0 = unknown client */
 /* Emits again, as DELIVER effects, what `client`'s consumer has unacked with ordinal >= from
  * (deliveries the old leader may not have sent). no_ack deliveries are not repeated. */
@@ -259,7 +259,7 @@ bool queue_sealed(const struct queue *queue);
 /* Sealed itself: a new leader repeats the UNUSED effect. */
 bool queue_auto_delete_due(const struct queue *queue);
 
-/* --- reading --- */
+/* --- reading ---------------------------------------------------------------------------------- */
 struct queue_totals {
     uint64_t ready, unacked, consumers, bytes_ready, bytes_unacked; /* bytes = bodies */
     uint64_t next_position;   /* position of the next enqueue */
@@ -283,7 +283,7 @@ void queue_each_live(const struct queue *queue,
                      void (*fn)(void *ctx, uint64_t position, uint64_t count), void *ctx);
 bool queue_is_live(const struct queue *queue, uint64_t position);
 
-/* --- snapshots --- */
+/* --- snapshots -------------------------------------------------------------------------------- */
 /* Canonical encoding: equal states give equal bytes on every machine. Appends to *out. */
 void queue_snapshot(const struct queue *queue, struct buf **out);
 /* Untrusted bytes: WR_E_CORRUPT, or WR_E_VERSION when they are of a later version. The caller owns

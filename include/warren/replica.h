@@ -34,7 +34,7 @@
 struct host;
 struct logger;
 
-/* --- parcels: what hosts say to each other --------------------------------------------------- */
+/* --- parcels: what hosts say to each other ---------------------------------------------------- */
 /* The node layer carries parcels: to another shard of this node by mail, to another node over a
  * link (in order per pair of shards while the link lives; a broken link loses parcels and is
  * reported with host_node_lost). */
@@ -64,7 +64,7 @@ struct host_transport {
 struct parcel *parcel_new(void);
 void parcel_free(struct parcel *parcel);
 
-/* --- host ------------------------------------------------------------------------------------ */
+/* --- host ------------------------------------------------------------------------------------- */
 struct host_options {
     struct uid node_id;
     uint32_t shard, shard_count;
@@ -99,7 +99,7 @@ void host_node_up(struct host *host, struct uid node);
 void host_node_lost(struct host *host, struct uid node);
 void host_node_down(struct host *host, struct uid node);
 
-/* --- the catalog group (shard 0 only) -------------------------------------------------------- */
+/* --- the catalog group (shard 0 only) --------------------------------------------------------- */
 /* Outcome of a proposal or read. status: enum catalog_status or a negative WR_E_*
  * (WR_E_UNAVAILABLE: no leader within the time limit). */
 typedef void (*catalog_done_fn)(void *ctx, int status, const struct catalog_result *result);
@@ -138,11 +138,11 @@ struct host_sink { /* upcalls of the catalog group to the node layer (shard 0) *
 };
 void host_set_sink(struct host *host, const struct host_sink *sink);
 
-/* --- local queues ---------------------------------------------------------------------------- */
+/* --- local queues ----------------------------------------------------------------------------- */
 /* A queue with run LOCAL and this node, boot and shard is created by host_set_view, and freed by
  * it. */
 
-/* --- queue clients --------------------------------------------------------------------------- */
+/* --- queue clients ---------------------------------------------------------------------------- */
 struct queue_client;
 struct queue_client_sink {
     /* All ops up to seq are applied (enqueues: confirmed). */

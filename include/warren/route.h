@@ -17,8 +17,7 @@
 /* For catalog_new: exchanges of that catalog can then be routed through. */
 extern const struct catalog_index_ops route_index_ops;
 
-/* --- routing ------------------------------------------------------------------------------------
- */
+/* --- routing ---------------------------------------------------------------------------------- */
 
 struct route_input {
     struct bytes key;
@@ -49,8 +48,7 @@ void route_result_deinit(struct route_result *result);
 uint32_t route_message(const struct catalog_view *view, const struct catalog_exchange *exchange,
                        const struct route_input *input, struct route_result *result);
 
-/* --- checks for declare and bind
- * ------------------------------------------------------------------ */
+/* --- checks for declare and bind -------------------------------------------------------------- */
 
 /* The type of that name, or NULL ("unknown exchange type"). Types of the table: direct, fanout,
  * topic, headers. */

@@ -24,6 +24,19 @@ static void on_sealed_wait(struct timer *t)
     }
 }
 
+/* The queue's node does not have it: deleted there already, before this shard's view said so, or not made there yet. */
+static void after_not_found(struct request *r)
+{
+    const struct catalog_queue *queue = catalog_queue(r->broker->view, session_vhost(r->channel->session), r->name);
+    if (queue != NULL && queue->id == r->queue_id) {
+        request_defer_finish(r);
+        return;
+    }
+    r->result.index = 0;
+    r->created = false;
+    declare_step(r);
+}
+
 static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *report)
 {
     struct request *r = ctx;
@@ -40,6 +53,10 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
             r->created = false;
             timer_add(&r->broker->timers, &r->timeout, broker_now_ms(r->broker) + SEALED_MS, on_sealed_wait);
         }
+        return;
+    }
+    if (report->error == WR_E_NOTFOUND) {
+        request_barrier(r, after_not_found);
         return;
     }
     if (report->error == 0) {
@@ -59,6 +76,7 @@ static void finish_declared(struct request *r, const struct catalog_queue *queue
         request_defer_finish(r);
         return;
     }
+    r->queue_id = queue->id;
     host_queue_report(r->broker->host, queue->id, false, REPORT_MS, on_report, r);
 }
 

@@ -24,7 +24,8 @@ int catalog__apply_join(struct catalog *c, uint64_t index, const struct catalog_
         return CATALOG_EXISTS;
     }
     if (before != NULL && before->boot != 0) {
-        return CATALOG_REFUSED; /* It had a replica, and asks as if it had none: its data is lost. */
+        return CATALOG_REFUSED; /* It had a replica, and asks as if it had none: its data is lost.
+                                 */
     }
     if (name_is_taken(c->view, info)) {
         return CATALOG_REFUSED;
@@ -35,7 +36,8 @@ int catalog__apply_join(struct catalog *c, uint64_t index, const struct catalog_
     struct catalog_view *v = catalog__edit(c);
     struct catalog_node *node = catalog__node_new(info);
     node->joined = index;
-    if (before != NULL) { /* It crashed before it knew that it was in, and comes as a new replica. */
+    if (before !=
+        NULL) { /* It crashed before it knew that it was in, and comes as a new replica. */
         node->replica_count = before->replica_count;
         node->leader_count = before->leader_count;
         node->local_count = before->local_count;

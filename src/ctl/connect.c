@@ -1,6 +1,7 @@
 /*
- * What: finding a node and talking to it. A running node leaves a note in $HOME/.warren/nodes/NAME (host, port, cookie; readable by its owner
- * only); a configuration file given with --config serves as well; the cookie may come from RABBITMQ_ERLANG_COOKIE.
+ * What: finding a node and talking to it. A running node leaves a note in $HOME/.warren/nodes/NAME
+ * (host, port, cookie; readable by its owner only); a configuration file given with --config serves
+ * as well; the cookie may come from RABBITMQ_ERLANG_COOKIE.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -32,8 +33,19 @@ struct asking {
 static void trim(char *text)
 {
     size_t n = strlen(text);
-    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' ' || text[n - 1] == '\r' || text[n - 1] == '\t')) {
+    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' ' || text[n - 1] == '\r' ||
+                     text[n - 1] == '\t')) {
         text[--n] = 0;
+    }
+}
+
+/* As the node reads it: 'value' and "value" are value. */
+static void unquote(char *text)
+{
+    size_t n = strlen(text);
+    if (n >= 2 && (text[0] == '\'' || text[0] == '"') && text[n - 1] == text[0]) {
+        memmove(text, text + 1, n - 2);
+        text[n - 2] = 0;
     }
 }
 
@@ -52,6 +64,7 @@ static bool read_target(const char *path, struct target *t)
         if (sscanf(line, " %255[^ =] = %255[^\n]", key, value) != 2) {
             continue;
         }
+        unquote(value);
         if (strcmp(key, "distribution.listener.port_range.min") == 0) {
             (void)snprintf(t->port, sizeof t->port, "%.15s", value);
         } else if (strcmp(key, "distribution.listener.interface") == 0) {
@@ -161,7 +174,8 @@ static int pump(struct asking *a, int timeout_ms, char *errmsg)
     }
     ssize_t n = recv(a->fd, bytes, sizeof bytes, 0);
     if (n <= 0) {
-        (void)snprintf(errmsg, 512, "the node closed the connection%s%s", link_session_error(a->session)[0] != 0 ? ": " : "",
+        (void)snprintf(errmsg, 512, "the node closed the connection%s%s",
+                       link_session_error(a->session)[0] != 0 ? ": " : "",
                        link_session_error(a->session));
         return 0;
     }
@@ -169,10 +183,15 @@ static int pump(struct asking *a, int timeout_ms, char *errmsg)
         (void)snprintf(errmsg, 512, "%s", link_session_error(a->session));
         return -1;
     }
-    return flush(a) ? 1 : -1;
+    if (!flush(a)) {
+        (void)snprintf(errmsg, 512, "the connection broke");
+        return -1;
+    }
+    return 1;
 }
 
-static char *converse(struct asking *a, const struct ctl_options *o, const char *json, bool until_closed, char *errmsg)
+static char *converse(struct asking *a, const struct ctl_options *o, const char *json,
+                      bool until_closed, char *errmsg)
 {
     int timeout_ms = o->timeout_s * 1000;
     link_session_start(a->session);
@@ -212,9 +231,11 @@ char *ctl_ask(const struct ctl_options *o, const char *json, bool until_closed, 
     }
     a.fd = dial(&t);
     if (a.fd < 0) {
-        (void)snprintf(errmsg, 512, "unable to perform an operation on node '%s': cannot connect to %s:%s. Is it running? "
-                                    "(its note in ~/.warren/nodes, or --config, tells where it listens)",
-                       o->node, t.host, t.port);
+        (void)snprintf(
+            errmsg, 512,
+            "unable to perform an operation on node '%s': cannot connect to %s:%s. Is it running? "
+            "(its note in ~/.warren/nodes, or --config, tells where it listens)",
+            o->node, t.host, t.port);
         return NULL;
     }
     if (getrandom(nonce, sizeof nonce, 0) != (ssize_t)sizeof nonce) {

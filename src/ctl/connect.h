@@ -1,17 +1,19 @@
 #ifndef WR_CTL_CONNECT_H
 #define WR_CTL_CONNECT_H
-/* A blocking connection of a tool to a node's cluster port: find it, prove the cookie, ask, get the answer. */
+/* A blocking connection of a tool to a node's cluster port: find it, prove the cookie, ask, get the
+ * answer. */
 #include <stdbool.h>
 
 struct ctl_options {
-    const char *node;    /* name@host */
-    const char *config;  /* the node's configuration file, or NULL */
-    const char *cookie;  /* or NULL: from the configuration, the environment or the registry */
-    int timeout_s;       /* for the answer */
+    const char *node;   /* name@host */
+    const char *config; /* the node's configuration file, or NULL */
+    const char *cookie; /* or NULL: from the configuration, the environment or the registry */
+    int timeout_s;      /* for the answer */
 };
 
-/* Sends a JSON text and returns the answer (caller frees with free()). NULL with text in errmsg[512]: node down, wrong cookie, time-out. With
- * until_closed it then waits for the node to close the connection (stop). */
+/* Sends a JSON text and returns the answer (caller frees with free()). NULL with text in
+ * errmsg[512]: node down, wrong cookie, time-out. With until_closed it then waits for the node to
+ * close the connection (stop). */
 char *ctl_ask(const struct ctl_options *options, const char *json, bool until_closed, char *errmsg);
 
 #endif

@@ -1,11 +1,12 @@
 /*
- * What: warrenctl: rabbitmqctl's commands and output for a Warren node. Exit codes follow sysexits as rabbitmqctl's do: 0 ok, 64 usage, 65 data,
- * 69 unavailable, 75 time-out.
+ * What: warrenctl: rabbitmqctl's commands and output for a Warren node. Exit codes follow sysexits
+ * as rabbitmqctl's do: 0 ok, 64 usage, 65 data, 69 unavailable, 75 time-out.
  */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "connect.h"
 #include "output.h"
@@ -15,20 +16,22 @@ enum { EXIT_USAGE = 64, EXIT_UNAVAILABLE = 69 };
 struct command {
     const char *name;
     const char *usage;
-    const char *banner;   /* %s: vhost or node */
-    const char *columns;  /* default columns of a listing, or NULL */
-    const char *all;      /* every column of a listing */
+    const char *banner;  /* %s: vhost or node */
+    const char *columns; /* default columns of a listing, or NULL */
+    const char *all;     /* every column of a listing */
     bool per_vhost;
 };
 
 static const struct command commands[] = {
     {"status", "", "Status of node %s ...", NULL, NULL, false},
     {"cluster_status", "", "Cluster status of node %s ...", NULL, NULL, false},
-    {"ping", "", "Will ping %s. This only checks if the OS process is running and can authenticate", NULL, NULL, false},
+    {"ping", "", "Will ping %s. This only checks if the OS process is running and can authenticate",
+     NULL, NULL, false},
     {"stop", "", "Stopping and halting node %s ...", NULL, NULL, false},
     {"await_startup", "[--timeout seconds]", "Waiting for node %s to start ...", NULL, NULL, false},
     {"list_queues", "[-p vhost] [column ...]", "Listing queues for vhost %s ...", "name messages",
-     "name durable auto_delete exclusive arguments policy pid messages_ready messages_unacknowledged messages message_bytes message_bytes_ready "
+     "name durable auto_delete exclusive arguments policy pid messages_ready "
+     "messages_unacknowledged messages message_bytes message_bytes_ready "
      "message_bytes_unacknowledged consumers state type leader members online id vhost why",
      true},
     {"list_exchanges", "[-p vhost] [column ...]", "Listing exchanges for vhost %s ...", "name type",
@@ -36,17 +39,23 @@ static const struct command commands[] = {
     {"list_bindings", "[-p vhost] [column ...]", "Listing bindings for vhost %s...",
      "source_name source_kind destination_name destination_kind routing_key arguments",
      "source_name source_kind destination_name destination_kind routing_key arguments vhost", true},
-    {"list_connections", "[column ...]", "Listing connections ...", "user peer_host peer_port state",
-     "pid name user_provided_name user vhost state peer_host peer_port host port ssl protocol auth_mechanism timeout frame_max channel_max channels "
+    {"list_connections", "[column ...]", "Listing connections ...",
+     "user peer_host peer_port state",
+     "pid name user_provided_name user vhost state peer_host peer_port host port ssl protocol "
+     "auth_mechanism timeout frame_max channel_max channels "
      "recv_oct send_oct connected_at client_properties node",
      false},
-    {"list_channels", "[column ...]", "Listing channels ...", "pid user consumer_count messages_unacknowledged",
-     "pid connection name number user vhost transactional confirm consumer_count messages_unacknowledged messages_uncommitted acks_uncommitted "
+    {"list_channels", "[column ...]", "Listing channels ...",
+     "pid user consumer_count messages_unacknowledged",
+     "pid connection name number user vhost transactional confirm consumer_count "
+     "messages_unacknowledged messages_uncommitted acks_uncommitted "
      "messages_unconfirmed prefetch_count global_prefetch_count state node",
      false},
     {"list_consumers", "[-p vhost] [column ...]", "Listing consumers in vhost %s ...",
      "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments",
-     "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments activity_status vhost", true},
+     "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments "
+     "activity_status vhost",
+     true},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -61,17 +70,24 @@ struct invocation {
 
 static void usage(FILE *out)
 {
-    (void)fprintf(out, "Usage: warrenctl [-n node] [-q] [-s] [--formatter table|pretty_table|json|csv] [-t seconds] command [arguments]\n\nCommands:\n");
+    (void)fprintf(out,
+                  "Usage: warrenctl [-n node] [-q] [-s] [--formatter table|pretty_table|json|csv] "
+                  "[-t seconds] command [arguments]\n\nCommands:\n");
     for (size_t i = 0; i < COMMANDS; i++) {
         (void)fprintf(out, "   %-18s %s\n", commands[i].name, commands[i].usage);
     }
-    (void)fprintf(out, "\nOptions:\n"
-                       "   -n, --node NAME      node to talk to (default: RABBITMQ_NODENAME, else warren1@localhost)\n"
-                       "   -p, --vhost VHOST    virtual host (default /)\n"
-                       "   -q, --quiet          no banner     -s, --silent   no banner, no table header     --no-table-headers\n"
-                       "   --config FILE        the node's configuration file (where it listens, its cookie)\n"
-                       "   --erlang-cookie C    the cluster's cookie (else from RABBITMQ_ERLANG_COOKIE, --config or the node's note)\n"
-                       "   -t, --timeout SEC    how long to wait for the answer (default 60)\n");
+    (void)fprintf(
+        out,
+        "\nOptions:\n"
+        "   -n, --node NAME      node to talk to (default: RABBITMQ_NODENAME, else "
+        "warren1@localhost)\n"
+        "   -p, --vhost VHOST    virtual host (default /)\n"
+        "   -q, --quiet          no banner     -s, --silent   no banner, no table header     "
+        "--no-table-headers\n"
+        "   --config FILE        the node's configuration file (where it listens, its cookie)\n"
+        "   --erlang-cookie C    the cluster's cookie (else from RABBITMQ_ERLANG_COOKIE, --config "
+        "or the node's note)\n"
+        "   -t, --timeout SEC    how long to wait for the answer (default 60)\n");
 }
 
 static const char *option_value(int argc, char **argv, int *i)
@@ -86,6 +102,19 @@ static const char *option_value(int argc, char **argv, int *i)
 static bool is(const char *arg, const char *brief, const char *full)
 {
     return (brief != NULL && strcmp(arg, brief) == 0) || strcmp(arg, full) == 0;
+}
+
+static int parse_seconds(const char *text)
+{
+    char *end = NULL;
+    long value = strtol(text, &end, 10);
+    if (end == text || *end != 0 || value < 1 || value > 86400) {
+        (void)fprintf(
+            stderr,
+            "Error (argument validation): the time-out is a number of seconds, 1 to 86400\n");
+        exit(EXIT_USAGE);
+    }
+    return (int)value;
 }
 
 static void parse_option(struct invocation *v, int argc, char **argv, int *i)
@@ -106,10 +135,13 @@ static void parse_option(struct invocation *v, int argc, char **argv, int *i)
     } else if (is(arg, NULL, "--erlang-cookie")) {
         v->ctl.cookie = option_value(argc, argv, i);
     } else if (is(arg, "-t", "--timeout")) {
-        v->timeout_s = atoi(option_value(argc, argv, i));
+        v->timeout_s = parse_seconds(option_value(argc, argv, i));
     } else if (is(arg, NULL, "--formatter")) {
         if (!output_parse_format(option_value(argc, argv, i), &v->out.format)) {
-            (void)fprintf(stderr, "Error (argument validation): unknown formatter '%s': table, pretty_table, json or csv\n", argv[*i]);
+            (void)fprintf(stderr,
+                          "Error (argument validation): unknown formatter '%s': table, "
+                          "pretty_table, json or csv\n",
+                          argv[*i]);
             exit(EXIT_USAGE);
         }
     } else {
@@ -160,8 +192,6 @@ static bool in_words(const char *words, const char *word)
 static json_t *choose_columns(const struct command *c, const struct invocation *v)
 {
     json_t *columns = json_array();
-    char text[1024];
-    char *save = NULL;
     for (int i = 1; i < v->word_count; i++) {
         if (!in_words(c->all, v->words[i])) {
             (void)fprintf(stderr, "Error: Info key(s) %s are not supported\n", v->words[i]);
@@ -169,11 +199,10 @@ static json_t *choose_columns(const struct command *c, const struct invocation *
         }
         (void)json_array_append_new(columns, json_string(v->words[i]));
     }
-    if (v->word_count == 1) {
-        (void)snprintf(text, sizeof text, "%s", c->columns);
-        for (char *word = strtok_r(text, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
-            (void)json_array_append_new(columns, json_string(word));
-        }
+    for (const char *at = c->columns; v->word_count == 1 && *at != 0;) {
+        size_t size = strcspn(at, " ");
+        (void)json_array_append_new(columns, json_stringn(at, size));
+        at += size + (at[size] == ' ');
     }
     return columns;
 }
@@ -181,7 +210,8 @@ static json_t *choose_columns(const struct command *c, const struct invocation *
 static int fail(const struct invocation *v, int code, const char *text)
 {
     if (v->out.format == OUTPUT_JSON) {
-        json_t *error = json_pack("{s:s, s:s, s:s}", "error", text, "node", v->ctl.node, "result", "error");
+        json_t *error =
+            json_pack("{s:s, s:s, s:s}", "error", text, "node", v->ctl.node, "result", "error");
         (void)json_dumpf(error, stdout, JSON_COMPACT);
         (void)printf("\n");
         json_decref(error);
@@ -215,13 +245,17 @@ static int show(const struct command *c, const struct invocation *v, json_t *col
     json_t *result = json_object_get(reply, "result");
     json_t *error = json_object_get(reply, "error");
     if (error != NULL) {
-        return fail(v, (int)json_integer_value(json_object_get(reply, "code")), json_string_value(error));
+        return fail(v, (int)json_integer_value(json_object_get(reply, "code")),
+                    json_string_value(error));
     }
     if (columns != NULL) {
         output_rows(&v->out, columns, result);
         json_int_t missing = json_integer_value(json_object_get(reply, "missing"));
         if (missing > 0) {
-            (void)fprintf(stderr, "Warning: %d part(s) of the cluster did not answer in time; the listing is not complete\n", (int)missing);
+            (void)fprintf(stderr,
+                          "Warning: %d part(s) of the cluster did not answer in time; the listing "
+                          "is not complete\n",
+                          (int)missing);
         }
     } else if (json_is_string(result)) {
         output_text(&v->out, v->ctl.node, json_string_value(result));
@@ -231,6 +265,22 @@ static int show(const struct command *c, const struct invocation *v, json_t *col
         output_status(&v->out, result);
     }
     return 0;
+}
+
+/* A node that is starting does not answer yet, and has not left its note: that is what is waited
+ * for. */
+static char *ask(const struct invocation *v, const char *name, const char *request, char *errmsg)
+{
+    bool waiting = strcmp(name, "await_startup") == 0;
+    struct timespec pause = {.tv_nsec = 100000000};
+    time_t begun = time(NULL);
+    for (;;) {
+        char *answer = ctl_ask(&v->ctl, request, strcmp(name, "stop") == 0, errmsg);
+        if (answer != NULL || !waiting || time(NULL) - begun >= v->ctl.timeout_s) {
+            return answer;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
 }
 
 int main(int argc, char **argv)
@@ -253,7 +303,9 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (c->columns == NULL && v.word_count > 1) {
-        (void)fprintf(stderr, "Error (argument validation): too many arguments.\nArguments given:\n\t%s %s\n", v.words[0], v.words[1]);
+        (void)fprintf(
+            stderr, "Error (argument validation): too many arguments.\nArguments given:\n\t%s %s\n",
+            v.words[0], v.words[1]);
         return EXIT_USAGE;
     }
     json_t *columns = c->columns != NULL ? choose_columns(c, &v) : NULL;
@@ -273,13 +325,14 @@ int main(int argc, char **argv)
     }
     banner(c, &v);
     char *text = json_dumps(request, JSON_COMPACT);
-    char *answer = ctl_ask(&v.ctl, text, strcmp(c->name, "stop") == 0, errmsg);
+    char *answer = ask(&v, c->name, text, errmsg);
     int code = EXIT_UNAVAILABLE;
     if (answer == NULL) {
         code = fail(&v, EXIT_UNAVAILABLE, errmsg);
     } else {
         json_t *reply = json_loads(answer, 0, NULL);
-        code = reply == NULL ? fail(&v, 70, "the node's answer is not JSON") : show(c, &v, columns, reply);
+        code = reply == NULL ? fail(&v, 70, "the node's answer is not JSON")
+                             : show(c, &v, columns, reply);
         json_decref(reply);
     }
     free(answer);

@@ -1,5 +1,6 @@
 /*
- * What: warrenctl's formats. Values in tables: strings as they are with control bytes as octal escapes, booleans true/false, lists [a, b], tables
+ * What: warrenctl's formats. Values in tables: strings as they are with control bytes as octal
+ * escapes, booleans true/false, lists [a, b], tables
  * [{"key","value"}], what is not there empty, as rabbitmqctl prints them.
  */
 #include <stdio.h>
@@ -13,7 +14,10 @@ bool output_parse_format(const char *name, enum output_format *ret_format)
     static const struct {
         const char *name;
         enum output_format format;
-    } formats[] = {{"table", OUTPUT_TABLE}, {"pretty_table", OUTPUT_PRETTY}, {"json", OUTPUT_JSON}, {"csv", OUTPUT_CSV}};
+    } formats[] = {{"table", OUTPUT_TABLE},
+                   {"pretty_table", OUTPUT_PRETTY},
+                   {"json", OUTPUT_JSON},
+                   {"csv", OUTPUT_CSV}};
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
         if (strcmp(name, formats[i].name) == 0) {
             *ret_format = formats[i].format;
@@ -29,7 +33,7 @@ static void print_json(json_t *value)
     (void)printf("\n");
 }
 
-/* --- one value as text ---------------------------------------------------------------------------------------------------------------- */
+/* --- one value as text ------------------------------------------------------------------------ */
 
 static void add(char *out, size_t size, const char *text)
 {
@@ -81,8 +85,7 @@ static void add_value(char *out, size_t size, json_t *value)
         break;
     case JSON_ARRAY:
         add(out, size, "[");
-        json_array_foreach(value, i, item)
-        {
+        json_array_foreach (value, i, item) {
             add(out, size, i == 0 ? "" : ", ");
             add_value(out, size, item);
         }
@@ -90,8 +93,7 @@ static void add_value(char *out, size_t size, json_t *value)
         break;
     case JSON_OBJECT:
         add(out, size, "[");
-        json_object_foreach(value, key, item)
-        {
+        json_object_foreach (value, key, item) {
             add(out, size, first ? "{\"" : ",{\"");
             first = false;
             add(out, size, key);
@@ -115,15 +117,14 @@ static void cell_text(json_t *row, const char *column, char out[CELL_MAX])
     }
 }
 
-/* --- rows --------------------------------------------------------------------------------------------------------------------------------- */
+/* --- rows ------------------------------------------------------------------------------------- */
 
 static void print_line(json_t *columns, json_t *row, const char *separator, bool quote)
 {
     size_t i;
     json_t *column;
     static char cell[CELL_MAX];
-    json_array_foreach(columns, i, column)
-    {
+    json_array_foreach (columns, i, column) {
         if (row == NULL) {
             (void)snprintf(cell, sizeof cell, "%s", json_string_value(column));
         } else {
@@ -150,7 +151,8 @@ static size_t display_width(const char *text)
     return n;
 }
 
-static void print_rule(const size_t *widths, size_t count, const char *left, const char *middle, const char *right)
+static void print_rule(const size_t *widths, size_t count, const char *left, const char *middle,
+                       const char *right)
 {
     (void)fputs(left, stdout);
     for (size_t i = 0; i < count; i++) {
@@ -167,8 +169,7 @@ static void print_boxed(json_t *columns, json_t *row, const size_t *widths)
     size_t i;
     json_t *column;
     static char cell[CELL_MAX];
-    json_array_foreach(columns, i, column)
-    {
+    json_array_foreach (columns, i, column) {
         if (row == NULL) {
             (void)snprintf(cell, sizeof cell, "%s", json_string_value(column));
         } else {
@@ -191,11 +192,9 @@ static void print_pretty(json_t *columns, json_t *rows)
     if (widths == NULL) {
         return;
     }
-    json_array_foreach(columns, i, column)
-    {
+    json_array_foreach (columns, i, column) {
         widths[i] = display_width(json_string_value(column));
-        json_array_foreach(rows, k, row)
-        {
+        json_array_foreach (rows, k, row) {
             cell_text(row, json_string_value(column), cell);
             widths[i] = display_width(cell) > widths[i] ? display_width(cell) : widths[i];
         }
@@ -203,8 +202,7 @@ static void print_pretty(json_t *columns, json_t *rows)
     print_rule(widths, count, "┌", "┬", "┐");
     print_boxed(columns, NULL, widths);
     print_rule(widths, count, "├", "┼", "┤");
-    json_array_foreach(rows, k, row)
-    {
+    json_array_foreach (rows, k, row) {
         print_boxed(columns, row, widths);
     }
     print_rule(widths, count, "└", "┴", "┘");
@@ -218,13 +216,12 @@ static void print_json_rows(json_t *columns, json_t *rows)
     size_t k;
     json_t *row;
     json_t *column;
-    json_array_foreach(rows, k, row)
-    {
+    json_array_foreach (rows, k, row) {
         json_t *picked = json_object();
-        json_array_foreach(columns, i, column)
-        {
+        json_array_foreach (columns, i, column) {
             json_t *value = json_object_get(row, json_string_value(column));
-            (void)json_object_set(picked, json_string_value(column), value != NULL ? value : json_null());
+            (void)json_object_set(picked, json_string_value(column),
+                                  value != NULL ? value : json_null());
         }
         (void)json_array_append_new(out, picked);
     }
@@ -251,13 +248,12 @@ void output_rows(const struct output_options *o, json_t *columns, json_t *rows)
     if (!o->no_headers && (json_array_size(rows) > 0 || o->format == OUTPUT_CSV)) {
         print_line(columns, NULL, separator, o->format == OUTPUT_CSV);
     }
-    json_array_foreach(rows, k, row)
-    {
+    json_array_foreach (rows, k, row) {
         print_line(columns, row, separator, o->format == OUTPUT_CSV);
     }
 }
 
-/* --- status --------------------------------------------------------------------------------------------------------------------------------- */
+/* --- status ----------------------------------------------------------------------------------- */
 
 void output_text(const struct output_options *o, const char *node, const char *text)
 {
@@ -279,17 +275,21 @@ static void print_listeners(json_t *list)
 {
     size_t i;
     json_t *l;
-    json_array_foreach(list, i, l)
-    {
-        (void)printf("Node: %s, interface: %s, port: %d, protocol: %s, purpose: %s\n", json_string_value(json_object_get(l, "node")),
-                     json_string_value(json_object_get(l, "interface")), (int)json_integer_value(json_object_get(l, "port")),
-                     json_string_value(json_object_get(l, "protocol")), json_string_value(json_object_get(l, "purpose")));
+    json_array_foreach (list, i, l) {
+        (void)printf("Node: %s, interface: %s, port: %d, protocol: %s, purpose: %s\n",
+                     json_string_value(json_object_get(l, "node")),
+                     json_string_value(json_object_get(l, "interface")),
+                     (int)json_integer_value(json_object_get(l, "port")),
+                     json_string_value(json_object_get(l, "protocol")),
+                     json_string_value(json_object_get(l, "purpose")));
     }
 }
 
 void output_status(const struct output_options *o, json_t *status)
 {
-    static const char *const lines[] = {"node", "state", "rabbitmq_version", "warren_version", "data_directory", "log_file", "shards"};
+    static const char *const lines[] = {"node",           "state",          "rabbitmq_version",
+                                        "warren_version", "data_directory", "log_file",
+                                        "shards"};
     static const char *const totals[] = {"queues", "exchanges", "vhosts"};
     static char cell[CELL_MAX];
     if (o->format == OUTPUT_JSON) {
@@ -315,8 +315,7 @@ static void print_names(const char *title, json_t *names)
     size_t i;
     json_t *name;
     heading(title);
-    json_array_foreach(names, i, name)
-    {
+    json_array_foreach (names, i, name) {
         (void)printf("%s\n", json_string_value(name));
     }
 }
@@ -331,13 +330,13 @@ void output_cluster_status(const struct output_options *o, json_t *status)
     }
     heading("Basics");
     (void)printf("Cluster name: %s\n", json_string_value(json_object_get(status, "cluster_name")));
-    (void)printf("Catalog leader: %s\n", json_string_value(json_object_get(status, "catalog_leader")));
+    (void)printf("Catalog leader: %s\n",
+                 json_string_value(json_object_get(status, "catalog_leader")));
     (void)printf("State: %s\n", json_string_value(json_object_get(status, "state")));
     print_names("Disk Nodes", json_object_get(status, "disk_nodes"));
     print_names("Running Nodes", json_object_get(status, "running_nodes"));
     heading("Versions");
-    json_object_foreach(json_object_get(status, "versions"), node, item)
-    {
+    json_object_foreach (json_object_get(status, "versions"), node, item) {
         (void)printf("%s: %s %s\n", node, json_string_value(json_object_get(item, "rabbitmq_name")),
                      json_string_value(json_object_get(item, "rabbitmq_version")));
     }
@@ -346,8 +345,7 @@ void output_cluster_status(const struct output_options *o, json_t *status)
     heading("Network Partitions");
     (void)printf("(none)\n");
     heading("Listeners");
-    json_object_foreach(json_object_get(status, "listeners"), node, item)
-    {
+    json_object_foreach (json_object_get(status, "listeners"), node, item) {
         print_listeners(item);
     }
 }

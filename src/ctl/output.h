@@ -1,6 +1,7 @@
 #ifndef WR_CTL_OUTPUT_H
 #define WR_CTL_OUTPUT_H
-/* What warrenctl prints: tables in rabbitmqctl's manner (tab-separated), boxed tables, JSON, CSV. */
+/* What warrenctl prints: tables in rabbitmqctl's manner (tab-separated), boxed tables, JSON, CSV.
+ */
 #include <jansson.h>
 #include <stdbool.h>
 

@@ -141,9 +141,7 @@ static bool parse_listener(struct bytes text, struct net_addr *ret_addr)
     return true;
 }
 
-/* --- special keys
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- special keys ----------------------------------------------------------------------------- */
 
 static int set_listener(struct config *config, struct bytes rest, struct bytes value, char *why)
 {

@@ -70,9 +70,7 @@ static json_t *text_of(struct bytes b)
     return text != NULL ? text : json_string("(not UTF-8)");
 }
 
-/* --- answers
- * -----------------------------------------------------------------------------------------------------------------------------
- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static void send_json(struct link_conn *link, json_t *owned)
 {
@@ -141,8 +139,7 @@ static struct job *job_new(struct shard *shard, struct link_conn *from)
 
 static struct job *job_find(struct shard *shard, uint64_t id)
 {
-    LIST_FOREACH(at, &control_of(shard)->jobs)
-    {
+    LIST_FOREACH (at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->id == id) {
             return job;
@@ -151,9 +148,7 @@ static struct job *job_find(struct shard *shard, uint64_t id)
     return NULL;
 }
 
-/* --- catalog listings
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* --- catalog listings ------------------------------------------------------------------------- */
 
 static json_t *value_json(const struct wire_value *v)
 {
@@ -249,9 +244,7 @@ static void list_bindings(struct job *job, const struct catalog_vhost *vhost)
     }
 }
 
-/* --- queues
- * ---------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- queues ----------------------------------------------------------------------------------- */
 
 struct report_ctx {
     struct shard *shard;
@@ -391,8 +384,7 @@ static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool
     }
 }
 
-/* --- connections and channels: every shard of every node
- * -------------------------------------------------------------------------------------- */
+/* --- connections and channels: every shard of every node -------------------------------------- */
 
 struct rows_ctx {
     json_t *rows;
@@ -473,8 +465,7 @@ static void list_sessions(struct job *job, bool channels, bool local)
     if (local) {
         return;
     }
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    LIST_FOREACH (at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready) {
             json_t *request = json_pack("{s:s, s:b, s:I}", "command",
@@ -507,9 +498,7 @@ void control_on_reply(struct shard *shard, struct bytes text)
     json_decref(reply);
 }
 
-/* --- status
- * -----------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- status ----------------------------------------------------------------------------------- */
 
 static json_t *listeners_json(struct shard *shard, const char *node, uint16_t amqp_port,
                               uint16_t cluster_port)
@@ -604,9 +593,7 @@ static json_t *node_status(struct shard *shard)
                        shard->config->cluster_listener.port));
 }
 
-/* --- dispatch
- * ------------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- dispatch --------------------------------------------------------------------------------- */
 
 static bool listing(struct shard *shard, struct link_conn *link, const char *command,
                     json_t *request)
@@ -693,14 +680,11 @@ void control_request(struct shard *shard, struct link_conn *link, struct bytes t
     json_decref(request);
 }
 
-/* --- turn
- * ----------------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- turn ------------------------------------------------------------------------------------- */
 
 void control_link_closed(struct shard *shard, struct link_conn *link)
 {
-    LIST_FOREACH(at, &control_of(shard)->jobs)
-    {
+    LIST_FOREACH (at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->from == link) {
             job->from = NULL;
@@ -711,8 +695,7 @@ void control_link_closed(struct shard *shard, struct link_conn *link)
 void control_turn(struct shard *shard)
 {
     uint64_t now = shard->env->ops->mono_ns(shard->env);
-    LIST_FOREACH_SAFE(at, &control_of(shard)->jobs)
-    {
+    LIST_FOREACH_SAFE (at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->until_running && shard->boot != 0) {
             send_json(job->from, json_pack("{s:s}", "result", "ok"));
@@ -733,8 +716,7 @@ uint64_t control_deadline_ns(const struct shard *shard)
 {
     uint64_t best = UINT64_MAX;
     if (shard->control != NULL) {
-        LIST_FOREACH(at, &shard->control->jobs)
-        {
+        LIST_FOREACH (at, &shard->control->jobs) {
             const struct job *job = WR_CONTAINER_OF_CONST(at, struct job, link);
             best = job->deadline_ns < best ? job->deadline_ns : best;
         }
@@ -747,8 +729,7 @@ void control_free(struct shard *shard)
     if (shard->control == NULL) {
         return;
     }
-    LIST_FOREACH_SAFE(at, &shard->control->jobs)
-    {
+    LIST_FOREACH_SAFE (at, &shard->control->jobs) {
         job_free(WR_CONTAINER_OF(at, struct job, link));
     }
     wr_free(shard->control);

@@ -115,8 +115,7 @@ void formation_free(struct shard *shard)
     if (shard->formation == NULL) {
         return;
     }
-    LIST_FOREACH_SAFE(at, &shard->formation->joins)
-    {
+    LIST_FOREACH_SAFE (at, &shard->formation->joins) {
         struct join_request *j = WR_CONTAINER_OF(at, struct join_request, link);
         list_remove(&j->link);
         wr_free(j);
@@ -140,9 +139,7 @@ struct uid formation_cluster_id(const struct shard *shard)
     return shard->formation == NULL ? (struct uid){0, 0} : shard->formation->cluster_id;
 }
 
-/* --- founding
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* --- founding --------------------------------------------------------------------------------- */
 
 static bool is_first_name(const struct config *config)
 {
@@ -184,8 +181,7 @@ static bool member_in_reach(const struct formation *f)
     if (f->member_seen_ns != 0 && now_ns(f->shard) - f->member_seen_ns < BLANK_FRESH_NS) {
         return true;
     }
-    LIST_FOREACH(at, &f->shard->links.peers)
-    {
+    LIST_FOREACH (at, &f->shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
         if (peer->ready && !uid_is_zero(peer->cluster_id)) {
             return true;
@@ -248,9 +244,7 @@ static void found_cluster(struct shard *shard)
     links_update_peers(shard);
 }
 
-/* --- asking and answering
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- asking and answering --------------------------------------------------------------------- */
 
 static void send_control(struct link_conn *link, enum control_kind kind,
                          const struct catalog_node_info *info, struct uid id, const char *text)
@@ -274,8 +268,7 @@ static void send_control(struct link_conn *link, enum control_kind kind,
 static void ask_peers(struct shard *shard)
 {
     struct catalog_node_info info = own_info(shard);
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    LIST_FOREACH (at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready) {
             send_control(peer->conn, CONTROL_ASK, &info, (struct uid){0, 0}, "");
@@ -286,8 +279,7 @@ static void ask_peers(struct shard *shard)
 /* An incoming link of that node on this shard: the way back for an answer. */
 static struct link_conn *link_of(struct shard *shard, struct uid node_id)
 {
-    LIST_FOREACH(at, &shard->links.conns)
-    {
+    LIST_FOREACH (at, &shard->links.conns) {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         const struct link_identity *peer = link_session_peer(link->session);
         if (link->incoming && !link->closing && peer != NULL &&
@@ -307,8 +299,7 @@ static bool is_in(const struct shard *shard, struct uid node_id, struct uid memb
 
 static bool is_joining(const struct formation *f, struct uid node_id)
 {
-    LIST_FOREACH(at, &f->joins)
-    {
+    LIST_FOREACH (at, &f->joins) {
         if (uid_eq(WR_CONTAINER_OF_CONST(at, struct join_request, link)->node_id, node_id)) {
             return true;
         }
@@ -437,9 +428,7 @@ void formation_on_peer(struct shard *shard, struct peer *peer)
     }
 }
 
-/* --- coming up
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- coming up -------------------------------------------------------------------------------- */
 
 static void on_booted(void *ctx, int status, const struct catalog_result *result)
 {

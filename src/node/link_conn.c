@@ -60,8 +60,7 @@ static void link_free(struct link_conn *link)
 static uint32_t count_strangers(const struct shard *shard)
 {
     uint32_t n = 0;
-    LIST_FOREACH(at, &shard->links.conns)
-    {
+    LIST_FOREACH (at, &shard->links.conns) {
         const struct link_conn *link = WR_CONTAINER_OF_CONST(at, struct link_conn, link);
         n += link->incoming && !link_session_is_ready(link->session);
     }
@@ -86,6 +85,7 @@ void link_conn_moved(struct shard *shard, struct env_conn *conn, struct link_con
     link->shard = shard;
     link->conn = conn;
     list_push_back(&shard->links.conns, &link->link);
+    shard->links.somebody_came = true;
 }
 
 struct link_conn *link_conn_connect(struct shard *shard, struct peer *peer)
@@ -148,6 +148,8 @@ static const char *on_ready(void *ctx, const struct link_identity *peer)
     if (peer->kind == LINK_KIND_NODE && peer->shard % shard->count != shard->number) {
         link->move_pending = true; /* once WELCOME is out, see links_turn */
         shard->env->ops->conn_pause(link->conn, true);
+    } else if (peer->kind == LINK_KIND_NODE) {
+        shard->links.somebody_came = true;
     }
     return NULL;
 }

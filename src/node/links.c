@@ -46,16 +46,14 @@ void links_init(struct shard *shard)
 
 void links_deinit(struct shard *shard)
 {
-    LIST_FOREACH_SAFE(at, &shard->links.conns)
-    {
+    LIST_FOREACH_SAFE (at, &shard->links.conns) {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         list_remove(&link->link);
         link_session_free(link->session);
         outq_deinit(&link->out);
         wr_free(link);
     }
-    LIST_FOREACH_SAFE(at, &shard->links.peers)
-    {
+    LIST_FOREACH_SAFE (at, &shard->links.peers) {
         list_remove(at);
         wr_free(WR_CONTAINER_OF(at, struct peer, link));
     }
@@ -66,14 +64,11 @@ static uint64_t now_ns(const struct shard *shard)
     return shard->env->ops->mono_ns(shard->env);
 }
 
-/* --- peers
- * -------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- peers ------------------------------------------------------------------------------------ */
 
 struct peer *links_peer(struct shard *shard, struct uid node)
 {
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    LIST_FOREACH (at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (uid_eq(peer->node_id, node)) {
             return peer;
@@ -86,8 +81,7 @@ struct peer *links_peer(struct shard *shard, struct uid node)
  * counts. */
 static struct peer *peer_by_name(struct shard *shard, const char *name, bool certain)
 {
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    LIST_FOREACH (at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (strcmp(peer->name, name) == 0 && (certain || !peer->certain)) {
             return peer;
@@ -125,8 +119,7 @@ static void peer_want(struct shard *shard, struct uid node_id, const char *name,
 /* Closes what is not wanted any more, and forgets it once its connection is gone. */
 static void drop_unwanted(struct shard *shard)
 {
-    LIST_FOREACH_SAFE(at, &shard->links.peers)
-    {
+    LIST_FOREACH_SAFE (at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->wanted) {
             continue;
@@ -143,10 +136,33 @@ static void drop_unwanted(struct shard *shard)
     }
 }
 
+/* A member that is newer than what this node knows of the catalog has a link to us, and needs one
+ * back: its leader's entries are what we would learn of it from, and our answers to them travel on
+ * ours. */
+static void want_those_who_came(struct shard *shard)
+{
+    const struct uid cluster = node_cluster_id(shard);
+    LIST_FOREACH (at, &shard->links.conns) {
+        const struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
+        const struct link_identity *id = link_session_peer(link->session);
+        if (link->incoming && !link->closing && !link->move_pending &&
+            link_session_is_ready(link->session) && id->kind == LINK_KIND_NODE &&
+            !uid_is_zero(cluster) && uid_eq(id->cluster_id, cluster) &&
+            !uid_eq(id->node_id, node_id_of(shard->node))) {
+            const struct peer *known = links_peer(shard, id->node_id);
+            if (known == NULL || !known->wanted) {
+                struct net_addr addr = {.port = id->cluster_port};
+                (void)snprintf(addr.host, sizeof addr.host, "%s", id->host);
+                peer_want(shard, id->node_id, id->name, &addr);
+            }
+        }
+    }
+}
+
 void links_update_peers(struct shard *shard)
 {
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    shard->links.somebody_came = false;
+    LIST_FOREACH (at, &shard->links.peers) {
         WR_CONTAINER_OF(at, struct peer, link)->wanted = false;
     }
     const struct uid own = node_id_of(shard->node);
@@ -175,6 +191,7 @@ void links_update_peers(struct shard *shard)
             }
         }
     }
+    want_those_who_came(shard);
     drop_unwanted(shard);
 }
 
@@ -334,9 +351,7 @@ static uint64_t peer_deadline_ns(const struct peer *peer, const struct shard *sh
     return best;
 }
 
-/* --- parcels
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- parcels ---------------------------------------------------------------------------------- */
 
 static void parcel_mail_destroy(struct mail *mail)
 {
@@ -425,9 +440,7 @@ size_t links_backlog(struct shard *shard, struct uid node)
     return shard->env->ops->conn_backlog(peer->conn->conn) + (size_t)outq_size(&peer->conn->out);
 }
 
-/* --- turn
- * -----------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- turn ------------------------------------------------------------------------------------- */
 
 static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
 {
@@ -448,8 +461,7 @@ static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
 
 void links_flush(struct shard *shard)
 {
-    LIST_FOREACH(at, &shard->links.conns)
-    {
+    LIST_FOREACH (at, &shard->links.conns) {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         if (link->dirty && !link->closing) {
             link_conn_flush(link);
@@ -460,13 +472,14 @@ void links_flush(struct shard *shard)
 void links_turn(struct shard *shard)
 {
     uint64_t now = now_ns(shard);
+    if (shard->links.somebody_came) {
+        links_update_peers(shard);
+    }
     drop_unwanted(shard);
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    LIST_FOREACH (at, &shard->links.peers) {
         peer_tend(WR_CONTAINER_OF(at, struct peer, link), shard, now);
     }
-    LIST_FOREACH_SAFE(at, &shard->links.conns)
-    {
+    LIST_FOREACH_SAFE (at, &shard->links.conns) {
         conn_tend(WR_CONTAINER_OF(at, struct link_conn, link), shard, now);
     }
 }
@@ -474,14 +487,12 @@ void links_turn(struct shard *shard)
 uint64_t links_deadline_ns(const struct shard *shard)
 {
     uint64_t best = UINT64_MAX;
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    LIST_FOREACH (at, &shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
         uint64_t next = peer_deadline_ns(peer, shard);
         best = next < best ? next : best;
     }
-    LIST_FOREACH(at, &shard->links.conns)
-    {
+    LIST_FOREACH (at, &shard->links.conns) {
         const struct link_conn *link = WR_CONTAINER_OF_CONST(at, struct link_conn, link);
         if (link->closing) {
             continue;

@@ -43,9 +43,7 @@ struct uid node_cluster_id(const struct shard *shard)
     return shard->number == 0 ? formation_cluster_id(shard) : (struct uid){0, 0};
 }
 
-/* --- the log context
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- the log context -------------------------------------------------------------------------- */
 
 static void log_ctx_on_mail(void *ctx, struct mail *owned)
 {
@@ -71,9 +69,7 @@ static const struct env_sink log_sink = {
     .turn = log_ctx_turn,
 };
 
-/* --- recovery
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* --- recovery --------------------------------------------------------------------------------- */
 
 static void on_record(void *ctx, const struct log_item *item)
 {
@@ -100,9 +96,7 @@ static int recover(struct node *node, char *errmsg)
     return rc;
 }
 
-/* --- building
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static void shard_build_host(struct node *node, uint32_t number, struct env *env)
 {

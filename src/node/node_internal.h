@@ -38,9 +38,7 @@ struct formation;
 struct control;
 struct placement;
 
-/* --- links (links.c, link_conn.c)
- * -------------------------------------------------------------------------------------------------
- */
+/* --- links (links.c, link_conn.c) ------------------------------------------------------------- */
 
 /* One connection on the cluster port, incoming or outgoing. */
 struct link_conn {
@@ -78,6 +76,8 @@ struct peer {
 
 struct links {
     struct list conns, peers;
+    bool somebody_came; /* another node has a link to us: see whether it is one that we do not know
+                         */
     uint64_t bytes_out;
 };
 
@@ -109,8 +109,7 @@ void peer_lost(struct peer *peer, struct shard *shard, int error);
 void parcel_arrived(struct shard *shard,
                     struct parcel *owned); /* from a link: to this shard or, by mail, to another */
 
-/* --- formation (formation.c): from a blank node to a member, shard 0
- * ---------------------------------------------------------------- */
+/* --- formation (formation.c): from a blank node to a member, shard 0 -------------------------- */
 void formation_start(struct shard *shard);
 void formation_free(struct shard *shard);
 void formation_on_control(struct shard *shard, struct link_conn *link, struct bytes payload);
@@ -124,16 +123,14 @@ bool formation_is_member(const struct shard *shard);
 const char *
 formation_state(const struct shard *shard); /* one line: what this node waits for, or "running" */
 
-/* --- placement (placement.c): the catalog leader's reconciliation loop, shard 0
- * ----------------------------------------------------------- */
+/* --- placement (placement.c): the catalog leader's reconciliation loop, shard 0 --------------- */
 void placement_init(struct shard *shard);
 void placement_free(struct shard *shard);
 void placement_on_leader(struct shard *shard, bool leading);
 void placement_turn(struct shard *shard);
 uint64_t placement_deadline_ns(const struct shard *shard);
 
-/* --- control (control.c): requests of warrenctl, shard 0
- * ------------------------------------------------------------------------------- */
+/* --- control (control.c): requests of warrenctl, shard 0 -------------------------------------- */
 void control_request(struct shard *shard, struct link_conn *link, struct bytes json);
 void control_on_reply(struct shard *shard,
                       struct bytes json); /* of another node, to a request passed on */
@@ -143,9 +140,7 @@ void control_turn(struct shard *shard);
 uint64_t control_deadline_ns(const struct shard *shard);
 void control_free(struct shard *shard);
 
-/* --- a shard
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* --- a shard ---------------------------------------------------------------------------------- */
 struct shard {
     struct env *env;
     struct node *node;

@@ -15,9 +15,7 @@
 
 #define SHUT_NS UINT64_C(5000000000)
 
-/* --- views and boot
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* --- views and boot --------------------------------------------------------------------------- */
 
 static void view_mail_destroy(struct mail *mail)
 {
@@ -102,9 +100,7 @@ void shard_set_view(struct shard *shard, struct catalog_view *owned_ref, uint64_
     formation_on_view(shard);
 }
 
-/* --- upcalls of the host
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- upcalls of the host ---------------------------------------------------------------------- */
 
 static void on_catalog_view(void *ctx, struct catalog_view *owned_view_ref, uint64_t index)
 {
@@ -150,9 +146,7 @@ void shard_connect_host(struct shard *shard)
     host_set_sink(shard->host, &sink);
 }
 
-/* --- shutting down
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* --- shutting down ---------------------------------------------------------------------------- */
 
 static void shut_clients(struct shard *shard)
 {
@@ -209,9 +203,7 @@ static void on_shut_mail(struct shard *shard, bool answer)
     }
 }
 
-/* --- upcalls of the env
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* --- upcalls of the env ----------------------------------------------------------------------- */
 
 static void on_accept(void *ctx, struct env_conn *conn, enum env_listener kind,
                       const struct net_addr *peer, const struct net_addr *local)

@@ -114,9 +114,7 @@ static int sync_dir(const char *dir)
     return error;
 }
 
-/* --- data directory
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* --- data directory --------------------------------------------------------------------------- */
 
 int os_data_dir_lock(const char *dir, int *ret_fd, char *errmsg)
 {
@@ -195,9 +193,7 @@ int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg)
     return make_identity(dir, path, ret_id, errmsg);
 }
 
-/* --- the note for warrenctl
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- the note for warrenctl ------------------------------------------------------------------- */
 
 static bool note_path(const struct os_note *note, char path[PATH_SIZE])
 {

@@ -22,6 +22,17 @@
 
 #include "os_internal.h"
 
+#ifdef __SANITIZE_THREAD__
+/* RocksDB is not built for the sanitizer, and orders its own memory where that cannot be seen. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "called_from_lib:librocksdb.so\nrace:librocksdb.so\n"
+           "called_from_lib:libstdc++.so\ncalled_from_lib:liblz4.so\ncalled_from_lib:libsnappy.so\n"
+           "called_from_lib:libzstd.so\n";
+}
+#endif
+
 struct os_kv {
     rocksdb_t *db;
     rocksdb_options_t *options;

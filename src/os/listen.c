@@ -65,9 +65,7 @@ static void addr_fill(struct net_addr *out, const struct sockaddr_storage *sa)
     out->port = ntohs(in6->sin6_port);
 }
 
-/* --- sockets in mail
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- sockets in mail -------------------------------------------------------------------------- */
 
 static void socket_mail_destroy(struct mail *mail)
 {
@@ -106,9 +104,7 @@ void os_listen_on_mail(struct os_context *context, struct mail *owned_mail)
     take_over(context, (struct socket_mail *)(void *)owned_mail);
 }
 
-/* --- accepting
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* --- accepting -------------------------------------------------------------------------------- */
 
 static void hand_out(struct os_listener *listener, int fd)
 {
@@ -183,9 +179,7 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
     }
 }
 
-/* --- listeners
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* --- listeners -------------------------------------------------------------------------------- */
 
 static int listener_socket(const struct sockaddr *sa, socklen_t size, char *errmsg,
                            const struct net_addr *addr)
@@ -292,8 +286,7 @@ static void listener_close(struct os_listener *listener)
 static void env_unlisten(struct env *env, enum env_listener kind)
 {
     struct os_context *context = os_context_of(env);
-    LIST_FOREACH_SAFE(link, &context->listeners)
-    {
+    LIST_FOREACH_SAFE (link, &context->listeners) {
         struct os_listener *listener = WR_CONTAINER_OF(link, struct os_listener, link);
         if (listener->kind == kind) {
             listener_close(listener);
@@ -303,8 +296,7 @@ static void env_unlisten(struct env *env, enum env_listener kind)
 
 void os_listen_close_all(struct os_context *context)
 {
-    LIST_FOREACH_SAFE(link, &context->listeners)
-    {
+    LIST_FOREACH_SAFE (link, &context->listeners) {
         listener_close(WR_CONTAINER_OF(link, struct os_listener, link));
     }
 }

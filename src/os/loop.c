@@ -72,9 +72,7 @@ static uint64_t env_wall_ms(struct env *env)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* --- mail
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- mail ------------------------------------------------------------------------------------- */
 
 static void wake_context(struct os_context *context)
 {
@@ -158,8 +156,7 @@ void os_drain_mail(struct os_context *context)
     }
 }
 
-/* --- completions of work that was done at once
- * --------------------------------------------------------------------------- */
+/* --- completions of work that was done at once ------------------------------------------------ */
 
 void os_complete(struct os_context *context, struct os_done done)
 {
@@ -215,9 +212,7 @@ void os_turn(struct os_context *context)
     context->now_ns = 0;
 }
 
-/* --- shard loops
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- shard loops ------------------------------------------------------------------------------ */
 
 static void on_check(uv_check_t *handle)
 {
@@ -335,9 +330,7 @@ static void shard_run(struct os_context *context)
     (void)uv_run(&context->loop, UV_RUN_DEFAULT);
 }
 
-/* --- the log context
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- the log context -------------------------------------------------------------------------- */
 
 static void log_run(struct os_context *context)
 {
@@ -384,9 +377,7 @@ static void *context_thread(void *arg)
     return NULL;
 }
 
-/* --- other ops
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- other ops -------------------------------------------------------------------------------- */
 
 struct exec_job {
     struct os_work work;
@@ -511,9 +502,7 @@ static void env_stop(struct env *env, int exit_code, const char *why)
     }
 }
 
-/* --- node
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* --- node ------------------------------------------------------------------------------------- */
 
 static void ops_fill(struct env_ops *ops)
 {

@@ -61,7 +61,7 @@ struct os_context {
     uint8_t *receive_buffer;
     struct list connections; /* all of this context */
     struct list to_flush;    /* connections with something to send this turn */
-    struct list to_read;      /* connections that had a full buffer: read on after the turn */
+    struct list to_read;     /* connections that had a full buffer: read on after the turn */
     struct list listeners;
 
     /* Log context: an eventfd loop. */

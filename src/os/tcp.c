@@ -102,9 +102,7 @@ int os_error(int code)
     }
 }
 
-/* --- life of a connection
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- life of a connection --------------------------------------------------------------------- */
 
 static struct env_conn *conn_new(struct os_context *context)
 {
@@ -190,7 +188,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
             context->sink->on_bytes(context->sink_ctx, conn, (const uint8_t *)buf->base, (size_t)n);
         }
         if ((size_t)n == OS_RECEIVE_SIZE && !conn->closing && !conn->paused) {
-            /* A full buffer: libuv would go on reading many more of them before anything else of this shard gets its turn. */
+            /* A full buffer: libuv would go on reading many more of them before anything else of
+             * this shard gets its turn. */
             (void)uv_read_stop(&conn->uv.stream);
             list_push_back(&context->to_read, &conn->read_link);
         }
@@ -207,9 +206,7 @@ static void conn_start(struct env_conn *conn)
     }
 }
 
-/* --- writing
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static void conn_flush(struct env_conn *conn);
 
@@ -424,9 +421,7 @@ static void env_conn_set_user(struct env_conn *conn, void *user)
     conn->user = user;
 }
 
-/* --- connecting
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* --- connecting ------------------------------------------------------------------------------- */
 
 static void on_connect(uv_connect_t *request, int status);
 
@@ -567,8 +562,7 @@ static void env_conn_move(struct env_conn *conn, uint32_t to, void *user)
 
 void os_tcp_close_all(struct os_context *context)
 {
-    LIST_FOREACH_SAFE(link, &context->connections)
-    {
+    LIST_FOREACH_SAFE (link, &context->connections) {
         struct env_conn *conn = WR_CONTAINER_OF(link, struct env_conn, link);
         conn->moved = true; /* no upcalls any more */
         conn_destroy(conn, WR_E_CLOSED);

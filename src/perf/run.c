@@ -5,6 +5,7 @@
  */
 #include "perf.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -370,6 +371,8 @@ int main(int argc, char **argv)
     static struct options options;
     static struct perf perf;
     setvbuf(stdout, NULL, _IOLBF, 0);
+    /* A broker that dies while we write to it is what --reconnect is for. */
+    (void)signal(SIGPIPE, SIG_IGN);
     options_parse(&options, argc, argv);
     perf_init(&perf, &options);
     perf.setup_ns = now_ns();

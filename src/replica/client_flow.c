@@ -471,8 +471,11 @@ static void on_retry(struct timer *timer)
         return;
     }
     client->progress = client->applied;
-    client->backoff_ms =
-        client->backoff_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : client->backoff_ms * 2;
+    /* A RESUME that is on its way to a node in reach is not lost, only slow: each one asked in addition makes the leader
+     * deliver everything again, and a link that is slow already would never get to the answer. */
+    const bool slow = client->state == CLIENT_RESUMING && reachable(client->host, client->node);
+    const uint32_t most = slow ? RESUME_RETRY_MAX_MS : RETRY_MAX_MS;
+    client->backoff_ms = client->backoff_ms * 2 > most ? most : client->backoff_ms * 2;
     if (client->state == CLIENT_CONNECTED && reachable(client->host, client->node)) {
         resume(client, client->node, client->shard); /* the same leader: did anything get lost? */
     } else {

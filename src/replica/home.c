@@ -214,6 +214,9 @@ void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *b
         batch->ops[batch->count - 1].kind == QUEUE_OP_CLOSE) {
         route_close(home, batch->client);
     }
+    if (batch->client == 0 && home->group != NULL) {
+        home_check_boots(home); /* the node may have come back while its NODE_DOWN was on its way */
+    }
 }
 
 void home_drops_flush(struct home *home)

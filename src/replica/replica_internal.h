@@ -47,6 +47,7 @@
 #define BACKLOG_MAX       (UINT64_C(8) << 20) /* more queued to a node: deliveries wait */
 #define RETRY_FIRST_MS    200u
 #define RETRY_MAX_MS      1000u
+#define RESUME_RETRY_MAX_MS 16000u
 #define HELD_PARCELS_MAX  4096u
 #define HELD_MS           1000u
 

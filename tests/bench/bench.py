@@ -22,10 +22,9 @@ from cluster import ClusterError, wait_until  # noqa: E402  pylint: disable=wron
 
 PERF = os.path.join(ROOT, "build", "release", "src", "perf", "warren-perf")
 BROKERS = ("rabbitmq", "warren")
-QUEUE = "bench"
 SMALL = ["-x1", "-y1", "-s16", "-a"]
-DURABLE = ["-x1", "-y1", "-s1024", "-f", "persistent", "-u", QUEUE, "-q500"]
-QUORUM = ["-x1", "-y1", "-s1024", "--quorum-queue", "-u", QUEUE, "-q500"]
+DURABLE = ["-x1", "-y1", "-s1024", "-f", "persistent", "-q500"]
+QUORUM = ["-x1", "-y1", "-s1024", "--quorum-queue", "-q500"]
 FAST = ["-c1000"]
 SLOW = ["-c100", "-r200"]
 FAULT = ["-c100", "-r1000", "--gap-report", "--silence", "500", "--connect-timeout", "500"]
@@ -42,6 +41,10 @@ RUNS = {
     "e2": (3, QUORUM + FAULT, "silence", "as c, at 1000 messages/s: the leader's host falls silent"),
 }
 SCENARIOS = {"a": ["a"], "b": ["b"], "c": ["c"], "d": ["d1", "d3"], "e": ["e1", "e2"]}
+
+
+def queue_of(run):
+    return f"bench-{run}"
 
 
 def say(text):
@@ -65,15 +68,17 @@ def memory_mib(cluster, key):
 
 
 class Load:
-    """One run of warren-perf."""
+    """One run of warren-perf; every run has a queue of its own."""
 
-    def __init__(self, options, uris, arguments, seconds, folder):
+    def __init__(self, options, uris, run, seconds, folder):
         self.summary_path = os.path.join(folder, "summary.json")
         self.log_path = os.path.join(folder, "perf.log")
         if os.path.exists(self.summary_path):
             os.remove(self.summary_path)
-        command = [os.path.abspath(options.perf), "-H", ",".join(uris), *arguments, "-z",
+        command = [os.path.abspath(options.perf), "-H", ",".join(uris), *RUNS[run][1], "-z",
                    str(seconds), "--json", self.summary_path]
+        if run != "a":
+            command += ["-u", queue_of(run)]
         self.seconds = seconds
         with open(self.log_path, "wb") as out:
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
@@ -101,7 +106,7 @@ class Load:
 def steady(options, cluster, run):
     """A load without faults: rates, latencies, CPU, memory."""
     cpu = cluster.cpu_seconds()
-    load = Load(options, [cluster.nodes[0].uri], RUNS[run][1], options.seconds, cluster.folder)
+    load = Load(options, [cluster.nodes[0].uri], run, options.seconds, cluster.folder)
     summary = load.finish()
     cpu = cluster.cpu_seconds() - cpu
     received = summary["received"]
@@ -127,8 +132,7 @@ def interrupted(options, cluster, run):
     kind = RUNS[run][2]
     first = cluster.nodes[0]
     seconds = FAULT_AT_S + (AFTER_KILL_S if kind == "kill" else AFTER_SILENCE_S)
-    load = Load(options, [node.uri for node in cluster.nodes], RUNS[run][1], seconds,
-                cluster.folder)
+    load = Load(options, [node.uri for node in cluster.nodes], run, seconds, cluster.folder)
     begun = time.monotonic()
 
     def strike():
@@ -139,7 +143,7 @@ def interrupted(options, cluster, run):
 
     timer = threading.Timer(max(0.0, begun + FAULT_AT_S - time.monotonic()), strike)
     timer.start()
-    leader = wait_until(lambda: cluster.queue_leader(QUEUE), FAULT_AT_S, "the queue has a leader") \
+    leader = wait_until(lambda: cluster.queue_leader(queue_of(run)), FAULT_AT_S, "the queue has a leader") \
         if cluster.driver.name == "warren" else first
     if leader is not first:
         timer.cancel()
@@ -208,10 +212,10 @@ def brief(run, result):
 
 
 def groups(options):
-    """Runs that share a broker: a load at full speed, then the slow one; a fault has its own."""
+    """Runs that share a broker: the slow load, then the fast one; a fault has its own."""
     wanted = [run for scenario in options.scenario for run in SCENARIOS[scenario]]
     found = []
-    for group in (["a"], ["b", "d1"], ["c", "d3"], ["e1"], ["e2"]):
+    for group in (["a"], ["d1", "b"], ["d3", "c"], ["e1"], ["e2"]):
         group = [run for run in group if run in wanted]
         if group:
             found.append(group)

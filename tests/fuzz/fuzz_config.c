@@ -1,6 +1,6 @@
 /*
- * What: fuzz target of the configuration file: any text is taken, or refused with the line's number;
- * what is taken is within its limits.
+ * What: fuzz target of the configuration file: any text is taken, or refused with the line's
+ * number; what is taken is within its limits.
  */
 #include <string.h>
 

@@ -69,7 +69,8 @@ Test(nodes, join_is_idempotent_and_names_are_unique)
     fixture_free(f);
 }
 
-/* A node that crashed before it knew that it was in has a new replica; one that ran has lost its data. */
+/* A node that crashed before it knew that it was in has a new replica; one that ran has lost its
+ * data. */
 Test(nodes, a_node_that_never_started_may_join_again_with_another_replica)
 {
     struct fixture *f = fixture_new(1);

@@ -221,9 +221,7 @@ Test(tcp, a_peer_that_does_not_read_is_cut_off_after_the_linger_time, .timeout =
     cr_assert_eq(t.server_error, WR_E_TIMEOUT);
 }
 
-/* --- moving
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- moving ----------------------------------------------------------------------------------- */
 
 struct mover {
     struct net_test *test;
@@ -302,9 +300,7 @@ Test(tcp, a_connection_that_is_on_its_way_at_the_end_is_not_lost, .timeout = 60)
     }
 }
 
-/* --- listening
- * --------------------------------------------------------------------------------------------------
- */
+/* --- listening -------------------------------------------------------------------------------- */
 
 Test(tcp, a_port_is_taken_once_and_free_again_after_unlisten, .timeout = 60)
 {

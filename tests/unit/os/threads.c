@@ -71,8 +71,7 @@ static void post(struct actor *a, uint32_t to, uint32_t kind, uint64_t number)
     a->env->ops->post(a->env, to, &letter->mail);
 }
 
-/* --- connections -------------------------------------------------------------------------------
- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 static struct stream *stream_new(struct actor *a, struct env_conn *conn, bool client)
 {
@@ -175,8 +174,7 @@ static void on_closed(void *ctx, struct env_conn *conn, int error)
     s->conn = NULL;
 }
 
-/* --- mail --------------------------------------------------------------------------------------
- */
+/* --- mail ------------------------------------------------------------------------------------- */
 
 static void read_file(struct actor *a)
 {
@@ -225,8 +223,7 @@ static bool post_some(struct actor *a)
     return more;
 }
 
-/* --- store and files ---------------------------------------------------------------------------
- */
+/* --- store and files -------------------------------------------------------------------------- */
 
 static struct slice key_of(const struct actor *a, uint32_t i)
 {
@@ -302,8 +299,7 @@ static void on_file(void *ctx, uint64_t token, int64_t result)
     buf_unref(got);
 }
 
-/* --- a context ---------------------------------------------------------------------------------
- */
+/* --- a context -------------------------------------------------------------------------------- */
 
 static bool is_done(const struct actor *a)
 {
@@ -356,15 +352,6 @@ static void actor_deinit(struct actor *a)
         a->env->ops->file_close(a->file);
     }
     slice_unref(&a->shared);
-}
-
-/* RocksDB is not built for the sanitizer, and orders its own memory where that cannot be seen. */
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void)
-{
-    return "called_from_lib:librocksdb.so\nrace:librocksdb.so\n"
-           "called_from_lib:libstdc++.so\ncalled_from_lib:liblz4.so\ncalled_from_lib:libsnappy.so\n"
-           "called_from_lib:libzstd.so\n";
 }
 
 int main(void)

@@ -320,7 +320,8 @@ static void answer(struct raft *r, uint64_t from, uint64_t match)
     cr_assert_eq(receive(r, m), 0);
 }
 
-/* Member 1 of three with entries 1/1 2/2 on disk, commit 0, leads term 10; its barrier is 3/10, not durable yet. */
+/* Member 1 of three with entries 1/1 2/2 on disk, commit 0, leads term 10; its barrier is 3/10, not
+ * durable yet. */
 static struct raft *leader_with_old_entries(void)
 {
     struct raft *r = restore(0, 0, 0);
@@ -371,7 +372,8 @@ Test(commit, entries_of_older_terms_are_not_committed_by_counting)
 
 Test(membership, leader_commits_in_its_term_before_it_changes_anything)
 {
-    /* Pitfall R12, Ongaro's note of 2015: else two majorities of different memberships need not overlap. */
+    /* Pitfall R12, Ongaro's note of 2015: else two majorities of different memberships need not
+     * overlap. */
     struct raft *r = leader_with_old_entries();
     struct raft_event change = {.type = RAFT_EVENT_CHANGE};
     change.u.change.type = RAFT_CHANGE_REMOVE;

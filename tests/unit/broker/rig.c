@@ -1,0 +1,555 @@
+/* The rig: see rig.h. */
+#include <openssl/sha.h>
+
+#include "rig.h"
+
+struct rig rig;
+
+/* --- env and crypto ------------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t mono_ns(struct env *env)
+{
+    (void)env;
+    return rig.now_ms * 1000000;
+}
+
+static uint64_t wall_ms(struct env *env)
+{
+    (void)env;
+    return 1700000000000;
+}
+
+static void random_secret(struct env *env, void *out, size_t size)
+{
+    static uint8_t counter;
+    (void)env;
+    for (size_t i = 0; i < size; i++) {
+        ((uint8_t *)out)[i] = counter++;
+    }
+}
+
+static const struct env_ops ops = {.mono_ns = mono_ns, .wall_ms = wall_ms, .random_secret = random_secret};
+
+void crypto_sha256(const void *data, size_t size, uint8_t ret_digest[32])
+{
+    (void)SHA256(data, size, ret_digest);
+}
+
+bool crypto_equal(const void *a, const void *b, size_t size)
+{
+    return memcmp(a, b, size) == 0;
+}
+
+/* --- the host ------------------------------------------------------------------------------------------------------------------------ */
+
+void host_catalog_propose(struct host *host, const struct catalog_command *command, uint32_t timeout_ms, catalog_done_fn done, void *ctx)
+{
+    static const char *const names[] = {[CATALOG_DECLARE_EXCHANGE] = "declare_exchange",
+                                        [CATALOG_DELETE_EXCHANGE] = "delete_exchange",
+                                        [CATALOG_DECLARE_QUEUE] = "declare_queue",
+                                        [CATALOG_DELETE_QUEUE] = "delete_queue",
+                                        [CATALOG_BIND] = "bind",
+                                        [CATALOG_UNBIND] = "unbind"};
+    struct asked asked = {.command = buf_new(256), .done = done, .ctx = ctx};
+    (void)host;
+    cr_assert_gt(timeout_ms, 0);
+    cr_assert(catalog_command_valid(command));
+    catalog_command_encode(&asked.command, command);
+    vec_push(&rig.asked, asked);
+    strbuf_printf(&rig.calls, "propose %s", names[command->kind]);
+    if (command->kind == CATALOG_DECLARE_QUEUE) {
+        const struct catalog_queue_spec *s = &command->u.queue;
+        strbuf_printf(&rig.calls, " '%.*s' type=%u %s%s%s%s", FMT(s->name), s->type, s->run == CATALOG_RUN_LOCAL ? "local" : "group",
+                      s->durable ? " durable" : "", s->exclusive ? " exclusive" : "", s->auto_delete ? " auto_delete" : "");
+        if (s->run == CATALOG_RUN_GROUP) {
+            strbuf_printf(&rig.calls, " members=%u target=%u", s->group.member_count, s->group.target_size);
+        }
+    }
+    strbuf_add_char(&rig.calls, '\n');
+}
+
+void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_fn done, void *ctx)
+{
+    (void)host;
+    cr_assert_gt(timeout_ms, 0);
+    vec_push(&rig.asked, ((struct asked){.done = done, .ctx = ctx}));
+    strbuf_printf(&rig.calls, "barrier\n");
+}
+
+void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms, queue_report_fn done, void *ctx)
+{
+    (void)host;
+    (void)consumers;
+    cr_assert_gt(timeout_ms, 0);
+    vec_push(&rig.reported, ((struct reported){queue_id, done, ctx}));
+    strbuf_printf(&rig.calls, "report\n");
+}
+
+/* --- queue clients ------------------------------------------------------------------------------------------------------------------- */
+
+struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue, const struct queue_client_sink *sink, void *ctx)
+{
+    struct queue_client *client = wr_calloc(1, sizeof *client);
+    (void)host;
+    client->number = (uint32_t)rig.clients.count + 1;
+    client->queue_id = queue->id;
+    memcpy(client->name, queue->spec.name.data, queue->spec.name.size);
+    client->sink = sink;
+    client->ctx = ctx;
+    client->next_seq = 1;
+    client->open = true;
+    vec_push(&rig.clients, client);
+    strbuf_printf(&rig.calls, "%s open\n", client->name);
+    return client;
+}
+
+void queue_client_close(struct queue_client *client)
+{
+    cr_assert(client->open);
+    client->open = false;
+    strbuf_printf(&rig.calls, "%s close\n", client->name);
+}
+
+static uint64_t op(struct queue_client *client, const char *fmt, ...) WR_PRINTF(2, 3);
+static uint64_t op(struct queue_client *client, const char *fmt, ...)
+{
+    va_list args;
+    cr_assert(client->open);
+    strbuf_printf(&rig.calls, "%s ", client->name);
+    va_start(args, fmt);
+    strbuf_vprintf(&rig.calls, fmt, args);
+    va_end(args);
+    strbuf_add_char(&rig.calls, '\n');
+    return client->next_seq++;
+}
+
+uint64_t queue_client_publish(struct queue_client *client, struct message message)
+{
+    struct bytes body = message_body(&message);
+    cr_assert_eq(message_check(bytes_from_slice(&message.record)), 0);
+    return op(client, "publish '%.*s' props=%zu", FMT(body), message_props(&message).size);
+}
+
+uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags, uint32_t prefetch, uint64_t credit_limit,
+                             int32_t priority, struct bytes tag, struct bytes args)
+{
+    return op(client, "attach %u '%.*s' flags=%u prefetch=%u credit=%llu priority=%d args=%zu", consumer,
+              (int)(tag.size < 9 ? tag.size : 9), (const char *)tag.data, flags, prefetch, (unsigned long long)credit_limit, priority,
+              args.size);
+}
+
+uint64_t queue_client_detach(struct queue_client *client, uint32_t consumer, uint8_t flags)
+{
+    return op(client, "detach %u flags=%u", consumer, flags);
+}
+
+uint64_t queue_client_credit(struct queue_client *client, uint32_t consumer, uint64_t credit_limit)
+{
+    return op(client, "credit %u %llu", consumer, (unsigned long long)credit_limit);
+}
+
+uint64_t queue_client_settle(struct queue_client *client, uint32_t consumer, uint64_t first_ordinal, uint64_t count, enum queue_outcome outcome)
+{
+    static const char *const names[] = {"?", "ack", "requeue", "reject", "release"};
+    return op(client, "settle %s %u.%llu+%llu", names[outcome], consumer, (unsigned long long)first_ordinal, (unsigned long long)count);
+}
+
+uint64_t queue_client_get(struct queue_client *client, bool no_ack)
+{
+    return op(client, "get%s", no_ack ? " no_ack" : "");
+}
+
+uint64_t queue_client_purge(struct queue_client *client)
+{
+    return op(client, "purge");
+}
+
+uint64_t queue_client_limit(struct queue_client *client, uint32_t unacked_max)
+{
+    return op(client, "limit %u", unacked_max);
+}
+
+uint64_t queue_client_seal(struct queue_client *client, uint8_t flags)
+{
+    return op(client, "seal flags=%u", flags);
+}
+
+uint64_t queue_client_unseal(struct queue_client *client)
+{
+    return op(client, "unseal");
+}
+
+struct queue_client *rig_client(const char *queue)
+{
+    for (size_t i = rig.clients.count; i-- > 0;) {
+        if (rig.clients.items[i]->open && strcmp(rig.clients.items[i]->name, queue) == 0) {
+            return rig.clients.items[i];
+        }
+    }
+    cr_assert(false, "no open client of %s", queue);
+    return NULL;
+}
+
+/* --- what the front end hears -------------------------------------------------------------------------------------------------------- */
+
+void rig_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a, uint64_t b)
+{
+    cr_assert_not(rig.inside, "a completion inside the call that started it");
+    strbuf_printf(&rig.said, "%s ", (const char *)ctx);
+    if (fault->code != 0) {
+        strbuf_printf(&rig.said, "%u%s %s\n", fault->code, fault->connection ? "!" : "", fault->text);
+        return;
+    }
+    bool generated = name.size == 30 && (bytes_starts_with(name, B("amq.gen-")) || bytes_starts_with(name, B("amq.ctag")));
+    strbuf_printf(&rig.said, "ok '%.*s' %llu %llu\n", generated ? 8 : (int)name.size, (const char *)name.data, (unsigned long long)a,
+                  (unsigned long long)b);
+}
+
+void rig_on_get(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count, const struct message *message,
+                uint64_t left)
+{
+    (void)ctx;
+    strbuf_printf(&rig.said, "got %u.%u.%llu%s %u '%.*s' left=%llu\n", delivery->queue, delivery->consumer,
+                  (unsigned long long)delivery->ordinal, redelivered ? " redelivered" : "", delivery_count, FMT(message_body(message)),
+                  (unsigned long long)left);
+}
+
+static void on_confirm(void *ctx, uint64_t first_token, uint64_t count, bool ack)
+{
+    (void)ctx;
+    cr_assert_not(rig.inside);
+    strbuf_printf(&rig.said, "confirm %llu+%llu %s\n", (unsigned long long)first_token, (unsigned long long)count, ack ? "ack" : "nack");
+    vec_push(&rig.confirms, ((struct confirmed){first_token, count, ack}));
+}
+
+static void on_deliver(void *ctx, struct bytes tag, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
+                       bool no_ack, const struct message *message)
+{
+    (void)ctx;
+    (void)delivery_count;
+    strbuf_printf(&rig.said, "deliver '%.*s' %u.%u.%llu%s%s '%.*s'\n", FMT(tag), delivery->queue, delivery->consumer,
+                  (unsigned long long)delivery->ordinal, redelivered ? " redelivered" : "", no_ack ? " no_ack" : "",
+                  FMT(message_body(message)));
+}
+
+static void on_cancel(void *ctx, struct bytes tag)
+{
+    (void)ctx;
+    strbuf_printf(&rig.said, "cancel '%.*s'\n", FMT(tag));
+}
+
+static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id, uint16_t method_id)
+{
+    (void)ctx;
+    strbuf_printf(&rig.said, "fault %u%s %s (%u,%u)\n", fault->code, fault->connection ? "!" : "", fault->text, class_id, method_id);
+}
+
+static void on_blocked(void *ctx, bool blocked)
+{
+    (void)ctx;
+    strbuf_printf(&rig.said, blocked ? "blocked\n" : "unblocked\n");
+}
+
+static const struct broker_channel_sink sink = {
+    .on_confirm = on_confirm, .on_deliver = on_deliver, .on_cancel = on_cancel, .on_fault = on_fault, .on_blocked = on_blocked};
+
+static void on_close(void *ctx, const char *reason)
+{
+    (void)ctx;
+    strbuf_printf(&rig.said, "close %s\n", reason);
+}
+
+/* --- the catalog --------------------------------------------------------------------------------------------------------------------- */
+
+void rig_show_view(void)
+{
+    struct catalog_view *view = catalog_view_take(rig.catalog);
+    for (size_t i = 0; i < rig.clients.count; i++) { /* the host goes first: clients of queues that are gone hear of it */
+        struct queue_client *client = rig.clients.items[i];
+        if (client->open && !client->gone && catalog_queue_by_id(view, client->queue_id) == NULL) {
+            client->gone = true;
+            client->sink->on_gone(client->ctx, false);
+        }
+    }
+    broker_set_view(rig.broker, view, catalog_applied(rig.catalog));
+    catalog_view_unref(view);
+}
+
+void rig_apply_silently(const struct catalog_command *command)
+{
+    struct catalog_result result;
+    catalog_apply(rig.catalog, ++rig.index, command, &result);
+    cr_assert_eq(result.status, CATALOG_OK, "%s", catalog_status_text(result.status));
+}
+
+void rig_apply(const struct catalog_command *command)
+{
+    rig_apply_silently(command);
+    rig_show_view();
+}
+
+void rig_catalog(void)
+{
+    cr_assert_gt(rig.asked.count, 0);
+    struct asked asked = rig.asked.items[0];
+    struct catalog_result result = {0};
+    vec_remove(&rig.asked, 0);
+    if (rig.no_leader) {
+        asked.done(asked.ctx, WR_E_UNAVAILABLE, NULL);
+    } else if (asked.command != NULL) {
+        cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index, bytes_make(asked.command->data, asked.command->size), &result), 0);
+        asked.done(asked.ctx, result.status, &result);
+        rig_show_view(); /* behind: the broker has to wait for it */
+    } else {
+        rig_show_view();
+        asked.done(asked.ctx, 0, &result);
+    }
+    buf_unref(asked.command);
+}
+
+void rig_turn(void)
+{
+    for (int round = 0; round < 8; round++) {
+        while (!rig.hold && rig.asked.count > 0) {
+            rig_catalog();
+        }
+        while (rig.reported.count > 0) {
+            struct reported r = rig.reported.items[0];
+            vec_remove(&rig.reported, 0);
+            r.done(r.ctx, r.queue_id, &rig.report);
+        }
+        broker_turn(rig.broker);
+    }
+    cr_assert(rig.hold || rig.asked.count == 0);
+}
+
+static const char *take(struct strbuf *s, char *text, size_t size, char *copy)
+{
+    rig_turn();
+    cr_assert_not(s->truncated);
+    memcpy(copy, text, size);
+    strbuf_init(s, text, size);
+    return copy;
+}
+
+const char *rig_said(void)
+{
+    static char copy[sizeof rig.said_text];
+    return take(&rig.said, rig.said_text, sizeof rig.said_text, copy);
+}
+
+const char *rig_calls(void)
+{
+    static char copy[sizeof rig.asked_text];
+    return take(&rig.calls, rig.asked_text, sizeof rig.asked_text, copy);
+}
+
+/* --- setting up ---------------------------------------------------------------------------------------------------------------------- */
+
+static void put_user(const char *name, const char *configure, const char *write, const char *read, bool permission)
+{
+    uint8_t hash[36] = {1, 2, 3, 4};
+    uint8_t salted[64] = {1, 2, 3, 4};
+    struct bytes tags[] = {B("impersonator")};
+    size_t size = strlen(name);
+    memcpy(salted + 4, name, size); /* the password is the name */
+    crypto_sha256(salted, 4 + size, hash + 4);
+    struct catalog_command user = {.kind = CATALOG_PUT_USER,
+                                   .u.user = {.name = B(name),
+                                              .password_hash = bytes_make(hash, sizeof hash),
+                                              .hashing = CATALOG_HASHING_SHA256,
+                                              .parts = CATALOG_USER_PASSWORD | CATALOG_USER_TAGS | CATALOG_USER_UPSERT,
+                                              .tags = {strcmp(name, "actor") == 0 ? 1 : 0, tags}}};
+    rig_apply(&user);
+    if (permission) {
+        struct catalog_command set = {.kind = CATALOG_SET_PERMISSION,
+                                      .u.permission = {B(name), B("/"), B(configure), B(write), B(read)}};
+        rig_apply(&set);
+    }
+}
+
+void rig_init(void)
+{
+    static const struct uid node = {1, 1};
+    memset(&rig, 0, sizeof rig);
+    strbuf_init(&rig.said, rig.said_text, sizeof rig.said_text);
+    strbuf_init(&rig.calls, rig.asked_text, sizeof rig.asked_text);
+    rig.env.ops = &ops;
+    rig.now_ms = 1000;
+    struct broker_options options = {.node_id = node,
+                                     .shard_count = 1,
+                                     .quorum_initial_size = 3,
+                                     .guest_loopback_only = true,
+                                     .seed = 1,
+                                     .operation_timeout_ms = 15000,
+                                     .message_size_max = 1 << 20};
+    rig.broker = broker_new(&rig.env, NULL, &options);
+    broker_set_boot(rig.broker, 1);
+    rig.catalog = catalog_new(&route_index_ops, NULL, NULL);
+    struct catalog_node_info info = {.id = node, .member = {2, 2}, .name = B("w1@h"), .host = B("h")};
+    struct catalog_command init = {.kind = CATALOG_CLUSTER_INIT,
+                                   .u.init = {.cluster = {3, 3}, .name = B("c"), .node = info, .vhost = B("/")}};
+    rig_apply(&init);
+    struct catalog_command boot = {.kind = CATALOG_NODE_BOOT, .u.boot = {info, {4, 4}}};
+    rig_apply(&boot);
+    put_user("guest", ".*", ".*", ".*", true);
+    put_user("actor", ".*", ".*", ".*", true);
+    put_user("limited", "^c", "^w|amq.default", "^r", true);
+    put_user("mute", "", "", "", true);
+    put_user("nobody", "", "", "", false);
+    rig.session = rig_session("guest", "/");
+    rig.ch = rig_channel(rig.session, 1);
+}
+
+void rig_deinit(void)
+{
+    LIST_FOREACH_SAFE(link, &rig.broker->sessions) {
+        broker_session_close(WR_CONTAINER_OF(link, struct broker_session, link), NULL, NULL);
+    }
+    for (size_t i = 0; i < rig.clients.count; i++) {
+        cr_assert_not(rig.clients.items[i]->open, "client of %s left open", rig.clients.items[i]->name);
+        wr_free(rig.clients.items[i]);
+    }
+    broker_free(rig.broker);
+    for (size_t i = 0; i < rig.asked.count; i++) {
+        buf_unref(rig.asked.items[i].command);
+    }
+    vec_deinit(&rig.asked);
+    vec_deinit(&rig.reported);
+    vec_deinit(&rig.clients);
+    vec_deinit(&rig.confirms);
+    catalog_free(rig.catalog);
+}
+
+struct broker_session *rig_session(const char *user, const char *vhost)
+{
+    struct broker_fault fault = {0};
+    struct broker_session_info info = {.vhost = B(vhost),
+                                       .user = B(user),
+                                       .peer = {.host = "127.0.0.1", .port = 1},
+                                       .local = {.host = "127.0.0.1", .port = 5672},
+                                       .protocol = "AMQP 0-9-1",
+                                       .auth_mechanism = "PLAIN"};
+    struct broker_session *session = broker_session_open(rig.broker, &info, on_close, NULL, &fault);
+    if (session == NULL) {
+        strbuf_printf(&rig.said, "%u%s %s\n", fault.code, fault.connection ? "!" : "", fault.text);
+    }
+    return session;
+}
+
+struct broker_channel *rig_channel(struct broker_session *session, uint16_t number)
+{
+    return broker_channel_open(session, number, &sink, NULL);
+}
+
+void rig_reply(const char *queue, enum queue_status status, uint64_t value)
+{
+    struct queue_client *client = rig_client(queue);
+    client->sink->on_reply(client->ctx, client->next_seq - 1, status, value, 0);
+}
+
+struct message rig_message(const char *exchange, const char *key, struct bytes props, const char *body)
+{
+    size_t size = strlen(body);
+    struct message_parts parts = {
+        .exchange = B(exchange), .key = B(key), .props = props.size == 0 ? wire_props_empty : props, .ttl_ms = MESSAGE_TTL_NONE};
+    uint32_t whole = (uint32_t)message_record_size(&parts, size);
+    struct buf *record = buf_new(whole);
+    memcpy(message_write(record->data, &parts, (uint32_t)size), body, size);
+    record->size = whole;
+    return (struct message){.record = slice_of_buf(record)};
+}
+
+void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_t count, uint32_t delivery_count, uint8_t flags)
+{
+    struct queue_client *client = rig_client(queue);
+    struct message messages[64];
+    cr_assert_leq(count, 64);
+    for (uint32_t i = 0; i < count; i++) {
+        messages[i] = rig_message("x", "k", BYTES_NONE, "m");
+    }
+    client->sink->on_deliver(client->ctx, consumer, ordinal, delivery_count, flags, messages, count);
+    for (uint32_t i = 0; i < count; i++) {
+        message_unref(messages[i]);
+    }
+}
+
+static void on_retry(void *ctx)
+{
+    (void)ctx;
+    cr_assert_not(rig.inside);
+    rig.retries++;
+    strbuf_printf(&rig.said, "retry\n");
+}
+
+void rig_publish(const char *exchange, const char *key, struct bytes props, uint64_t token)
+{
+    static const char *const names[] = {"routed", "unroutable", "refused", "wait"};
+    struct broker_fault fault = {0};
+    struct message message = rig_message(exchange, key, props, "m");
+    enum broker_publish_result result = BROKER_WAIT;
+    CALL(result = broker_publish(rig.ch, message, token, &fault, on_retry, NULL));
+    if (result == BROKER_WAIT && !rig.hold) {
+        uint32_t before = rig.retries;
+        struct strbuf kept = rig.said;
+        rig_turn();
+        if (rig.retries == before + 1) {
+            rig.said = kept; /* its "retry" is not said */
+            rig.said_text[kept.size] = 0;
+            CALL(result = broker_publish(rig.ch, message, token, &fault, on_retry, NULL));
+            strbuf_printf(&rig.said, "barrier ");
+        }
+    }
+    strbuf_printf(&rig.said, "%s", names[result]);
+    if (result == BROKER_REFUSED) {
+        strbuf_printf(&rig.said, " %u%s %s", fault.code, fault.connection ? "!" : "", fault.text);
+    }
+    strbuf_add_char(&rig.said, '\n');
+    message_unref(message);
+}
+
+static void put_queue(const char *name, uint64_t connection)
+{
+    struct catalog_command c = {.kind = CATALOG_DECLARE_QUEUE,
+                                .u.queue = {.vhost = B("/"),
+                                            .name = B(name),
+                                            .type = CATALOG_CLASSIC,
+                                            .run = CATALOG_RUN_LOCAL,
+                                            .exclusive = connection != 0,
+                                            .owner = {connection != 0 ? 1 : 0, connection},
+                                            .local = {{1, 1}, 1, 0}}};
+    rig_apply(&c);
+}
+
+void rig_queue(const char *name)
+{
+    put_queue(name, 0);
+}
+
+void rig_exclusive(const char *name, uint64_t connection)
+{
+    put_queue(name, connection);
+}
+
+void rig_exchange(const char *name, const char *type, struct bytes args)
+{
+    struct catalog_command c = {
+        .kind = CATALOG_DECLARE_EXCHANGE,
+        .u.exchange = {.vhost = B("/"), .name = B(name), .type = B(type), .arguments = args, .internal = strcmp(name, "internal") == 0}};
+    rig_apply(&c);
+}
+
+void rig_bind(const char *exchange, const char *queue, const char *key)
+{
+    struct catalog_command c = {.kind = CATALOG_BIND,
+                                .u.binding = {B("/"), B(exchange), B(queue), B(key), BYTES_NONE, CATALOG_TO_QUEUE}};
+    rig_apply(&c);
+}
+
+void rig_delete(const char *queue)
+{
+    const struct catalog_queue *q = catalog_queue(catalog_view_peek(rig.catalog), B("/"), B(queue));
+    cr_assert_not_null(q);
+    struct catalog_command c = {.kind = CATALOG_DELETE_QUEUE, .u.delete_queue = {q->id}};
+    rig_apply(&c);
+}
