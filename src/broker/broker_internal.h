@@ -68,6 +68,7 @@ struct broker {
     struct hash_seed hash;
     struct timers timers;
     struct route_result route;
+    VEC(struct bytes) extra_keys; /* CC and BCC of the message being published */
     struct list sessions;
     struct list ending;      /* sessions that wait for their exclusive queues to go */
     struct list deletions;

@@ -315,6 +315,9 @@ static void on_gone(void *ctx, bool lost)
         }
     }
     ch_queue_close(q);
+    if (ch->global_limit > 0) {
+        deliver_resume(ch); /* what was unacked of it makes room for the others */
+    }
 }
 
 static void on_client_blocked(void *ctx, bool blocked)

@@ -12,10 +12,9 @@
 #include "broker_internal.h"
 
 #define CHECKED_PROPS (WIRE_PROP_HEADERS | WIRE_PROP_EXPIRATION | WIRE_PROP_USER_ID)
-#define EXTRA_KEYS_MAX 256u
 
+/* What the properties say about the way; the keys of CC and BCC are in broker->extra_keys (a table's size bounds their number). */
 struct routing {
-    struct bytes extra[EXTRA_KEYS_MAX];
     uint32_t extra_count;
     bool has_bcc;
 };
@@ -61,7 +60,7 @@ static bool check_user(const struct broker_session *session, struct bytes user_i
     return false;
 }
 
-static bool add_keys(struct bytes headers, const char *name, struct routing *routing, struct broker_fault *fault)
+static bool add_keys(struct broker *broker, struct bytes headers, const char *name, struct broker_fault *fault)
 {
     struct wire_value v;
     struct bytes key;
@@ -77,11 +76,7 @@ static bool add_keys(struct bytes headers, const char *name, struct routing *rou
     wire_array_iter_init(&it, v.bytes);
     while (wire_table_iter_next(&it, &key, &item)) {
         if (item.type == WIRE_FIELD_LONGSTR && item.bytes.size <= NAME_MAX_SIZE) {
-            if (routing->extra_count == EXTRA_KEYS_MAX) {
-                fault_set(fault, 406, false, "invalid message: more than %u CC and BCC keys", EXTRA_KEYS_MAX);
-                return false;
-            }
-            routing->extra[routing->extra_count++] = item.bytes;
+            vec_push(&broker->extra_keys, item.bytes);
         }
     }
     return true;
@@ -101,11 +96,14 @@ static bool check_props(const struct broker_session *session, struct bytes raw, 
     }
     struct bytes headers = wire_props_headers(raw);
     if (headers.size > 0) {
+        struct broker *broker = session->broker;
         struct wire_value v;
+        vec_clear(&broker->extra_keys);
         routing->has_bcc = wire_table_find(headers, "BCC", &v);
-        if (!add_keys(headers, "CC", routing, fault) || !add_keys(headers, "BCC", routing, fault)) {
+        if (!add_keys(broker, headers, "CC", fault) || !add_keys(broker, headers, "BCC", fault)) {
             return false;
         }
+        routing->extra_count = (uint32_t)broker->extra_keys.count;
     }
     return !wire_props_get(raw, WIRE_PROP_USER_ID, &value) || check_user(session, value, fault);
 }
@@ -269,7 +267,10 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     if (!check_exchange(ch, x, name, fault) || !check_props(ch->session, message_props(&message), &routing, fault)) {
         return BROKER_REFUSED;
     }
-    struct route_input input = {.key = message_key(&message), .props = message_props(&message), .extra_keys = routing.extra, .extra_count = routing.extra_count};
+    struct route_input input = {.key = message_key(&message),
+                                .props = message_props(&message),
+                                .extra_keys = broker->extra_keys.items,
+                                .extra_count = routing.extra_count};
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
     if (count == 0) {
         return looked || broker_now_ms(broker) < ch->fresh_until_ms ? BROKER_UNROUTABLE : look_again(ch, retry, ctx);

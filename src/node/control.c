@@ -66,7 +66,7 @@ static struct control *control_of(struct shard *shard)
 
 static json_t *text_of(struct bytes b)
 {
-    json_t *text = json_stringn((const char *)b.data, b.size);
+    json_t *text = b.size == 0 ? json_string("") : json_stringn((const char *)b.data, b.size);
     return text != NULL ? text : json_string("(not UTF-8)");
 }
 
@@ -500,20 +500,37 @@ void control_on_reply(struct shard *shard, struct bytes text)
 
 /* --- status ----------------------------------------------------------------------------------- */
 
-static json_t *listeners_json(struct shard *shard, const char *node, uint16_t amqp_port,
-                              uint16_t cluster_port)
+static void add_listener(json_t *list, const char *node, const char *host, uint16_t port, bool amqp)
+{
+    (void)json_array_append_new(
+        list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node, "interface",
+                        host[0] == 0 ? "[::]" : host, "port", (int)port, "protocol",
+                        amqp ? "amqp" : "clustering", "purpose",
+                        amqp ? "AMQP 0-9-1" : "inter-node and CLI tool communication"));
+}
+
+static json_t *own_listeners(const struct config *config)
 {
     json_t *list = json_array();
-    (void)shard;
-    if (amqp_port != 0) {
-        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node,
-                                                    "interface", "[::]", "port", (int)amqp_port,
-                                                    "protocol", "amqp", "purpose", "AMQP 0-9-1"));
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        add_listener(list, config->nodename, config->listeners[i].host, config->listeners[i].port,
+                     true);
     }
-    (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node,
-                                                "interface", "[::]", "port", (int)cluster_port,
-                                                "protocol", "clustering", "purpose",
-                                                "inter-node and CLI tool communication"));
+    add_listener(list, config->nodename, config->cluster_listener.host,
+                 config->cluster_listener.port, false);
+    return list;
+}
+
+/* What the catalog knows of another node: where it is reached, and its first port for clients. */
+static json_t *listeners_of(const char *name, const struct catalog_node_info *info)
+{
+    json_t *list = json_array();
+    char host[256];
+    (void)snprintf(host, sizeof host, "%.*s", (int)info->host.size, (const char *)info->host.data);
+    if (info->amqp_port != 0) {
+        add_listener(list, name, host, info->amqp_port, true);
+    }
+    add_listener(list, name, host, info->cluster_port, false);
     return list;
 }
 
@@ -535,9 +552,9 @@ static json_t *cluster_status(struct shard *shard)
         (void)json_array_append_new(disk, json_string(name));
         if (nodes[i]->running && (self || (peer != NULL && peer->ready))) {
             (void)json_array_append_new(running, json_string(name));
-            (void)json_object_set_new(
-                listeners, name,
-                listeners_json(shard, name, nodes[i]->info.amqp_port, nodes[i]->info.cluster_port));
+            (void)json_object_set_new(listeners, name,
+                                      self ? own_listeners(shard->config)
+                                           : listeners_of(name, &nodes[i]->info));
             (void)json_object_set_new(versions, name,
                                       json_pack("{s:s, s:s}", "rabbitmq_name",
                                                 shard->config->product, "rabbitmq_version",
@@ -579,18 +596,15 @@ static json_t *node_status(struct shard *shard)
         catalog_count(shard->view, &totals);
     }
     host_each_group(shard->host, count_group, &groups);
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "node",
-        shard->config->nodename, "state", formation_state(shard), "rabbitmq_version", "4.1.0",
-        "warren_version", WARREN_VERSION, "data_directory", shard->config->data_dir, "log_file",
-        shard->config->log_file[0] != 0 ? shard->config->log_file : "stderr", "shards",
-        (int)shard->count, "queues", (json_int_t)totals.queues, "exchanges",
-        (json_int_t)totals.exchanges, "vhosts", (json_int_t)totals.vhosts, "groups_on_shard_0",
-        (json_int_t)groups.groups, "groups_led_on_shard_0", (json_int_t)groups.leading, "listeners",
-        listeners_json(shard, shard->config->nodename,
-                       shard->config->listener_count > 0 ? shard->config->listeners[0].port
-                                                         : (uint16_t)0,
-                       shard->config->cluster_listener.port));
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "node",
+                     shard->config->nodename, "state", formation_state(shard), "rabbitmq_version",
+                     "4.1.0", "warren_version", WARREN_VERSION, "data_directory",
+                     shard->config->data_dir, "log_file",
+                     shard->config->log_file[0] != 0 ? shard->config->log_file : "stderr", "shards",
+                     (int)shard->count, "queues", (json_int_t)totals.queues, "exchanges",
+                     (json_int_t)totals.exchanges, "vhosts", (json_int_t)totals.vhosts,
+                     "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
+                     (json_int_t)groups.leading, "listeners", own_listeners(shard->config));
 }
 
 /* --- dispatch --------------------------------------------------------------------------------- */

@@ -16,6 +16,9 @@ import bad_frames
 import bad_handshake
 import bad_methods
 import cluster as clusters
+
+sys.path.insert(0, os.path.join(clusters.ROOT, "tests", "compat"))
+import later  # noqa: E402  pylint: disable=wrong-import-position
 from amqp_raw import BODY, METHOD, Ended, Raw, content, frame, method, publish, queue_declare, \
     short
 
@@ -47,8 +50,9 @@ class Bystander:
 
 
 class Suite:
-    def __init__(self, cluster, pattern):
+    def __init__(self, cluster, pattern, listed):
         self.cluster, self.node, self.pattern = cluster, cluster.nodes[0], pattern
+        self.listed, self.later = listed, 0
         self.bystander = Bystander(self.node.amqp_port)
         self.rss = self.node.rss_bytes()
         self.passed, self.failed = 0, 0
@@ -62,8 +66,15 @@ class Suite:
             why = run(self.node.amqp_port)
         except (OSError, Ended, ValueError, TimeoutError, struct.error) as error:
             why = f"{type(error).__name__} {error}"
-        why = why or self.others()
+        others = self.others()
         seconds = time.monotonic() - begun
+        if why and not others and name in self.listed:
+            self.later += 1
+            print(f"later  {name}: {self.listed[name]}", flush=True)
+            return
+        if name in self.listed and not why:
+            print(f"passes {name}: is still in the list of what comes later", flush=True)
+        why = why or others
         if why:
             self.failed += 1
             print(f"not ok {name}: {why}", flush=True)
@@ -150,10 +161,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     clusters.add_options(parser)
     parser.add_argument("--check", default="*", help="only cases that match, such as 'frame.*'")
+    parser.add_argument("--later", help="file of cases that may fail: tests/compat/later.txt")
     options = parser.parse_args()
     with clusters.from_options(options, 1, "bad") as cluster:
         cluster.form()
-        suite = Suite(cluster, options.check)
+        suite = Suite(cluster, options.check, later.read(options.later))
         waiting = bad_handshake.Silent(suite.node.amqp_port)
         for module in (bad_handshake, bad_frames, bad_methods):
             for name, run in module.CASES:
@@ -161,7 +173,7 @@ def main():
         cluster_port_cases(suite)
         stranger_case(suite, options)
         suite.case("handshake.silent", waiting.check)
-        print(f"bad input: {suite.passed} passed, {suite.failed} failed")
+        print(f"bad input: {suite.passed} passed, {suite.failed} failed, {suite.later} later")
         if suite.failed or options.keep:
             raise SystemExit(1 if suite.failed else 0)
     return 0

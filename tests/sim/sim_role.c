@@ -388,6 +388,10 @@ static void on_delivery(struct channel *channel, uint64_t tag, bool redelivered,
     if (!redelivered && channel->role == ROLE_CONSUMER) {
         check_order(channel, record, item.publisher, item.seq);
     }
+    if (sim_of(channel)->options.trace) {
+        sim_trace(sim_of(channel), "client %u gets %u.%llu%s", channel->client->number, item.publisher,
+                  (unsigned long long)item.seq, redelivered ? " again" : "");
+    }
     vec_push(&channel->unacked, item);
     check_prefetch(channel);
     wake_in(channel, sim_of(channel)->liveness ? 0 : channel->ack_delay_us * SIM_US);

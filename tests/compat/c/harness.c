@@ -1,4 +1,5 @@
-/* The common part of the rabbitmq-c suite; see harness.h. Everything that waits counts short waits: no clock. */
+/* The common part of the rabbitmq-c suite; see harness.h. Everything that waits counts short waits:
+ * no clock. */
 #include "harness.h"
 
 #include <amqp_tcp_socket.h>
@@ -23,9 +24,9 @@ void fail(struct test *t, const char *text, ...)
 
 const char *format(const char *text, ...)
 {
-    static char buffers[8][600];
+    static char buffers[64][600];
     static unsigned next;
-    char *buffer = buffers[next++ % 8];
+    char *buffer = buffers[next++ % 64];
     va_list list;
     va_start(list, text);
     (void)vsnprintf(buffer, sizeof buffers[0], text, list);
@@ -94,8 +95,8 @@ amqp_rpc_reply_t try_connect(struct test *t, struct login login, struct conn **r
     }
     *ret = c;
     return amqp_login(c->state, login.vhost == NULL ? info.vhost : login.vhost, 2047,
-                      login.frame_max == 0 ? 131072 : login.frame_max, login.heartbeat, AMQP_SASL_METHOD_PLAIN,
-                      login.user == NULL ? info.user : login.user,
+                      login.frame_max == 0 ? 131072 : login.frame_max, login.heartbeat,
+                      AMQP_SASL_METHOD_PLAIN, login.user == NULL ? info.user : login.user,
                       login.password == NULL ? info.password : login.password);
 }
 
@@ -202,17 +203,27 @@ const char *exchange_name(struct test *t)
 
 amqp_table_entry_t arg_int(const char *key, int64_t value)
 {
-    return amqp_table_construct_i64_entry(key, value);
+    return (amqp_table_entry_t){.key = amqp_cstring_bytes(key),
+                                .value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = value}};
 }
 
 amqp_table_entry_t arg_text(const char *key, const char *value)
 {
-    return amqp_table_construct_utf8_entry(key, value);
+    return (amqp_table_entry_t){
+        .key = amqp_cstring_bytes(key),
+        .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes(value)}};
 }
 
 amqp_table_entry_t arg_bool(const char *key, bool value)
 {
-    return amqp_table_construct_bool_entry(key, value);
+    return (amqp_table_entry_t){.key = amqp_cstring_bytes(key),
+                                .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = value}};
+}
+
+amqp_table_entry_t arg_i32(const char *key, int32_t value)
+{
+    return (amqp_table_entry_t){.key = amqp_cstring_bytes(key),
+                                .value = {.kind = AMQP_FIELD_KIND_I32, .value.i32 = value}};
 }
 
 static amqp_table_t table_of(const amqp_table_entry_t *args)
@@ -224,14 +235,17 @@ static amqp_table_t table_of(const amqp_table_entry_t *args)
     return table;
 }
 
-struct declared declare(struct conn *c, int channel, const char *name, int flags, const amqp_table_entry_t *args)
+struct declared declare(struct conn *c, int channel, const char *name, int flags,
+                        const amqp_table_entry_t *args)
 {
     struct declared declared = {"", -1, -1};
     amqp_queue_declare_ok_t *ok =
-        amqp_queue_declare(c->state, (amqp_channel_t)channel, amqp_cstring_bytes(name), (flags & PASSIVE) != 0,
-                           (flags & DURABLE) != 0, (flags & EXCLUSIVE) != 0, (flags & AUTO_DELETE) != 0, table_of(args));
+        amqp_queue_declare(c->state, (amqp_channel_t)channel, amqp_cstring_bytes(name),
+                           (flags & PASSIVE) != 0, (flags & DURABLE) != 0, (flags & EXCLUSIVE) != 0,
+                           (flags & AUTO_DELETE) != 0, table_of(args));
     if (ok != NULL) {
-        (void)snprintf(declared.name, sizeof declared.name, "%.*s", (int)ok->queue.len, (char *)ok->queue.bytes);
+        (void)snprintf(declared.name, sizeof declared.name, "%.*s", (int)ok->queue.len,
+                       (char *)ok->queue.bytes);
         declared.messages = (int)ok->message_count;
         declared.consumers = (int)ok->consumer_count;
     }
@@ -275,8 +289,9 @@ void declare_exchange(struct conn *c, const char *name, const char *type, int fl
                       amqp_table_entry_t one)
 {
     amqp_table_entry_t args[2] = {one, NO_ARG};
-    (void)amqp_exchange_declare(c->state, 1, amqp_cstring_bytes(name), amqp_cstring_bytes(type), (flags & PASSIVE) != 0,
-                                (flags & DURABLE) != 0, (flags & AUTO_DELETE) != 0, internal, table_of(args));
+    (void)amqp_exchange_declare(c->state, 1, amqp_cstring_bytes(name), amqp_cstring_bytes(type),
+                                (flags & PASSIVE) != 0, (flags & DURABLE) != 0,
+                                (flags & AUTO_DELETE) != 0, internal, table_of(args));
 }
 
 const char *new_exchange(struct test *t, struct conn *c, const char *type)
@@ -289,8 +304,8 @@ const char *new_exchange(struct test *t, struct conn *c, const char *type)
 
 void bind_queue(struct conn *c, const char *queue, const char *exchange, const char *key)
 {
-    (void)amqp_queue_bind(c->state, 1, amqp_cstring_bytes(queue), amqp_cstring_bytes(exchange), amqp_cstring_bytes(key),
-                          amqp_empty_table);
+    (void)amqp_queue_bind(c->state, 1, amqp_cstring_bytes(queue), amqp_cstring_bytes(exchange),
+                          amqp_cstring_bytes(key), amqp_empty_table);
 }
 
 /* ---- errors ---- */
@@ -301,7 +316,8 @@ void good(struct test *t, struct conn *c, const char *what)
     if (reply.reply_type == AMQP_RESPONSE_NORMAL) {
         return;
     }
-    if (reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION && reply.reply.id == AMQP_CHANNEL_CLOSE_METHOD) {
+    if (reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION &&
+        reply.reply.id == AMQP_CHANNEL_CLOSE_METHOD) {
         amqp_channel_close_t *m = reply.reply.decoded;
         fail(t, "%s: %d %s", what, m->reply_code, bytes_text(m->reply_text));
     }
@@ -403,10 +419,12 @@ void missing_exchange(struct test *t, const char *name)
 
 static void copy(char *into, size_t size, amqp_bytes_t bytes)
 {
-    (void)snprintf(into, size, "%.*s", (int)bytes.len, bytes.bytes == NULL ? "" : (char *)bytes.bytes);
+    (void)snprintf(into, size, "%.*s", (int)bytes.len,
+                   bytes.bytes == NULL ? "" : (char *)bytes.bytes);
 }
 
-static void read_message(struct test *t, struct conn *c, amqp_channel_t channel, struct event *event)
+static void read_message(struct test *t, struct conn *c, amqp_channel_t channel,
+                         struct event *event)
 {
     amqp_rpc_reply_t reply = amqp_read_message(c->state, channel, &c->message, 0);
     expect(t, reply.reply_type == AMQP_RESPONSE_NORMAL, "cannot read a message");
@@ -414,7 +432,8 @@ static void read_message(struct test *t, struct conn *c, amqp_channel_t channel,
     event->message = &c->message;
 }
 
-static void on_delivery(struct test *t, struct conn *c, const amqp_frame_t *frame, struct event *event)
+static void on_delivery(struct test *t, struct conn *c, const amqp_frame_t *frame,
+                        struct event *event)
 {
     amqp_basic_deliver_t *m = frame->payload.method.decoded;
     event->kind = DELIVERY;
@@ -426,7 +445,8 @@ static void on_delivery(struct test *t, struct conn *c, const amqp_frame_t *fram
     read_message(t, c, frame->channel, event);
 }
 
-static void on_return(struct test *t, struct conn *c, const amqp_frame_t *frame, struct event *event)
+static void on_return(struct test *t, struct conn *c, const amqp_frame_t *frame,
+                      struct event *event)
 {
     amqp_basic_return_t *m = frame->payload.method.decoded;
     event->kind = RETURNED;
@@ -437,7 +457,8 @@ static void on_return(struct test *t, struct conn *c, const amqp_frame_t *frame,
     read_message(t, c, frame->channel, event);
 }
 
-static void on_method(struct test *t, struct conn *c, const amqp_frame_t *frame, struct event *event)
+static void on_method(struct test *t, struct conn *c, const amqp_frame_t *frame,
+                      struct event *event)
 {
     const amqp_method_t *method = &frame->payload.method;
     event->kind = OTHER;
@@ -457,7 +478,8 @@ static void on_method(struct test *t, struct conn *c, const amqp_frame_t *frame,
         event->multiple = m->multiple;
     } else if (method->id == AMQP_BASIC_CANCEL_METHOD) {
         event->kind = CANCELLED;
-        copy(event->consumer, sizeof event->consumer, ((amqp_basic_cancel_t *)method->decoded)->consumer_tag);
+        copy(event->consumer, sizeof event->consumer,
+             ((amqp_basic_cancel_t *)method->decoded)->consumer_tag);
     } else if (method->id == AMQP_CHANNEL_CLOSE_METHOD) {
         amqp_channel_close_t *m = method->decoded;
         event->kind = CHANNEL_CLOSED;
@@ -515,21 +537,22 @@ void wait_count(struct test *t, struct conn *c, const char *queue, int wanted)
     fail(t, "not within %d ms: %d messages in %s, but %d", DEADLINE_MS, wanted, queue, got);
 }
 
-void publish_with(struct test *t, struct conn *c, const char *exchange, const char *key, bool mandatory,
-                  const amqp_basic_properties_t *properties, amqp_bytes_t body)
+void publish_with(struct test *t, struct conn *c, const char *exchange, const char *key,
+                  bool mandatory, const amqp_basic_properties_t *properties, amqp_bytes_t body)
 {
-    int rc = amqp_basic_publish(c->state, 1, amqp_cstring_bytes(exchange), amqp_cstring_bytes(key), mandatory, 0,
-                                properties, body);
+    int rc = amqp_basic_publish(c->state, 1, amqp_cstring_bytes(exchange), amqp_cstring_bytes(key),
+                                mandatory, 0, properties, body);
     equal_int(t, rc, AMQP_STATUS_OK, "basic.publish");
 }
 
-void publish(struct test *t, struct conn *c, const char *exchange, const char *key, const char *body)
+void publish(struct test *t, struct conn *c, const char *exchange, const char *key,
+             const char *body)
 {
     publish_with(t, c, exchange, key, false, NULL, amqp_cstring_bytes(body));
 }
 
-bool accepted(struct test *t, struct conn *c, const char *exchange, const char *key, const char *body,
-              const amqp_basic_properties_t *properties)
+bool accepted(struct test *t, struct conn *c, const char *exchange, const char *key,
+              const char *body, const amqp_basic_properties_t *properties)
 {
     publish_with(t, c, exchange, key, false, properties, amqp_cstring_bytes(body));
     for (;;) {
@@ -543,14 +566,16 @@ bool accepted(struct test *t, struct conn *c, const char *exchange, const char *
     }
 }
 
-void confirmed(struct test *t, struct conn *c, const char *exchange, const char *key, const char *body)
+void confirmed(struct test *t, struct conn *c, const char *exchange, const char *key,
+               const char *body)
 {
     expect(t, accepted(t, c, exchange, key, body, NULL), "nacked");
 }
 
 void fill(struct test *t, struct conn *c, const char *queue, int number)
 {
-    amqp_basic_properties_t persistent = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG, .delivery_mode = 2};
+    amqp_basic_properties_t persistent = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG,
+                                          .delivery_mode = 2};
     for (int i = 0; i < number; i++) {
         publish_with(t, c, "", queue, false, &persistent, amqp_cstring_bytes(format("%d", i)));
     }
@@ -598,22 +623,26 @@ void empty(struct test *t, struct conn *c, const char *queue)
     expect(t, !get_one(t, c, queue, true, &got), "a message is left");
 }
 
-void arrived(struct test *t, struct conn *c, const char *queue, const char *wanted, const char *what)
+void arrived(struct test *t, struct conn *c, const char *queue, const char *wanted,
+             const char *what)
 {
     char list[4096] = "";
     size_t size = 0;
     struct got got;
     while (get_one(t, c, queue, true, &got) && size < sizeof list - 300) {
-        size += (size_t)snprintf(list + size, sizeof list - size, "%s%s", size == 0 ? "" : ",", body_of(got.message));
+        size += (size_t)snprintf(list + size, sizeof list - size, "%s%s", size == 0 ? "" : ",",
+                                 body_of(got.message));
     }
     equal_text(t, list, wanted, what);
 }
 
 const amqp_field_value_t *header(const amqp_table_t *table, const char *key)
 {
+    size_t size = strlen(key);
     for (int i = 0; i < table->num_entries; i++) {
-        if (strcmp(bytes_text(table->entries[i].key), key) == 0) {
-            return &table->entries[i].value;
+        const amqp_table_entry_t *entry = &table->entries[i];
+        if (entry->key.len == size && memcmp(entry->key.bytes, key, size) == 0) {
+            return &entry->value;
         }
     }
     return NULL;
@@ -622,19 +651,23 @@ const amqp_field_value_t *header(const amqp_table_t *table, const char *key)
 const char *header_text(const amqp_table_t *table, const char *key)
 {
     const amqp_field_value_t *value = header(table, key);
-    return value != NULL && value->kind == AMQP_FIELD_KIND_UTF8 ? bytes_text(value->value.bytes) : "(none)";
+    return value != NULL && value->kind == AMQP_FIELD_KIND_UTF8 ? bytes_text(value->value.bytes)
+                                                                : "(none)";
 }
 
 /* ---- consuming ---- */
 
-void try_consume(struct conn *c, int channel, const char *queue, const char *tag, int flags, amqp_table_entry_t one)
+void try_consume(struct conn *c, int channel, const char *queue, const char *tag, int flags,
+                 amqp_table_entry_t one)
 {
     amqp_table_entry_t args[2] = {one, NO_ARG};
-    (void)amqp_basic_consume(c->state, (amqp_channel_t)channel, amqp_cstring_bytes(queue), amqp_cstring_bytes(tag), 0,
-                             (flags & NO_ACK) != 0, (flags & EXCLUSIVE_CONSUMER) != 0, table_of(args));
+    (void)amqp_basic_consume(c->state, (amqp_channel_t)channel, amqp_cstring_bytes(queue),
+                             amqp_cstring_bytes(tag), 0, (flags & NO_ACK) != 0,
+                             (flags & EXCLUSIVE_CONSUMER) != 0, table_of(args));
 }
 
-void consume(struct test *t, struct conn *c, const char *queue, const char *tag, int flags, amqp_table_entry_t one)
+void consume(struct test *t, struct conn *c, const char *queue, const char *tag, int flags,
+             amqp_table_entry_t one)
 {
     try_consume(c, 1, queue, tag, flags, one);
     good(t, c, "basic.consume");

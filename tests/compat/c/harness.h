@@ -1,5 +1,6 @@
-/* What the checks of the rabbitmq-c suite share: connections that rotate over the URIs, names, events,
- * comparing errors. A check that finds something wrong leaves by fail(), which does not return. */
+/* What the checks of the rabbitmq-c suite share: connections that rotate over the URIs, names,
+ * events, comparing errors. A check that finds something wrong leaves by fail(), which does not
+ * return. */
 #ifndef WR_HARNESS_H
 #define WR_HARNESS_H
 
@@ -38,7 +39,17 @@ struct test {
     jmp_buf out;
 };
 
-enum kind { NOTHING, DELIVERY, ACK, NACK, RETURNED, CANCELLED, CHANNEL_CLOSED, CONNECTION_CLOSED, OTHER };
+enum kind {
+    NOTHING,
+    DELIVERY,
+    ACK,
+    NACK,
+    RETURNED,
+    CANCELLED,
+    CHANNEL_CLOSED,
+    CONNECTION_CLOSED,
+    OTHER
+};
 
 struct event {
     enum kind kind;
@@ -78,8 +89,8 @@ struct login {
 
 amqp_rpc_reply_t try_connect(struct test *t, struct login login, struct conn **ret);
 struct conn *connect_with(struct test *t, struct login login);
-struct conn *connect_new(struct test *t);      /* with channel 1 open */
-struct conn *connect_confirm(struct test *t);  /* and in confirm mode */
+struct conn *connect_new(struct test *t);     /* with channel 1 open */
+struct conn *connect_confirm(struct test *t); /* and in confirm mode */
 void open_channel(struct test *t, struct conn *c, int channel);
 void close_connection(struct test *t, struct conn *c);
 void clean(struct test *t);
@@ -90,9 +101,10 @@ const char *exchange_name(struct test *t);
 
 /* Arguments: an empty entry ends the list. */
 amqp_table_entry_t arg_int(const char *key, int64_t value);
+amqp_table_entry_t arg_i32(const char *key, int32_t value);
 amqp_table_entry_t arg_text(const char *key, const char *value);
 amqp_table_entry_t arg_bool(const char *key, bool value);
-#define NO_ARG ((amqp_table_entry_t){0})
+#define NO_ARG ((amqp_table_entry_t){.key = {0, NULL}})
 
 struct declared {
     char name[NAME_MAX_LENGTH];
@@ -103,9 +115,11 @@ struct declared {
 enum { PASSIVE = 1, DURABLE = 2, EXCLUSIVE = 4, AUTO_DELETE = 8 };
 
 /* What can fail leaves its reply to good() or closed(). */
-struct declared declare(struct conn *c, int channel, const char *name, int flags, const amqp_table_entry_t *args);
-const char *queue_of(struct test *t, struct conn *c, amqp_table_entry_t one, amqp_table_entry_t two);
-const char *new_queue(struct test *t, struct conn *c);   /* the queue */
+struct declared declare(struct conn *c, int channel, const char *name, int flags,
+                        const amqp_table_entry_t *args);
+const char *queue_of(struct test *t, struct conn *c, amqp_table_entry_t one,
+                     amqp_table_entry_t two);
+const char *new_queue(struct test *t, struct conn *c); /* the queue */
 const char *new_classic(struct test *t, struct conn *c, amqp_table_entry_t one);
 const char *new_exchange(struct test *t, struct conn *c, const char *type);
 void declare_exchange(struct conn *c, const char *name, const char *type, int flags, bool internal,
@@ -113,8 +127,8 @@ void declare_exchange(struct conn *c, const char *name, const char *type, int fl
 void bind_queue(struct conn *c, const char *queue, const char *exchange, const char *key);
 void good(struct test *t, struct conn *c, const char *what);
 
-/* The call before was refused: the broker closed the channel (or connection) with code and text ("x..." = begins
- * with x, "...x" = contains x). A channel is opened again. */
+/* The call before was refused: the broker closed the channel (or connection) with code and text
+ * ("x..." = begins with x, "...x" = contains x). A channel is opened again. */
 void closed(struct test *t, struct conn *c, int code, const char *text);
 void closed_channel(struct test *t, struct conn *c, int channel, int code, const char *text);
 void compare(struct test *t, int got_code, const char *got_text, int code, const char *text);
@@ -131,12 +145,14 @@ void pause_ms(int ms);
 
 int count(struct test *t, struct conn *c, const char *queue);
 void wait_count(struct test *t, struct conn *c, const char *queue, int wanted);
-void publish(struct test *t, struct conn *c, const char *exchange, const char *key, const char *body);
-void publish_with(struct test *t, struct conn *c, const char *exchange, const char *key, bool mandatory,
-                  const amqp_basic_properties_t *properties, amqp_bytes_t body);
-bool accepted(struct test *t, struct conn *c, const char *exchange, const char *key, const char *body,
-              const amqp_basic_properties_t *properties);
-void confirmed(struct test *t, struct conn *c, const char *exchange, const char *key, const char *body);
+void publish(struct test *t, struct conn *c, const char *exchange, const char *key,
+             const char *body);
+void publish_with(struct test *t, struct conn *c, const char *exchange, const char *key,
+                  bool mandatory, const amqp_basic_properties_t *properties, amqp_bytes_t body);
+bool accepted(struct test *t, struct conn *c, const char *exchange, const char *key,
+              const char *body, const amqp_basic_properties_t *properties);
+void confirmed(struct test *t, struct conn *c, const char *exchange, const char *key,
+               const char *body);
 void fill(struct test *t, struct conn *c, const char *queue, int number);
 
 /* A message of the queue; the message stays until the next event or get. */
@@ -149,18 +165,23 @@ struct got {
     const amqp_message_t *message;
 };
 bool get_one(struct test *t, struct conn *c, const char *queue, bool no_ack, struct got *ret);
-void get(struct test *t, struct conn *c, const char *queue, struct got *ret); /* waits for one, takes it */
+void get(struct test *t, struct conn *c, const char *queue,
+         struct got *ret); /* waits for one, takes it */
 void empty(struct test *t, struct conn *c, const char *queue);
-/* The queue holds exactly these, "a,b,c", and is emptied; to be called when all publishes are confirmed. */
-void arrived(struct test *t, struct conn *c, const char *queue, const char *wanted, const char *what);
+/* The queue holds exactly these, "a,b,c", and is emptied; to be called when all publishes are
+ * confirmed. */
+void arrived(struct test *t, struct conn *c, const char *queue, const char *wanted,
+             const char *what);
 const char *body_of(const amqp_message_t *message);
 const char *bytes_text(amqp_bytes_t bytes);
 const amqp_field_value_t *header(const amqp_table_t *table, const char *key);
 const char *header_text(const amqp_table_t *table, const char *key);
 
 enum { NO_ACK = 1, EXCLUSIVE_CONSUMER = 2 };
-void consume(struct test *t, struct conn *c, const char *queue, const char *tag, int flags, amqp_table_entry_t one);
-void try_consume(struct conn *c, int channel, const char *queue, const char *tag, int flags, amqp_table_entry_t one);
+void consume(struct test *t, struct conn *c, const char *queue, const char *tag, int flags,
+             amqp_table_entry_t one);
+void try_consume(struct conn *c, int channel, const char *queue, const char *tag, int flags,
+                 amqp_table_entry_t one);
 /* The next delivery, which must carry this body (unless NULL). */
 void delivery(struct test *t, struct conn *c, const char *body, struct event *ret);
 void deliveries(struct test *t, struct conn *c, int number);

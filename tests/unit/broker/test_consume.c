@@ -1,1 +1,306 @@
+/* basic.consume, cancel, get, settle, qos: consumers, credit, the limit over a channel. */
 #include "rig.h"
+
+TestSuite(broker_consume, .init = rig_init, .fini = rig_deinit);
+
+static void consume(const char *queue, const char *tag, uint32_t flags)
+{
+    CALL(broker_consume(rig.ch, B(queue), B(tag), flags, BYTES_NONE, rig_done, "consume"));
+    rig_turn();
+}
+
+static void attached(const char *queue, const char *tag)
+{
+    consume(queue, tag, 0);
+    rig_reply(queue, QUEUE_OK, 0);
+    (void)rig_said();
+    (void)rig_calls();
+}
+
+static void settle(uint32_t queue, uint32_t consumer, uint64_t first, uint64_t count, enum queue_outcome outcome)
+{
+    struct broker_delivery d = {.queue = queue, .consumer = consumer, .ordinal = first};
+    CALL(broker_settle(rig.ch, &d, count, outcome));
+}
+
+Test(broker_consume, attaches)
+{
+    rig_queue("q");
+    broker_qos(rig.ch, 10, false);
+    consume("q", "t", BROKER_EXCLUSIVE);
+    EXPECT_CALLS("q open\nq attach 1 't' flags=2 prefetch=10 credit=128 priority=0 args=0\n");
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("consume ok 't' 0 0\n");
+    consume("q", "u", BROKER_NO_ACK); /* no_ack: prefetch means nothing */
+    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=0 credit=128 priority=0 args=0\n");
+    rig_reply("q", QUEUE_IN_EXCLUSIVE_USE, 0);
+    EXPECT_SAID("consume 403 queue 'q' in vhost '/' in exclusive use\n");
+    consume("q", "", 0);
+    EXPECT_CALLS("q attach 3 'amq.ctag-' flags=0 prefetch=10 credit=128 priority=0 args=0\n");
+    rig_reply("q", QUEUE_OK, 0);
+    const char *said = rig_said();
+    cr_assert_eq(strncmp(said, "consume ok 'amq.ctag-", 21), 0, "%s", said);
+}
+
+Test(broker_consume, refusals)
+{
+    rig_queue("q");
+    attached("q", "t");
+    consume("q", "t", 0);
+    consume("none", "u", 0);
+    EXPECT_SAID("consume 530! attempt to reuse consumer tag 't'\nconsume 404 no queue 'none' in vhost '/'\n");
+    consume("q", "u", 0); /* the one that was refused is not there: the tag is free */
+    rig_reply("q", QUEUE_SEALED, 0);
+    consume("q", "u", 0);
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("consume 404 no queue 'q' in vhost '/'\nconsume ok 'u' 0 0\n");
+    rig.ch = rig_channel(rig_session("limited", "/"), 1);
+    consume("q", "t", 0);
+    EXPECT_SAID("consume 403 read access to queue 'q' in vhost '/' refused for user 'limited'\n");
+}
+
+Test(broker_consume, priority_is_passed_on)
+{
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_int32(&w, "x-priority", -3);
+    rig_queue("q");
+    CALL(broker_consume(rig.ch, B("q"), B("t"), 0, writer_bytes(&w), rig_done, "consume"));
+    EXPECT_CALLS("q open\nq attach 1 't' flags=0 prefetch=0 credit=128 priority=-3 args=16\n");
+    writer_deinit(&w);
+}
+
+Test(broker_consume, the_queue_goes_while_the_consumer_is_being_attached)
+{
+    rig_queue("q");
+    consume("q", "t", 0);
+    rig_delete("q");
+    EXPECT_SAID("consume 404 no queue 'q' in vhost '/'\n");
+    rig_queue("q");
+    consume("q", "t", 0); /* the tag is free again */
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("consume ok 't' 0 0\n");
+}
+
+Test(broker_consume, deliveries_carry_what_is_needed_to_settle_them)
+{
+    rig_queue("q");
+    attached("q", "t");
+    rig_deliver("q", 1, 1, 2, 0, 0);
+    rig_deliver("q", 1, 3, 1, 4, 0);
+    EXPECT_SAID("deliver 't' 0.1.1 'm'\ndeliver 't' 0.1.2 'm'\ndeliver 't' 0.1.3 redelivered 'm'\n");
+    (void)rig_calls();
+    settle(0, 1, 1, 2, QUEUE_ACK);
+    settle(0, 1, 3, 1, QUEUE_REQUEUE);
+    EXPECT_CALLS("q settle ack 1.1+2\nq settle requeue 1.3+1\n");
+}
+
+Test(broker_consume, cancel)
+{
+    rig_queue("q");
+    attached("q", "t");
+    CALL(broker_cancel(rig.ch, B("t"), rig_done, "cancel"));
+    EXPECT_CALLS("q detach 1 flags=0\n");
+    rig_deliver("q", 1, 1, 1, 0, 0); /* until the answer it is one */
+    EXPECT_SAID("deliver 't' 0.1.1 'm'\n");
+    (void)rig_calls();
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("cancel ok 't' 0 0\n");
+    rig_deliver("q", 1, 2, 1, 0, 0); /* none any more: given back */
+    rig_deliver("q", 1, 3, 1, 0, QUEUE_NO_ACK);
+    EXPECT_SAID("");
+    EXPECT_CALLS("q settle release 1.2+1\n");
+    settle(0, 1, 1, 1, QUEUE_ACK); /* what it had is still ackable */
+    EXPECT_CALLS("q settle ack 1.1+1\n");
+    CALL(broker_cancel(rig.ch, B("t"), rig_done, "cancel")); /* unknown: fine */
+    EXPECT_SAID("cancel ok 't' 0 0\n");
+}
+
+Test(broker_consume, cancel_of_a_queue_that_goes)
+{
+    rig_queue("q");
+    attached("q", "t");
+    CALL(broker_cancel(rig.ch, B("t"), rig_done, "cancel"));
+    rig_delete("q");
+    EXPECT_SAID("cancel 't'\ncancel ok 't' 0 0\n"); /* the first is the broker's own */
+}
+
+Test(broker_consume, a_consumer_ends_with_its_queue)
+{
+    rig_queue("q");
+    rig_queue("r");
+    attached("q", "t");
+    rig_deliver("q", 1, 1, 1, 0, 0);
+    (void)rig_said();
+    rig_delete("q");
+    EXPECT_SAID("cancel 't'\n");
+    settle(0, 1, 1, 1, QUEUE_ACK); /* nothing is left to settle */
+    attached("r", "t"); /* another queue, the same tag */
+    rig_deliver("r", 1, 1, 1, 0, 0);
+    EXPECT_SAID("deliver 't' 1.1.1 'm'\n"); /* a number of its own: an old ack must not settle it */
+    (void)rig_calls();
+    settle(0, 1, 1, 1, QUEUE_ACK);
+    EXPECT_CALLS("");
+    cr_assert_eq(rig.ch->outstanding, 1);
+}
+
+/* --- get ----------------------------------------------------------------------------------------------------------------------------- */
+
+static void get(bool no_ack)
+{
+    CALL(broker_get(rig.ch, B("q"), no_ack, rig_on_get, rig_done, "get"));
+    rig_turn();
+}
+
+Test(broker_consume, get)
+{
+    rig_queue("q");
+    get(false);
+    EXPECT_CALLS("q open\nq get\n");
+    rig_reply("q", QUEUE_EMPTY, 0);
+    EXPECT_SAID("get ok 'q' 0 0\n");
+    get(false);
+    rig_deliver("q", 0, 1, 1, 1, 0);
+    rig_reply("q", QUEUE_OK, 41);
+    EXPECT_SAID("got 0.0.1 redelivered 1 'm' left=41\nget ok 'q' 1 41\n");
+    get(true);
+    rig_deliver("q", 0, 2, 1, 0, QUEUE_NO_ACK);
+    rig_reply("q", QUEUE_OK, 40);
+    EXPECT_SAID("got 0.0.0 0 'm' left=40\nget ok 'q' 1 40\n");
+    (void)rig_calls();
+    settle(0, 0, 1, 1, QUEUE_ACK);
+    EXPECT_CALLS("q settle ack 0.1+1\n");
+}
+
+Test(broker_consume, a_get_that_came_too_late_gives_its_message_back)
+{
+    rig_queue("q");
+    get(false);
+    rig.now_ms += 15001;
+    EXPECT_SAID("get 541! timed out waiting for queue 'q' in vhost '/': it has no leader\n");
+    rig_deliver("q", 0, 1, 1, 0, 0);
+    rig_reply("q", QUEUE_OK, 0);
+    get(false);
+    rig_deliver("q", 0, 2, 1, 0, 0);
+    EXPECT_CALLS("q open\nq get\nq get\nq settle release 0.1+1\n");
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("got 0.0.2 0 'm' left=0\nget ok 'q' 1 0\n");
+}
+
+Test(broker_consume, get_from_a_queue_that_goes)
+{
+    rig_queue("q");
+    get(false);
+    rig_deliver("q", 0, 1, 1, 0, 0);
+    rig_delete("q");
+    EXPECT_SAID("get 404 no queue 'q' in vhost '/'\n");
+}
+
+/* --- credit -------------------------------------------------------------------------------------------------------------------------- */
+
+Test(broker_consume, the_window_is_renewed_as_messages_are_handed_on)
+{
+    rig_queue("q");
+    attached("q", "t");
+    rig_deliver("q", 1, 1, 1, 0, 0); /* small ones: the largest window */
+    EXPECT_CALLS("q credit 1 8193\n");
+    for (uint64_t i = 2; i <= 4097; i++) {
+        rig_deliver("q", 1, i, 1, 0, 0);
+        if (i % 64 == 0) {
+            (void)rig_said();
+        }
+    }
+    EXPECT_CALLS("");
+    rig_deliver("q", 1, 4098, 1, 0, 0);
+    EXPECT_CALLS("q credit 1 12290\n");
+    (void)rig_said();
+}
+
+Test(broker_consume, a_channel_that_is_held_gets_no_new_credit)
+{
+    rig_queue("q");
+    attached("q", "t");
+    broker_channel_hold(rig.ch, true);
+    rig_deliver("q", 1, 1, 64, 0, 0);
+    rig_deliver("q", 1, 65, 64, 0, 0);
+    EXPECT_CALLS("");
+    broker_channel_hold(rig.ch, false);
+    EXPECT_CALLS("q credit 1 8320\n");
+    (void)rig_said();
+}
+
+/* --- the limit over a channel ---------------------------------------------------------------------------------------------------------- */
+
+Test(broker_consume, a_limit_is_told_to_the_queues_of_the_channel)
+{
+    rig_queue("a");
+    rig_queue("b");
+    rig_queue("c");
+    attached("a", "ta");
+    broker_qos(rig.ch, 3, true);
+    EXPECT_CALLS("a limit 3\n");
+    consume("b", "tb", 0);
+    EXPECT_CALLS("b open\nb limit 3\nb attach 1 'tb' flags=0 prefetch=0 credit=128 priority=0 args=0\n");
+    rig_reply("b", QUEUE_OK, 0);
+    rig_publish("", "c", BYTES_NONE, 0); /* only published to: no limit */
+    broker_qos(rig.ch, 5, true);
+    broker_qos(rig.ch, 0, true);
+    EXPECT_CALLS("c open\nc publish 'm' props=2\na limit 5\nb limit 5\na limit 0\nb limit 0\n");
+    (void)rig_said();
+}
+
+/* Two queues that each keep the limit on their own may together exceed it: the surplus goes back, and comes again when there is room. */
+Test(broker_consume, what_comes_over_the_limit_is_given_back)
+{
+    rig_queue("a");
+    rig_queue("b");
+    broker_qos(rig.ch, 2, true);
+    attached("a", "ta");
+    attached("b", "tb");
+    rig_deliver("a", 1, 1, 2, 0, 0);
+    rig_deliver("b", 1, 1, 2, 0, 0);
+    EXPECT_SAID("deliver 'ta' 0.1.1 'm'\ndeliver 'ta' 0.1.2 'm'\n");
+    EXPECT_CALLS("a credit 1 8194\nb settle release 1.1+1\nb credit 1 1\nb settle release 1.2+1\n");
+    settle(0, 1, 1, 1, QUEUE_ACK);
+    EXPECT_CALLS("a settle ack 1.1+1\nb credit 1 3\n"); /* as many as there is room for */
+    rig_deliver("b", 1, 3, 1, 0, 0);
+    EXPECT_SAID("deliver 'tb' 1.1.3 'm'\n");
+    (void)rig_calls();
+    cr_assert_eq(rig.ch->outstanding, 2);
+}
+
+Test(broker_consume, with_room_every_stopped_consumer_asks_again)
+{
+    rig_queue("a");
+    rig_queue("b");
+    rig_queue("c");
+    broker_qos(rig.ch, 1, true);
+    attached("a", "ta");
+    attached("b", "tb");
+    attached("c", "tc");
+    rig_deliver("a", 1, 1, 1, 0, 0);
+    rig_deliver("b", 1, 1, 1, 0, 0);
+    rig_deliver("c", 1, 1, 1, 0, 0);
+    (void)rig_calls();
+    settle(0, 1, 1, 1, QUEUE_ACK); /* b may be empty by now: c must not starve behind it */
+    EXPECT_CALLS("a settle ack 1.1+1\nb credit 1 2\nc credit 1 2\n");
+    (void)rig_said();
+}
+
+Test(broker_consume, unacked_messages_of_a_deleted_queue_make_room)
+{
+    rig_queue("a");
+    rig_queue("b");
+    broker_qos(rig.ch, 1, true);
+    attached("a", "ta");
+    attached("b", "tb");
+    rig_deliver("a", 1, 1, 1, 0, 0);
+    rig_deliver("b", 1, 1, 1, 0, 0);
+    cr_assert_eq(rig.ch->outstanding, 1);
+    (void)rig_calls();
+    rig_delete("a");
+    cr_assert_eq(rig.ch->outstanding, 0);
+    const char *calls = rig_calls();
+    cr_assert_not_null(strstr(calls, "b credit 1 2\n"), "%s", calls);
+    (void)rig_said();
+}

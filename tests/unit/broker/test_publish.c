@@ -1,1 +1,310 @@
+/* basic.publish: checks in RabbitMQ's order, routing, the cache, back-pressure. */
 #include "rig.h"
+
+TestSuite(broker_publish, .init = rig_init, .fini = rig_deinit);
+
+/* Properties with one string property, or with headers. */
+static struct bytes props(struct writer *w, uint16_t flags, const char *value, struct bytes headers)
+{
+    struct wire_props p = {.flags = flags};
+    p.expiration = (flags & WIRE_PROP_EXPIRATION) != 0 ? B(value) : BYTES_NONE;
+    p.user_id = (flags & WIRE_PROP_USER_ID) != 0 ? B(value) : BYTES_NONE;
+    p.headers = headers;
+    writer_init(w, wire_props_size(&p));
+    wire_props_put(w, &p);
+    return writer_bytes(w);
+}
+
+static void publish_prop(uint16_t flag, const char *value)
+{
+    struct writer w;
+    rig_publish("amq.fanout", "k", props(&w, flag, value, BYTES_NONE), 0);
+    writer_deinit(&w);
+}
+
+/* headers: "CC" and "BCC" with up to three keys each; NULL = absent, a key of "#" = an integer. */
+static void publish_cc(const char *exchange, const char *key, const char *const cc[3], const char *const bcc[3])
+{
+    struct writer headers;
+    struct writer w;
+    writer_init(&headers, 64);
+    for (int which = 0; which < 2; which++) {
+        const char *const *keys = which == 0 ? cc : bcc;
+        if (keys == NULL) {
+            continue;
+        }
+        wire_put_key(&headers, B(which == 0 ? "CC" : "BCC"));
+        uint32_t mark = wire_value_put_array_begin(&headers);
+        for (int i = 0; i < 3 && keys[i] != NULL; i++) {
+            if (keys[i][0] == '#') {
+                wire_value_put_int32(&headers, 5);
+            } else {
+                wire_value_put_longstr(&headers, B(keys[i]));
+            }
+        }
+        wire_value_put_end(&headers, mark);
+    }
+    rig_publish(exchange, key, props(&w, WIRE_PROP_HEADERS, NULL, writer_bytes(&headers)), 0);
+    writer_deinit(&w);
+    writer_deinit(&headers);
+}
+
+Test(broker_publish, goes_to_the_queue_of_the_key)
+{
+    rig_queue("q");
+    rig_publish("", "q", BYTES_NONE, 0);
+    rig_publish("", "q", BYTES_NONE, 0);
+    EXPECT_SAID("routed\nrouted\n");
+    EXPECT_CALLS("q open\nq publish 'm' props=2\nq publish 'm' props=2\n");
+}
+
+Test(broker_publish, refusals)
+{
+    rig_exchange("internal", "fanout", BYTES_NONE);
+    rig_publish("none", "k", BYTES_NONE, 0);
+    EXPECT_CALLS("barrier\n");
+    rig_publish("internal", "k", BYTES_NONE, 0);
+    EXPECT_SAID("barrier refused 404 no exchange 'none' in vhost '/'\n"
+                "refused 403 cannot publish to internal exchange 'internal' in vhost '/'\n");
+    rig.ch = rig_channel(rig_session("limited", "/"), 1);
+    rig_publish("none", "k", BYTES_NONE, 0); /* permission comes before existence */
+    rig_publish("internal", "k", BYTES_NONE, 0);
+    rig_publish("amq.fanout", "k", BYTES_NONE, 0);
+    EXPECT_SAID("refused 403 write access to exchange 'none' in vhost '/' refused for user 'limited'\n"
+                "refused 403 write access to exchange 'internal' in vhost '/' refused for user 'limited'\n"
+                "refused 403 write access to exchange 'amq.fanout' in vhost '/' refused for user 'limited'\n");
+}
+
+Test(broker_publish, a_permission_that_is_taken_away_counts_with_the_next_view)
+{
+    rig_queue("q");
+    rig_publish("", "q", BYTES_NONE, 0);
+    rig_publish("", "none", BYTES_NONE, 0);
+    struct catalog_command clear = {.kind = CATALOG_CLEAR_PERMISSION, .u.permission = {.user = B("guest"), .vhost = B("/")}};
+    rig_apply(&clear);
+    rig_publish("", "q", BYTES_NONE, 0);
+    EXPECT_SAID("routed\nbarrier unroutable\nrefused 403 write access to exchange 'amq.default' in vhost '/' refused for user 'guest'\n");
+}
+
+Test(broker_publish, expirations)
+{
+#define BAD(value, why) "refused 406 invalid expiration '" value "': " why "\n"
+    static const struct {
+        const char *value, *expected;
+    } rows[] = {
+        {"0", "routed\n"},
+        {"60000", "routed\n"},
+        {"315360000000", "routed\n"},
+        {"315360000001", BAD("315360000001", "{value_too_large,315360000001}")},
+        {"-1", BAD("-1", "{value_negative,-1}")},
+        {"12x", BAD("12x", "{leftover_string,\"x\"}")},
+        {"foo", BAD("foo", "no_integer")},
+        {"", BAD("", "no_integer")},
+        {"-", BAD("-", "no_integer")},
+        {"1000000000000000000000000000000", BAD("1000000000000000000000000000000", "{leftover_string,\"0000000000000\"}")},
+    };
+    rig_queue("q");
+    rig_bind("amq.fanout", "q", "");
+    for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
+        publish_prop(WIRE_PROP_EXPIRATION, rows[i].value);
+        cr_assert_str_eq(rig_said(), rows[i].expected, "row %zu", i);
+    }
+}
+
+Test(broker_publish, user_ids)
+{
+    rig_queue("q");
+    rig_bind("amq.fanout", "q", "");
+    publish_prop(WIRE_PROP_USER_ID, "guest");
+    publish_prop(WIRE_PROP_USER_ID, "other");
+    EXPECT_SAID("routed\nrefused 406 user_id property set to 'other' but authenticated user was 'guest'\n");
+    rig.ch = rig_channel(rig_session("actor", "/"), 1); /* an impersonator */
+    publish_prop(WIRE_PROP_USER_ID, "other");
+    EXPECT_SAID("routed\n");
+}
+
+Test(broker_publish, cc_and_bcc_are_more_keys)
+{
+    static const char *const one[3] = {"b", "a", NULL};
+    static const char *const two[3] = {"c", "#", "none"};
+    rig_queue("a");
+    rig_queue("b");
+    rig_queue("c");
+    publish_cc("", "a", one, NULL);
+    EXPECT_CALLS("a open\nb open\na publish 'm' props=27\nb publish 'm' props=27\n"); /* each queue once */
+    publish_cc("", "a", one, two); /* BCC is taken out */
+    const char *calls = rig_calls();
+    cr_assert_str_eq(calls, "c open\na publish 'm' props=27\nb publish 'm' props=27\nc publish 'm' props=27\n", "%s", calls);
+    publish_cc("", "none", one, NULL);
+    EXPECT_SAID("routed\nrouted\nrouted\n");
+    struct writer headers;
+    struct writer w;
+    writer_init(&headers, 64);
+    wire_table_put_cstr(&headers, "CC", "a");
+    rig_publish("", "a", props(&w, WIRE_PROP_HEADERS, NULL, writer_bytes(&headers)), 0);
+    EXPECT_SAID("refused 406 invalid message: {unacceptable_type_in_header,\"CC\",longstr}\n");
+    writer_deinit(&w);
+    writer_deinit(&headers);
+}
+
+Test(broker_publish, a_cached_route_still_checks_properties)
+{
+    static const char *const one[3] = {"b", NULL, NULL};
+    struct writer headers;
+    struct writer w;
+    writer_init(&headers, 64);
+    wire_table_put_cstr(&headers, "h", "v");
+    rig_queue("a");
+    rig_queue("b");
+    rig_publish("", "a", BYTES_NONE, 0);
+    rig_publish("", "a", props(&w, WIRE_PROP_HEADERS, NULL, writer_bytes(&headers)), 0);
+    writer_deinit(&w);
+    rig_publish("", "a", props(&w, WIRE_PROP_EXPIRATION, "x", BYTES_NONE), 0);
+    writer_deinit(&w);
+    publish_cc("", "a", one, NULL);
+    EXPECT_SAID("routed\nrouted\nrefused 406 invalid expiration 'x': no_integer\nrouted\n");
+    EXPECT_CALLS("a open\na publish 'm' props=2\na publish 'm' props=13\nb open\na publish 'm' props=21\nb publish 'm' props=21\n");
+    writer_deinit(&headers);
+}
+
+Test(broker_publish, the_cache_follows_the_view)
+{
+    rig_queue("q");
+    rig_queue("r");
+    rig_bind("amq.direct", "q", "k");
+    rig_publish("amq.direct", "k", BYTES_NONE, 0);
+    rig_bind("amq.direct", "r", "k");
+    rig_publish("amq.direct", "k", BYTES_NONE, 0);
+    rig_delete("q");
+    rig_publish("amq.direct", "k", BYTES_NONE, 0);
+    rig_publish("amq.direct", "k", BYTES_NONE, 0);
+    EXPECT_CALLS("q open\nq publish 'm' props=2\nr open\nq publish 'm' props=2\nr publish 'm' props=2\nq close\nr publish 'm' props=2\nr "
+                 "publish 'm' props=2\n");
+    EXPECT_SAID("routed\nrouted\nrouted\nrouted\n");
+}
+
+Test(broker_publish, many_keys_share_few_slots)
+{
+    char name[16];
+    for (int i = 0; i < 100; i++) {
+        (void)snprintf(name, sizeof name, "q%d", i);
+        rig_queue(name);
+    }
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 100; i++) {
+            char expected[100];
+            (void)snprintf(name, sizeof name, "q%d", i);
+            (void)rig_calls();
+            rig_publish("", name, BYTES_NONE, 0);
+            (void)snprintf(expected, sizeof expected, round == 0 ? "%s open\n%s publish 'm' props=2\n" : "%s publish 'm' props=2\n", name, name);
+            EXPECT_CALLS(expected);
+        }
+    }
+    char key[200];
+    memset(key, 'k', sizeof key);
+    key[199] = 0;
+    rig_queue(key); /* too long a key for the cache */
+    rig_publish("", key, BYTES_NONE, 0);
+    rig_publish("", key, BYTES_NONE, 0);
+    (void)rig_said();
+}
+
+Test(broker_publish, headers_exchanges_look_at_every_message)
+{
+    struct writer args;
+    struct writer headers;
+    struct writer w;
+    writer_init(&args, 64);
+    wire_table_put_cstr(&args, "h", "v");
+    rig_queue("q");
+    struct catalog_command c = {.kind = CATALOG_BIND,
+                                .u.binding = {B("/"), B("amq.headers"), B("q"), B(""), writer_bytes(&args), CATALOG_TO_QUEUE}};
+    rig_apply(&c);
+    writer_init(&headers, 64);
+    wire_table_put_cstr(&headers, "h", "v");
+    rig_publish("amq.headers", "", props(&w, WIRE_PROP_HEADERS, NULL, writer_bytes(&headers)), 0);
+    rig_publish("amq.headers", "", BYTES_NONE, 0);
+    EXPECT_SAID("routed\nbarrier unroutable\n");
+    writer_deinit(&w);
+    writer_deinit(&headers);
+    writer_deinit(&args);
+}
+
+Test(broker_publish, what_was_bound_elsewhere_a_moment_ago_counts)
+{
+    rig_queue("q");
+    rig.hold = true;
+    rig_publish("amq.direct", "k", BYTES_NONE, 0);
+    EXPECT_SAID("wait\n");
+    struct catalog_command c = {.kind = CATALOG_BIND,
+                                .u.binding = {B("/"), B("amq.direct"), B("q"), B("k"), BYTES_NONE, CATALOG_TO_QUEUE}};
+    rig_apply_silently(&c);
+    rig_catalog();
+    EXPECT_SAID("retry\n");
+    rig_publish("amq.direct", "k", BYTES_NONE, 0);
+    EXPECT_SAID("routed\n");
+    EXPECT_CALLS("barrier\nq open\nq publish 'm' props=2\n");
+}
+
+Test(broker_publish, a_flood_of_unroutable_messages_is_not_a_flood_of_barriers)
+{
+    for (int i = 0; i < 100; i++) {
+        rig_publish("amq.direct", "k", BYTES_NONE, 0);
+    }
+    EXPECT_CALLS("barrier\n");
+    rig.now_ms += 5;
+    rig_publish("amq.direct", "k", BYTES_NONE, 0);
+    EXPECT_CALLS("barrier\n");
+    (void)rig_said();
+}
+
+Test(broker_publish, a_missing_exchange_always_asks)
+{
+    rig_publish("none", "k", BYTES_NONE, 0);
+    rig_publish("none", "k", BYTES_NONE, 0);
+    EXPECT_CALLS("barrier\nbarrier\n");
+}
+
+Test(broker_publish, without_a_leader_the_connection_hears_of_it)
+{
+    rig.no_leader = true;
+    rig_publish("none", "k", BYTES_NONE, 0);
+    EXPECT_SAID("fault 541! the cluster's catalog cannot be read: no leader was reached within 15000 ms (60,40)\nwait\n");
+}
+
+Test(broker_publish, alternate_exchanges_are_tried_first)
+{
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_cstr(&w, "alternate-exchange", "amq.fanout");
+    rig_queue("q");
+    rig_bind("amq.fanout", "q", "");
+    rig_exchange("x", "direct", writer_bytes(&w));
+    rig_publish("x", "k", BYTES_NONE, 0);
+    EXPECT_SAID("routed\n");
+    writer_deinit(&w);
+}
+
+Test(broker_publish, full_queues_block_the_channel_until_the_last_has_room)
+{
+    rig_queue("a");
+    rig_queue("b");
+    rig_publish("", "a", BYTES_NONE, 0);
+    rig_publish("", "b", BYTES_NONE, 0);
+    (void)rig_said();
+    struct queue_client *a = rig_client("a");
+    struct queue_client *b = rig_client("b");
+    a->sink->on_blocked(a->ctx, true);
+    b->sink->on_blocked(b->ctx, true);
+    EXPECT_SAID("blocked\n");
+    a->sink->on_blocked(a->ctx, false);
+    EXPECT_SAID("");
+    rig_delete("b"); /* the other one goes */
+    EXPECT_SAID("unblocked\n");
+    a->sink->on_blocked(a->ctx, true);
+    a->sink->on_blocked(a->ctx, false);
+    a->sink->on_blocked(a->ctx, true); /* before the turn: nothing to tell */
+    EXPECT_SAID("blocked\n");
+    a->sink->on_blocked(a->ctx, false);
+    EXPECT_SAID("unblocked\n");
+}

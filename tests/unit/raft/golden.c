@@ -138,7 +138,10 @@ static char *run_script(char *script, size_t *ret_size)
     s->chunk_bytes = 8;
     s->trace = out;
     bool last_was_comment = false;
-    for (char *line = strtok(script, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+    for (char *line = strsep(&script, "\n"); line != NULL; line = strsep(&script, "\n")) {
+        if (line[0] == 0) {
+            continue;
+        }
         if (line[0] == '#') {
             fprintf(out, "%s%s\n", last_was_comment || ftell(out) == 0 ? "" : "\n", line);
         } else if (line[0] == '>') {
