@@ -112,6 +112,10 @@ bool host_catalog_exists(const struct host *host);
  * timeout_ms. */
 void host_catalog_propose(struct host *host, const struct catalog_command *command,
                           uint32_t timeout_ms, catalog_done_fn done, void *ctx);
+/* For what only the catalog's leader may decide: never passed on to another node; WR_E_UNAVAILABLE once this one does not lead
+ * (the command may have been committed nevertheless). */
+void host_catalog_propose_leading(struct host *host, const struct catalog_command *command,
+                                  catalog_done_fn done, void *ctx);
 /* Read barrier: done(0) once this node has applied everything committed before the call. */
 void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_fn done, void *ctx);
 /* Leader only: membership of the catalog group follows these (add learner, promote when caught up,

@@ -18,24 +18,27 @@
 #include "warren/wire_props.h"
 #include "warren/wire_table.h"
 
-#define AMQP_KEPT_MAX        (1024u * 1024u) /* kept frames of a connection before its socket is paused */
-#define AMQP_BODY_AT_ONCE    (128u * 1024u)  /* bodies up to this get their memory when announced */
+#define AMQP_KEPT_MAX                                                                              \
+    (1024u * 1024u) /* kept frames of a connection before its socket is paused                     \
+                     */
+#define AMQP_BODY_AT_ONCE    (128u * 1024u) /* bodies up to this get their memory when announced */
 #define AMQP_CLOSE_LINGER_MS 3000u
 #define AMQP_CLOSE_WAIT_MS   10000u /* for the client's close-ok, or for channels to finish */
 #define AMQP_LOST_WAIT_MS    3000u  /* for close-ok when the input cannot be read any more */
-#define AMQP_SESSION_WAIT_MS 2000u  /* an error is told at last after this, exclusive queues or not */
-#define AMQP_AUTH_DELAY_MS   1000u
-#define AMQP_FRAME_MIN       4096u
-#define AMQP_HOLD_HIGH       (1024u * 1024u) /* output backlog at which deliveries are held back ... */
-#define AMQP_HOLD_LOW        (256u * 1024u)  /* ... and where they go on */
+#define AMQP_SESSION_WAIT_MS                                                                       \
+    2000u /* an error is told at last after this, exclusive queues or not */
+#define AMQP_AUTH_DELAY_MS 1000u
+#define AMQP_FRAME_MIN     4096u
+#define AMQP_HOLD_HIGH     (1024u * 1024u) /* output backlog to hold deliveries back at ... */
+#define AMQP_HOLD_LOW      (256u * 1024u)  /* ... and where they go on */
 
 /* In this order: handshake < running < closing. */
 enum conn_state {
-    CONN_HEADER,    /* expects the protocol header */
-    CONN_START_OK,  /* sent start */
-    CONN_REFUSING,  /* authentication failed: waits out the delay */
-    CONN_TUNE_OK,   /* sent tune */
-    CONN_OPEN,      /* expects open */
+    CONN_HEADER,   /* expects the protocol header */
+    CONN_START_OK, /* sent start */
+    CONN_REFUSING, /* authentication failed: waits out the delay */
+    CONN_TUNE_OK,  /* sent tune */
+    CONN_OPEN,     /* expects open */
     CONN_RUNNING,
     CONN_FINISHING, /* the client sent close: channels finish what came before it */
     CONN_ENDING,    /* ... then the session is closed (exclusive queues deleted), then close-ok */
@@ -58,18 +61,18 @@ struct amqp_conn {
     struct amqp_channel *last_channel; /* look-up cache */
     struct broker_session *session;
     struct net_addr peer, local;
-    struct timer timer;           /* handshake, close */
+    struct timer timer; /* handshake, close */
     struct timer heartbeat_timer;
     uint64_t received_ms, sent_ms;
     uint64_t received_bytes, sent_bytes;
     uint32_t frame_max, heartbeat_s;
     uint32_t channel_max;
-    size_t kept_bytes;  /* of frames that channels keep back */
-    bool paused;        /* reading stopped: kept_bytes is over the limit */
-    bool held;          /* deliveries held back: the socket is slow */
-    bool gone;          /* the socket is dead: no env call any more */
-    bool drop_pending;  /* the session is to be closed in the turn */
-    bool session_busy;  /* ... is being closed: its callback is still to come */
+    size_t kept_bytes; /* of frames that channels keep back */
+    bool paused;       /* reading stopped: kept_bytes is over the limit */
+    bool held;         /* deliveries held back: the socket is slow */
+    bool gone;         /* the socket is dead: no env call any more */
+    bool drop_pending; /* the session is to be closed in the turn */
+    bool session_busy; /* ... is being closed: its callback is still to come */
     bool cancel_notify, failure_close, blocked_notify;
     uint8_t header[8];
     uint32_t header_size;
@@ -101,9 +104,9 @@ struct content {
     uint8_t exchange_size, key_size;
     uint8_t exchange[255], key[255];
     uint64_t body_size, received;
-    struct message message;   /* record under construction */
-    uint8_t *body;            /* where the body starts, when memory was taken at once */
-    struct buf *growing;      /* large body: grows by arrival */
+    struct message message; /* record under construction */
+    uint8_t *body;          /* where the body starts, when memory was taken at once */
+    struct buf *growing;    /* large body: grows by arrival */
 };
 
 struct confirm_range {
@@ -122,24 +125,24 @@ struct amqp_channel {
     struct broker_channel *broker;
     struct list touched_link; /* server->touched: has confirms or settles to flush this turn */
     uint16_t number;
-    bool closing; /* sent channel.close: drops all until close-ok */
-    bool client_closed; /* the client sent channel.close: close-ok is sent in the turn */
+    bool closing;         /* sent channel.close: drops all until close-ok */
+    bool client_closed;   /* the client sent channel.close: close-ok is sent in the turn */
     bool busy;            /* a broker call is under way; later frames wait */
     bool blocked;         /* publishing is held back */
     bool waiting_publish; /* content.message waits for a read barrier */
     bool confirm;
     bool draining;
-    bool no_wait;         /* of the request under way */
+    bool no_wait; /* of the request under way */
     enum wire_method_id request;
     struct content content;
     struct saved_vec queued; /* from queued_head on */
     size_t queued_head, queued_bytes;
     size_t queued_requests; /* kept frames that settles may not overtake */
     /* confirms */
-    uint64_t next_token;      /* of the next publish, from 1 */
-    uint64_t confirmed_below; /* all tokens below are answered */
-    VEC(struct confirm_range) confirms;      /* this turn's */
-    struct rangemap confirmed_ahead;         /* answered, above confirmed_below */
+    uint64_t next_token;                /* of the next publish, from 1 */
+    uint64_t confirmed_below;           /* all tokens below are answered */
+    VEC(struct confirm_range) confirms; /* this turn's */
+    struct rangemap confirmed_ahead;    /* answered, above confirmed_below */
     /* deliveries */
     uint64_t next_tag;
     struct rangemap unacked; /* tag -> value ordinal, a = queue, b = consumer */
@@ -174,12 +177,14 @@ void conn_dirty(struct amqp_conn *conn);
 void conn_flush(struct amqp_conn *conn); /* the connection's part of a turn */
 void conn_send(struct amqp_conn *conn, uint16_t channel, const struct wire_method *method);
 void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame);
-void conn_channel_frame(struct amqp_conn *conn, const struct wire_frame *frame); /* of a channel, whatever the state */
+void conn_channel_frame(struct amqp_conn *conn,
+                        const struct wire_frame *frame); /* of a channel, whatever the state */
 void conn_reader_fault(struct amqp_conn *conn);
 /* A method frame that does not decode. */
-void conn_decode_fault(struct amqp_conn *conn, enum wire_fault fault, struct bytes payload, enum wire_method_id id);
-void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
-    WR_PRINTF(5, 6);
+void conn_decode_fault(struct amqp_conn *conn, enum wire_fault fault, struct bytes payload,
+                       enum wire_method_id id);
+void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16_t method_id,
+                const char *fmt, ...) WR_PRINTF(5, 6);
 void conn_abort(struct amqp_conn *conn); /* closes the socket without a frame */
 void conn_end(struct amqp_conn *conn, uint32_t linger_ms);
 void conn_kept(struct amqp_conn *conn, size_t more, size_t less); /* bytes of frames kept back */
@@ -194,14 +199,17 @@ void start_on_method(struct amqp_conn *conn, const struct wire_method *method);
 struct amqp_channel *channel_new(struct amqp_conn *conn, uint16_t number);
 void channel_free(struct amqp_channel *ch);
 void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame);
-void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
-    WR_PRINTF(5, 6);
-void channel_broker_fault(struct amqp_channel *ch, const struct broker_fault *fault, enum wire_method_id method);
-void channel_begin(struct amqp_channel *ch, enum wire_method_id method, bool no_wait); /* a broker call starts */
-bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault); /* it ended; false: a fault was sent */
-void channel_resume(struct amqp_channel *ch); /* goes on with the frames kept back */
+void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, uint16_t method_id,
+                   const char *fmt, ...) WR_PRINTF(5, 6);
+void channel_broker_fault(struct amqp_channel *ch, const struct broker_fault *fault,
+                          enum wire_method_id method);
+void channel_begin(struct amqp_channel *ch, enum wire_method_id method,
+                   bool no_wait); /* a broker call starts */
+bool channel_finish(struct amqp_channel *ch,
+                    const struct broker_fault *fault); /* it ended; false: a fault was sent */
+void channel_resume(struct amqp_channel *ch);          /* goes on with the frames kept back */
 void channel_touch(struct amqp_channel *ch);
-void channel_flush(struct amqp_channel *ch); /* confirms and settles of the turn */
+void channel_flush(struct amqp_channel *ch);          /* confirms and settles of the turn */
 bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, nothing kept */
 /* ch_*.c: one class of methods each; true = known */
 bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *method);
@@ -220,8 +228,8 @@ void content_frame(struct amqp_channel *ch, const struct wire_frame *frame);
 void content_reset(struct amqp_channel *ch);
 /* ch_deliver.c */
 extern const struct broker_channel_sink deliver_sink;
-void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
-                 const struct message *message, uint64_t left);
+void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                 uint32_t delivery_count, const struct message *message, uint64_t left);
 void deliver_return(struct amqp_channel *ch, const struct message *message);
 
 #endif

@@ -1,14 +1,17 @@
 /*
- * What: the class basic but for publishing and deliveries: qos, consume, cancel, get, settle, recover.
+ * What: the class basic but for publishing and deliveries: qos, consume, cancel, get, settle,
+ * recover.
  *
- * Settling: unacked deliveries are kept as runs tag -> (queue, consumer, ordinal) in a rangemap; an acknowledged range becomes settle runs,
- * which are gathered and handed to the broker at the end of the turn, or before any other broker call of the channel (so that order holds).
+ * Settling: unacked deliveries are kept as runs tag -> (queue, consumer, ordinal) in a rangemap; an
+ * acknowledged range becomes settle runs, which are gathered and handed to the broker at the end of
+ * the turn, or before any other broker call of the channel (so that order holds).
  *
- * Invariants: I1 every tag in ch->unacked was delivered and not settled. I2 ch->settle.count == 0 when nothing is pending.
+ * Invariants: I1 every tag in ch->unacked was delivered and not settled. I2 ch->settle.count == 0
+ * when nothing is pending.
  */
 #include "amqp_internal.h"
 
-/* --- settling -------------------------------------------------------------------------------------------------------------------------- */
+/* --- settling --------------------------------------------------------------------------------- */
 
 void ch_settle_flush(struct amqp_channel *ch)
 {
@@ -31,18 +34,22 @@ static void on_piece(void *ctx, const struct range_run *piece)
     struct settling *s = ctx;
     struct settle_run *pending = &s->ch->settle;
     const struct range_attr *attr = &piece->attr;
-    if (pending->count > 0 && pending->outcome == s->outcome && pending->first.queue == (uint32_t)attr->a &&
-        pending->first.consumer == (uint32_t)attr->b && pending->first.ordinal + pending->count == attr->value) {
+    if (pending->count > 0 && pending->outcome == s->outcome &&
+        pending->first.queue == (uint32_t)attr->a && pending->first.consumer == (uint32_t)attr->b &&
+        pending->first.ordinal + pending->count == attr->value) {
         pending->count += piece->count;
         return;
     }
     ch_settle_flush(s->ch);
-    *pending = (struct settle_run){.first = {.queue = (uint32_t)attr->a, .consumer = (uint32_t)attr->b, .ordinal = attr->value},
+    *pending = (struct settle_run){.first = {.queue = (uint32_t)attr->a,
+                                             .consumer = (uint32_t)attr->b,
+                                             .ordinal = attr->value},
                                    .count = piece->count,
                                    .outcome = s->outcome};
 }
 
-static void settle(struct amqp_channel *ch, enum wire_method_id method, uint64_t tag, bool multiple, enum queue_outcome outcome)
+static void settle(struct amqp_channel *ch, enum wire_method_id method, uint64_t tag, bool multiple,
+                   enum queue_outcome outcome)
 {
     struct settling s = {.ch = ch, .outcome = outcome};
     channel_touch(ch);
@@ -52,7 +59,8 @@ static void settle(struct amqp_channel *ch, enum wire_method_id method, uint64_t
     }
     struct range_attr attr;
     if (!rangemap_get(&ch->unacked, tag, &attr)) {
-        channel_fault(ch, 406, 60, wire_method_of(method), "unknown delivery tag %llu", (unsigned long long)tag);
+        channel_fault(ch, 406, 60, wire_method_of(method), "unknown delivery tag %llu",
+                      (unsigned long long)tag);
         return;
     }
     if (multiple) {
@@ -69,10 +77,12 @@ bool ch_settle_method(struct amqp_channel *ch, const struct wire_method *m)
         settle(ch, m->id, m->basic_ack.delivery_tag, m->basic_ack.multiple, QUEUE_ACK);
         return true;
     case WIRE_BASIC_NACK:
-        settle(ch, m->id, m->basic_nack.delivery_tag, m->basic_nack.multiple, m->basic_nack.requeue ? QUEUE_REQUEUE : QUEUE_REJECT);
+        settle(ch, m->id, m->basic_nack.delivery_tag, m->basic_nack.multiple,
+               m->basic_nack.requeue ? QUEUE_REQUEUE : QUEUE_REJECT);
         return true;
     case WIRE_BASIC_REJECT:
-        settle(ch, m->id, m->basic_reject.delivery_tag, false, m->basic_reject.requeue ? QUEUE_REQUEUE : QUEUE_REJECT);
+        settle(ch, m->id, m->basic_reject.delivery_tag, false,
+               m->basic_reject.requeue ? QUEUE_REQUEUE : QUEUE_REJECT);
         return true;
     default:
         return false;
@@ -94,9 +104,10 @@ static void recover(struct amqp_channel *ch, bool requeue, bool reply)
     }
 }
 
-/* --- consumers ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- consumers -------------------------------------------------------------------------------- */
 
-static void on_consuming(void *ctx, const struct broker_fault *fault, struct bytes tag, uint64_t a, uint64_t b)
+static void on_consuming(void *ctx, const struct broker_fault *fault, struct bytes tag, uint64_t a,
+                         uint64_t b)
 {
     struct amqp_channel *ch = ctx;
     (void)a;
@@ -109,7 +120,8 @@ static void on_consuming(void *ctx, const struct broker_fault *fault, struct byt
     channel_resume(ch);
 }
 
-static void on_cancelled(void *ctx, const struct broker_fault *fault, struct bytes tag, uint64_t a, uint64_t b)
+static void on_cancelled(void *ctx, const struct broker_fault *fault, struct bytes tag, uint64_t a,
+                         uint64_t b)
 {
     struct amqp_channel *ch = ctx;
     (void)a;
@@ -125,13 +137,16 @@ static void on_cancelled(void *ctx, const struct broker_fault *fault, struct byt
 static void consume(struct amqp_channel *ch, const struct wire_basic_consume *c)
 {
     if (args_valid(ch, c->arguments, WIRE_BASIC_CONSUME)) {
-        uint32_t flags = (c->no_ack ? BROKER_NO_ACK : 0u) | (c->exclusive ? BROKER_EXCLUSIVE : 0u) | (c->no_local ? BROKER_NO_LOCAL : 0u);
+        uint32_t flags = (c->no_ack ? BROKER_NO_ACK : 0u) | (c->exclusive ? BROKER_EXCLUSIVE : 0u) |
+                         (c->no_local ? BROKER_NO_LOCAL : 0u);
         channel_begin(ch, WIRE_BASIC_CONSUME, c->no_wait);
-        broker_consume(ch->broker, c->queue, c->consumer_tag, flags, c->arguments, on_consuming, ch);
+        broker_consume(ch->broker, c->queue, c->consumer_tag, flags, c->arguments, on_consuming,
+                       ch);
     }
 }
 
-static void on_got(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t got, uint64_t left)
+static void on_got(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t got,
+                   uint64_t left)
 {
     struct amqp_channel *ch = ctx;
     (void)name;

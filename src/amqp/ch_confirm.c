@@ -1,11 +1,13 @@
 /*
- * What: publisher confirms: token ranges from the broker, in any order, become the fewest acks and nacks that are legal.
+ * What: publisher confirms: token ranges from the broker, in any order, become the fewest acks and
+ * nacks that are legal.
  *
- * A "multiple" ack of N answers every number up to N that is still open, so it may be used only when all of them are acked: the range must
- * begin at confirmed_below. What was answered ahead of it is remembered in confirmed_ahead and absorbed when the gap closes.
+ * A "multiple" ack of N answers every number up to N that is still open, so it may be used only
+ * when all of them are acked: the range must begin at confirmed_below. What was answered ahead of
+ * it is remembered in confirmed_ahead and absorbed when the gap closes.
  *
- * Invariants: I1 every token in [1, confirmed_below) and in confirmed_ahead was answered exactly once. I2 confirmed_ahead has no key below
- * confirmed_below.
+ * Invariants: I1 every token in [1, confirmed_below) and in confirmed_ahead was answered exactly
+ * once. I2 confirmed_ahead has no key below confirmed_below.
  */
 #include <stdlib.h>
 

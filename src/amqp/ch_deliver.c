@@ -1,13 +1,16 @@
 /*
- * What: what the broker says to a channel: deliveries, get-ok, returns, confirms, cancels, faults, back-pressure.
+ * What: what the broker says to a channel: deliveries, get-ok, returns, confirms, cancels, faults,
+ * back-pressure.
  */
 #include "amqp_internal.h"
 
-static uint64_t take_tag(struct amqp_channel *ch, const struct broker_delivery *delivery, bool no_ack)
+static uint64_t take_tag(struct amqp_channel *ch, const struct broker_delivery *delivery,
+                         bool no_ack)
 {
     uint64_t tag = ch->next_tag++;
     if (!no_ack) {
-        struct range_attr attr = {.value = delivery->ordinal, .a = delivery->queue, .b = delivery->consumer};
+        struct range_attr attr = {
+            .value = delivery->ordinal, .a = delivery->queue, .b = delivery->consumer};
         rangemap_insert(&ch->unacked, tag, 1, &attr);
     }
     return tag;
@@ -20,12 +23,14 @@ static struct slice body_of(const struct message *message)
     return slice_sub(&message->record, message->record.size - size, size);
 }
 
-static void on_deliver(void *ctx, struct bytes consumer_tag, const struct broker_delivery *delivery, bool redelivered,
-                       uint32_t delivery_count, bool no_ack, const struct message *message)
+static void on_deliver(void *ctx, struct bytes consumer_tag, const struct broker_delivery *delivery,
+                       bool redelivered, uint32_t delivery_count, bool no_ack,
+                       const struct message *message)
 {
     struct amqp_channel *ch = ctx;
     (void)delivery_count;
-    if (WR_UNLIKELY(ch->closing || ch->client_closed || ch->conn->state != CONN_RUNNING)) { /* nor while finishing */
+    if (WR_UNLIKELY(ch->closing || ch->client_closed ||
+                    ch->conn->state != CONN_RUNNING)) { /* nor while finishing */
         return; /* the channel is being closed: it goes back with everything unacked */
     }
     struct wire_basic_deliver deliver = {.consumer_tag = consumer_tag,
@@ -34,13 +39,14 @@ static void on_deliver(void *ctx, struct bytes consumer_tag, const struct broker
                                          .exchange = message_exchange(message),
                                          .routing_key = message_key(message)};
     struct slice body = body_of(message);
-    struct wire_content content = {.props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
+    struct wire_content content = {
+        .props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
     wire_send_deliver(&ch->conn->out, ch->number, &deliver, &content);
     conn_dirty(ch->conn);
 }
 
-void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
-                 const struct message *message, uint64_t left)
+void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                 uint32_t delivery_count, const struct message *message, uint64_t left)
 {
     struct amqp_channel *ch = ctx;
     (void)delivery_count;
@@ -55,7 +61,8 @@ void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redeliv
     ok.basic_get_ok.routing_key = message_key(message);
     ok.basic_get_ok.message_count = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
     struct slice body = body_of(message);
-    struct wire_content content = {.props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
+    struct wire_content content = {
+        .props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
     wire_send_content(&ch->conn->out, ch->number, &ok, &content);
     conn_dirty(ch->conn);
 }
@@ -68,7 +75,8 @@ void deliver_return(struct amqp_channel *ch, const struct message *message)
     ret.basic_return.exchange = message_exchange(message);
     ret.basic_return.routing_key = message_key(message);
     struct slice body = body_of(message);
-    struct wire_content content = {.props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
+    struct wire_content content = {
+        .props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
     wire_send_content(&ch->conn->out, ch->number, &ret, &content);
     conn_dirty(ch->conn);
 }
@@ -89,7 +97,8 @@ static void on_cancel(void *ctx, struct bytes tag)
     }
 }
 
-static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id, uint16_t method_id)
+static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id,
+                     uint16_t method_id)
 {
     channel_broker_fault(ctx, fault, (enum wire_method_id)WIRE_METHOD_ID(class_id, method_id));
 }

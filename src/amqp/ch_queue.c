@@ -1,12 +1,14 @@
 /*
- * What: the classes queue and exchange: arguments from the wire, broker calls, -ok replies. CR and LF are taken out of names, as RabbitMQ does.
+ * What: the classes queue and exchange: arguments from the wire, broker calls, -ok replies. CR and
+ * LF are taken out of names, as RabbitMQ does.
  */
 #include "amqp_internal.h"
 
 /* Names without CR and LF: stripped copies live in `space`. */
 static struct bytes strip(struct bytes name, uint8_t space[255])
 {
-    if (name.size == 0 || (memchr(name.data, '\r', name.size) == NULL && memchr(name.data, '\n', name.size) == NULL)) {
+    if (name.size == 0 || (memchr(name.data, '\r', name.size) == NULL &&
+                           memchr(name.data, '\n', name.size) == NULL)) {
         return name;
     }
     size_t n = 0;
@@ -22,14 +24,17 @@ bool args_valid(struct amqp_channel *ch, struct bytes args, enum wire_method_id 
 {
     enum wire_fault fault = wire_table_validate(args, NULL);
     if (fault != WIRE_OK) {
-        conn_fault(ch->conn, wire_fault_code(fault), wire_class_of(method), wire_method_of(method), "%s", wire_fault_text(fault));
+        conn_fault(ch->conn, wire_fault_code(fault), wire_class_of(method), wire_method_of(method),
+                   "%s", wire_fault_text(fault));
         return false;
     }
     return true;
 }
 
-/* Any reply without fields that follows its request: the id differs by one (exchange.unbind-ok by eleven). */
-static void on_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a, uint64_t b)
+/* Any reply without fields that follows its request: the id differs by one (exchange.unbind-ok by
+ * eleven). */
+static void on_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
+                    uint64_t b)
 {
     struct amqp_channel *ch = ctx;
     (void)name;
@@ -37,13 +42,16 @@ static void on_done(void *ctx, const struct broker_fault *fault, struct bytes na
     (void)b;
     if (channel_finish(ch, fault) && !ch->no_wait) {
         uint32_t id = (uint32_t)ch->request;
-        struct wire_method ok = {.id = (enum wire_method_id)(id == WIRE_EXCHANGE_UNBIND ? (uint32_t)WIRE_EXCHANGE_UNBIND_OK : id + 1)};
+        struct wire_method ok = {.id = (enum wire_method_id)(id == WIRE_EXCHANGE_UNBIND
+                                                                 ? (uint32_t)WIRE_EXCHANGE_UNBIND_OK
+                                                                 : id + 1)};
         conn_send(ch->conn, ch->number, &ok);
     }
     channel_resume(ch);
 }
 
-static void on_declared(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t messages, uint64_t consumers)
+static void on_declared(void *ctx, const struct broker_fault *fault, struct bytes name,
+                        uint64_t messages, uint64_t consumers)
 {
     struct amqp_channel *ch = ctx;
     if (channel_finish(ch, fault) && !ch->no_wait) {
@@ -56,14 +64,16 @@ static void on_declared(void *ctx, const struct broker_fault *fault, struct byte
     channel_resume(ch);
 }
 
-static void on_counted(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t messages, uint64_t b)
+static void on_counted(void *ctx, const struct broker_fault *fault, struct bytes name,
+                       uint64_t messages, uint64_t b)
 {
     struct amqp_channel *ch = ctx;
     (void)name;
     (void)b;
     if (channel_finish(ch, fault) && !ch->no_wait) {
         uint32_t count = messages > UINT32_MAX ? UINT32_MAX : (uint32_t)messages;
-        struct wire_method ok = {.id = ch->request == WIRE_QUEUE_PURGE ? WIRE_QUEUE_PURGE_OK : WIRE_QUEUE_DELETE_OK};
+        struct wire_method ok = {.id = ch->request == WIRE_QUEUE_PURGE ? WIRE_QUEUE_PURGE_OK
+                                                                       : WIRE_QUEUE_DELETE_OK};
         if (ok.id == WIRE_QUEUE_PURGE_OK) {
             ok.queue_purge_ok.message_count = count;
         } else {
@@ -77,23 +87,26 @@ static void on_counted(void *ctx, const struct broker_fault *fault, struct bytes
 static void declare_queue(struct amqp_channel *ch, const struct wire_queue_declare *d)
 {
     uint8_t space[255];
-    uint32_t flags = (d->passive ? BROKER_PASSIVE : 0u) | (d->durable ? BROKER_DURABLE : 0u) | (d->exclusive ? BROKER_EXCLUSIVE : 0u) |
+    uint32_t flags = (d->passive ? BROKER_PASSIVE : 0u) | (d->durable ? BROKER_DURABLE : 0u) |
+                     (d->exclusive ? BROKER_EXCLUSIVE : 0u) |
                      (d->auto_delete ? BROKER_AUTO_DELETE : 0u);
     if (args_valid(ch, d->arguments, WIRE_QUEUE_DECLARE)) {
         channel_begin(ch, WIRE_QUEUE_DECLARE, d->no_wait);
-        broker_queue_declare(ch->broker, strip(d->queue, space), flags, d->arguments, on_declared, ch);
+        broker_queue_declare(ch->broker, strip(d->queue, space), flags, d->arguments, on_declared,
+                             ch);
     }
 }
 
-static void bind_queue(struct amqp_channel *ch, struct bytes queue, struct bytes exchange, struct bytes key, struct bytes args,
-                       enum wire_method_id method, bool no_wait)
+static void bind_queue(struct amqp_channel *ch, struct bytes queue, struct bytes exchange,
+                       struct bytes key, struct bytes args, enum wire_method_id method,
+                       bool no_wait)
 {
     uint8_t queue_space[255];
     uint8_t exchange_space[255];
     if (args_valid(ch, args, method)) {
         channel_begin(ch, method, no_wait);
-        broker_queue_bind(ch->broker, strip(queue, queue_space), strip(exchange, exchange_space), key, args,
-                          method == WIRE_QUEUE_UNBIND, on_done, ch);
+        broker_queue_bind(ch->broker, strip(queue, queue_space), strip(exchange, exchange_space),
+                          key, args, method == WIRE_QUEUE_UNBIND, on_done, ch);
     }
 }
 
@@ -105,11 +118,12 @@ bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *m)
         declare_queue(ch, &m->queue_declare);
         return true;
     case WIRE_QUEUE_BIND:
-        bind_queue(ch, m->queue_bind.queue, m->queue_bind.exchange, m->queue_bind.routing_key, m->queue_bind.arguments, m->id,
-                   m->queue_bind.no_wait);
+        bind_queue(ch, m->queue_bind.queue, m->queue_bind.exchange, m->queue_bind.routing_key,
+                   m->queue_bind.arguments, m->id, m->queue_bind.no_wait);
         return true;
     case WIRE_QUEUE_UNBIND:
-        bind_queue(ch, m->queue_unbind.queue, m->queue_unbind.exchange, m->queue_unbind.routing_key, m->queue_unbind.arguments, m->id, false);
+        bind_queue(ch, m->queue_unbind.queue, m->queue_unbind.exchange, m->queue_unbind.routing_key,
+                   m->queue_unbind.arguments, m->id, false);
         return true;
     case WIRE_QUEUE_PURGE:
         channel_begin(ch, m->id, m->queue_purge.no_wait);
@@ -119,7 +133,9 @@ bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *m)
         const struct wire_queue_delete *d = &m->queue_delete;
         channel_begin(ch, m->id, d->no_wait);
         broker_queue_delete(ch->broker, strip(d->queue, space),
-                            (d->if_unused ? BROKER_IF_UNUSED : 0u) | (d->if_empty ? BROKER_IF_EMPTY : 0u), on_counted, ch);
+                            (d->if_unused ? BROKER_IF_UNUSED : 0u) |
+                                (d->if_empty ? BROKER_IF_EMPTY : 0u),
+                            on_counted, ch);
         return true;
     }
     default:
@@ -127,15 +143,17 @@ bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *m)
     }
 }
 
-static void bind_exchange(struct amqp_channel *ch, struct bytes destination, struct bytes source, struct bytes key, struct bytes args,
-                          enum wire_method_id method, bool no_wait)
+static void bind_exchange(struct amqp_channel *ch, struct bytes destination, struct bytes source,
+                          struct bytes key, struct bytes args, enum wire_method_id method,
+                          bool no_wait)
 {
     uint8_t destination_space[255];
     uint8_t source_space[255];
     if (args_valid(ch, args, method)) {
         channel_begin(ch, method, no_wait);
-        broker_exchange_bind(ch->broker, strip(destination, destination_space), strip(source, source_space), key, args,
-                             method == WIRE_EXCHANGE_UNBIND, on_done, ch);
+        broker_exchange_bind(ch->broker, strip(destination, destination_space),
+                             strip(source, source_space), key, args, method == WIRE_EXCHANGE_UNBIND,
+                             on_done, ch);
     }
 }
 
@@ -146,25 +164,29 @@ bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *m)
     case WIRE_EXCHANGE_DECLARE: {
         const struct wire_exchange_declare *d = &m->exchange_declare;
         uint32_t flags = (d->passive ? BROKER_PASSIVE : 0u) | (d->durable ? BROKER_DURABLE : 0u) |
-                         (d->auto_delete ? BROKER_AUTO_DELETE : 0u) | (d->internal ? BROKER_INTERNAL : 0u);
+                         (d->auto_delete ? BROKER_AUTO_DELETE : 0u) |
+                         (d->internal ? BROKER_INTERNAL : 0u);
         if (args_valid(ch, d->arguments, m->id)) {
             channel_begin(ch, m->id, d->no_wait);
-            broker_exchange_declare(ch->broker, strip(d->exchange, space), d->type, flags, d->arguments, on_done, ch);
+            broker_exchange_declare(ch->broker, strip(d->exchange, space), d->type, flags,
+                                    d->arguments, on_done, ch);
         }
         return true;
     }
     case WIRE_EXCHANGE_DELETE:
         channel_begin(ch, m->id, m->exchange_delete.no_wait);
-        broker_exchange_delete(ch->broker, strip(m->exchange_delete.exchange, space), m->exchange_delete.if_unused ? BROKER_IF_UNUSED : 0u,
-                               on_done, ch);
+        broker_exchange_delete(ch->broker, strip(m->exchange_delete.exchange, space),
+                               m->exchange_delete.if_unused ? BROKER_IF_UNUSED : 0u, on_done, ch);
         return true;
     case WIRE_EXCHANGE_BIND:
-        bind_exchange(ch, m->exchange_bind.destination, m->exchange_bind.source, m->exchange_bind.routing_key, m->exchange_bind.arguments,
-                      m->id, m->exchange_bind.no_wait);
+        bind_exchange(ch, m->exchange_bind.destination, m->exchange_bind.source,
+                      m->exchange_bind.routing_key, m->exchange_bind.arguments, m->id,
+                      m->exchange_bind.no_wait);
         return true;
     case WIRE_EXCHANGE_UNBIND:
-        bind_exchange(ch, m->exchange_unbind.destination, m->exchange_unbind.source, m->exchange_unbind.routing_key,
-                      m->exchange_unbind.arguments, m->id, m->exchange_unbind.no_wait);
+        bind_exchange(ch, m->exchange_unbind.destination, m->exchange_unbind.source,
+                      m->exchange_unbind.routing_key, m->exchange_unbind.arguments, m->id,
+                      m->exchange_unbind.no_wait);
         return true;
     default:
         return false;

@@ -1,15 +1,18 @@
 /*
  * What: channels: dispatch in order, waiting for broker calls, closing in both directions.
  *
- * Happy path: a frame goes to the content assembly (header, body) or to the handler of its class. A method that needs the cluster makes the
- * channel busy; frames that arrive meanwhile are kept (copied) and worked off when the call has ended. While publishing is blocked, frames
- * are kept too, but acks, nacks and rejects are obeyed at once (no alarm deadlock).
+ * Happy path: a frame goes to the content assembly (header, body) or to the handler of its class. A
+ * method that needs the cluster makes the channel busy; frames that arrive meanwhile are kept
+ * (copied) and worked off when the call has ended. While publishing is blocked, frames are kept
+ * too, but acks, nacks and rejects are obeyed at once (no alarm deadlock).
  *
- * Failure modes: a channel error sends channel.close and drops everything until close-ok; errors that concern the connection are passed on.
+ * Failure modes: a channel error sends channel.close and drops everything until close-ok; errors
+ * that concern the connection are passed on.
  *
- * Invariants: I1 frames of a channel are worked on in order, but for settles overtaking held publishes. I2 the broker channel is closed in
- * the turn or directly below a frame from the socket, never below a broker upcall. I3 the kept frames of a connection cost at most
- * AMQP_KEPT_MAX plus one read: then the socket is paused.
+ * Invariants: I1 frames of a channel are worked on in order, but for settles overtaking held
+ * publishes. I2 the broker channel is closed in the turn or directly below a frame from the socket,
+ * never below a broker upcall. I3 the kept frames of a connection cost at most AMQP_KEPT_MAX plus
+ * one read: then the socket is paused.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -88,8 +91,9 @@ static void remove_channel(struct amqp_channel *ch)
     channel_free(ch);
 }
 
-/* The client closes: what it settled and what is confirmed so far counts, then the number is free again. Frees the channel. Frames that
- * were kept behind the close are for the number's next life: a client need not wait for close-ok. */
+/* The client closes: what it settled and what is confirmed so far counts, then the number is free
+ * again. Frees the channel. Frames that were kept behind the close are for the number's next life:
+ * a client need not wait for close-ok. */
 static void finish_client_close(struct amqp_channel *ch)
 {
     struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
@@ -106,7 +110,8 @@ static void finish_client_close(struct amqp_channel *ch)
     }
     for (; at < later.count; at++) {
         struct saved_frame *saved = &later.items[at];
-        struct wire_frame frame = {.type = saved->type, .channel = number, .payload = bytes_from_slice(&saved->payload)};
+        struct wire_frame frame = {
+            .type = saved->type, .channel = number, .payload = bytes_from_slice(&saved->payload)};
         if (conn_works(conn)) {
             conn_channel_frame(conn, &frame);
         }
@@ -129,9 +134,10 @@ void channel_flush(struct amqp_channel *ch)
     confirm_flush(ch);
 }
 
-/* --- errors -------------------------------------------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
-void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
+void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, uint16_t method_id,
+                   const char *fmt, ...)
 {
     char explanation[512];
     char text[WIRE_REPLY_TEXT_SIZE];
@@ -151,8 +157,9 @@ void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, ui
     close.channel_close.reply_text = wire_reply_text(text, code, "%s", explanation);
     close.channel_close.class_id = class_id;
     close.channel_close.method_id = method_id;
-    wr_log(ch->conn->server->options.logger, LOG_LEVEL_ERROR, "channel", "error on %s:%u channel=%u user=%s: %.*s", ch->conn->peer.host,
-           ch->conn->peer.port, ch->number, ch->conn->user, (int)close.channel_close.reply_text.size,
+    wr_log(ch->conn->server->options.logger, LOG_LEVEL_ERROR, "channel",
+           "error on %s:%u channel=%u user=%s: %.*s", ch->conn->peer.host, ch->conn->peer.port,
+           ch->number, ch->conn->user, (int)close.channel_close.reply_text.size,
            (const char *)close.channel_close.reply_text.data);
     ch_settle_flush(ch); /* what was settled or confirmed before the error counts */
     confirm_flush(ch);
@@ -161,7 +168,8 @@ void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, ui
     channel_touch(ch);
 }
 
-void channel_broker_fault(struct amqp_channel *ch, const struct broker_fault *fault, enum wire_method_id method)
+void channel_broker_fault(struct amqp_channel *ch, const struct broker_fault *fault,
+                          enum wire_method_id method)
 {
     uint16_t class_id = wire_class_of(method);
     uint16_t method_id = wire_method_of(method);
@@ -174,7 +182,7 @@ void channel_broker_fault(struct amqp_channel *ch, const struct broker_fault *fa
     }
 }
 
-/* --- waiting --------------------------------------------------------------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 void channel_begin(struct amqp_channel *ch, enum wire_method_id method, bool no_wait)
 {
@@ -206,11 +214,13 @@ bool channel_is_quiet(const struct amqp_channel *ch)
     return ch->closing || (!ch->client_closed && !waits(ch) && ch->queued_head == ch->queued.count);
 }
 
-/* A method frame that is not a publish: settles that came after it may not be worked on before it. */
+/* A method frame that is not a publish: settles that came after it may not be worked on before it.
+ */
 static bool is_request(const struct wire_frame *frame)
 {
     return frame->type == WIRE_FRAME_METHOD &&
-           (frame->payload.size < 4 || bytes_load_be32(frame->payload.data) != (uint32_t)WIRE_BASIC_PUBLISH);
+           (frame->payload.size < 4 ||
+            bytes_load_be32(frame->payload.data) != (uint32_t)WIRE_BASIC_PUBLISH);
 }
 
 static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
@@ -233,9 +243,11 @@ void channel_resume(struct amqp_channel *ch)
         return;
     }
     ch->draining = true;
-    while (!waits(ch) && !ch->closing && !ch->client_closed && conn_works(ch->conn) && ch->queued_head < ch->queued.count) {
+    while (!waits(ch) && !ch->closing && !ch->client_closed && conn_works(ch->conn) &&
+           ch->queued_head < ch->queued.count) {
         struct saved_frame saved = ch->queued.items[ch->queued_head++];
-        struct wire_frame frame = {.type = saved.type, .channel = ch->number, .payload = bytes_from_slice(&saved.payload)};
+        struct wire_frame frame = {
+            .type = saved.type, .channel = ch->number, .payload = bytes_from_slice(&saved.payload)};
         size_t cost = saved.payload.size + sizeof saved;
         ch->queued_requests -= saved.request;
         ch->queued_bytes -= cost;
@@ -249,7 +261,8 @@ void channel_resume(struct amqp_channel *ch)
         ch->queued_head = 0;
     } else if (ch->queued_head > 256 && ch->queued_head > ch->queued.count / 2) {
         ch->queued.count -= ch->queued_head;
-        memmove(ch->queued.items, ch->queued.items + ch->queued_head, ch->queued.count * sizeof *ch->queued.items);
+        memmove(ch->queued.items, ch->queued.items + ch->queued_head,
+                ch->queued.count * sizeof *ch->queued.items);
         ch->queued_head = 0;
     }
     if (ch->conn->state == CONN_FINISHING) {
@@ -257,7 +270,7 @@ void channel_resume(struct amqp_channel *ch)
     }
 }
 
-/* --- dispatch ----------------------------------------------------------------------------------------------------------------------------- */
+/* --- dispatch --------------------------------------------------------------------------------- */
 
 static void on_channel_method(struct amqp_channel *ch, const struct wire_method *method)
 {
@@ -319,17 +332,20 @@ static void on_method(struct amqp_channel *ch, const struct wire_method *method)
         }
         break;
     case 90:
-        known = method->id == WIRE_TX_SELECT || method->id == WIRE_TX_COMMIT || method->id == WIRE_TX_ROLLBACK;
+        known = method->id == WIRE_TX_SELECT || method->id == WIRE_TX_COMMIT ||
+                method->id == WIRE_TX_ROLLBACK;
         if (!known) {
             break;
         }
-        conn_fault(ch->conn, 540, 90, wire_method_of(method->id), "transactions are not supported in this version");
+        conn_fault(ch->conn, 540, 90, wire_method_of(method->id),
+                   "transactions are not supported in this version");
         break;
     default:
         known = false;
     }
     if (!known) {
-        conn_fault(ch->conn, 503, wire_class_of(method->id), wire_method_of(method->id), "unimplemented method");
+        conn_fault(ch->conn, 503, wire_class_of(method->id), wire_method_of(method->id),
+                   "unimplemented method");
     }
 }
 
@@ -360,7 +376,8 @@ static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 static void closing_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct wire_method method;
-    if (frame->type != WIRE_FRAME_METHOD || wire_method_decode(frame->payload, &method) != WIRE_OK) {
+    if (frame->type != WIRE_FRAME_METHOD ||
+        wire_method_decode(frame->payload, &method) != WIRE_OK) {
         return;
     }
     if (method.id == WIRE_CHANNEL_CLOSE_OK) {
@@ -371,12 +388,14 @@ static void closing_frame(struct amqp_channel *ch, const struct wire_frame *fram
     }
 }
 
-/* While publishing is held back: settles go ahead of the publishes that wait, but not of anything else that does. */
+/* While publishing is held back: settles go ahead of the publishes that wait, but not of anything
+ * else that does. */
 static bool overtakes(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct wire_method method;
-    return ch->blocked && !ch->busy && !ch->client_closed && ch->queued_requests == 0 && frame->type == WIRE_FRAME_METHOD && wire_method_decode(frame->payload, &method) == WIRE_OK &&
-           ch_settle_method(ch, &method);
+    return ch->blocked && !ch->busy && !ch->client_closed && ch->queued_requests == 0 &&
+           frame->type == WIRE_FRAME_METHOD &&
+           wire_method_decode(frame->payload, &method) == WIRE_OK && ch_settle_method(ch, &method);
 }
 
 void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame)

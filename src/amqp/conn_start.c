@@ -1,8 +1,10 @@
 /*
- * What: from the first byte to connection.open-ok: protocol header, SASL (PLAIN, AMQPLAIN), tune, open.
+ * What: from the first byte to connection.open-ok: protocol header, SASL (PLAIN, AMQPLAIN), tune,
+ * open.
  *
- * Failure modes: a wrong header is answered with ours and the socket ends; wrong credentials get 403 after a pause when the client knows
- * authentication_failure_close, otherwise the socket just ends after the same pause; anything illegal before the connection runs ends it.
+ * Failure modes: a wrong header is answered with ours and the socket ends; wrong credentials get
+ * 403 after a pause when the client knows authentication_failure_close, otherwise the socket just
+ * ends after the same pause; anything illegal before the connection runs ends it.
  *
  * Spec: docs/amqp-connection.md, AMQP 0-9-1 §2.2.4.
  */
@@ -13,8 +15,9 @@
 static void send_start(struct amqp_conn *conn, uint8_t major, uint8_t minor)
 {
     static const char *const capabilities[] = {
-        "publisher_confirms", "exchange_exchange_bindings", "basic.nack",       "consumer_cancel_notify", "connection.blocked",
-        "consumer_priorities", "authentication_failure_close", "per_consumer_qos", "direct_reply_to"};
+        "publisher_confirms",           "exchange_exchange_bindings", "basic.nack",
+        "consumer_cancel_notify",       "connection.blocked",         "consumer_priorities",
+        "authentication_failure_close", "per_consumer_qos",           "direct_reply_to"};
     const struct amqp_options *o = &conn->server->options;
     struct writer w;
     writer_init(&w, 1024);
@@ -51,7 +54,8 @@ void start_on_header(struct amqp_conn *conn, struct bytes *input)
     }
     uint8_t major = 0;
     uint8_t minor = 0;
-    enum wire_protocol protocol = wire_protocol_parse(bytes_make(conn->header, conn->header_size), &major, &minor);
+    enum wire_protocol protocol =
+        wire_protocol_parse(bytes_make(conn->header, conn->header_size), &major, &minor);
     if (protocol == WIRE_PROTOCOL_INCOMPLETE) {
         return;
     }
@@ -63,17 +67,18 @@ void start_on_header(struct amqp_conn *conn, struct bytes *input)
                        : protocol == WIRE_PROTOCOL_HTTP ? "an HTTP client on the AMQP port"
                        : protocol == WIRE_PROTOCOL_BAD  ? "a bad protocol header"
                                                         : "AMQP 1.0, which is not served here";
-    wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "%s:%u sent %s; connection closed", conn->peer.host,
-           conn->peer.port, what);
+    wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+           "%s:%u sent %s; connection closed", conn->peer.host, conn->peer.port, what);
     outq_append_bytes(&conn->out, wire_protocol_header, WIRE_PROTOCOL_HEADER_SIZE);
     conn_end(conn, AMQP_CLOSE_LINGER_MS);
 }
 
-/* --- authentication -------------------------------------------------------------------------------------------------------------------- */
+/* --- authentication --------------------------------------------------------------------------- */
 
 static bool is_loopback(const char *host)
 {
-    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strncmp(host, "::ffff:127.", 11) == 0;
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
+           strncmp(host, "::ffff:127.", 11) == 0;
 }
 
 static bool copy_user(struct amqp_conn *conn, struct bytes user)
@@ -97,7 +102,8 @@ static bool parse_plain(struct bytes response, struct bytes *ret_user, struct by
         return false;
     }
     *ret_user = (struct bytes){response.data + 1, (size_t)(second - response.data - 1)};
-    *ret_password = (struct bytes){second + 1, (size_t)(response.data + response.size - second - 1)};
+    *ret_password =
+        (struct bytes){second + 1, (size_t)(response.data + response.size - second - 1)};
     return memchr(ret_password->data, 0, ret_password->size) == NULL;
 }
 
@@ -112,17 +118,21 @@ static void on_refuse_timer(struct timer *t)
     struct wire_method close = {.id = WIRE_CONNECTION_CLOSE};
     close.connection_close.reply_code = 403;
     close.connection_close.reply_text = wire_reply_text(
-        text, 403, "Login was refused using authentication mechanism %s. For details see the broker logfile.", conn->mechanism);
+        text, 403,
+        "Login was refused using authentication mechanism %s. For details see the broker logfile.",
+        conn->mechanism);
     conn_send(conn, 0, &close);
     conn_end(conn, AMQP_CLOSE_LINGER_MS);
 }
 
-/* tell: with a close frame, if the client understands it; a response that is no response just ends the socket. */
+/* tell: with a close frame, if the client understands it; a response that is no response just ends
+ * the socket. */
 static void refuse_login(struct amqp_conn *conn, bool tell, const char *why)
 {
     conn->failure_close = conn->failure_close && tell;
-    wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "login refused user=%s mechanism=%s peer=%s:%u: %s", conn->user,
-           conn->mechanism, conn->peer.host, conn->peer.port, why);
+    wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+           "login refused user=%s mechanism=%s peer=%s:%u: %s", conn->user, conn->mechanism,
+           conn->peer.host, conn->peer.port, why);
     conn->state = CONN_REFUSING;
     conn_set_timer(conn, AMQP_AUTH_DELAY_MS, on_refuse_timer);
 }
@@ -144,10 +154,12 @@ static void read_client_properties(struct amqp_conn *conn, struct bytes properti
     conn->client_properties = slice_copy(properties.data, properties.size);
     if (wire_table_get_table(properties, "capabilities", &capabilities)) {
         (void)wire_table_get_bool(capabilities, "consumer_cancel_notify", &conn->cancel_notify);
-        (void)wire_table_get_bool(capabilities, "authentication_failure_close", &conn->failure_close);
+        (void)wire_table_get_bool(capabilities, "authentication_failure_close",
+                                  &conn->failure_close);
         (void)wire_table_get_bool(capabilities, "connection.blocked", &conn->blocked_notify);
     }
-    if (wire_table_get_string(properties, "connection_name", &name) && name.size < sizeof conn->provided_name) {
+    if (wire_table_get_string(properties, "connection_name", &name) &&
+        name.size < sizeof conn->provided_name) {
         memcpy(conn->provided_name, name.data, name.size);
     }
 }
@@ -157,7 +169,8 @@ static void on_start_ok(struct amqp_conn *conn, const struct wire_connection_sta
     struct bytes user = BYTES_NONE;
     struct bytes password = BYTES_NONE;
     if (wire_table_validate(ok->client_properties, NULL) != WIRE_OK) {
-        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "%s:%u sent broken client properties", conn->peer.host, conn->peer.port);
+        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+               "%s:%u sent broken client properties", conn->peer.host, conn->peer.port);
         conn_abort(conn);
         return;
     }
@@ -168,7 +181,8 @@ static void on_start_ok(struct amqp_conn *conn, const struct wire_connection_sta
         parsed = parse_plain(ok->response, &user, &password);
     } else if (bytes_eq_cstr(ok->mechanism, "AMQPLAIN")) {
         (void)snprintf(conn->mechanism, sizeof conn->mechanism, "AMQPLAIN");
-        parsed = wire_table_get_string(ok->response, "LOGIN", &user) && wire_table_get_string(ok->response, "PASSWORD", &password);
+        parsed = wire_table_get_string(ok->response, "LOGIN", &user) &&
+                 wire_table_get_string(ok->response, "PASSWORD", &password);
     } else {
         refuse_login(conn, false, "unknown SASL mechanism");
         return;
@@ -178,13 +192,14 @@ static void on_start_ok(struct amqp_conn *conn, const struct wire_connection_sta
         return;
     }
     if (!broker_authenticate(conn->server->broker, user, password, is_loopback(conn->peer.host))) {
-        refuse_login(conn, true, "invalid credentials, or a user that may connect from this host only");
+        refuse_login(conn, true,
+                     "invalid credentials, or a user that may connect from this host only");
         return;
     }
     send_tune(conn);
 }
 
-/* --- tune and open ------------------------------------------------------------------------------------------------------------------------ */
+/* --- tune and open ---------------------------------------------------------------------------- */
 
 /* A client's value is legal when it is not above ours; 0 = no limit, which is above any limit. */
 static bool within(uint32_t value, uint32_t ours)
@@ -196,16 +211,21 @@ static void on_tune_ok(struct amqp_conn *conn, const struct wire_connection_tune
 {
     const struct amqp_options *o = &conn->server->options;
     if (ok->frame_max != 0 && ok->frame_max < AMQP_FRAME_MIN) {
-        conn_fault(conn, 530, 10, 31, "negotiated frame_max = %u is lower than the minimum allowed value (%u)", ok->frame_max, AMQP_FRAME_MIN);
+        conn_fault(conn, 530, 10, 31,
+                   "negotiated frame_max = %u is lower than the minimum allowed value (%u)",
+                   ok->frame_max, AMQP_FRAME_MIN);
         return;
     }
     if (!within(ok->frame_max, o->frame_max)) {
-        conn_fault(conn, 530, 10, 31, "negotiated frame_max = %u is higher than the maximum allowed value (%u)", ok->frame_max, o->frame_max);
+        conn_fault(conn, 530, 10, 31,
+                   "negotiated frame_max = %u is higher than the maximum allowed value (%u)",
+                   ok->frame_max, o->frame_max);
         return;
     }
     if (!within(ok->channel_max, o->channel_max)) {
-        conn_fault(conn, 530, 10, 31, "negotiated channel_max = %u is higher than the maximum allowed value (%u)", ok->channel_max,
-                   o->channel_max);
+        conn_fault(conn, 530, 10, 31,
+                   "negotiated channel_max = %u is higher than the maximum allowed value (%u)",
+                   ok->channel_max, o->channel_max);
         return;
     }
     conn->frame_max = ok->frame_max;
@@ -230,7 +250,8 @@ static void on_open(struct amqp_conn *conn, const struct wire_connection_open *o
                                        .peer = conn->peer,
                                        .local = conn->local,
                                        .protocol = "AMQP 0-9-1",
-                                       .client_properties = bytes_from_slice(&conn->client_properties),
+                                       .client_properties =
+                                           bytes_from_slice(&conn->client_properties),
                                        .provided_name = bytes_from_cstr(conn->provided_name),
                                        .channel_max = conn->channel_max,
                                        .frame_max = conn->frame_max,
@@ -245,9 +266,10 @@ static void on_open(struct amqp_conn *conn, const struct wire_connection_open *o
     conn->state = CONN_RUNNING;
     struct wire_method ok = {.id = WIRE_CONNECTION_OPEN_OK};
     conn_send(conn, 0, &ok);
-    wr_log(conn->server->options.logger, LOG_LEVEL_INFO, "connection", "%s:%u -> %s:%u: user '%s' authenticated and granted access to vhost '%.*s'",
-           conn->peer.host, conn->peer.port, conn->local.host, conn->local.port, conn->user, (int)open->virtual_host.size,
-           (const char *)open->virtual_host.data);
+    wr_log(conn->server->options.logger, LOG_LEVEL_INFO, "connection",
+           "%s:%u -> %s:%u: user '%s' authenticated and granted access to vhost '%.*s'",
+           conn->peer.host, conn->peer.port, conn->local.host, conn->local.port, conn->user,
+           (int)open->virtual_host.size, (const char *)open->virtual_host.data);
 }
 
 void start_on_method(struct amqp_conn *conn, const struct wire_method *method)
@@ -259,8 +281,9 @@ void start_on_method(struct amqp_conn *conn, const struct wire_method *method)
     } else if (conn->state == CONN_OPEN && method->id == WIRE_CONNECTION_OPEN) {
         on_open(conn, &method->connection_open);
     } else {
-        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "%s:%u sent %s during the handshake; connection closed",
-               conn->peer.host, conn->peer.port, wire_method_name((uint32_t)method->id));
+        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+               "%s:%u sent %s during the handshake; connection closed", conn->peer.host,
+               conn->peer.port, wire_method_name((uint32_t)method->id));
         conn_abort(conn);
     }
 }

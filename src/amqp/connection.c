@@ -1,17 +1,21 @@
 /*
  * What: AMQP connections after the handshake: frames, closing in both directions, output.
  *
- * Happy path: a frame of channel 0 is worked on here, others go to their channel; output gathers in conn->out and leaves once per turn.
+ * Happy path: a frame of channel 0 is worked on here, others go to their channel; output gathers in
+ * conn->out and leaves once per turn.
  *
- * Closing by the client: channels work off what came before its connection.close (they may be waiting for the cluster), then the session is
- * closed, which deletes exclusive queues, then close-ok goes out. Closing by an error: the session is closed, then close goes out and
- * everything but close-ok is dropped. So a client that hears of the end can declare its exclusive queues again at once.
+ * Closing by the client: channels work off what came before its connection.close (they may be
+ * waiting for the cluster), then the session is closed, which deletes exclusive queues, then
+ * close-ok goes out. Closing by an error: the session is closed, then close goes out and everything
+ * but close-ok is dropped. So a client that hears of the end can declare its exclusive queues again
+ * at once.
  *
- * Failure modes: errors before the connection runs end the socket without a frame, as RabbitMQ does (but those of tune and open, which are
- * told). Every waiting has a time limit.
+ * Failure modes: errors before the connection runs end the socket without a frame, as RabbitMQ does
+ * (but those of tune and open, which are told). Every waiting has a time limit.
  *
- * Invariants: I1 in CONN_CLOSED nothing is sent. I2 the session is closed exactly once, in the turn or from an upcall of the env, never
- * below a channel's frame. I3 conn->kept_bytes is the sum over its channels' queued_bytes; reading is paused iff it is over the limit.
+ * Invariants: I1 in CONN_CLOSED nothing is sent. I2 the session is closed exactly once, in the turn
+ * or from an upcall of the env, never below a channel's frame. I3 conn->kept_bytes is the sum over
+ * its channels' queued_bytes; reading is paused iff it is over the limit.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -54,7 +58,7 @@ void conn_kept(struct amqp_conn *conn, size_t more, size_t less)
     }
 }
 
-/* --- output -------------------------------------------------------------------------------------------------------------------------- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 static void send_out(struct amqp_conn *conn)
 {
@@ -114,12 +118,13 @@ void conn_flush(struct amqp_conn *conn)
     if (conn->session != NULL) {
         broker_session_count(conn->session, conn->received_bytes, conn->sent_bytes, "running");
     }
-    if (!conn->held && !conn->gone && conn->server->env->ops->conn_backlog(conn->conn) > AMQP_HOLD_HIGH) {
+    if (!conn->held && !conn->gone &&
+        conn->server->env->ops->conn_backlog(conn->conn) > AMQP_HOLD_HIGH) {
         hold_deliveries(conn);
     }
 }
 
-/* --- closing ------------------------------------------------------------------------------------------------------------------------- */
+/* --- closing ---------------------------------------------------------------------------------- */
 
 /* Ends the socket once what is queued is out. */
 void conn_end(struct amqp_conn *conn, uint32_t linger_ms)
@@ -158,7 +163,8 @@ static void send_failure(struct amqp_conn *conn)
     close.connection_close.method_id = conn->failure.method_id;
     conn_send(conn, 0, &close);
     conn->state = CONN_CLOSING;
-    conn_set_timer(conn, conn->reader.fault == WIRE_OK ? AMQP_CLOSE_WAIT_MS : AMQP_LOST_WAIT_MS, on_close_timeout);
+    conn_set_timer(conn, conn->reader.fault == WIRE_OK ? AMQP_CLOSE_WAIT_MS : AMQP_LOST_WAIT_MS,
+                   on_close_timeout);
 }
 
 /* The session is closed, or there was none: what was put off until then. */
@@ -215,7 +221,8 @@ static void on_session_timeout(struct timer *t)
     }
 }
 
-void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
+void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16_t method_id,
+                const char *fmt, ...)
 {
     char explanation[512];
     va_list args;
@@ -226,8 +233,10 @@ void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16
         return;
     }
     struct bytes reply = wire_reply_text(conn->failure.text, code, "%s", explanation);
-    wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "closing %s:%u -> %s:%u user=%s: %.*s", conn->peer.host,
-           conn->peer.port, conn->local.host, conn->local.port, conn->user, (int)reply.size, (const char *)reply.data);
+    wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+           "closing %s:%u -> %s:%u user=%s: %.*s", conn->peer.host, conn->peer.port,
+           conn->local.host, conn->local.port, conn->user, (int)reply.size,
+           (const char *)reply.data);
     conn->failure.text_size = (uint32_t)reply.size;
     conn->failure.code = code;
     conn->failure.class_id = class_id;
@@ -249,13 +258,14 @@ static void on_finish_timeout(struct timer *t)
 
 static void client_closes(struct amqp_conn *conn)
 {
-    wr_log(conn->server->options.logger, LOG_LEVEL_DEBUG, "connection", "closed by client %s:%u", conn->peer.host, conn->peer.port);
+    wr_log(conn->server->options.logger, LOG_LEVEL_DEBUG, "connection", "closed by client %s:%u",
+           conn->peer.host, conn->peer.port);
     conn->state = CONN_FINISHING;
     conn_dirty(conn);
     conn_set_timer(conn, AMQP_CLOSE_WAIT_MS, on_finish_timeout);
 }
 
-/* --- channel 0 ----------------------------------------------------------------------------------------------------------------------- */
+/* --- channel 0 -------------------------------------------------------------------------------- */
 
 static void on_channel0_method(struct amqp_conn *conn, const struct wire_method *method)
 {
@@ -267,18 +277,21 @@ static void on_channel0_method(struct amqp_conn *conn, const struct wire_method 
         struct wire_method ok = {.id = WIRE_CONNECTION_UPDATE_SECRET_OK};
         conn_send(conn, 0, &ok);
     } else {
-        conn_fault(conn, 504, wire_class_of(method->id), wire_method_of(method->id), "unexpected method in connection state running");
+        conn_fault(conn, 504, wire_class_of(method->id), wire_method_of(method->id),
+                   "unexpected method in connection state running");
     }
 }
 
-void conn_decode_fault(struct amqp_conn *conn, enum wire_fault fault, struct bytes payload, enum wire_method_id id)
+void conn_decode_fault(struct amqp_conn *conn, enum wire_fault fault, struct bytes payload,
+                       enum wire_method_id id)
 {
     char text[300];
     struct strbuf s;
     strbuf_init(&s, text, sizeof text);
     if (conn->state < CONN_RUNNING) {
-        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "%s:%u: %s during handshake", conn->peer.host,
-               conn->peer.port, wire_fault_text(fault));
+        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+               "%s:%u: %s during handshake", conn->peer.host, conn->peer.port,
+               wire_fault_text(fault));
         conn_abort(conn);
         return;
     }
@@ -306,7 +319,8 @@ static void on_heartbeat_frame(struct amqp_conn *conn, const struct wire_frame *
     } else if (frame->channel != 0) {
         conn_fault(conn, 505, 0, 0, "heartbeat frame on channel %u", frame->channel);
     } else {
-        conn_fault(conn, 501, 0, 0, "type 8, all octets = %u bytes: unknown_frame", (uint32_t)frame->payload.size);
+        conn_fault(conn, 501, 0, 0, "type 8, all octets = %u bytes: unknown_frame",
+                   (uint32_t)frame->payload.size);
     }
 }
 
@@ -329,7 +343,7 @@ static void on_channel0_frame(struct amqp_conn *conn, const struct wire_frame *f
     on_channel0_method(conn, &method);
 }
 
-/* --- frames -------------------------------------------------------------------------------------------------------------------------- */
+/* --- frames ----------------------------------------------------------------------------------- */
 
 static struct amqp_channel *find_channel(struct amqp_conn *conn, uint16_t number)
 {
@@ -354,13 +368,15 @@ static void on_new_channel(struct amqp_conn *conn, const struct wire_frame *fram
         }
     }
     if (method.id != WIRE_CHANNEL_OPEN) {
-        conn_fault(conn, 504, wire_class_of(method.id), wire_method_of(method.id), "expected 'channel.open'");
+        conn_fault(conn, 504, wire_class_of(method.id), wire_method_of(method.id),
+                   "expected 'channel.open'");
         return;
     }
     uint32_t count = (uint32_t)conn->channels.count;
     if (conn->channel_max != 0 && count >= conn->channel_max) {
-        conn_fault(conn, 530, 0, 0, "number of channels opened (%u) has reached the negotiated channel_max (%u)", count,
-                   conn->channel_max);
+        conn_fault(conn, 530, 0, 0,
+                   "number of channels opened (%u) has reached the negotiated channel_max (%u)",
+                   count, conn->channel_max);
         return;
     }
     struct amqp_channel *ch = channel_new(conn, frame->channel);
@@ -373,7 +389,8 @@ static void on_new_channel(struct amqp_conn *conn, const struct wire_frame *fram
 static void on_late_frame(struct amqp_conn *conn, const struct wire_frame *frame)
 {
     struct wire_method method;
-    if (frame->type != WIRE_FRAME_METHOD || frame->channel != 0 || wire_method_decode(frame->payload, &method) != WIRE_OK) {
+    if (frame->type != WIRE_FRAME_METHOD || frame->channel != 0 ||
+        wire_method_decode(frame->payload, &method) != WIRE_OK) {
         return;
     }
     if (conn->state == CONN_CLOSING && method.id == WIRE_CONNECTION_CLOSE_OK) {
@@ -407,8 +424,9 @@ void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame)
             return;
         }
         if (frame->channel != 0) {
-            wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "%s:%u: frame on channel %u during handshake",
-                   conn->peer.host, conn->peer.port, frame->channel);
+            wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+                   "%s:%u: frame on channel %u during handshake", conn->peer.host, conn->peer.port,
+                   frame->channel);
             conn_abort(conn);
             return;
         }
@@ -431,8 +449,8 @@ void conn_reader_fault(struct amqp_conn *conn)
     strbuf_init(&s, text, sizeof text);
     wire_frame_reader_describe_fault(&conn->reader, &s);
     if (conn->state < CONN_RUNNING) {
-        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection", "%s:%u: %s during handshake", conn->peer.host,
-               conn->peer.port, text);
+        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+               "%s:%u: %s during handshake", conn->peer.host, conn->peer.port, text);
         conn_abort(conn);
         return;
     }

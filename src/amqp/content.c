@@ -1,11 +1,14 @@
 /*
- * What: basic.publish and its content: method, header, body frames -> one message record -> broker_publish.
+ * What: basic.publish and its content: method, header, body frames -> one message record ->
+ * broker_publish.
  *
- * Happy path: the record is made when the header is there (its size is then known): from the server's arena, and the body is copied into it as
- * it arrives: one copy in all. A body over AMQP_BODY_AT_ONCE gets memory as it arrives, never as it is announced.
+ * Happy path: the record is made when the header is there (its size is then known): from the
+ * server's arena, and the body is copied into it as it arrives: one copy in all. A body over
+ * AMQP_BODY_AT_ONCE gets memory as it arrives, never as it is announced.
  *
- * Failure modes: header or body out of turn -> 505; body over the limit -> 406 when the header announces it (its frames are dropped with the
- * channel); more body than announced -> 501. Invariants: I1 content.state tells which frame must come next. I2 received <= body_size.
+ * Failure modes: header or body out of turn -> 505; body over the limit -> 406 when the header
+ * announces it (its frames are dropped with the channel); more body than announced -> 501.
+ * Invariants: I1 content.state tells which frame must come next. I2 received <= body_size.
  */
 #include "amqp_internal.h"
 
@@ -36,7 +39,7 @@ void content_publish(struct amqp_channel *ch, const struct wire_basic_publish *p
     memcpy(c->key, publish->routing_key.data, publish->routing_key.size);
 }
 
-/* --- publishing --------------------------------------------------------------------------------------------------------------------------- */
+/* --- publishing ------------------------------------------------------------------------------- */
 
 static void on_retry(void *ctx);
 
@@ -47,7 +50,8 @@ static void publish(struct amqp_channel *ch)
     struct broker_fault fault;
     uint64_t token = ch->confirm ? ch->next_token : 0;
     fault.code = 0;
-    enum broker_publish_result result = broker_publish(ch->broker, c->message, token, &fault, on_retry, ch);
+    enum broker_publish_result result =
+        broker_publish(ch->broker, c->message, token, &fault, on_retry, ch);
     switch (result) {
     case BROKER_ROUTED:
         ch->next_token += ch->confirm;
@@ -93,7 +97,7 @@ static void finish(struct amqp_channel *ch)
     publish(ch);
 }
 
-/* --- header --------------------------------------------------------------------------------------------------------------------------------- */
+/* --- header ----------------------------------------------------------------------------------- */
 
 /* A decimal number of milliseconds; anything else is left to the broker to complain about. */
 static uint64_t parse_expiration(struct bytes text)
@@ -111,7 +115,8 @@ static uint64_t parse_expiration(struct bytes text)
     return value;
 }
 
-static bool decode_header(struct amqp_channel *ch, struct bytes payload, struct wire_header *header, struct message_parts *parts)
+static bool decode_header(struct amqp_channel *ch, struct bytes payload, struct wire_header *header,
+                          struct message_parts *parts)
 {
     struct wire_props props;
     enum wire_fault fault = wire_header_decode(payload, header);
@@ -120,16 +125,19 @@ static bool decode_header(struct amqp_channel *ch, struct bytes payload, struct 
         return false;
     }
     if (header->class_id != WIRE_CLASS_BASIC) {
-        conn_fault(ch->conn, 505, 60, 40, "expected content header for class 60, got one for class %u instead", header->class_id);
+        conn_fault(ch->conn, 505, 60, 40,
+                   "expected content header for class 60, got one for class %u instead",
+                   header->class_id);
         return false;
     }
     if (header->weight != 0) {
-        conn_fault(ch->conn, 505, 60, 40, "expected content header for class 60, got non content header frame instead");
+        conn_fault(ch->conn, 505, 60, 40,
+                   "expected content header for class 60, got non content header frame instead");
         return false;
     }
     if (header->body_size > MESSAGE_BODY_MAX) {
-        conn_fault(ch->conn, 501, 60, 40, "content body size %llu exceeds maximum allowed size %u", (unsigned long long)header->body_size,
-                   MESSAGE_BODY_MAX);
+        conn_fault(ch->conn, 501, 60, 40, "content body size %llu exceeds maximum allowed size %u",
+                   (unsigned long long)header->body_size, MESSAGE_BODY_MAX);
         return false;
     }
     fault = wire_props_validate(header->props, NULL, &props);
@@ -140,7 +148,9 @@ static bool decode_header(struct amqp_channel *ch, struct bytes payload, struct 
     parts->props = header->props;
     parts->flags = props.delivery_mode == 2 ? MESSAGE_PERSISTENT : 0;
     parts->priority = props.priority;
-    parts->ttl_ms = wire_props_has(&props, WIRE_PROP_EXPIRATION) ? parse_expiration(props.expiration) : MESSAGE_TTL_NONE;
+    parts->ttl_ms = wire_props_has(&props, WIRE_PROP_EXPIRATION)
+                        ? parse_expiration(props.expiration)
+                        : MESSAGE_TTL_NONE;
     return true;
 }
 
@@ -148,12 +158,14 @@ static void on_header(struct amqp_channel *ch, struct bytes payload)
 {
     struct content *c = &ch->content;
     struct wire_header header;
-    struct message_parts parts = {.exchange = {c->exchange, c->exchange_size}, .key = {c->key, c->key_size}};
+    struct message_parts parts = {.exchange = {c->exchange, c->exchange_size},
+                                  .key = {c->key, c->key_size}};
     if (!decode_header(ch, payload, &header, &parts)) {
         return;
     }
     if (header.body_size > ch->conn->server->options.message_size_max) {
-        channel_fault(ch, 406, 60, 40, "message size %llu is larger than configured max size %llu", (unsigned long long)header.body_size,
+        channel_fault(ch, 406, 60, 40, "message size %llu is larger than configured max size %llu",
+                      (unsigned long long)header.body_size,
                       (unsigned long long)ch->conn->server->options.message_size_max);
         content_reset(ch);
         return;
@@ -163,7 +175,8 @@ static void on_header(struct amqp_channel *ch, struct bytes payload)
     c->state = CONTENT_BODY;
     uint32_t head_size = (uint32_t)message_record_size(&parts, 0);
     if (header.body_size <= AMQP_BODY_AT_ONCE) {
-        uint8_t *record = chunk_alloc(&ch->conn->server->arena, head_size + (uint32_t)header.body_size, &c->message.record);
+        uint8_t *record = chunk_alloc(&ch->conn->server->arena,
+                                      head_size + (uint32_t)header.body_size, &c->message.record);
         c->body = message_write(record, &parts, (uint32_t)header.body_size);
     } else {
         c->growing = buf_new(head_size + AMQP_BODY_AT_ONCE);
@@ -180,14 +193,17 @@ void content_frame(struct amqp_channel *ch, const struct wire_frame *frame)
     struct content *c = &ch->content;
     if (c->state == CONTENT_HEADER) {
         if (frame->type != WIRE_FRAME_HEADER) {
-            conn_fault(ch->conn, 505, 60, 40, "expected content header for class 60, got non content header frame instead");
+            conn_fault(
+                ch->conn, 505, 60, 40,
+                "expected content header for class 60, got non content header frame instead");
             return;
         }
         on_header(ch, frame->payload);
         return;
     }
     if (frame->type != WIRE_FRAME_BODY) {
-        conn_fault(ch->conn, 505, 60, 40, "expected content body, got non content body frame instead");
+        conn_fault(ch->conn, 505, 60, 40,
+                   "expected content body, got non content body frame instead");
         return;
     }
     if (frame->payload.size > c->body_size - c->received) {

@@ -1,6 +1,7 @@
 /*
- * What: heartbeats both ways. One is sent when nothing else was for half the interval; the connection is cut without a frame when nothing
- * came for two whole intervals (AMQP 0-9-1 §4.2.7, with RabbitMQ's timing). A client whose input we have paused is not judged.
+ * What: heartbeats both ways. One is sent when nothing else was for half the interval; the
+ * connection is cut without a frame when nothing came for two whole intervals (AMQP 0-9-1 §4.2.7,
+ * with RabbitMQ's timing). A client whose input we have paused is not judged.
  */
 #include "amqp_internal.h"
 
@@ -15,8 +16,8 @@ static void on_heartbeat(struct timer *t)
     }
     if (now - conn->received_ms > 2 * interval) {
         wr_log(server->options.logger, LOG_LEVEL_WARNING, "connection",
-               "missed heartbeats from client %s:%u user=%s, timeout %u s; connection closed", conn->peer.host, conn->peer.port,
-               conn->user, conn->heartbeat_s);
+               "missed heartbeats from client %s:%u user=%s, timeout %u s; connection closed",
+               conn->peer.host, conn->peer.port, conn->user, conn->heartbeat_s);
         conn_abort(conn);
         return;
     }
@@ -33,6 +34,7 @@ void heartbeat_start(struct amqp_conn *conn)
     if (conn->heartbeat_s > 0) {
         uint64_t now = conn_now_ms(conn->server);
         conn->received_ms = now;
-        timer_add(&conn->server->timers, &conn->heartbeat_timer, now + (uint64_t)conn->heartbeat_s * 250, on_heartbeat);
+        timer_add(&conn->server->timers, &conn->heartbeat_timer,
+                  now + (uint64_t)conn->heartbeat_s * 250, on_heartbeat);
     }
 }

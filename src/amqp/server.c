@@ -1,11 +1,13 @@
 /*
  * What: the server of one shard: connections come and go; turns.
  *
- * Happy path: accept -> bytes -> (frames, connection.c) -> turn: channels flush, connections send -> closed -> freed.
+ * Happy path: accept -> bytes -> (frames, connection.c) -> turn: channels flush, connections send
+ * -> closed -> freed.
  *
- * Invariants: I1 a connection is freed in amqp_turn only, never while its input or an upcall is being worked on, and never while its
- * session's callback is still to come. I2 every accepted connection gets exactly one amqp_on_closed (the env's promise).
- * Ownership: the server owns connections; a connection owns its channels. Threads: the shard's.
+ * Invariants: I1 a connection is freed in amqp_turn only, never while its input or an upcall is
+ * being worked on, and never while its session's callback is still to come. I2 every accepted
+ * connection gets exactly one amqp_on_closed (the env's promise). Ownership: the server owns
+ * connections; a connection owns its channels. Threads: the shard's.
  */
 #include <stdio.h>
 
@@ -27,12 +29,13 @@ static void on_handshake_timeout(struct timer *t)
     struct amqp_conn *conn = WR_CONTAINER_OF(t, struct amqp_conn, timer);
     bool silent = conn->state == CONN_HEADER && conn->header_size == 0;
     wr_log(conn->server->options.logger, silent ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, "connection",
-           "%s:%u: handshake_timeout after %u ms, connection closed", conn->peer.host, conn->peer.port,
-           conn->server->options.handshake_timeout_ms);
+           "%s:%u: handshake_timeout after %u ms, connection closed", conn->peer.host,
+           conn->peer.port, conn->server->options.handshake_timeout_ms);
     conn_abort(conn);
 }
 
-void amqp_accept(struct amqp_server *server, struct env_conn *env_conn, const struct net_addr *peer, const struct net_addr *local)
+void amqp_accept(struct amqp_server *server, struct env_conn *env_conn, const struct net_addr *peer,
+                 const struct net_addr *local)
 {
     struct amqp_conn *conn = wr_calloc(1, sizeof *conn);
     conn->tag = ENV_LISTEN_AMQP;
@@ -68,7 +71,7 @@ static void conn_free(struct amqp_conn *conn)
     wr_free(conn);
 }
 
-/* --- upcalls of the env -------------------------------------------------------------------------------------------------------------- */
+/* --- upcalls of the env ----------------------------------------------------------------------- */
 
 void amqp_on_bytes(struct amqp_server *server, void *user, const uint8_t *data, size_t size)
 {
@@ -79,7 +82,8 @@ void amqp_on_bytes(struct amqp_server *server, void *user, const uint8_t *data, 
     if (conn->state == CONN_HEADER) {
         start_on_header(conn, &input);
     }
-    while (conn->state != CONN_CLOSED && conn->state != CONN_HEADER && conn->reader.fault == WIRE_OK) {
+    while (conn->state != CONN_CLOSED && conn->state != CONN_HEADER &&
+           conn->reader.fault == WIRE_OK) {
         struct wire_frame frame;
         enum wire_read got = wire_frame_next(&conn->reader, &input, &frame);
         if (got == WIRE_READ_MORE) {
@@ -117,11 +121,13 @@ void amqp_on_closed(struct amqp_server *server, void *user, int error)
 {
     struct amqp_conn *conn = user;
     if (conn->state == CONN_RUNNING) {
-        wr_log(server->options.logger, LOG_LEVEL_WARNING, "connection", "client unexpectedly closed TCP connection %s:%u user=%s%s%s",
-               conn->peer.host, conn->peer.port, conn->user, error != 0 ? ": " : "", error != 0 ? wr_err_text(error) : "");
+        wr_log(server->options.logger, LOG_LEVEL_WARNING, "connection",
+               "client unexpectedly closed TCP connection %s:%u user=%s%s%s", conn->peer.host,
+               conn->peer.port, conn->user, error != 0 ? ": " : "",
+               error != 0 ? wr_err_text(error) : "");
     } else if (conn->state == CONN_HEADER && conn->header_size == 0) {
-        wr_log(server->options.logger, LOG_LEVEL_DEBUG, "connection", "%s:%u closed before sending anything", conn->peer.host,
-               conn->peer.port);
+        wr_log(server->options.logger, LOG_LEVEL_DEBUG, "connection",
+               "%s:%u closed before sending anything", conn->peer.host, conn->peer.port);
     }
     server->count--;
     conn->gone = true;
@@ -138,9 +144,10 @@ void amqp_on_closed(struct amqp_server *server, void *user, int error)
     }
 }
 
-/* --- the server ---------------------------------------------------------------------------------------------------------------------- */
+/* --- the server ------------------------------------------------------------------------------- */
 
-struct amqp_server *amqp_server_new(struct env *env, struct broker *broker, const struct amqp_options *options)
+struct amqp_server *amqp_server_new(struct env *env, struct broker *broker,
+                                    const struct amqp_options *options)
 {
     struct amqp_server *server = wr_calloc(1, sizeof *server);
     server->env = env;
@@ -162,14 +169,14 @@ void amqp_server_free(struct amqp_server *server)
     if (server == NULL) {
         return;
     }
-    LIST_FOREACH_SAFE(link, &server->conns) {
+    LIST_FOREACH_SAFE (link, &server->conns) {
         struct amqp_conn *conn = WR_CONTAINER_OF(link, struct amqp_conn, link);
         conn->gone = true;
         conn->state = CONN_CLOSED;
         conn_drop_session(conn);
         conn_free(conn);
     }
-    LIST_FOREACH_SAFE(link, &server->graveyard) {
+    LIST_FOREACH_SAFE (link, &server->graveyard) {
         conn_free(WR_CONTAINER_OF(link, struct amqp_conn, link));
     }
     timers_deinit(&server->timers);
@@ -202,7 +209,7 @@ void amqp_close_all(struct amqp_server *server, const char *reason)
 {
     char text[200];
     (void)snprintf(text, sizeof text, "broker forced connection closure with reason '%s'", reason);
-    LIST_FOREACH_SAFE(link, &server->conns) {
+    LIST_FOREACH_SAFE (link, &server->conns) {
         struct amqp_conn *conn = WR_CONTAINER_OF(link, struct amqp_conn, link);
         if (conn->state == CONN_RUNNING) {
             conn_fault(conn, 320, 0, 0, "%s", text);

@@ -1,6 +1,7 @@
 /*
- * What: queue and consumer arguments: which are known, their types and ranges per queue type, and equivalence on re-declaration, with
- * RabbitMQ's texts. One table of arguments. Spec: docs/queues.md.
+ * What: queue and consumer arguments: which are known, their types and ranges per queue type, and
+ * equivalence on re-declaration, with RabbitMQ's texts. One table of arguments. Spec:
+ * docs/queues.md.
  */
 #include <stdio.h>
 
@@ -14,9 +15,9 @@ enum { FOR_CLASSIC = 1, FOR_QUORUM = 2, FOR_STREAM = 4, FOR_ALL = 7 };
 struct arg {
     const char *name;
     enum arg_kind kind;
-    uint8_t types;        /* queue types that know it */
+    uint8_t types; /* queue types that know it */
     int64_t min, max;
-    const char *values;   /* ARG_ENUM: separated by spaces */
+    const char *values;    /* ARG_ENUM: separated by spaces */
     const char *bad_value; /* reason for a value outside; NULL: the queue mode's, which names it */
 };
 
@@ -25,16 +26,20 @@ static const struct arg args_table[] = {
     {"x-message-ttl", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, MS_MAX, NULL, NULL},
     {"x-dead-letter-exchange", ARG_TEXT, FOR_CLASSIC | FOR_QUORUM, 0, 0, NULL, NULL},
     {"x-dead-letter-routing-key", ARG_TEXT, FOR_CLASSIC | FOR_QUORUM, 0, 0, NULL, NULL},
-    {"x-dead-letter-strategy", ARG_ENUM, FOR_QUORUM, 0, 0, "at-most-once at-least-once", "invalid_dlx_strategy"},
+    {"x-dead-letter-strategy", ARG_ENUM, FOR_QUORUM, 0, 0, "at-most-once at-least-once",
+     "invalid_dlx_strategy"},
     {"x-max-length", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     {"x-max-length-bytes", ARG_INT, FOR_ALL, 0, INT64_MAX, NULL, NULL},
     {"x-max-priority", ARG_INT, FOR_CLASSIC, 0, 255, NULL, NULL},
-    {"x-overflow", ARG_ENUM, FOR_CLASSIC | FOR_QUORUM, 0, 0, "drop-head reject-publish reject-publish-dlx", "invalid_overflow"},
+    {"x-overflow", ARG_ENUM, FOR_CLASSIC | FOR_QUORUM, 0, 0,
+     "drop-head reject-publish reject-publish-dlx", "invalid_overflow"},
     {"x-queue-mode", ARG_ENUM, FOR_CLASSIC, 0, 0, "default lazy", NULL},
     {"x-queue-version", ARG_INT, FOR_CLASSIC, 1, 2, NULL, NULL},
     {"x-single-active-consumer", ARG_BOOL, FOR_CLASSIC | FOR_QUORUM, 0, 0, NULL, NULL},
-    {"x-queue-leader-locator", ARG_ENUM, FOR_ALL, 0, 0, "client-local balanced random least-leaders", "invalid_queue_locator_arg"},
-    {"x-queue-master-locator", ARG_ENUM, FOR_CLASSIC, 0, 0, "min-masters client-local random", "invalid_queue_locator_arg"},
+    {"x-queue-leader-locator", ARG_ENUM, FOR_ALL, 0, 0,
+     "client-local balanced random least-leaders", "invalid_queue_locator_arg"},
+    {"x-queue-master-locator", ARG_ENUM, FOR_CLASSIC, 0, 0, "min-masters client-local random",
+     "invalid_queue_locator_arg"},
     {"x-delivery-limit", ARG_INT, FOR_QUORUM, INT64_MIN, INT64_MAX, NULL, NULL},
     {"x-quorum-initial-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, 64, NULL, NULL},
     {"x-quorum-target-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, 64, NULL, NULL},
@@ -49,7 +54,9 @@ static const struct arg args_table[] = {
 
 static const char *type_module(uint8_t type)
 {
-    return type == CATALOG_QUORUM ? "rabbit_quorum_queue" : type == CATALOG_STREAM ? "rabbit_stream_queue" : "rabbit_classic_queue";
+    return type == CATALOG_QUORUM   ? "rabbit_quorum_queue"
+           : type == CATALOG_STREAM ? "rabbit_stream_queue"
+                                    : "rabbit_classic_queue";
 }
 
 static bool in_list(const char *values, struct bytes value)
@@ -76,8 +83,10 @@ static bool bad_value(const struct arg *arg, const struct wire_value *v, char *w
             (void)snprintf(why, size, "\"expected integer, got %s\"", type);
             return true;
         }
-        if (strcmp(arg->name, "x-queue-version") == 0 && (v->integer < arg->min || v->integer > arg->max)) {
-            (void)snprintf(why, size, "\"unsupported queue version '%lld'\"", (long long)v->integer);
+        if (strcmp(arg->name, "x-queue-version") == 0 &&
+            (v->integer < arg->min || v->integer > arg->max)) {
+            (void)snprintf(why, size, "\"unsupported queue version '%lld'\"",
+                           (long long)v->integer);
             return true;
         }
         if (arg->kind == ARG_INT_POSITIVE && v->integer == 0) {
@@ -89,7 +98,9 @@ static bool bad_value(const struct arg *arg, const struct wire_value *v, char *w
             return true;
         }
         if (v->integer < arg->min || v->integer > arg->max) {
-            (void)snprintf(why, size, strcmp(arg->name, "x-max-priority") == 0 ? "{max_value_exceeded,%lld}" : "{value_too_large,%lld}",
+            (void)snprintf(why, size,
+                           strcmp(arg->name, "x-max-priority") == 0 ? "{max_value_exceeded,%lld}"
+                                                                    : "{value_too_large,%lld}",
                            (long long)v->integer);
             return true;
         }
@@ -124,7 +135,8 @@ static bool bad_value(const struct arg *arg, const struct wire_value *v, char *w
     WR_UNREACHABLE();
 }
 
-bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, uint8_t *ret_type, struct broker_fault *fault)
+bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, uint8_t *ret_type,
+                     struct broker_fault *fault)
 {
     struct wire_value v;
     *ret_type = CATALOG_CLASSIC;
@@ -132,8 +144,10 @@ bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, u
         return true;
     }
     if (v.type != WIRE_FIELD_LONGSTR) {
-        fault_set(fault, 406, false, "invalid arg 'x-queue-type' for queue '%.*s' in vhost '%.*s': \"expected string, got %s\"", FMT(name),
-                  FMT(vhost), wire_field_name(v.type));
+        fault_set(fault, 406, false,
+                  "invalid arg 'x-queue-type' for queue '%.*s' in vhost '%.*s': \"expected string, "
+                  "got %s\"",
+                  FMT(name), FMT(vhost), wire_field_name(v.type));
         return false;
     }
     if (bytes_eq_cstr(v.bytes, "quorum")) {
@@ -141,29 +155,40 @@ bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, u
     } else if (bytes_eq_cstr(v.bytes, "stream")) {
         fault_set(fault, 540, true, "stream queues are not supported in this version");
         return false;
-    } else if (v.bytes.size > 0 && !bytes_eq_cstr(v.bytes, "classic") && !bytes_eq_cstr(v.bytes, "undefined")) {
-        fault_set(fault, 406, false, "invalid arg 'x-queue-type' for queue '%.*s' in vhost '%.*s': \"unsupported queue type '%.*s'\"",
+    } else if (v.bytes.size > 0 && !bytes_eq_cstr(v.bytes, "classic") &&
+               !bytes_eq_cstr(v.bytes, "undefined")) {
+        fault_set(fault, 406, false,
+                  "invalid arg 'x-queue-type' for queue '%.*s' in vhost '%.*s': \"unsupported "
+                  "queue type '%.*s'\"",
                   FMT(name), FMT(vhost), FMT(v.bytes));
         return false;
     }
     return true;
 }
 
-static bool check_properties(struct bytes vhost, struct bytes name, uint32_t flags, struct broker_fault *fault)
+static bool check_properties(struct bytes vhost, struct bytes name, uint32_t flags,
+                             struct broker_fault *fault)
 {
     if ((flags & BROKER_DURABLE) == 0) {
-        fault_set(fault, 406, false, "invalid property 'non-durable' for queue '%.*s' in vhost '%.*s'", FMT(name), FMT(vhost));
+        fault_set(fault, 406, false,
+                  "invalid property 'non-durable' for queue '%.*s' in vhost '%.*s'", FMT(name),
+                  FMT(vhost));
     } else if ((flags & BROKER_AUTO_DELETE) != 0) {
-        fault_set(fault, 406, false, "invalid property 'auto-delete' for queue '%.*s' in vhost '%.*s'", FMT(name), FMT(vhost));
+        fault_set(fault, 406, false,
+                  "invalid property 'auto-delete' for queue '%.*s' in vhost '%.*s'", FMT(name),
+                  FMT(vhost));
     } else if ((flags & BROKER_EXCLUSIVE) != 0) {
-        fault_set(fault, 406, false, "invalid property 'exclusive-owner' for queue '%.*s' in vhost '%.*s'", FMT(name), FMT(vhost));
+        fault_set(fault, 406, false,
+                  "invalid property 'exclusive-owner' for queue '%.*s' in vhost '%.*s'", FMT(name),
+                  FMT(vhost));
     } else {
         return true;
     }
     return false;
 }
 
-bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags, uint8_t *ret_type, struct broker_fault *fault)
+bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags,
+                      uint8_t *ret_type, struct broker_fault *fault)
 {
     char why[300];
     struct wire_value v;
@@ -180,53 +205,65 @@ bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, 
             continue;
         }
         if (strcmp(arg->name, "x-dead-letter-exchange") == 0 && v.type != WIRE_FIELD_LONGSTR) {
-            fault_set(fault, 406, false, "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%.*s' in vhost '%.*s'",
+            fault_set(fault, 406, false,
+                      "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%.*s' in vhost "
+                      "'%.*s'",
                       wire_field_name(v.type), FMT(name), FMT(vhost));
             return false;
         }
         if (bad_value(arg, &v, why, sizeof why)) {
-            fault_set(fault, 406, false, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s", arg->name, FMT(name), FMT(vhost), why);
+            fault_set(fault, 406, false, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s",
+                      arg->name, FMT(name), FMT(vhost), why);
             return false;
         }
     }
     for (size_t i = 0; i < WR_ARRAY_SIZE(args_table); i++) {
         if ((args_table[i].types & bit) == 0 && wire_table_find(args, args_table[i].name, &v)) {
-            fault_set(fault, 406, false, "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type %s", args_table[i].name, FMT(name),
-                      FMT(vhost), type_module(*ret_type));
+            fault_set(fault, 406, false,
+                      "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type %s",
+                      args_table[i].name, FMT(name), FMT(vhost), type_module(*ret_type));
             return false;
         }
     }
     struct wire_value dlx;
-    if (wire_table_find(args, "x-dead-letter-routing-key", &v) && !wire_table_find(args, "x-dead-letter-exchange", &dlx)) {
-        fault_set(fault, 406, false, "invalid arg 'x-dead-letter-routing-key' for queue '%.*s' in vhost '%.*s': routing_key_but_no_dlx_defined",
+    if (wire_table_find(args, "x-dead-letter-routing-key", &v) &&
+        !wire_table_find(args, "x-dead-letter-exchange", &dlx)) {
+        fault_set(fault, 406, false,
+                  "invalid arg 'x-dead-letter-routing-key' for queue '%.*s' in vhost '%.*s': "
+                  "routing_key_but_no_dlx_defined",
                   FMT(name), FMT(vhost));
         return false;
     }
     return true;
 }
 
-bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args, int32_t *ret_priority,
-                        struct broker_fault *fault)
+bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args,
+                        int32_t *ret_priority, struct broker_fault *fault)
 {
     struct wire_value v;
     *ret_priority = 0;
     if (wire_table_find(args, "x-priority", &v)) {
         if (!wire_value_is_integer(&v)) {
-            fault_set(fault, 406, false, "invalid arg 'x-priority' for queue '%.*s' in vhost '%.*s': \"expected integer, got %s\"",
+            fault_set(fault, 406, false,
+                      "invalid arg 'x-priority' for queue '%.*s' in vhost '%.*s': \"expected "
+                      "integer, got %s\"",
                       FMT(queue->spec.name), FMT(vhost), wire_field_name(v.type));
             return false;
         }
-        *ret_priority = v.integer > INT32_MAX ? INT32_MAX : v.integer < INT32_MIN ? INT32_MIN : (int32_t)v.integer;
+        *ret_priority = v.integer > INT32_MAX   ? INT32_MAX
+                        : v.integer < INT32_MIN ? INT32_MIN
+                                                : (int32_t)v.integer;
     }
     if (wire_table_find(args, "x-stream-offset", &v)) {
-        fault_set(fault, 406, false, "invalid arg 'x-stream-offset' for queue '%.*s' in vhost '%.*s' of queue type %s", FMT(queue->spec.name),
-                  FMT(vhost), type_module(queue->spec.type));
+        fault_set(fault, 406, false,
+                  "invalid arg 'x-stream-offset' for queue '%.*s' in vhost '%.*s' of queue type %s",
+                  FMT(queue->spec.name), FMT(vhost), type_module(queue->spec.type));
         return false;
     }
     return true;
 }
 
-/* --- equivalence --------------------------------------------------------------------------------------------------------------------------- */
+/* --- equivalence ------------------------------------------------------------------------------ */
 
 static void describe_side(struct strbuf *s, bool present, const struct wire_value *v)
 {
@@ -244,8 +281,9 @@ static void describe_side(struct strbuf *s, bool present, const struct wire_valu
 }
 
 /* One argument of two tables: equal, or a fault. x-queue-type: absent means classic. */
-static bool equivalent_arg(const char *name, const char *kind, struct bytes object, struct bytes vhost, struct bytes received,
-                           struct bytes current, struct broker_fault *fault)
+static bool equivalent_arg(const char *name, const char *kind, struct bytes object,
+                           struct bytes vhost, struct bytes received, struct bytes current,
+                           struct broker_fault *fault)
 {
     struct wire_value a;
     struct wire_value b;
@@ -267,59 +305,75 @@ static bool equivalent_arg(const char *name, const char *kind, struct bytes obje
     describe_side(&s, has_a, &a);
     strbuf_add_cstr(&s, " but current is ");
     describe_side(&s, has_b, &b);
-    fault_set(fault, 406, false, "inequivalent arg '%s' for %s '%.*s' in vhost '%.*s': %.*s", name, kind, FMT(object), FMT(vhost),
-              FMT(strbuf_bytes(&s)));
+    fault_set(fault, 406, false, "inequivalent arg '%s' for %s '%.*s' in vhost '%.*s': %.*s", name,
+              kind, FMT(object), FMT(vhost), FMT(strbuf_bytes(&s)));
     return false;
 }
 
-static bool equivalent_flag(const char *name, const char *kind, struct bytes object, struct bytes vhost, bool received, bool current,
+static bool equivalent_flag(const char *name, const char *kind, struct bytes object,
+                            struct bytes vhost, bool received, bool current,
                             struct broker_fault *fault)
 {
     if (received != current) {
-        fault_set(fault, 406, false, "inequivalent arg '%s' for %s '%.*s' in vhost '%.*s': received '%s' but current is '%s'", name, kind,
-                  FMT(object), FMT(vhost), received ? "true" : "false", current ? "true" : "false");
+        fault_set(fault, 406, false,
+                  "inequivalent arg '%s' for %s '%.*s' in vhost '%.*s': received '%s' but current "
+                  "is '%s'",
+                  name, kind, FMT(object), FMT(vhost), received ? "true" : "false",
+                  current ? "true" : "false");
     }
     return received == current;
 }
 
-bool equivalent_queue(const struct broker_session *session, const struct catalog_queue *queue, uint32_t flags, struct bytes args,
-                      struct broker_fault *fault)
+bool equivalent_queue(const struct broker_session *session, const struct catalog_queue *queue,
+                      uint32_t flags, struct bytes args, struct broker_fault *fault)
 {
     const struct catalog_queue_spec *s = &queue->spec;
     bool exclusive = (flags & BROKER_EXCLUSIVE) != 0;
-    bool durable = (flags & BROKER_DURABLE) != 0 && !exclusive; /* durable + exclusive counts as non-durable */
+    bool durable =
+        (flags & BROKER_DURABLE) != 0 && !exclusive; /* durable + exclusive counts as non-durable */
     if (!owner_check(session, queue, fault)) {
         return false;
     }
     if (exclusive != s->exclusive) {
-        fault_set(fault, 405, false,
-                  "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be originally declared on another connection "
-                  "or the exclusive property value does not match that of the original declaration.",
-                  FMT(s->name), FMT(s->vhost));
+        fault_set(
+            fault, 405, false,
+            "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be "
+            "originally declared on another connection "
+            "or the exclusive property value does not match that of the original declaration.",
+            FMT(s->name), FMT(s->vhost));
         return false;
     }
     if (!equivalent_flag("durable", "queue", s->name, s->vhost, durable, s->durable, fault) ||
-        !equivalent_flag("auto_delete", "queue", s->name, s->vhost, (flags & BROKER_AUTO_DELETE) != 0, s->auto_delete, fault) ||
+        !equivalent_flag("auto_delete", "queue", s->name, s->vhost,
+                         (flags & BROKER_AUTO_DELETE) != 0, s->auto_delete, fault) ||
         !equivalent_arg("x-queue-type", "queue", s->name, s->vhost, args, s->arguments, fault)) {
         return false;
     }
     for (size_t i = 0; i < WR_ARRAY_SIZE(args_table); i++) {
-        if (!equivalent_arg(args_table[i].name, "queue", s->name, s->vhost, args, s->arguments, fault)) {
+        if (!equivalent_arg(args_table[i].name, "queue", s->name, s->vhost, args, s->arguments,
+                            fault)) {
             return false;
         }
     }
     return true;
 }
 
-bool equivalent_exchange(const struct catalog_exchange *x, struct bytes type, uint32_t flags, struct bytes args, struct broker_fault *fault)
+bool equivalent_exchange(const struct catalog_exchange *x, struct bytes type, uint32_t flags,
+                         struct bytes args, struct broker_fault *fault)
 {
     if (!bytes_eq(type, x->type)) {
-        fault_set(fault, 406, false, "inequivalent arg 'type' for exchange '%.*s' in vhost '%.*s': received '%.*s' but current is '%.*s'",
+        fault_set(fault, 406, false,
+                  "inequivalent arg 'type' for exchange '%.*s' in vhost '%.*s': received '%.*s' "
+                  "but current is '%.*s'",
                   FMT(x->name), FMT(x->vhost), FMT(type), FMT(x->type));
         return false;
     }
-    return equivalent_flag("durable", "exchange", x->name, x->vhost, (flags & BROKER_DURABLE) != 0, x->durable, fault) &&
-           equivalent_flag("auto_delete", "exchange", x->name, x->vhost, (flags & BROKER_AUTO_DELETE) != 0, x->auto_delete, fault) &&
-           equivalent_flag("internal", "exchange", x->name, x->vhost, (flags & BROKER_INTERNAL) != 0, x->internal, fault) &&
-           equivalent_arg("alternate-exchange", "exchange", x->name, x->vhost, args, x->arguments, fault);
+    return equivalent_flag("durable", "exchange", x->name, x->vhost, (flags & BROKER_DURABLE) != 0,
+                           x->durable, fault) &&
+           equivalent_flag("auto_delete", "exchange", x->name, x->vhost,
+                           (flags & BROKER_AUTO_DELETE) != 0, x->auto_delete, fault) &&
+           equivalent_flag("internal", "exchange", x->name, x->vhost,
+                           (flags & BROKER_INTERNAL) != 0, x->internal, fault) &&
+           equivalent_arg("alternate-exchange", "exchange", x->name, x->vhost, args, x->arguments,
+                          fault);
 }

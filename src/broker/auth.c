@@ -1,11 +1,13 @@
 /*
  * What: authentication by password and permissions by regular expression, in RabbitMQ's terms.
  *
- * Passwords: SHA-256 over salt and password, compared in constant time; an unknown user costs the same as a known one. Permissions: PCRE2,
- * unanchored, with match limits, so that a hostile pattern cannot hold the shard; an empty pattern matches nothing; the default exchange is
- * matched as "amq.default".
+ * Passwords: SHA-256 over salt and password, compared in constant time; an unknown user costs the
+ * same as a known one. Permissions: PCRE2, unanchored, with match limits, so that a hostile pattern
+ * cannot hold the shard; an empty pattern matches nothing; the default exchange is matched as
+ * "amq.default".
  *
- * Checks of publishes are cached per channel (publish.c) for as long as the view stays the same, so compiling here is not on the hot path.
+ * Checks of publishes are cached per channel (publish.c) for as long as the view stays the same, so
+ * compiling here is not on the hot path.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -16,7 +18,8 @@
 static bool password_matches(const struct catalog_user *user, struct bytes password)
 {
     static const uint8_t nobody[4 + 32] = {0};
-    bool known = user != NULL && user->password_hash.size == sizeof nobody && user->hashing == CATALOG_HASHING_SHA256;
+    bool known = user != NULL && user->password_hash.size == sizeof nobody &&
+                 user->hashing == CATALOG_HASHING_SHA256;
     const uint8_t *hash = known ? user->password_hash.data : nobody;
     uint8_t digest[32];
     struct buf *salted = buf_new(4 + password.size + 1);
@@ -29,15 +32,18 @@ static bool password_matches(const struct catalog_user *user, struct bytes passw
     return known && equal;
 }
 
-bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password, bool loopback)
+bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password,
+                         bool loopback)
 {
     if (broker->view == NULL) {
         return false;
     }
-    const struct catalog_user *found = user.size <= NAME_MAX_SIZE ? catalog_user(broker->view, user) : NULL;
+    const struct catalog_user *found =
+        user.size <= NAME_MAX_SIZE ? catalog_user(broker->view, user) : NULL;
     bool ok = password_matches(found, password);
     if (ok && broker->options.guest_loopback_only && !loopback && bytes_eq_cstr(user, "guest")) {
-        wr_log(broker->logger, LOG_LEVEL_WARNING, "auth", "user 'guest' can only connect via localhost");
+        wr_log(broker->logger, LOG_LEVEL_WARNING, "auth",
+               "user 'guest' can only connect via localhost");
         return false;
     }
     return ok;
@@ -62,38 +68,47 @@ static bool pattern_matches(struct bytes pattern, struct bytes name)
     pcre2_match_context *limits = pcre2_match_context_create(NULL);
     (void)pcre2_set_match_limit(limits, 100000);
     (void)pcre2_set_depth_limit(limits, 1000);
-    int rc = pcre2_match(code, name.data == NULL ? (PCRE2_SPTR) "" : name.data, name.size, 0, 0, match, limits);
+    int rc = pcre2_match(code, name.data == NULL ? (PCRE2_SPTR) "" : name.data, name.size, 0, 0,
+                         match, limits);
     pcre2_match_context_free(limits);
     pcre2_match_data_free(match);
     pcre2_code_free(code);
     return rc >= 0;
 }
 
-bool auth_check(struct broker_session *session, enum permission permission, const char *kind, struct bytes name, struct broker_fault *fault)
+bool auth_check(struct broker_session *session, enum permission permission, const char *kind,
+                struct bytes name, struct broker_fault *fault)
 {
     static const char *const words[] = {"configure", "write", "read"};
-    const struct catalog_permission *p = catalog_permission(session->broker->view, session_user(session), session_vhost(session));
-    struct bytes subject = name.size == 0 && strcmp(kind, "exchange") == 0 ? bytes_from_cstr("amq.default") : name;
+    const struct catalog_permission *p =
+        catalog_permission(session->broker->view, session_user(session), session_vhost(session));
+    struct bytes subject =
+        name.size == 0 && strcmp(kind, "exchange") == 0 ? bytes_from_cstr("amq.default") : name;
     bool ok = false;
     if (p != NULL) {
-        struct bytes pattern = permission == PERMISSION_CONFIGURE ? p->configure : permission == PERMISSION_WRITE ? p->write : p->read;
+        struct bytes pattern = permission == PERMISSION_CONFIGURE ? p->configure
+                               : permission == PERMISSION_WRITE   ? p->write
+                                                                  : p->read;
         ok = pattern_matches(pattern, subject);
     }
     if (!ok) {
-        fault_set(fault, 403, false, "%s access to %s '%.*s' in vhost '%s' refused for user '%s'", words[permission], kind, FMT(subject),
-                  session->vhost, session->user);
+        fault_set(fault, 403, false, "%s access to %s '%.*s' in vhost '%s' refused for user '%s'",
+                  words[permission], kind, FMT(subject), session->vhost, session->user);
     }
     return ok;
 }
 
-bool owner_check(const struct broker_session *session, const struct catalog_queue *queue, struct broker_fault *fault)
+bool owner_check(const struct broker_session *session, const struct catalog_queue *queue,
+                 struct broker_fault *fault)
 {
     const struct catalog_queue_spec *spec = &queue->spec;
-    if (!spec->exclusive || (spec->owner.boot == session->broker->boot && spec->owner.connection == session->id)) {
+    if (!spec->exclusive ||
+        (spec->owner.boot == session->broker->boot && spec->owner.connection == session->id)) {
         return true;
     }
     fault_set(fault, 405, false,
-              "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be originally declared on another connection or "
+              "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be "
+              "originally declared on another connection or "
               "the exclusive property value does not match that of the original declaration.",
               FMT(spec->name), FMT(spec->vhost));
     return false;

@@ -1,9 +1,11 @@
 /*
- * What: the broker of one shard: views, deferred completions, queues that must be deleted, sessions.
+ * What: the broker of one shard: views, deferred completions, queues that must be deleted,
+ * sessions.
  *
- * Happy path: front ends call; work that can be answered at once is put off to broker_turn (no completion runs inside the call that started
- * it); work that needs the cluster waits in a struct request. Failure modes: a proposal without a leader fails its request with 541 after the
- * time limit; queues that must go are proposed again until the catalog no longer has them.
+ * Happy path: front ends call; work that can be answered at once is put off to broker_turn (no
+ * completion runs inside the call that started it); work that needs the cluster waits in a struct
+ * request. Failure modes: a proposal without a leader fails its request with 541 after the time
+ * limit; queues that must go are proposed again until the catalog no longer has them.
  *
  * Invariants: I1 view_index never falls. I2 a request ends exactly once. Threads: the shard's.
  */
@@ -27,7 +29,8 @@ void fault_set(struct broker_fault *fault, uint16_t code, bool connection, const
     fault->connection = connection;
 }
 
-/* A prefix and 22 characters that hold 132 random bits in URL-safe base64, as RabbitMQ names what it names. */
+/* A prefix and 22 characters that hold 132 random bits in URL-safe base64, as RabbitMQ names what
+ * it names. */
 void broker_make_name(struct broker *broker, const char *prefix, char out[BROKER_NAME_SIZE])
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -66,7 +69,7 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
 
 static void free_session_list(struct list *sessions)
 {
-    LIST_FOREACH_SAFE(link, sessions) {
+    LIST_FOREACH_SAFE (link, sessions) {
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
         list_remove(&session->link);
         slice_unref(&session->client_properties);
@@ -87,13 +90,13 @@ void broker_free(struct broker *broker)
         request_finish(broker->deferred.items[i].request);
     }
     vec_deinit(&broker->deferred);
-    LIST_FOREACH_SAFE(link, &broker->abandoned) {
+    LIST_FOREACH_SAFE (link, &broker->abandoned) {
         request_finish(WR_CONTAINER_OF(link, struct request, link));
     }
-    LIST_FOREACH_SAFE(link, &broker->deletions) {
+    LIST_FOREACH_SAFE (link, &broker->deletions) {
         wr_free(WR_CONTAINER_OF(link, struct deletion, link));
     }
-    LIST_FOREACH_SAFE(link, &broker->orphans) {
+    LIST_FOREACH_SAFE (link, &broker->orphans) {
         wr_free(WR_CONTAINER_OF(link, struct orphan, link));
     }
     free_session_list(&broker->ending);
@@ -108,7 +111,8 @@ void broker_set_boot(struct broker *broker, uint32_t boot)
     broker->boot = boot;
 }
 
-void broker_defer(struct broker *broker, void (*run)(struct request *request), struct request *request)
+void broker_defer(struct broker *broker, void (*run)(struct request *request),
+                  struct request *request)
 {
     vec_push(&broker->deferred, ((struct deferred){run, request}));
 }
@@ -123,17 +127,17 @@ void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t 
     broker->view_serial = catalog_view_serial(view);
     broker->view_index = index;
     catalog_view_unref(old);
-    LIST_FOREACH_SAFE(link, &broker->view_waits) {
+    LIST_FOREACH_SAFE (link, &broker->view_waits) {
         struct request *request = WR_CONTAINER_OF(link, struct request, wait_link);
         if (request->wait_index <= index) {
             list_remove(&request->wait_link);
             broker_defer(broker, request->step, request);
         }
     }
-    LIST_FOREACH_SAFE(link, &broker->orphans) {
+    LIST_FOREACH_SAFE (link, &broker->orphans) {
         orphan_step(broker, WR_CONTAINER_OF(link, struct orphan, link));
     }
-    LIST_FOREACH_SAFE(link, &broker->deletions) {
+    LIST_FOREACH_SAFE (link, &broker->deletions) {
         deletion_step(WR_CONTAINER_OF(link, struct deletion, link));
     }
 }
@@ -154,7 +158,8 @@ void broker_turn(struct broker *broker)
 {
     (void)timers_run(&broker->timers, broker_now_ms(broker));
     tell_unblocked(broker);
-    /* What is deferred meanwhile runs in the same turn; every completion answers one method, so this ends with the input. */
+    /* What is deferred meanwhile runs in the same turn; every completion answers one method, so
+     * this ends with the input. */
     size_t at = 0;
     while (at < broker->deferred.count) {
         struct deferred d = broker->deferred.items[at++];
@@ -176,7 +181,7 @@ uint64_t broker_deadline_ns(const struct broker *broker)
     return next == TIMER_NO_DEADLINE ? UINT64_MAX : next * 1000000;
 }
 
-/* --- queues that must go --------------------------------------------------------------------------------------------------------------- */
+/* --- queues that must go ---------------------------------------------------------------------- */
 
 static void deletion_end(struct deletion *d)
 {
@@ -199,9 +204,11 @@ static void on_deleted(void *ctx, int status, const struct catalog_result *resul
     struct deletion *d = ctx;
     (void)result;
     d->proposed = false;
-    if (status < 0 || (d->broker->view != NULL && catalog_queue_by_id(d->broker->view, d->queue_id) != NULL)) {
+    if (status < 0 ||
+        (d->broker->view != NULL && catalog_queue_by_id(d->broker->view, d->queue_id) != NULL)) {
         /* No leader, or this shard's view lags behind: the next view or the timer looks again. */
-        timer_add(&d->broker->timers, &d->retry, broker_now_ms(d->broker) + DELETE_RETRY_MS, on_deletion_retry);
+        timer_add(&d->broker->timers, &d->retry, broker_now_ms(d->broker) + DELETE_RETRY_MS,
+                  on_deletion_retry);
         return;
     }
     deletion_step(d);
@@ -223,7 +230,8 @@ static void deletion_step(struct deletion *d)
     struct catalog_command command = {.kind = CATALOG_DELETE_QUEUE};
     command.u.delete_queue.id = d->queue_id;
     d->proposed = true;
-    host_catalog_propose(d->broker->host, &command, d->broker->options.operation_timeout_ms, on_deleted, d);
+    host_catalog_propose(d->broker->host, &command, d->broker->options.operation_timeout_ms,
+                         on_deleted, d);
 }
 
 static void on_first_step(struct timer *t)
@@ -233,7 +241,7 @@ static void on_first_step(struct timer *t)
 
 void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker_session *session)
 {
-    LIST_FOREACH(link, &broker->deletions) {
+    LIST_FOREACH (link, &broker->deletions) {
         struct deletion *d = WR_CONTAINER_OF(link, struct deletion, link);
         if (d->queue_id == queue_id && session == NULL) {
             return; /* on its way */
@@ -248,11 +256,13 @@ void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker
     timer_add(&broker->timers, &d->retry, broker_now_ms(broker), on_first_step);
 }
 
-/* --- exclusive queues that nobody knows whether they were made --------------------------------------------------------------------------- */
+/* --- exclusive queues that nobody knows whether they were made
+ * --------------------------------------------------------------------------- */
 
 static void orphan_step(struct broker *broker, struct orphan *orphan)
 {
-    const struct catalog_queue *queue = catalog_queue(broker->view, bytes_from_cstr(orphan->vhost), bytes_from_cstr(orphan->name));
+    const struct catalog_queue *queue =
+        catalog_queue(broker->view, bytes_from_cstr(orphan->vhost), bytes_from_cstr(orphan->name));
     bool found = queue != NULL && queue->spec.exclusive && queue->spec.owner.boot == broker->boot &&
                  queue->spec.owner.connection == orphan->connection;
     if (found) {
@@ -284,7 +294,7 @@ void broker_queue_unused(struct broker *broker, uint64_t queue_id)
 
 void broker_close_all(struct broker *broker, const char *reason)
 {
-    LIST_FOREACH_SAFE(link, &broker->sessions) {
+    LIST_FOREACH_SAFE (link, &broker->sessions) {
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
         session->on_close(session->ctx, reason);
     }

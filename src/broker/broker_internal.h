@@ -18,9 +18,9 @@
 #include "warren/wire_table.h"
 
 #define NAME_MAX_SIZE     255u
-#define WINDOW_FIRST      128u          /* deliveries granted to a new consumer, before sizes are known */
-#define WINDOW_BYTES      (16u << 20)   /* of deliveries granted ahead, once they are */
-#define MISS_FRESH_MS     5u            /* an unroutable publish needs no new barrier for that long */
+#define WINDOW_FIRST      128u /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_BYTES      (16u << 20) /* of deliveries granted ahead, once they are */
+#define MISS_FRESH_MS     5u          /* an unroutable publish needs no new barrier for that long */
 #define ORPHAN_MS         UINT64_C(3600000)
 #define ROUTE_CACHE_SLOTS 32u
 #define ROUTE_CACHE_TEXT  96u
@@ -29,7 +29,7 @@
 struct request;
 struct ch_queue;
 
-/* --- broker ------------------------------------------------------------------------------------------------------------------ */
+/* --- broker ----------------------------------------------------------------------------------- */
 
 /* Work put off to the next turn, so that no completion runs inside the call that started it. */
 struct deferred {
@@ -37,7 +37,8 @@ struct deferred {
     struct request *request;
 };
 
-/* A queue that must go (exclusive owner gone, auto-delete due): repeated until the catalog says it has. */
+/* A queue that must go (exclusive owner gone, auto-delete due): repeated until the catalog says it
+ * has. */
 struct deletion {
     struct list link;
     struct broker *broker;
@@ -47,7 +48,8 @@ struct deletion {
     struct timer retry;
 };
 
-/* An exclusive queue whose declaration has an unknown outcome and whose owner is gone: deleted if it ever shows up. */
+/* An exclusive queue whose declaration has an unknown outcome and whose owner is gone: deleted if
+ * it ever shows up. */
 struct orphan {
     struct list link;
     uint64_t connection, until_ms;
@@ -70,11 +72,11 @@ struct broker {
     struct route_result route;
     VEC(struct bytes) extra_keys; /* CC and BCC of the message being published */
     struct list sessions;
-    struct list ending;      /* sessions that wait for their exclusive queues to go */
+    struct list ending; /* sessions that wait for their exclusive queues to go */
     struct list deletions;
     struct list orphans;
-    struct list unblocked;   /* channels whose front end is to hear that publishing may go on */
-    struct list view_waits;  /* requests that wait for view_index */
+    struct list unblocked;  /* channels whose front end is to hear that publishing may go on */
+    struct list view_waits; /* requests that wait for view_index */
     struct list abandoned;  /* requests whose channel is closed */
     VEC(struct deferred) deferred;
 };
@@ -82,12 +84,14 @@ struct broker {
 #define BROKER_NAME_SIZE 64u
 void broker_make_name(struct broker *broker, const char *prefix, char out[BROKER_NAME_SIZE]);
 uint64_t broker_now_ms(const struct broker *broker);
-void broker_defer(struct broker *broker, void (*run)(struct request *request), struct request *request);
+void broker_defer(struct broker *broker, void (*run)(struct request *request),
+                  struct request *request);
 void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker_session *session);
 void broker_watch_orphan(struct broker_session *session, struct bytes name);
-void fault_set(struct broker_fault *fault, uint16_t code, bool connection, const char *fmt, ...) WR_PRINTF(4, 5);
+void fault_set(struct broker_fault *fault, uint16_t code, bool connection, const char *fmt, ...)
+    WR_PRINTF(4, 5);
 
-/* --- sessions --------------------------------------------------------------------------------------------------------------------- */
+/* --- sessions --------------------------------------------------------------------------------- */
 struct broker_session {
     struct list link;
     struct broker *broker;
@@ -116,18 +120,18 @@ struct bytes session_vhost(const struct broker_session *session);
 struct bytes session_user(const struct broker_session *session);
 void session_deleted(struct broker_session *session); /* one of its deletions is done */
 
-/* --- channels ------------------------------------------------------------------------------------------------------------------------ */
+/* --- channels --------------------------------------------------------------------------------- */
 struct consumer {
     struct ch_queue *queue;
-    uint32_t id;          /* within the queue client */
+    uint32_t id; /* within the queue client */
     uint8_t tag_size;
     uint8_t tag[255];
     bool no_ack, exclusive, attached, cancelled;
-    bool stopped;         /* over the channel's limit: credit withdrawn */
+    bool stopped; /* over the channel's limit: credit withdrawn */
     uint32_t prefetch;
-    uint64_t ordinal;     /* highest delivered */
-    uint64_t credit;      /* limit granted */
-    uint32_t average;     /* bytes of a message, moving */
+    uint64_t ordinal; /* highest delivered */
+    uint64_t credit;  /* limit granted */
+    uint32_t average; /* bytes of a message, moving */
     struct slice args;
 };
 
@@ -142,18 +146,20 @@ struct confirm_run {
 struct ch_queue {
     struct broker_channel *channel;
     uint64_t queue_id;
-    uint32_t handle;      /* in channel->by_handle; never used again: acks may come when the queue is long gone */
+    uint32_t handle; /* in channel->by_handle; never used again: acks may come when the queue is
+                        long gone */
     char name[256];
     struct queue_client *client;
     VEC(struct confirm_run) confirms;
     size_t confirms_first;
-    VEC(struct consumer *) consumers; /* by id; 0 is basic.get and NULL; slots of ended consumers are NULL */
-    struct request *request;          /* waits for the reply to request_seq */
+    VEC(struct consumer *)
+    consumers;               /* by id; 0 is basic.get and NULL; slots of ended consumers are NULL */
+    struct request *request; /* waits for the reply to request_seq */
     uint64_t request_seq;
-    struct message got;               /* basic.get's message, until its reply */
+    struct message got; /* basic.get's message, until its reply */
     struct broker_delivery got_delivery;
     uint32_t got_count;
-    uint64_t unacked;                 /* its part of channel->outstanding */
+    uint64_t unacked; /* its part of channel->outstanding */
     bool has_got, blocked, limited;
 };
 
@@ -172,25 +178,26 @@ struct broker_channel {
     void *ctx;
     uint16_t number;
     bool closed, held, confirm_used;
-    bool told_blocked;        /* what the front end knows */
+    bool told_blocked; /* what the front end knows */
     uint32_t prefetch, global_limit;
-    uint64_t outstanding;     /* unacked by the application, consumers only: the sum over its queues */
+    uint64_t outstanding; /* unacked by the application, consumers only: the sum over its queues */
     uint32_t blocked_queues;
     struct list unblock_link; /* broker->unblocked */
     bool publish_looked;      /* the read barrier for the waiting publish is done */
-    uint64_t fresh_until_ms;  /* until then what cannot be routed is taken to be unroutable without another barrier */
+    uint64_t fresh_until_ms;  /* until then what cannot be routed is taken to be unroutable without
+                                 another barrier */
     uint64_t write_serial;    /* view in which write_exchange may be written to */
     uint32_t write_size;
     uint8_t write_exchange[255];
     void (*retry)(void *ctx); /* then the front end tries again */
     void *retry_ctx;
-    struct umap by_handle;    /* handle -> ch_queue */
-    struct umap by_id;        /* queue id -> ch_queue */
+    struct umap by_handle; /* handle -> ch_queue */
+    struct umap by_id;     /* queue id -> ch_queue */
     uint32_t next_handle;
-    struct umap multi;        /* token -> targets still to confirm (a number), for messages with several */
-    struct umap nacked;       /* tokens of those that were nacked by one target */
+    struct umap multi; /* token -> targets still to confirm (a number), for messages with several */
+    struct umap nacked;             /* tokens of those that were nacked by one target */
     struct route_cache_slot *cache; /* ROUTE_CACHE_SLOTS of them, made with the first publish */
-    struct map consumers;     /* tag -> struct consumer */
+    struct map consumers;           /* tag -> struct consumer */
     struct list requests;
     char last_queue[256];
     bool has_last_queue;
@@ -206,7 +213,8 @@ void consumer_renew(struct consumer *consumer);
 void channel_free_slots(struct broker_channel *ch);
 void deliver_resume(struct broker_channel *ch); /* the channel's outstanding count fell */
 
-/* --- requests: one asynchronous call of a front end --------------------------------------------------------------------------------- */
+/* --- requests: one asynchronous call of a front end
+ * --------------------------------------------------------------------------------- */
 struct request {
     struct list link;      /* channel->requests */
     struct list wait_link; /* broker->view_waits */
@@ -214,17 +222,17 @@ struct request {
     struct broker_channel *channel; /* NULL once the channel is closed: nobody is told any more */
     broker_done_fn done;
     void *ctx;
-    void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
-                   const struct message *message, uint64_t left);
+    void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                   uint32_t delivery_count, const struct message *message, uint64_t left);
     void (*step)(struct request *request); /* goes on: after a barrier, a view, a proposal */
-    uint8_t kind; /* private to the file that made it */
+    uint8_t kind;                          /* private to the file that made it */
     uint32_t flags;
-    bool looked;           /* a read barrier was done */
+    bool looked; /* a read barrier was done */
     bool unbind;
-    bool generated;        /* queue.declare: the name is ours */
-    bool made_exclusive;   /* queue.declare: an exclusive queue is being proposed */
-    bool created;          /* queue.declare: by us, just now */
-    int status;            /* of the last proposal */
+    bool generated;      /* queue.declare: the name is ours */
+    bool made_exclusive; /* queue.declare: an exclusive queue is being proposed */
+    bool created;        /* queue.declare: by us, just now */
+    int status;          /* of the last proposal */
     struct catalog_result result;
     uint64_t wait_index;
     uint64_t queue_id, count, consumers;
@@ -232,40 +240,55 @@ struct request {
     struct timer timeout;
     struct ch_queue *queue;
     struct consumer *consumer;
-    void (*on_reply)(struct request *request, enum queue_status status, uint64_t value, uint64_t value2);
-    struct buf *text;      /* copies of names and tables; the views below point into it */
+    void (*on_reply)(struct request *request, enum queue_status status, uint64_t value,
+                     uint64_t value2);
+    struct buf *text; /* copies of names and tables; the views below point into it */
     struct bytes name, exchange, key, args, type;
 };
 struct request *request_new(struct broker_channel *ch, broker_done_fn done, void *ctx);
 /* Copies the five views (name, exchange, key, args, type) behind the request. */
-void request_keep(struct request *request, struct bytes name, struct bytes exchange, struct bytes key, struct bytes args, struct bytes type);
-void request_fail(struct request *request, uint16_t code, bool connection, const char *fmt, ...) WR_PRINTF(4, 5); /* ends it */
-void request_finish(struct request *request); /* reports request->fault or success with name, count, consumers; frees */
+void request_keep(struct request *request, struct bytes name, struct bytes exchange,
+                  struct bytes key, struct bytes args, struct bytes type);
+void request_fail(struct request *request, uint16_t code, bool connection, const char *fmt, ...)
+    WR_PRINTF(4, 5);                          /* ends it */
+void request_finish(struct request *request); /* reports request->fault or success with name, count,
+                                                 consumers; frees */
 void request_defer_finish(struct request *request);
 void request_barrier(struct request *request, void (*step)(struct request *request));
-void request_propose(struct request *request, const struct catalog_command *command, void (*step)(struct request *request));
+void request_propose(struct request *request, const struct catalog_command *command,
+                     void (*step)(struct request *request));
 void request_await_reply(struct request *request, struct ch_queue *queue, uint64_t seq,
-                         void (*on_reply)(struct request *request, enum queue_status status, uint64_t value, uint64_t value2));
-bool request_unavailable(struct request *request); /* the last proposal failed for lack of a leader: fails the request, true */
+                         void (*on_reply)(struct request *request, enum queue_status status,
+                                          uint64_t value, uint64_t value2));
+bool request_unavailable(struct request *request); /* the last proposal failed for lack of a leader:
+                                                      fails the request, true */
 void request_abandon(struct request *request);     /* its channel is closed */
 
-/* --- rules ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- rules ------------------------------------------------------------------------------------ */
 enum permission { PERMISSION_CONFIGURE, PERMISSION_WRITE, PERMISSION_READ };
 /* True, or false with fault 403. kind: "queue" or "exchange". */
-bool auth_check(struct broker_session *session, enum permission permission, const char *kind, struct bytes name, struct broker_fault *fault);
+bool auth_check(struct broker_session *session, enum permission permission, const char *kind,
+                struct bytes name, struct broker_fault *fault);
 /* x-queue-type: true with *ret_type (enum catalog_queue_type), or a fault. */
-bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, uint8_t *ret_type, struct broker_fault *fault);
+bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, uint8_t *ret_type,
+                     struct broker_fault *fault);
 /* Argument tables and properties of queue.declare: true with *ret_type, or a fault 406. */
-bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags, uint8_t *ret_type, struct broker_fault *fault);
-bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args, int32_t *ret_priority, struct broker_fault *fault);
+bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags,
+                      uint8_t *ret_type, struct broker_fault *fault);
+bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args,
+                        int32_t *ret_priority, struct broker_fault *fault);
 /* Equivalence with what exists: true, or a fault 405/406. */
-bool equivalent_queue(const struct broker_session *session, const struct catalog_queue *queue, uint32_t flags, struct bytes args,
-                      struct broker_fault *fault);
-bool equivalent_exchange(const struct catalog_exchange *exchange, struct bytes type, uint32_t flags, struct bytes args, struct broker_fault *fault);
+bool equivalent_queue(const struct broker_session *session, const struct catalog_queue *queue,
+                      uint32_t flags, struct bytes args, struct broker_fault *fault);
+bool equivalent_exchange(const struct catalog_exchange *exchange, struct bytes type, uint32_t flags,
+                         struct bytes args, struct broker_fault *fault);
 /* The queue may be used by this session (405 otherwise). */
-bool owner_check(const struct broker_session *session, const struct catalog_queue *queue, struct broker_fault *fault);
-/* Resolves the request's queue name ("" = last declared); NULL with the request failed or waiting for a barrier that calls step again. */
-const struct catalog_queue *request_find_queue(struct request *request, void (*step)(struct request *request));
+bool owner_check(const struct broker_session *session, const struct catalog_queue *queue,
+                 struct broker_fault *fault);
+/* Resolves the request's queue name ("" = last declared); NULL with the request failed or waiting
+ * for a barrier that calls step again. */
+const struct catalog_queue *request_find_queue(struct request *request,
+                                               void (*step)(struct request *request));
 /* The name that the request means ("" = last declared), for texts. */
 struct bytes request_queue_name(const struct request *request);
 /* Its queue went while it waited for a reply: QUEUE_SEALED is the answer, in the turn. */

@@ -1,10 +1,13 @@
 /*
- * What: one queue as used by one channel: its queue client, the publishes that wait for its confirmation, its consumers' deliveries.
+ * What: one queue as used by one channel: its queue client, the publishes that wait for its
+ * confirmation, its consumers' deliveries.
  *
- * Confirms: the queue client reports "all ops up to seq applied"; q->confirms maps runs of seqs to runs of the front end's tokens. A message with
- * one target ("sole") is confirmed straight from there; one with several is counted in channel->multi and confirmed with the last.
+ * Confirms: the queue client reports "all ops up to seq applied"; q->confirms maps runs of seqs to
+ * runs of the front end's tokens. A message with one target ("sole") is confirmed straight from
+ * there; one with several is counted in channel->multi and confirmed with the last.
  *
- * Invariants: I1 q->confirms is ascending in seq. I2 channel->multi[token] = targets that have not answered yet, > 0.
+ * Invariants: I1 q->confirms is ascending in seq. I2 channel->multi[token] = targets that have not
+ * answered yet, > 0.
  */
 #include "broker_internal.h"
 
@@ -46,7 +49,8 @@ void channel_free_slots(struct broker_channel *ch)
     }
 }
 
-/* Stopping is told at once; going on in the turn, because the front end then works off what it kept. */
+/* Stopping is told at once; going on in the turn, because the front end then works off what it
+ * kept. */
 static void set_blocked(struct ch_queue *q, bool blocked)
 {
     struct broker_channel *ch = q->channel;
@@ -92,13 +96,14 @@ void ch_queue_close(struct ch_queue *q)
     wr_free(q);
 }
 
-/* --- confirms -------------------------------------------------------------------------------------------------------------------------- */
+/* --- confirms --------------------------------------------------------------------------------- */
 
 void confirm_expect(struct ch_queue *q, uint64_t seq, uint64_t token, bool sole)
 {
     if (q->confirms_first < q->confirms.count) {
         struct confirm_run *last = &vec_last(&q->confirms);
-        if (last->seq + last->count == seq && last->token + last->count == token && last->sole == sole) {
+        if (last->seq + last->count == seq && last->token + last->count == token &&
+            last->sole == sole) {
             last->count++;
             return;
         }
@@ -106,7 +111,8 @@ void confirm_expect(struct ch_queue *q, uint64_t seq, uint64_t token, bool sole)
         vec_clear(&q->confirms);
         q->confirms_first = 0;
     }
-    vec_push(&q->confirms, ((struct confirm_run){.seq = seq, .token = token, .count = 1, .sole = sole}));
+    vec_push(&q->confirms,
+             ((struct confirm_run){.seq = seq, .token = token, .count = 1, .sole = sole}));
 }
 
 static void answer_multi(struct broker_channel *ch, uint64_t token, bool ack)
@@ -163,7 +169,8 @@ static void on_applied(void *ctx, uint64_t seq)
         q->confirms_first = 0;
     } else if (q->confirms_first > 256 && q->confirms_first > q->confirms.count / 2) {
         q->confirms.count -= q->confirms_first;
-        memmove(q->confirms.items, q->confirms.items + q->confirms_first, q->confirms.count * sizeof *q->confirms.items);
+        memmove(q->confirms.items, q->confirms.items + q->confirms_first,
+                q->confirms.count * sizeof *q->confirms.items);
         q->confirms_first = 0;
     }
 }
@@ -187,7 +194,9 @@ static void on_nacked(void *ctx, uint64_t seq)
         } else {
             q->confirms.items[i].count = before;
             if (after > 0) {
-                vec_insert(&q->confirms, i + 1, ((struct confirm_run){seq + 1, run.token + before + 1, after, run.sole}));
+                vec_insert(
+                    &q->confirms, i + 1,
+                    ((struct confirm_run){seq + 1, run.token + before + 1, after, run.sole}));
             }
         }
         answer(q->channel, run.token + before, 1, run.sole, false);
@@ -195,9 +204,10 @@ static void on_nacked(void *ctx, uint64_t seq)
     }
 }
 
-/* --- replies, deliveries ------------------------------------------------------------------------------------------------------------------ */
+/* --- replies, deliveries ---------------------------------------------------------------------- */
 
-static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value, uint64_t value2)
+static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
+                     uint64_t value2)
 {
     struct ch_queue *q = ctx;
     struct request *r = q->request;
@@ -214,17 +224,21 @@ static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t
     r->on_reply(r, status, value, value2);
 }
 
-static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_count, const struct message *message)
+static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_count,
+                        const struct message *message)
 {
     struct broker_channel *ch = c->queue->channel;
-    struct broker_delivery delivery = {.queue = c->queue->handle, .consumer = c->id, .ordinal = ordinal};
+    struct broker_delivery delivery = {
+        .queue = c->queue->handle, .consumer = c->id, .ordinal = ordinal};
     uint32_t size = message->record.size;
     c->average = c->average == 0 ? size : c->average - c->average / 8 + size / 8;
     ch->delivered++;
-    ch->sink->on_deliver(ch->ctx, (struct bytes){c->tag, c->tag_size}, &delivery, delivery_count > 0, delivery_count, c->no_ack, message);
+    ch->sink->on_deliver(ch->ctx, (struct bytes){c->tag, c->tag_size}, &delivery,
+                         delivery_count > 0, delivery_count, c->no_ack, message);
 }
 
-/* Over the channel's limit (several queues under one global prefetch): gives the message back untouched and stops asking for more. */
+/* Over the channel's limit (several queues under one global prefetch): gives the message back
+ * untouched and stops asking for more. */
 static void give_back(struct consumer *c, uint64_t ordinal)
 {
     (void)queue_client_settle(c->queue->client, c->id, ordinal, 1, QUEUE_RELEASE);
@@ -248,8 +262,8 @@ void drop_got(struct ch_queue *q)
     }
 }
 
-static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t delivery_count, uint8_t flags, const struct message *messages,
-                       uint32_t count)
+static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t delivery_count,
+                       uint8_t flags, const struct message *messages, uint32_t count)
 {
     struct ch_queue *q = ctx;
     struct broker_channel *ch = q->channel;
@@ -259,12 +273,16 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
         q->got = messages[0];
         message_ref(q->got);
         q->got_count = delivery_count;
-        q->got_delivery = (struct broker_delivery){.queue = q->handle, .consumer = 0, .ordinal = (flags & QUEUE_NO_ACK) != 0 ? 0 : first_ordinal};
+        q->got_delivery =
+            (struct broker_delivery){.queue = q->handle,
+                                     .consumer = 0,
+                                     .ordinal = (flags & QUEUE_NO_ACK) != 0 ? 0 : first_ordinal};
         return;
     }
     struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
     if (c == NULL || c->cancelled) {
-        if ((flags & QUEUE_NO_ACK) == 0) { /* cancelled meanwhile: it never reached the application */
+        if ((flags & QUEUE_NO_ACK) ==
+            0) { /* cancelled meanwhile: it never reached the application */
             (void)queue_client_settle(q->client, id, first_ordinal, count, QUEUE_RELEASE);
         }
         return;

@@ -1,20 +1,23 @@
 /*
  * What: basic.consume, cancel, get, settle, qos: consumers, their credit and the channel's limit.
  *
- * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a window of deliveries (WINDOW_BYTES by the
- * average size) that is renewed as they are handed to the front end, so that a slow socket never has more than a window queued. The channel's global limit is enforced in the machine per
- * queue (QUEUE_OP_LIMIT); over several queues the surplus is given back (ch_queue.c, give_back) and asked for again as acks come in.
+ * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a
+ * window of deliveries (WINDOW_BYTES by the average size) that is renewed as they are handed to the
+ * front end, so that a slow socket never has more than a window queued. The channel's global limit
+ * is enforced in the machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given
+ * back (ch_queue.c, give_back) and asked for again as acks come in.
  */
 #include <stdio.h>
 
 #include "broker_internal.h"
 
-
 static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
 {
     struct consumer *c = wr_calloc(1, sizeof *c);
     c->queue = q;
-    c->id = (uint32_t)q->consumers.count; /* ids are not used again within a client: late deliveries must find nobody */
+    c->id =
+        (uint32_t)q->consumers
+            .count; /* ids are not used again within a client: late deliveries must find nobody */
     c->tag_size = (uint8_t)tag.size;
     memcpy(c->tag, tag.data, tag.size);
     vec_push(&q->consumers, c);
@@ -50,9 +53,10 @@ void consumer_renew(struct consumer *c)
     }
 }
 
-/* --- consume ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- consume ---------------------------------------------------------------------------------- */
 
-static void on_attached(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
+static void on_attached(struct request *r, enum queue_status status, uint64_t value,
+                        uint64_t value2)
 {
     struct consumer *c = r->consumer;
     (void)value;
@@ -66,9 +70,11 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t va
     }
     const char *vhost = r->channel->session->vhost;
     if (status == QUEUE_IN_EXCLUSIVE_USE) {
-        request_fail(r, 403, false, "queue '%.*s' in vhost '%s' in exclusive use", FMT(request_queue_name(r)), vhost);
+        request_fail(r, 403, false, "queue '%.*s' in vhost '%s' in exclusive use",
+                     FMT(request_queue_name(r)), vhost);
     } else {
-        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)), vhost);
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)),
+                     vhost);
     }
     if (c != NULL) {
         consumer_free(c);
@@ -99,13 +105,17 @@ static void consume_step(struct request *r)
         q->limited = true;
         (void)queue_client_limit(q->client, ch->global_limit);
     }
-    uint8_t flags = (uint8_t)((c->no_ack ? QUEUE_NO_ACK : 0) | (c->exclusive ? QUEUE_EXCLUSIVE_CONSUMER : 0));
+    uint8_t flags =
+        (uint8_t)((c->no_ack ? QUEUE_NO_ACK : 0) | (c->exclusive ? QUEUE_EXCLUSIVE_CONSUMER : 0));
     r->consumer = c;
-    request_await_reply(r, q, queue_client_attach(q->client, c->id, flags, c->prefetch, c->credit, priority, r->key, r->args), on_attached);
+    request_await_reply(r, q,
+                        queue_client_attach(q->client, c->id, flags, c->prefetch, c->credit,
+                                            priority, r->key, r->args),
+                        on_attached);
 }
 
-void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags, struct bytes args, broker_done_fn done,
-                    void *ctx)
+void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
+                    struct bytes args, broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     char generated[64];
@@ -122,9 +132,10 @@ void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes 
     consume_step(r);
 }
 
-/* --- cancel ---------------------------------------------------------------------------------------------------------------------------------- */
+/* --- cancel ----------------------------------------------------------------------------------- */
 
-static void on_detached(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
+static void on_detached(struct request *r, enum queue_status status, uint64_t value,
+                        uint64_t value2)
 {
     (void)status;
     (void)value;
@@ -150,7 +161,7 @@ void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn d
     request_await_reply(r, c->queue, queue_client_detach(c->queue->client, c->id, 0), on_detached);
 }
 
-/* --- get ------------------------------------------------------------------------------------------------------------------------------------- */
+/* --- get -------------------------------------------------------------------------------------- */
 
 static void on_got(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
 {
@@ -168,7 +179,8 @@ static void on_got(struct request *r, enum queue_status status, uint64_t value, 
         r->consumers = value;
         request_finish(r);
     } else if (status == QUEUE_SEALED) {
-        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)), r->channel->session->vhost);
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)),
+                     r->channel->session->vhost);
     } else {
         r->count = 0;
         request_finish(r);
@@ -191,8 +203,9 @@ static void get_step(struct request *r)
 }
 
 void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
-                void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
-                               const struct message *message, uint64_t left),
+                void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                               uint32_t delivery_count, const struct message *message,
+                               uint64_t left),
                 broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
@@ -202,10 +215,11 @@ void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
     get_step(r);
 }
 
-/* --- settle and qos ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- settle and qos --------------------------------------------------------------------------- */
 
-/* Room under the channel's limit: all consumers that were stopped ask again, for as much as there is room. What comes over it is given
- * back once more: which of their queues have messages is not known here. */
+/* Room under the channel's limit: all consumers that were stopped ask again, for as much as there
+ * is room. What comes over it is given back once more: which of their queues have messages is not
+ * known here. */
 void deliver_resume(struct broker_channel *ch)
 {
     if (ch->global_limit != 0 && ch->outstanding >= ch->global_limit) {
@@ -223,7 +237,8 @@ void deliver_resume(struct broker_channel *ch)
     }
 }
 
-void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count, enum queue_outcome outcome)
+void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                   enum queue_outcome outcome)
 {
     struct ch_queue *q = umap_get(&ch->by_handle, first->queue);
     if (q == NULL) {

@@ -1,7 +1,9 @@
 /*
- * What: exchange.declare, delete, bind, unbind; queue.bind and unbind (both bind something to an exchange).
+ * What: exchange.declare, delete, bind, unbind; queue.bind and unbind (both bind something to an
+ * exchange).
  *
- * Each is: checks that need no look-up, the look-up (with one read barrier when it misses), the proposal, and the look at its outcome.
+ * Each is: checks that need no look-up, the look-up (with one read barrier when it misses), the
+ * proposal, and the look at its outcome.
  */
 #include "broker_internal.h"
 
@@ -19,8 +21,8 @@ static void exchange_declared(struct request *r)
         exchange_declare_step(r);
         return;
     }
-    request_fail(r, 541, true, "exchange '%.*s' in vhost '%s' could not be declared: %s", FMT(r->name), r->channel->session->vhost,
-                 catalog_status_text(r->status));
+    request_fail(r, 541, true, "exchange '%.*s' in vhost '%s' could not be declared: %s",
+                 FMT(r->name), r->channel->session->vhost, catalog_status_text(r->status));
 }
 
 static bool may_create(struct request *r)
@@ -28,13 +30,16 @@ static bool may_create(struct request *r)
     struct broker_session *session = r->channel->session;
     struct wire_value v;
     if (bytes_starts_with(r->name, bytes_from_cstr("amq."))) {
-        request_fail(r, 403, false, "exchange name '%.*s' contains reserved prefix 'amq.*'", FMT(r->name));
+        request_fail(r, 403, false, "exchange name '%.*s' contains reserved prefix 'amq.*'",
+                     FMT(r->name));
         return false;
     }
     if (wire_table_find(r->args, "alternate-exchange", &v)) {
         if (v.type != WIRE_FIELD_LONGSTR) {
-            request_fail(r, 406, false, "invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%s'",
-                         wire_field_name(v.type), FMT(r->name), session->vhost);
+            request_fail(
+                r, 406, false,
+                "invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%s'",
+                wire_field_name(v.type), FMT(r->name), session->vhost);
             return false;
         }
         if (!auth_check(session, PERMISSION_READ, "exchange", r->name, &r->fault) ||
@@ -49,10 +54,13 @@ static bool may_create(struct request *r)
 static void exchange_declare_step(struct request *r)
 {
     struct broker_session *session = r->channel->session;
-    const struct catalog_exchange *x = catalog_exchange(r->broker->view, session_vhost(session), r->name);
+    const struct catalog_exchange *x =
+        catalog_exchange(r->broker->view, session_vhost(session), r->name);
     bool passive = (r->flags & BROKER_PASSIVE) != 0;
     if (!r->looked && (x != NULL || passive)) {
-        request_barrier(r, exchange_declare_step); /* what another node deleted or declared a moment ago counts */
+        request_barrier(
+            r,
+            exchange_declare_step); /* what another node deleted or declared a moment ago counts */
         return;
     }
     if (x != NULL) {
@@ -63,7 +71,8 @@ static void exchange_declare_step(struct request *r)
         return;
     }
     if (passive) {
-        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
+        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->name),
+                     session->vhost);
         return;
     }
     if (r->result.index != 0) { /* declared by us and gone again at once: somebody deleted it */
@@ -74,18 +83,19 @@ static void exchange_declare_step(struct request *r)
         return;
     }
     struct catalog_command command = {.kind = CATALOG_DECLARE_EXCHANGE};
-    command.u.exchange = (struct catalog_exchange_spec){.vhost = session_vhost(session),
-                                                        .name = r->name,
-                                                        .type = r->type,
-                                                        .arguments = r->args,
-                                                        .durable = (r->flags & BROKER_DURABLE) != 0,
-                                                        .auto_delete = (r->flags & BROKER_AUTO_DELETE) != 0,
-                                                        .internal = (r->flags & BROKER_INTERNAL) != 0};
+    command.u.exchange =
+        (struct catalog_exchange_spec){.vhost = session_vhost(session),
+                                       .name = r->name,
+                                       .type = r->type,
+                                       .arguments = r->args,
+                                       .durable = (r->flags & BROKER_DURABLE) != 0,
+                                       .auto_delete = (r->flags & BROKER_AUTO_DELETE) != 0,
+                                       .internal = (r->flags & BROKER_INTERNAL) != 0};
     request_propose(r, &command, exchange_declared);
 }
 
-void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struct bytes type, uint32_t flags, struct bytes args,
-                             broker_done_fn done, void *ctx)
+void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struct bytes type,
+                             uint32_t flags, struct bytes args, broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     r->flags = flags;
@@ -100,7 +110,8 @@ void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struc
             return;
         }
         if (args.size > CATALOG_ARGUMENTS_MAX) {
-            request_fail(r, 406, false, "the arguments of exchange '%.*s' are too large", FMT(name));
+            request_fail(r, 406, false, "the arguments of exchange '%.*s' are too large",
+                         FMT(name));
             return;
         }
         if (!auth_check(ch->session, PERMISSION_CONFIGURE, "exchange", name, &r->fault)) {
@@ -117,18 +128,21 @@ static void exchange_deleted(struct request *r)
         return;
     }
     if (r->status == CATALOG_IN_USE) {
-        request_fail(r, 406, false, "exchange '%.*s' in vhost '%s' in use", FMT(r->name), r->channel->session->vhost);
+        request_fail(r, 406, false, "exchange '%.*s' in vhost '%s' in use", FMT(r->name),
+                     r->channel->session->vhost);
         return;
     }
-    if (r->status != CATALOG_OK && r->status != CATALOG_NOT_FOUND && r->status != CATALOG_NO_EXCHANGE) {
-        request_fail(r, 541, true, "exchange '%.*s' in vhost '%s' could not be deleted: %s", FMT(r->name), r->channel->session->vhost,
-                     catalog_status_text(r->status));
+    if (r->status != CATALOG_OK && r->status != CATALOG_NOT_FOUND &&
+        r->status != CATALOG_NO_EXCHANGE) {
+        request_fail(r, 541, true, "exchange '%.*s' in vhost '%s' could not be deleted: %s",
+                     FMT(r->name), r->channel->session->vhost, catalog_status_text(r->status));
         return;
     }
     request_defer_finish(r); /* deleted, or there was none: both are fine */
 }
 
-void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32_t flags, broker_done_fn done, void *ctx)
+void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                            broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     request_keep(r, name, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
@@ -137,7 +151,8 @@ void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32
         return;
     }
     if (bytes_starts_with(name, bytes_from_cstr("amq."))) {
-        request_fail(r, 403, false, "deletion of system exchange '%.*s' in vhost '%s' not allowed", FMT(name), ch->session->vhost);
+        request_fail(r, 403, false, "deletion of system exchange '%.*s' in vhost '%s' not allowed",
+                     FMT(name), ch->session->vhost);
         return;
     }
     if (!auth_check(ch->session, PERMISSION_CONFIGURE, "exchange", name, &r->fault)) {
@@ -151,7 +166,7 @@ void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32
     request_propose(r, &command, exchange_deleted);
 }
 
-/* --- bindings ------------------------------------------------------------------------------------------------------------------------- */
+/* --- bindings --------------------------------------------------------------------------------- */
 
 enum { BIND_QUEUE = 1, BIND_EXCHANGE = 2 };
 
@@ -161,11 +176,14 @@ static void binding_done(struct request *r)
         return;
     }
     if (r->status == CATALOG_NO_EXCHANGE && !r->unbind) {
-        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->exchange), r->channel->session->vhost);
+        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->exchange),
+                     r->channel->session->vhost);
     } else if (r->status == CATALOG_NO_QUEUE && !r->unbind) {
-        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), r->channel->session->vhost);
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name),
+                     r->channel->session->vhost);
     } else if (r->status != CATALOG_OK && !r->unbind && r->status != CATALOG_EXISTS) {
-        request_fail(r, 541, true, "the binding could not be made: %s", catalog_status_text(r->status));
+        request_fail(r, 541, true, "the binding could not be made: %s",
+                     catalog_status_text(r->status));
     } else {
         request_defer_finish(r);
     }
@@ -173,18 +191,21 @@ static void binding_done(struct request *r)
 
 static void bind_step(struct request *r);
 
-/* The destination must exist; for a queue it must also be ours. false = the request has ended or waits. */
+/* The destination must exist; for a queue it must also be ours. false = the request has ended or
+ * waits. */
 static bool check_destination(struct request *r)
 {
     struct broker_session *session = r->channel->session;
     if (r->kind == BIND_QUEUE) {
-        const struct catalog_queue *queue = catalog_queue(r->broker->view, session_vhost(session), r->name);
+        const struct catalog_queue *queue =
+            catalog_queue(r->broker->view, session_vhost(session), r->name);
         if (queue == NULL && !r->looked) {
             request_barrier(r, bind_step);
             return false;
         }
         if (queue == NULL && !r->unbind) {
-            request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
+            request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name),
+                         session->vhost);
             return false;
         }
         if (queue != NULL && !r->unbind && !owner_check(session, queue, &r->fault)) {
@@ -193,13 +214,15 @@ static bool check_destination(struct request *r)
         }
         return true;
     }
-    const struct catalog_exchange *x = catalog_exchange(r->broker->view, session_vhost(session), r->name);
+    const struct catalog_exchange *x =
+        catalog_exchange(r->broker->view, session_vhost(session), r->name);
     if (x == NULL && !r->looked) {
         request_barrier(r, bind_step);
         return false;
     }
     if (x == NULL && !r->unbind) {
-        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
+        request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->name),
+                     session->vhost);
         return false;
     }
     return true;
@@ -210,7 +233,8 @@ static bool check_binding(struct request *r, const struct catalog_exchange *x)
     char why[300];
     struct strbuf s;
     strbuf_init(&s, why, sizeof why);
-    if (!r->unbind && x->router != NULL && route_validate_binding(x->router, r->key, r->args, &s) != 0) {
+    if (!r->unbind && x->router != NULL &&
+        route_validate_binding(x->router, r->key, r->args, &s) != 0) {
         request_fail(r, 406, false, "%.*s", FMT(strbuf_bytes(&s)));
         return false;
     }
@@ -223,8 +247,10 @@ static bool check_unbind_owner(struct request *r, const struct catalog_binding_s
     if (!r->unbind || r->kind != BIND_QUEUE) {
         return true;
     }
-    const struct catalog_queue *queue = catalog_queue(r->broker->view, spec->vhost, spec->destination);
-    if (queue != NULL && catalog_binding(r->broker->view, spec) != NULL && !owner_check(r->channel->session, queue, &r->fault)) {
+    const struct catalog_queue *queue =
+        catalog_queue(r->broker->view, spec->vhost, spec->destination);
+    if (queue != NULL && catalog_binding(r->broker->view, spec) != NULL &&
+        !owner_check(r->channel->session, queue, &r->fault)) {
         request_defer_finish(r);
         return false;
     }
@@ -234,7 +260,8 @@ static bool check_unbind_owner(struct request *r, const struct catalog_binding_s
 static void bind_step(struct request *r)
 {
     struct broker_session *session = r->channel->session;
-    const struct catalog_exchange *x = catalog_exchange(r->broker->view, session_vhost(session), r->exchange);
+    const struct catalog_exchange *x =
+        catalog_exchange(r->broker->view, session_vhost(session), r->exchange);
     if (x == NULL && !r->looked) {
         request_barrier(r, bind_step);
         return;
@@ -243,7 +270,8 @@ static void bind_step(struct request *r)
         if (r->unbind) {
             request_defer_finish(r);
         } else {
-            request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->exchange), session->vhost);
+            request_fail(r, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(r->exchange),
+                         session->vhost);
         }
         return;
     }
@@ -251,19 +279,21 @@ static void bind_step(struct request *r)
         return;
     }
     struct catalog_command command = {.kind = r->unbind ? CATALOG_UNBIND : CATALOG_BIND};
-    command.u.binding = (struct catalog_binding_spec){.vhost = session_vhost(session),
-                                                      .source = r->exchange,
-                                                      .destination = r->name,
-                                                      .key = r->key,
-                                                      .arguments = r->args,
-                                                      .destination_kind = r->kind == BIND_QUEUE ? CATALOG_TO_QUEUE : CATALOG_TO_EXCHANGE};
+    command.u.binding = (struct catalog_binding_spec){
+        .vhost = session_vhost(session),
+        .source = r->exchange,
+        .destination = r->name,
+        .key = r->key,
+        .arguments = r->args,
+        .destination_kind = r->kind == BIND_QUEUE ? CATALOG_TO_QUEUE : CATALOG_TO_EXCHANGE};
     if (check_binding(r, x) && check_unbind_owner(r, &command.u.binding)) {
         request_propose(r, &command, binding_done);
     }
 }
 
-void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, struct bytes source, struct bytes key, struct bytes args,
-                          bool unbind, broker_done_fn done, void *ctx)
+void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, struct bytes source,
+                          struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
+                          void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     r->kind = BIND_EXCHANGE;
@@ -281,8 +311,9 @@ void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, s
     }
 }
 
-void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange, struct bytes key, struct bytes args, bool unbind,
-                       broker_done_fn done, void *ctx)
+void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                       struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
+                       void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     r->kind = BIND_QUEUE;

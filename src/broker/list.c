@@ -52,13 +52,14 @@ static void row_emit(struct row *row, broker_row_fn fn, void *ctx)
 static void row_pid(struct row *row, const struct broker_session *session, uint16_t channel)
 {
     struct writer *w = row_add(row, "pid");
-    put_printf(w, "\"<%u.%llu.%u>\"", session->broker->boot, (unsigned long long)session->id, channel);
+    put_printf(w, "\"<%u.%llu.%u>\"", session->broker->boot, (unsigned long long)session->id,
+               channel);
 }
 
 static uint32_t channel_count(const struct broker_session *session)
 {
     uint32_t n = 0;
-    LIST_FOREACH(link, &session->channels) {
+    LIST_FOREACH (link, &session->channels) {
         n++;
     }
     return n;
@@ -97,7 +98,7 @@ static void emit_connection(const struct broker_session *s, broker_row_fn fn, vo
 
 void broker_list_connections(struct broker *broker, broker_row_fn fn, void *ctx)
 {
-    LIST_FOREACH(link, &broker->sessions) {
+    LIST_FOREACH (link, &broker->sessions) {
         emit_connection(WR_CONTAINER_OF(link, struct broker_session, link), fn, ctx);
     }
 }
@@ -140,9 +141,9 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
 
 void broker_list_channels(struct broker *broker, broker_row_fn fn, void *ctx)
 {
-    LIST_FOREACH(link, &broker->sessions) {
+    LIST_FOREACH (link, &broker->sessions) {
         const struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
-        LIST_FOREACH(at, &session->channels) {
+        LIST_FOREACH (at, &session->channels) {
             emit_channel(WR_CONTAINER_OF(at, struct broker_channel, link), fn, ctx);
         }
     }

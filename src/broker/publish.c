@@ -1,11 +1,12 @@
 /*
  * What: publishing: checks, routing, handing to the queues.
  *
- * Happy path: (exchange, key) is in the channel's route cache for the present view: the targets are known and the permission was checked; a message
- * without headers, expiration, user-id or reply-to needs no further check. Otherwise: permission, existence, `internal`, properties, route.
+ * Happy path: (exchange, key) is in the channel's route cache for the present view: the targets are
+ * known and the permission was checked; a message without headers, expiration, user-id or reply-to
+ * needs no further check. Otherwise: permission, existence, `internal`, properties, route.
  *
- * A look-up that misses (no such exchange, or nothing routed) waits for one read barrier and is done again, so that what was declared or bound on
- * another node a moment ago counts.
+ * A look-up that misses (no such exchange, or nothing routed) waits for one read barrier and is
+ * done again, so that what was declared or bound on another node a moment ago counts.
  *
  * Failure modes: faults as RabbitMQ's, in its order of checks. Spec: docs/broker.md, amqp-0-9-1 §9.
  */
@@ -13,13 +14,14 @@
 
 #define CHECKED_PROPS (WIRE_PROP_HEADERS | WIRE_PROP_EXPIRATION | WIRE_PROP_USER_ID)
 
-/* What the properties say about the way; the keys of CC and BCC are in broker->extra_keys (a table's size bounds their number). */
+/* What the properties say about the way; the keys of CC and BCC are in broker->extra_keys (a
+ * table's size bounds their number). */
 struct routing {
     uint32_t extra_count;
     bool has_bcc;
 };
 
-/* --- properties -------------------------------------------------------------------------------------------------------------------------- */
+/* --- properties ------------------------------------------------------------------------------- */
 
 static bool check_expiration(struct bytes text, struct broker_fault *fault)
 {
@@ -27,25 +29,30 @@ static bool check_expiration(struct bytes text, struct broker_fault *fault)
     size_t digits = 0;
     bool negative = text.size > 0 && text.data[0] == '-';
     size_t at = negative ? 1 : 0;
-    for (; at + digits < text.size && digits < 18 && text.data[at + digits] >= '0' && text.data[at + digits] <= '9'; digits++) {
+    for (; at + digits < text.size && digits < 18 && text.data[at + digits] >= '0' &&
+           text.data[at + digits] <= '9';
+         digits++) {
         value = value * 10 + (uint64_t)(text.data[at + digits] - '0');
     }
     if (digits == 0) {
         fault_set(fault, 406, false, "invalid expiration '%.*s': no_integer", FMT(text));
     } else if (at + digits < text.size) {
-        fault_set(fault, 406, false, "invalid expiration '%.*s': {leftover_string,\"%.*s\"}", FMT(text), (int)(text.size - at - digits),
-                  (const char *)text.data + at + digits);
+        fault_set(fault, 406, false, "invalid expiration '%.*s': {leftover_string,\"%.*s\"}",
+                  FMT(text), (int)(text.size - at - digits), (const char *)text.data + at + digits);
     } else if (negative && value > 0) {
-        fault_set(fault, 406, false, "invalid expiration '%.*s': {value_negative,-%llu}", FMT(text), (unsigned long long)value);
+        fault_set(fault, 406, false, "invalid expiration '%.*s': {value_negative,-%llu}", FMT(text),
+                  (unsigned long long)value);
     } else if (value > UINT64_C(315360000000)) {
-        fault_set(fault, 406, false, "invalid expiration '%.*s': {value_too_large,%llu}", FMT(text), (unsigned long long)value);
+        fault_set(fault, 406, false, "invalid expiration '%.*s': {value_too_large,%llu}", FMT(text),
+                  (unsigned long long)value);
     } else {
         return true;
     }
     return false;
 }
 
-static bool check_user(const struct broker_session *session, struct bytes user_id, struct broker_fault *fault)
+static bool check_user(const struct broker_session *session, struct bytes user_id,
+                       struct broker_fault *fault)
 {
     if (bytes_eq_cstr(user_id, session->user)) {
         return true;
@@ -56,11 +63,13 @@ static bool check_user(const struct broker_session *session, struct bytes user_i
             return true;
         }
     }
-    fault_set(fault, 406, false, "user_id property set to '%.*s' but authenticated user was '%s'", FMT(user_id), session->user);
+    fault_set(fault, 406, false, "user_id property set to '%.*s' but authenticated user was '%s'",
+              FMT(user_id), session->user);
     return false;
 }
 
-static bool add_keys(struct broker *broker, struct bytes headers, const char *name, struct broker_fault *fault)
+static bool add_keys(struct broker *broker, struct bytes headers, const char *name,
+                     struct broker_fault *fault)
 {
     struct wire_value v;
     struct bytes key;
@@ -68,7 +77,8 @@ static bool add_keys(struct broker *broker, struct bytes headers, const char *na
         return true;
     }
     if (v.type != WIRE_FIELD_ARRAY) {
-        fault_set(fault, 406, false, "invalid message: {unacceptable_type_in_header,\"%s\",%s}", name, wire_field_name(v.type));
+        fault_set(fault, 406, false, "invalid message: {unacceptable_type_in_header,\"%s\",%s}",
+                  name, wire_field_name(v.type));
         return false;
     }
     struct wire_table_iter it;
@@ -82,7 +92,8 @@ static bool add_keys(struct broker *broker, struct bytes headers, const char *na
     return true;
 }
 
-static bool check_props(const struct broker_session *session, struct bytes raw, struct routing *routing, struct broker_fault *fault)
+static bool check_props(const struct broker_session *session, struct bytes raw,
+                        struct routing *routing, struct broker_fault *fault)
 {
     struct bytes value;
     uint16_t flags = raw.size >= 2 ? bytes_load_be16(raw.data) : 0;
@@ -140,9 +151,10 @@ static struct message without_bcc(struct message owned)
     return (struct message){.record = slice_of_buf(record)};
 }
 
-/* --- cache ------------------------------------------------------------------------------------------------------------------------------------ */
+/* --- cache ------------------------------------------------------------------------------------ */
 
-static struct route_cache_slot *cache_slot(struct broker_channel *ch, struct bytes exchange, struct bytes key)
+static struct route_cache_slot *cache_slot(struct broker_channel *ch, struct bytes exchange,
+                                           struct bytes key)
 {
     if (exchange.size + key.size > ROUTE_CACHE_TEXT) {
         return NULL;
@@ -157,13 +169,16 @@ static struct route_cache_slot *cache_slot(struct broker_channel *ch, struct byt
     return &ch->cache[(hash ^ (hash >> 11)) % ROUTE_CACHE_SLOTS];
 }
 
-static bool cache_holds(const struct broker_channel *ch, const struct route_cache_slot *slot, struct bytes exchange, struct bytes key)
+static bool cache_holds(const struct broker_channel *ch, const struct route_cache_slot *slot,
+                        struct bytes exchange, struct bytes key)
 {
-    return slot->serial == ch->broker->view_serial && slot->exchange_size == exchange.size && slot->key_size == key.size &&
-           memcmp(slot->text, exchange.data, exchange.size) == 0 && memcmp(slot->text + exchange.size, key.data, key.size) == 0;
+    return slot->serial == ch->broker->view_serial && slot->exchange_size == exchange.size &&
+           slot->key_size == key.size && memcmp(slot->text, exchange.data, exchange.size) == 0 &&
+           memcmp(slot->text + exchange.size, key.data, key.size) == 0;
 }
 
-static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot, struct bytes exchange, struct bytes key)
+static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
+                       struct bytes exchange, struct bytes key)
 {
     slot->serial = ch->broker->view_serial;
     slot->exchange_size = (uint8_t)exchange.size;
@@ -172,9 +187,10 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
     memcpy(slot->text + exchange.size, key.data, key.size);
 }
 
-/* --- publish -------------------------------------------------------------------------------------------------------------------------------------- */
+/* --- publish ---------------------------------------------------------------------------------- */
 
-static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets, size_t count, struct message message, uint64_t token)
+static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets, size_t count,
+                      struct message message, uint64_t token)
 {
     bool sole = count == 1;
     ch->confirm_used = ch->confirm_used || token != 0;
@@ -198,7 +214,8 @@ static void on_looked(struct request *r)
 }
 
 /* The barrier is done (the publish is tried again) or failed (the front end hears of it). */
-static void on_look_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a, uint64_t b)
+static void on_look_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
+                         uint64_t b)
 {
     struct broker_channel *ch = ctx;
     (void)name;
@@ -211,7 +228,8 @@ static void on_look_done(void *ctx, const struct broker_fault *fault, struct byt
     }
 }
 
-static enum broker_publish_result look_again(struct broker_channel *ch, void (*retry)(void *ctx), void *ctx)
+static enum broker_publish_result look_again(struct broker_channel *ch, void (*retry)(void *ctx),
+                                             void *ctx)
 {
     struct request *r = request_new(ch, on_look_done, ch);
     r->count = broker_now_ms(ch->broker);
@@ -224,7 +242,8 @@ static enum broker_publish_result look_again(struct broker_channel *ch, void (*r
 /* Write permission: asked once for publishes to the same exchange as long as the view stays. */
 static bool may_write(struct broker_channel *ch, struct bytes exchange, struct broker_fault *fault)
 {
-    if (ch->write_serial == ch->broker->view_serial && bytes_eq(exchange, (struct bytes){ch->write_exchange, ch->write_size})) {
+    if (ch->write_serial == ch->broker->view_serial &&
+        bytes_eq(exchange, (struct bytes){ch->write_exchange, ch->write_size})) {
         return true;
     }
     if (!auth_check(ch->session, PERMISSION_WRITE, "exchange", exchange, fault)) {
@@ -236,21 +255,26 @@ static bool may_write(struct broker_channel *ch, struct bytes exchange, struct b
     return true;
 }
 
-static bool check_exchange(struct broker_channel *ch, const struct catalog_exchange *x, struct bytes name, struct broker_fault *fault)
+static bool check_exchange(struct broker_channel *ch, const struct catalog_exchange *x,
+                           struct bytes name, struct broker_fault *fault)
 {
     if (x == NULL) {
-        fault_set(fault, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(name), ch->session->vhost);
+        fault_set(fault, 404, false, "no exchange '%.*s' in vhost '%s'", FMT(name),
+                  ch->session->vhost);
         return false;
     }
     if (x->internal) {
-        fault_set(fault, 403, false, "cannot publish to internal exchange '%.*s' in vhost '%s'", FMT(name), ch->session->vhost);
+        fault_set(fault, 403, false, "cannot publish to internal exchange '%.*s' in vhost '%s'",
+                  FMT(name), ch->session->vhost);
         return false;
     }
     return true;
 }
 
-static enum broker_publish_result publish_slowly(struct broker_channel *ch, struct message message, uint64_t token, struct broker_fault *fault,
-                                                 struct route_cache_slot *slot, void (*retry)(void *ctx), void *ctx)
+static enum broker_publish_result publish_slowly(struct broker_channel *ch, struct message message,
+                                                 uint64_t token, struct broker_fault *fault,
+                                                 struct route_cache_slot *slot,
+                                                 void (*retry)(void *ctx), void *ctx)
 {
     struct broker *broker = ch->broker;
     struct bytes name = message_exchange(&message);
@@ -260,11 +284,13 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     if (!may_write(ch, name, fault)) {
         return BROKER_REFUSED;
     }
-    const struct catalog_exchange *x = catalog_exchange(broker->view, session_vhost(ch->session), name);
+    const struct catalog_exchange *x =
+        catalog_exchange(broker->view, session_vhost(ch->session), name);
     if (x == NULL && !looked) {
         return look_again(ch, retry, ctx);
     }
-    if (!check_exchange(ch, x, name, fault) || !check_props(ch->session, message_props(&message), &routing, fault)) {
+    if (!check_exchange(ch, x, name, fault) ||
+        !check_props(ch->session, message_props(&message), &routing, fault)) {
         return BROKER_REFUSED;
     }
     struct route_input input = {.key = message_key(&message),
@@ -273,7 +299,8 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
                                 .extra_count = routing.extra_count};
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
     if (count == 0) {
-        return looked || broker_now_ms(broker) < ch->fresh_until_ms ? BROKER_UNROUTABLE : look_again(ch, retry, ctx);
+        return looked || broker_now_ms(broker) < ch->fresh_until_ms ? BROKER_UNROUTABLE
+                                                                    : look_again(ch, retry, ctx);
     }
     VEC(struct ch_queue *) targets = {0};
     for (uint32_t i = 0; i < count; i++) {
@@ -298,9 +325,11 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     return BROKER_ROUTED;
 }
 
-/* The targets are known, but the properties must be looked at. False: more keys, or something to take out: the slow way. */
-static bool publish_checked(struct broker_channel *ch, const struct route_cache_slot *slot, struct message message, uint64_t token,
-                            struct broker_fault *fault, enum broker_publish_result *ret_result)
+/* The targets are known, but the properties must be looked at. False: more keys, or something to
+ * take out: the slow way. */
+static bool publish_checked(struct broker_channel *ch, const struct route_cache_slot *slot,
+                            struct message message, uint64_t token, struct broker_fault *fault,
+                            enum broker_publish_result *ret_result)
 {
     struct routing routing;
     if (!check_props(ch->session, message_props(&message), &routing, fault)) {
@@ -315,7 +344,8 @@ static bool publish_checked(struct broker_channel *ch, const struct route_cache_
     return true;
 }
 
-enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message, uint64_t token, struct broker_fault *fault,
+enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
+                                          uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx)
 {
     struct bytes exchange = message_exchange(&message);

@@ -1,9 +1,10 @@
 /*
  * What: queue.declare, purge, delete.
  *
- * Declaring: checks -> look-up (one read barrier on a miss of a passive declare) -> proposal with the placement decided here -> the view ->
- * equivalence with what is there now -> counts from the queue's leader. Deleting: the queue machine is sealed first (that decides if-unused and
- * if-empty atomically and gives the count), then the catalog forgets it.
+ * Declaring: checks -> look-up (one read barrier on a miss of a passive declare) -> proposal with
+ * the placement decided here -> the view -> equivalence with what is there now -> counts from the
+ * queue's leader. Deleting: the queue machine is sealed first (that decides if-unused and if-empty
+ * atomically and gives the count), then the catalog forgets it.
  */
 #include "broker_internal.h"
 
@@ -12,7 +13,7 @@
 
 static void declare_step(struct request *r);
 
-/* --- counts ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- counts ----------------------------------------------------------------------------------- */
 
 static void on_sealed_wait(struct timer *t)
 {
@@ -24,10 +25,12 @@ static void on_sealed_wait(struct timer *t)
     }
 }
 
-/* The queue's node does not have it: deleted there already, before this shard's view said so, or not made there yet. */
+/* The queue's node does not have it: deleted there already, before this shard's view said so, or
+ * not made there yet. */
 static void after_not_found(struct request *r)
 {
-    const struct catalog_queue *queue = catalog_queue(r->broker->view, session_vhost(r->channel->session), r->name);
+    const struct catalog_queue *queue =
+        catalog_queue(r->broker->view, session_vhost(r->channel->session), r->name);
     if (queue != NULL && queue->id == r->queue_id) {
         request_defer_finish(r);
         return;
@@ -47,11 +50,13 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     }
     if (report->error == 0 && report->sealed) {
         if ((r->flags & BROKER_PASSIVE) != 0) {
-            request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), r->channel->session->vhost);
+            request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name),
+                         r->channel->session->vhost);
         } else { /* on its way out: declared anew once it is gone */
             r->result.index = 0;
             r->created = false;
-            timer_add(&r->broker->timers, &r->timeout, broker_now_ms(r->broker) + SEALED_MS, on_sealed_wait);
+            timer_add(&r->broker->timers, &r->timeout, broker_now_ms(r->broker) + SEALED_MS,
+                      on_sealed_wait);
         }
         return;
     }
@@ -80,7 +85,7 @@ static void finish_declared(struct request *r, const struct catalog_queue *queue
     host_queue_report(r->broker->host, queue->id, false, REPORT_MS, on_report, r);
 }
 
-/* --- declare ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- declare ---------------------------------------------------------------------------------- */
 
 static struct uid random_uid(struct broker *broker)
 {
@@ -89,7 +94,8 @@ static struct uid random_uid(struct broker *broker)
     return id;
 }
 
-static void place_group(struct request *r, struct catalog_queue_spec *spec, struct catalog_member *members)
+static void place_group(struct request *r, struct catalog_queue_spec *spec,
+                        struct catalog_member *members)
 {
     struct broker *broker = r->broker;
     struct uid nodes[CATALOG_REPLICAS_MAX];
@@ -103,8 +109,10 @@ static void place_group(struct request *r, struct catalog_queue_spec *spec, stru
     if (wire_table_get_string(r->args, "x-queue-leader-locator", &locator)) {
         local = bytes_eq_cstr(locator, "client-local");
     }
-    struct catalog_placement placement = {.declaring_node = broker->options.node_id, .size = (uint32_t)size, .leader_local = local};
-    spec->group.member_count = catalog_place(broker->view, &placement, nodes, &spec->group.preferred);
+    struct catalog_placement placement = {
+        .declaring_node = broker->options.node_id, .size = (uint32_t)size, .leader_local = local};
+    spec->group.member_count =
+        catalog_place(broker->view, &placement, nodes, &spec->group.preferred);
     spec->group.target_size = (uint32_t)size;
     for (uint32_t i = 0; i < spec->group.member_count; i++) {
         members[i] = (struct catalog_member){.id = random_uid(broker), .node = nodes[i]};
@@ -123,8 +131,8 @@ static void declared(struct request *r)
         declare_step(r);
         return;
     }
-    request_fail(r, 541, true, "queue '%.*s' in vhost '%s' could not be declared: %s", FMT(r->name), r->channel->session->vhost,
-                 catalog_status_text(r->status));
+    request_fail(r, 541, true, "queue '%.*s' in vhost '%s' could not be declared: %s", FMT(r->name),
+                 r->channel->session->vhost, catalog_status_text(r->status));
 }
 
 static void propose_queue(struct request *r, uint8_t type)
@@ -190,15 +198,18 @@ static void note_exclusive(struct request *r, const struct catalog_queue *queue)
 static void declare_step(struct request *r)
 {
     struct broker_session *session = r->channel->session;
-    const struct catalog_queue *queue = catalog_queue(r->broker->view, session_vhost(session), r->name);
+    const struct catalog_queue *queue =
+        catalog_queue(r->broker->view, session_vhost(session), r->name);
     bool passive = (r->flags & BROKER_PASSIVE) != 0;
     uint8_t type = CATALOG_CLASSIC;
     if (!r->looked && (queue != NULL || passive)) {
-        request_barrier(r, declare_step); /* what another node deleted or declared a moment ago counts */
+        request_barrier(
+            r, declare_step); /* what another node deleted or declared a moment ago counts */
         return;
     }
     if (queue != NULL) {
-        bool ok = passive ? owner_check(session, queue, &r->fault) : equivalent_queue(session, queue, r->flags, r->args, &r->fault);
+        bool ok = passive ? owner_check(session, queue, &r->fault)
+                          : equivalent_queue(session, queue, r->flags, r->args, &r->fault);
         if (!ok) {
             request_defer_finish(r);
             return;
@@ -207,7 +218,8 @@ static void declare_step(struct request *r)
         finish_declared(r, queue);
         return;
     }
-    if (passive || r->result.index != 0) { /* the latter: declared, and deleted again at once by somebody */
+    if (passive ||
+        r->result.index != 0) { /* the latter: declared, and deleted again at once by somebody */
         request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
         return;
     }
@@ -220,7 +232,8 @@ static void declare_step(struct request *r)
     }
 }
 
-void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags, struct bytes args, broker_done_fn done, void *ctx)
+void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                          struct bytes args, broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     char generated[64];
@@ -231,7 +244,9 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
         name = bytes_from_cstr(ch->last_queue);
     }
     bool generate = name.size == 0 && !passive;
-    bool bad_type = generate && (!args_queue_type(session_vhost(ch->session), name, args, &type, &r->fault) || type != CATALOG_CLASSIC);
+    bool bad_type =
+        generate && (!args_queue_type(session_vhost(ch->session), name, args, &type, &r->fault) ||
+                     type != CATALOG_CLASSIC);
     if (generate) {
         broker_make_name(ch->broker, "amq.gen-", generated);
         name = bytes_from_cstr(generated);
@@ -241,27 +256,31 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
     if (bad_type && r->fault.code != 0) {
         request_defer_finish(r);
     } else if (bad_type) {
-        request_fail(r, 406, false, "Cannot declare a server-named queue for type rabbit_quorum_queue");
+        request_fail(r, 406, false,
+                     "Cannot declare a server-named queue for type rabbit_quorum_queue");
     } else if (name.size == 0) {
         request_fail(r, 404, false, "no previously declared queue");
     } else if (!passive && !generate && bytes_starts_with(name, bytes_from_cstr("amq."))) {
-        request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'", FMT(name));
+        request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'",
+                     FMT(name));
     } else if (args.size > CATALOG_ARGUMENTS_MAX) {
         request_fail(r, 406, false, "the arguments of queue '%.*s' are too large", FMT(name));
-    } else if (!passive && !auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault)) {
+    } else if (!passive &&
+               !auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault)) {
         request_defer_finish(r);
     } else {
         declare_step(r);
     }
 }
 
-/* --- purge ---------------------------------------------------------------------------------------------------------------------------------- */
+/* --- purge ------------------------------------------------------------------------------------ */
 
 static void on_purged(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
 {
     (void)value2;
     if (status != QUEUE_OK) { /* it is being deleted */
-        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)), r->channel->session->vhost);
+        request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(request_queue_name(r)),
+                     r->channel->session->vhost);
         return;
     }
     r->count = value;
@@ -282,14 +301,15 @@ static void purge_step(struct request *r)
     request_await_reply(r, q, queue_client_purge(q->client), on_purged);
 }
 
-void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done, void *ctx)
+void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done,
+                        void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     request_keep(r, queue, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
     purge_step(r);
 }
 
-/* --- delete ----------------------------------------------------------------------------------------------------------------------------------- */
+/* --- delete ----------------------------------------------------------------------------------- */
 
 static void on_catalog_deleted(struct request *r)
 {
@@ -310,9 +330,11 @@ static void on_sealed(struct request *r, enum queue_status status, uint64_t valu
 {
     (void)value2;
     if (status == QUEUE_IN_USE) {
-        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' in use", FMT(request_queue_name(r)), r->channel->session->vhost);
+        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' in use", FMT(request_queue_name(r)),
+                     r->channel->session->vhost);
     } else if (status == QUEUE_NOT_EMPTY) {
-        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' not empty", FMT(request_queue_name(r)), r->channel->session->vhost);
+        request_fail(r, 406, false, "queue '%.*s' in vhost '%s' not empty",
+                     FMT(request_queue_name(r)), r->channel->session->vhost);
     } else {
         r->count = status == QUEUE_OK ? value : 0;
         propose_delete(r);
@@ -323,7 +345,8 @@ static void delete_step(struct request *r)
 {
     struct broker_channel *ch = r->channel;
     struct bytes vhost = session_vhost(ch->session);
-    struct bytes name = r->name.size == 0 && ch->has_last_queue ? bytes_from_cstr(ch->last_queue) : r->name;
+    struct bytes name =
+        r->name.size == 0 && ch->has_last_queue ? bytes_from_cstr(ch->last_queue) : r->name;
     const struct catalog_queue *queue = catalog_queue(r->broker->view, vhost, name);
     if (name.size == 0) {
         request_fail(r, 404, false, "no previously declared queue");
@@ -337,23 +360,30 @@ static void delete_step(struct request *r)
         request_defer_finish(r);
         return;
     }
-    if (!auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault) || !owner_check(ch->session, queue, &r->fault)) {
+    if (!auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault) ||
+        !owner_check(ch->session, queue, &r->fault)) {
         request_defer_finish(r);
         return;
     }
-    if (queue->spec.type == CATALOG_QUORUM && (r->flags & (BROKER_IF_UNUSED | BROKER_IF_EMPTY)) != 0) {
-        request_fail(r, 540, true, "cannot delete queue '%.*s' in vhost '%.*s'. queue.delete operations with %s flag set are not supported by "
-                                   "quorum queues",
-                     FMT(name), FMT(vhost), (r->flags & BROKER_IF_UNUSED) != 0 ? "if-unused" : "if-empty");
+    if (queue->spec.type == CATALOG_QUORUM &&
+        (r->flags & (BROKER_IF_UNUSED | BROKER_IF_EMPTY)) != 0) {
+        request_fail(r, 540, true,
+                     "cannot delete queue '%.*s' in vhost '%.*s'. queue.delete operations with %s "
+                     "flag set are not supported by "
+                     "quorum queues",
+                     FMT(name), FMT(vhost),
+                     (r->flags & BROKER_IF_UNUSED) != 0 ? "if-unused" : "if-empty");
         return;
     }
     r->queue_id = queue->id;
-    uint8_t flags = (uint8_t)(((r->flags & BROKER_IF_UNUSED) != 0 ? QUEUE_IF_UNUSED : 0) | ((r->flags & BROKER_IF_EMPTY) != 0 ? QUEUE_IF_EMPTY : 0));
+    uint8_t flags = (uint8_t)(((r->flags & BROKER_IF_UNUSED) != 0 ? QUEUE_IF_UNUSED : 0) |
+                              ((r->flags & BROKER_IF_EMPTY) != 0 ? QUEUE_IF_EMPTY : 0));
     struct ch_queue *q = ch_queue_open(ch, queue);
     request_await_reply(r, q, queue_client_seal(q->client, flags), on_sealed);
 }
 
-void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags, broker_done_fn done, void *ctx)
+void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags,
+                         broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     r->flags = flags;

@@ -1,11 +1,12 @@
 /*
  * What: one asynchronous call of a front end: what it waits for, and how it ends.
  *
- * A request is driven by its `step`, which is called again after each thing it waited for: a read barrier, a proposal and the view that
- * contains it, a queue's reply. Failure modes: time limit -> 541; its channel closed -> nobody is told, pending callbacks find
- * channel == NULL and free it.
+ * A request is driven by its `step`, which is called again after each thing it waited for: a read
+ * barrier, a proposal and the view that contains it, a queue's reply. Failure modes: time limit ->
+ * 541; its channel closed -> nobody is told, pending callbacks find channel == NULL and free it.
  *
- * Invariant: exactly one of {a catalog or report callback under way, queue->request, view_waits, deferred} holds a request.
+ * Invariant: exactly one of {a catalog or report callback under way, queue->request, view_waits,
+ * deferred} holds a request.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,7 +33,8 @@ static struct bytes keep(struct buf *text, struct bytes b)
     return kept;
 }
 
-void request_keep(struct request *request, struct bytes name, struct bytes exchange, struct bytes key, struct bytes args, struct bytes type)
+void request_keep(struct request *request, struct bytes name, struct bytes exchange,
+                  struct bytes key, struct bytes args, struct bytes type)
 {
     WR_ASSERT(request->text == NULL);
     request->text = buf_new(name.size + exchange.size + key.size + args.size + type.size + 1);
@@ -65,7 +67,8 @@ void request_finish(struct request *request)
         struct bytes name = request->name;
         uint64_t count = request->count;
         uint64_t consumers = request->consumers;
-        struct buf *text = request->text; /* outlives the request for the call: name points into it */
+        struct buf *text =
+            request->text; /* outlives the request for the call: name points into it */
         request->text = NULL;
         request_free(request);
         done(ctx, &fault, name, count, consumers);
@@ -91,10 +94,12 @@ void request_fail(struct request *request, uint16_t code, bool connection, const
     request_defer_finish(request);
 }
 
-/* The channel goes: what still holds the request will free it, or broker_free when that never calls. */
+/* The channel goes: what still holds the request will free it, or broker_free when that never
+ * calls. */
 void request_abandon(struct request *request)
 {
-    if (request->made_exclusive) { /* whether it was made is not known, or nobody took note of it yet */
+    if (request->made_exclusive) { /* whether it was made is not known, or nobody took note of it
+                                      yet */
         broker_watch_orphan(request->channel->session, request->name);
     }
     list_remove(&request->link);
@@ -111,7 +116,7 @@ void request_abandon(struct request *request)
     }
 }
 
-/* --- catalog --------------------------------------------------------------------------------------------------------------------------- */
+/* --- catalog ---------------------------------------------------------------------------------- */
 
 static void on_barrier(void *ctx, int status, const struct catalog_result *result)
 {
@@ -120,7 +125,8 @@ static void on_barrier(void *ctx, int status, const struct catalog_result *resul
     if (request->channel == NULL) {
         request_finish(request);
     } else if (status < 0) {
-        request_fail(request, 541, true, "the cluster's catalog cannot be read: no leader was reached within %u ms",
+        request_fail(request, 541, true,
+                     "the cluster's catalog cannot be read: no leader was reached within %u ms",
                      request->broker->options.operation_timeout_ms);
     } else {
         request->step(request);
@@ -131,7 +137,8 @@ void request_barrier(struct request *request, void (*step)(struct request *reque
 {
     request->looked = true;
     request->step = step;
-    host_catalog_barrier(request->broker->host, request->broker->options.operation_timeout_ms, on_barrier, request);
+    host_catalog_barrier(request->broker->host, request->broker->options.operation_timeout_ms,
+                         on_barrier, request);
 }
 
 static void on_proposed(void *ctx, int status, const struct catalog_result *result)
@@ -155,10 +162,12 @@ static void on_proposed(void *ctx, int status, const struct catalog_result *resu
     }
 }
 
-void request_propose(struct request *request, const struct catalog_command *command, void (*step)(struct request *request))
+void request_propose(struct request *request, const struct catalog_command *command,
+                     void (*step)(struct request *request))
 {
     request->step = step;
-    host_catalog_propose(request->broker->host, command, request->broker->options.operation_timeout_ms, on_proposed, request);
+    host_catalog_propose(request->broker->host, command,
+                         request->broker->options.operation_timeout_ms, on_proposed, request);
 }
 
 bool request_unavailable(struct request *request)
@@ -166,12 +175,13 @@ bool request_unavailable(struct request *request)
     if (request->status >= 0) {
         return false;
     }
-    request_fail(request, 541, true, "the cluster's catalog cannot be changed: no leader was reached within %u ms",
+    request_fail(request, 541, true,
+                 "the cluster's catalog cannot be changed: no leader was reached within %u ms",
                  request->broker->options.operation_timeout_ms);
     return true;
 }
 
-/* --- queues ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- queues ----------------------------------------------------------------------------------- */
 
 static void on_reply_timeout(struct timer *t)
 {
@@ -179,19 +189,22 @@ static void on_reply_timeout(struct timer *t)
     struct ch_queue *q = request->queue;
     q->request = NULL;
     request->queue = NULL;
-    request_fail(request, 541, true, "timed out waiting for queue '%s' in vhost '%s': it has no leader", q->name,
+    request_fail(request, 541, true,
+                 "timed out waiting for queue '%s' in vhost '%s': it has no leader", q->name,
                  request->channel->session->vhost);
 }
 
 void request_await_reply(struct request *request, struct ch_queue *queue, uint64_t seq,
-                         void (*on_reply)(struct request *request, enum queue_status status, uint64_t value, uint64_t value2))
+                         void (*on_reply)(struct request *request, enum queue_status status,
+                                          uint64_t value, uint64_t value2))
 {
     WR_ASSERT(queue->request == NULL && !request->channel->closed);
     request->queue = queue;
     request->on_reply = on_reply;
     queue->request = request;
     queue->request_seq = seq;
-    timer_add(&request->broker->timers, &request->timeout, broker_now_ms(request->broker) + request->broker->options.operation_timeout_ms,
+    timer_add(&request->broker->timers, &request->timeout,
+              broker_now_ms(request->broker) + request->broker->options.operation_timeout_ms,
               on_reply_timeout);
 }
 
@@ -215,7 +228,8 @@ struct bytes request_queue_name(const struct request *request)
     return request->name.size == 0 ? bytes_from_cstr(request->channel->last_queue) : request->name;
 }
 
-const struct catalog_queue *request_find_queue(struct request *request, void (*step)(struct request *request))
+const struct catalog_queue *request_find_queue(struct request *request,
+                                               void (*step)(struct request *request))
 {
     struct broker_channel *ch = request->channel;
     struct bytes vhost = session_vhost(ch->session);

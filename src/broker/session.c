@@ -1,8 +1,10 @@
 /*
- * What: sessions (client connections): opening, closing with their exclusive queues, and channels' life.
+ * What: sessions (client connections): opening, closing with their exclusive queues, and channels'
+ * life.
  *
- * Invariant: a session that closes stays in broker->ending until its exclusive queues are gone cluster-wide or the time limit has passed; the
- * queues themselves are deleted anyway, however long it takes (broker.c, deletions).
+ * Invariant: a session that closes stays in broker->ending until its exclusive queues are gone
+ * cluster-wide or the time limit has passed; the queues themselves are deleted anyway, however long
+ * it takes (broker.c, deletions).
  */
 #include <stdio.h>
 
@@ -32,21 +34,25 @@ static bool copy(char *out, size_t capacity, struct bytes text)
     return true;
 }
 
-static bool may_open(struct broker *broker, const struct broker_session_info *info, struct broker_fault *fault)
+static bool may_open(struct broker *broker, const struct broker_session_info *info,
+                     struct broker_fault *fault)
 {
     if (broker->view == NULL || catalog_vhost(broker->view, info->vhost) == NULL) {
         fault_set(fault, 530, true, "vhost %.*s not found", FMT(info->vhost));
         return false;
     }
     if (catalog_permission(broker->view, info->user, info->vhost) == NULL) {
-        fault_set(fault, 530, true, "access to vhost '%.*s' refused for user '%.*s'", FMT(info->vhost), FMT(info->user));
+        fault_set(fault, 530, true, "access to vhost '%.*s' refused for user '%.*s'",
+                  FMT(info->vhost), FMT(info->user));
         return false;
     }
     return true;
 }
 
-struct broker_session *broker_session_open(struct broker *broker, const struct broker_session_info *info,
-                                           void (*on_close)(void *ctx, const char *reason), void *ctx, struct broker_fault *fault)
+struct broker_session *broker_session_open(struct broker *broker,
+                                           const struct broker_session_info *info,
+                                           void (*on_close)(void *ctx, const char *reason),
+                                           void *ctx, struct broker_fault *fault)
 {
     if (!may_open(broker, info, fault)) {
         return NULL;
@@ -54,16 +60,20 @@ struct broker_session *broker_session_open(struct broker *broker, const struct b
     struct broker_session *session = wr_calloc(1, sizeof *session);
     session->broker = broker;
     session->id = ((uint64_t)broker->options.shard << 48) | broker->next_session++;
-    if (!copy(session->vhost, sizeof session->vhost, info->vhost) || !copy(session->user, sizeof session->user, info->user) ||
+    if (!copy(session->vhost, sizeof session->vhost, info->vhost) ||
+        !copy(session->user, sizeof session->user, info->user) ||
         !copy(session->provided_name, sizeof session->provided_name, info->provided_name)) {
         WR_UNREACHABLE(); /* shortstr and checked names: at most 255 bytes */
     }
     session->peer = info->peer;
     session->local = info->local;
-    (void)snprintf(session->name, sizeof session->name, "%s:%u -> %s:%u", info->peer.host, info->peer.port, info->local.host, info->local.port);
-    (void)snprintf(session->auth_mechanism, sizeof session->auth_mechanism, "%s", info->auth_mechanism);
+    (void)snprintf(session->name, sizeof session->name, "%s:%u -> %s:%u", info->peer.host,
+                   info->peer.port, info->local.host, info->local.port);
+    (void)snprintf(session->auth_mechanism, sizeof session->auth_mechanism, "%s",
+                   info->auth_mechanism);
     session->protocol = info->protocol;
-    session->client_properties = slice_copy(info->client_properties.data, info->client_properties.size);
+    session->client_properties =
+        slice_copy(info->client_properties.data, info->client_properties.size);
     session->channel_max = info->channel_max;
     session->frame_max = info->frame_max;
     session->heartbeat_s = info->heartbeat_s;
@@ -97,7 +107,8 @@ static void session_end(struct broker_session *session)
 
 static void on_close_timeout(struct timer *t)
 {
-    session_end(WR_CONTAINER_OF(t, struct broker_session, timeout)); /* tells; the deletions go on */
+    session_end(
+        WR_CONTAINER_OF(t, struct broker_session, timeout)); /* tells; the deletions go on */
 }
 
 void session_deleted(struct broker_session *session)
@@ -125,19 +136,23 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
         broker_delete_queue(broker, it.key, session);
     }
     /* Also when there is nothing to delete: done never runs inside this call. */
-    timer_add(&broker->timers, &session->timeout, broker_now_ms(broker) + (session->deletions > 0 ? SESSION_CLOSE_MS : 0), on_close_timeout);
+    timer_add(&broker->timers, &session->timeout,
+              broker_now_ms(broker) + (session->deletions > 0 ? SESSION_CLOSE_MS : 0),
+              on_close_timeout);
 }
 
-void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes, const char *state)
+void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes,
+                          const char *state)
 {
     session->recv_bytes = recv_bytes;
     session->send_bytes = send_bytes;
     session->state = state;
 }
 
-/* --- channels -------------------------------------------------------------------------------------------------------------------------- */
+/* --- channels --------------------------------------------------------------------------------- */
 
-struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number, const struct broker_channel_sink *sink, void *ctx)
+struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number,
+                                           const struct broker_channel_sink *sink, void *ctx)
 {
     struct broker_channel *ch = wr_calloc(1, sizeof *ch);
     ch->broker = session->broker;

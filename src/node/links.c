@@ -27,6 +27,7 @@
 #define BACKOFF_MIN_MS 20u
 #define BACKOFF_MAX_MS 1000u
 #define HANDSHAKE_NS   UINT64_C(5000000000)
+#define STALL_NS       UINT64_C(300000000)
 #define PARCEL_HEADER  18u
 
 struct node_mail_value *node_mail_new(uint32_t kind, uint64_t number, void *pointer)
@@ -469,9 +470,34 @@ void links_flush(struct shard *shard)
     }
 }
 
+static uint64_t no_later(uint64_t time_ns, uint64_t now)
+{
+    return time_ns < now ? time_ns
+                         : now; /* what was heard in this very turn came after the stall */
+}
+
+/* A shard that did not run (a stopped process, a suspended machine, a very long turn) has not
+ * listened either: the time it lost is nobody's silence. Without this, a node that was stopped for
+ * longer than the limits takes all others for dead when it goes on. */
+static void forgive_own_stall(struct shard *shard, uint64_t now)
+{
+    const uint64_t due = shard->links.due_ns;
+    if (due == 0 || now < due || now - due < STALL_NS) {
+        return;
+    }
+    wr_log(shard->logger, shard->number == 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, "link",
+           "this node did not run for %llu ms", (unsigned long long)((now - due) / 1000000));
+    LIST_FOREACH (at, &shard->links.peers) {
+        struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
+        peer->heard_ns = no_later(peer->heard_ns + (now - due), now);
+        peer->lost_ns = no_later(peer->lost_ns + (now - due), now);
+    }
+}
+
 void links_turn(struct shard *shard)
 {
     uint64_t now = now_ns(shard);
+    forgive_own_stall(shard, now);
     if (shard->links.somebody_came) {
         links_update_peers(shard);
     }
@@ -482,6 +508,7 @@ void links_turn(struct shard *shard)
     LIST_FOREACH_SAFE (at, &shard->links.conns) {
         conn_tend(WR_CONTAINER_OF(at, struct link_conn, link), shard, now);
     }
+    shard->links.due_ns = links_deadline_ns(shard);
 }
 
 uint64_t links_deadline_ns(const struct shard *shard)

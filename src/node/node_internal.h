@@ -79,6 +79,7 @@ struct links {
     bool somebody_came; /* another node has a link to us: see whether it is one that we do not know
                          */
     uint64_t bytes_out;
+    uint64_t due_ns; /* when the next turn has to run at the latest; 0 = not known */
 };
 
 void links_init(struct shard *shard);

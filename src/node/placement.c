@@ -58,7 +58,7 @@ static void on_done(void *ctx, int status, const struct catalog_result *result)
 static void propose(struct shard *shard, const struct catalog_command *command)
 {
     shard->placement->under_way++;
-    host_catalog_propose(shard->host, command, 5000, on_done, shard);
+    host_catalog_propose_leading(shard->host, command, on_done, shard);
 }
 
 static void set_members(struct shard *shard, const struct catalog_node *const *nodes,

@@ -11,6 +11,7 @@
 #include "replica_internal.h"
 
 #define SHARD_0_GRACE_MS 1000u
+#define LEADING_MS       5000u
 
 enum request_kind { REQUEST_PROPOSE = 1, REQUEST_BARRIER };
 
@@ -25,6 +26,7 @@ struct catalog_request {
     struct timer timer;
     bool answered; /* outcome known: waits until applied reaches it */
     bool asked;    /* BARRIER: the core is working on it */
+    bool leading;  /* PROPOSE: only as long as this node leads */
     uint64_t wait_index;
     int status;
     struct catalog_result result;
@@ -52,7 +54,10 @@ static void attempt(struct catalog_request *request);
 static void on_timer(struct timer *timer)
 {
     struct catalog_request *request = WR_CONTAINER_OF(timer, struct catalog_request, timer);
-    if (request->host->now_ms >= request->until_ms) {
+    const struct group *group = catalog_group(request->host);
+    bool leads = group != NULL && group->raft != NULL && raft_role(group->raft) == RAFT_LEADER;
+    if (request->host->now_ms >= request->until_ms ||
+        (request->leading && !request->answered && !leads)) {
         finish(request, WR_E_UNAVAILABLE);
         return;
     }
@@ -85,8 +90,8 @@ static struct catalog_request *request_new(struct host *host, enum request_kind 
     return request;
 }
 
-void host_catalog_propose(struct host *host, const struct catalog_command *command,
-                          uint32_t timeout_ms, catalog_done_fn done, void *ctx)
+static struct catalog_request *propose_new(struct host *host, const struct catalog_command *command,
+                                           uint32_t timeout_ms, catalog_done_fn done, void *ctx)
 {
     struct catalog_request *request = request_new(host, REQUEST_PROPOSE, timeout_ms, done, ctx);
     request->command = buf_new(256);
@@ -94,6 +99,20 @@ void host_catalog_propose(struct host *host, const struct catalog_command *comma
     request->command->data[0] = ENTRY_VERSION;
     bytes_store_le64(request->command->data + 1, host->env->ops->wall_ms(host->env));
     catalog_command_encode(&request->command, command);
+    return request;
+}
+
+void host_catalog_propose(struct host *host, const struct catalog_command *command,
+                          uint32_t timeout_ms, catalog_done_fn done, void *ctx)
+{
+    (void)propose_new(host, command, timeout_ms, done, ctx);
+}
+
+void host_catalog_propose_leading(struct host *host, const struct catalog_command *command,
+                                  catalog_done_fn done, void *ctx)
+{
+    WR_ASSERT(host->options.shard == 0);
+    propose_new(host, command, LEADING_MS, done, ctx)->leading = true;
 }
 
 void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_fn done, void *ctx)

@@ -362,6 +362,24 @@ void client_turn(struct host *host)
     client_flush_dests(host);
 }
 
+bool client_leader_of(const struct host *host, uint64_t queue, struct uid *ret_node)
+{
+    const struct client_link *of = umap_get(&host->queues, queue);
+    if (of == NULL) {
+        return false;
+    }
+    LIST_FOREACH(link, &of->clients)
+    {
+        const struct queue_client *client =
+            WR_CONTAINER_OF_CONST(link, struct queue_client, of_queue);
+        if (client->state == CLIENT_CONNECTED && !client->gone) {
+            *ret_node = client->node;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* --- finding the leader ---------------------------------------------------------------------- */
 
 static void resume(struct queue_client *client, struct uid node, uint32_t shard)

@@ -457,6 +457,8 @@ void recover_free(struct host *host);
 
 /* --- clients --------------------------------------------------------------------------------- */
 void client_turn(struct host *host);
+/* Where a client of this host found the queue served. */
+bool client_leader_of(const struct host *host, uint64_t queue, struct uid *ret_node);
 void client_on_effect(struct host *host, struct uid from, const struct effect_item *item,
                       const struct message *messages, bool counted);
 void client_on_resumed(struct host *host, struct uid node, uint32_t shard,

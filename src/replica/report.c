@@ -8,7 +8,8 @@
 
 #include <stdio.h>
 
-#define ASK_MS 200u
+#define ASK_MS          200u
+#define REQUEST_NUMBERS 5u /* request, with consumers?, the asker's node (2) and shard */
 
 struct report {
     struct host *host;
@@ -32,15 +33,48 @@ static void finish(struct report *report, struct queue_report *answer)
 
 static void ask(struct report *report);
 
+/* Nobody can serve it as long as nodes that are known to be down stay down. */
+static bool is_down(const struct report *report, char *why, size_t size)
+{
+    const struct host *host = report->host;
+    const struct catalog_queue *record =
+        host->view != NULL ? catalog_queue_by_id(host->view, report->queue) : NULL;
+    if (record == NULL) {
+        return false;
+    }
+    if (record->spec.run == CATALOG_RUN_LOCAL) {
+        snprintf(why, size, "its node is down");
+        return host_reach(host, record->spec.local.node) == NODE_DEAD;
+    }
+    uint32_t voters = 0;
+    uint32_t dead = 0;
+    for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
+        const struct catalog_member *member = &record->spec.group.members[i];
+        voters += !member->learner;
+        dead += !member->learner && host_reach(host, member->node) == NODE_DEAD;
+    }
+    if (voters == 1) {
+        snprintf(why, size, "its node is down");
+    } else {
+        snprintf(why, size, "no leader: %u of its %u members are on nodes that are down", dead,
+                 voters);
+    }
+    return voters > 0 && 2 * (voters - dead) <= voters;
+}
+
 static void on_timer(struct timer *timer)
 {
     struct report *report = WR_CONTAINER_OF(timer, struct report, timer);
     struct host *host = report->host;
-    if (host->now_ms < report->until_ms) {
+    char why[160];
+    bool down = is_down(report, why, sizeof why);
+    if (host->now_ms < report->until_ms && !down) {
         ask(report);
         return;
     }
-    char why[160] = "its leader does not answer";
+    if (!down) {
+        snprintf(why, sizeof why, "its leader does not answer");
+    }
     struct group_status status;
     if (host_group_status(host, report->queue, &status) && status.why[0] != 0) {
         snprintf(why, sizeof why, "%s", status.why);
@@ -61,6 +95,9 @@ static bool target(struct report *report, const struct catalog_queue *record, st
     *ret_shard = HOST_SHARD_BY_GROUP;
     struct group *group = group_find(host, report->queue);
     uint32_t at = report->candidate++;
+    if (at == 0 && client_leader_of(host, report->queue, ret_node)) {
+        return true; /* the way the ops before it went */
+    }
     if (at == 0 && group != NULL && group->raft != NULL &&
         group_node_of(group, raft_leader(group->raft), ret_node)) {
         return true;
@@ -93,8 +130,10 @@ static void ask(struct report *report)
         return;
     }
     struct parcel *parcel = parcel_make(host, PARCEL_REPORT, 2, report->queue, node, shard);
-    const uint64_t numbers[] = {report->request, report->consumers};
-    numbers_pack(parcel, numbers, 2, SLICE_NONE);
+    const uint64_t numbers[REQUEST_NUMBERS] = {report->request, report->consumers,
+                                               host->options.node_id.hi, host->options.node_id.lo,
+                                               host->options.shard};
+    numbers_pack(parcel, numbers, REQUEST_NUMBERS, SLICE_NONE);
     parcel_send(host, parcel);
 }
 
@@ -183,16 +222,39 @@ void home_answer_report(struct home *home, const struct report_wait *wait)
     parcel_send(home->host, parcel);
 }
 
-void report_on_request(struct host *host, struct parcel *parcel)
+/* A replica that does not serve knows who does. Only what comes from the asker is passed on: no
+ * request goes round in circles. */
+static void pass_on(struct host *host, const struct parcel *parcel, const uint64_t *numbers)
 {
-    uint64_t numbers[2];
-    struct slice raw;
-    struct home *home = home_find(host, parcel->group);
-    if (home == NULL || !home->serving || numbers_unpack(parcel, numbers, 2, &raw) != 0) {
+    struct group *group = group_find(host, parcel->group);
+    const struct uid asker = {numbers[2], numbers[3]};
+    struct uid leader;
+    if (group == NULL || group->raft == NULL || !uid_eq(asker, parcel->from_node) ||
+        !group_node_of(group, raft_leader(group->raft), &leader) || host_is_self(host, leader)) {
         return;
     }
-    struct report_wait wait = {.node = parcel->from_node,
-                               .shard = parcel->from_shard,
+    struct parcel *copy =
+        parcel_make(host, PARCEL_REPORT, 2, parcel->group, leader, HOST_SHARD_BY_GROUP);
+    numbers_pack(copy, numbers, REQUEST_NUMBERS, SLICE_NONE);
+    parcel_send(host, copy);
+}
+
+void report_on_request(struct host *host, struct parcel *parcel)
+{
+    uint64_t numbers[REQUEST_NUMBERS];
+    struct slice raw;
+    struct home *home = home_find(host, parcel->group);
+    if (numbers_unpack(parcel, numbers, REQUEST_NUMBERS, &raw) != 0 ||
+        (host_is_self(host, (struct uid){numbers[2], numbers[3]}) &&
+         numbers[4] >= host->options.shard_count)) {
+        return;
+    }
+    if (home == NULL || !home->serving) {
+        pass_on(host, parcel, numbers);
+        return;
+    }
+    struct report_wait wait = {.node = {numbers[2], numbers[3]},
+                               .shard = (uint32_t)numbers[4],
                                .request = numbers[0],
                                .consumers = numbers[1] != 0};
     if (home->group == NULL) {

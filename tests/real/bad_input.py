@@ -16,11 +16,11 @@ import bad_frames
 import bad_handshake
 import bad_methods
 import cluster as clusters
+from amqp_raw import BODY, METHOD, Ended, Raw, content, frame, method, publish, queue_declare, \
+    short
 
 sys.path.insert(0, os.path.join(clusters.ROOT, "tests", "compat"))
 import later  # noqa: E402  pylint: disable=wrong-import-position
-from amqp_raw import BODY, METHOD, Ended, Raw, content, frame, method, publish, queue_declare, \
-    short
 
 GROWTH_MAX = 256 << 20
 PING_S = 5.0

@@ -15,6 +15,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 WARREN = os.path.join(ROOT, "build", "release", "src", "warren")
 WARRENCTL = os.path.join(ROOT, "build", "release", "src", "ctl", "warrenctl")
 START_S = 60
+COMPLAINTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
+              "WARNING: ThreadSanitizer", "FATAL: ThreadSanitizer", "warren: panic:")
 POLL_S = 0.02
 
 
@@ -286,6 +288,33 @@ class Cluster:
             return node.process.wait(seconds)
         except subprocess.TimeoutExpired as error:
             raise ClusterError(f"{node.name} did not end within {seconds} s of SIGTERM") from error
+
+    def end(self, seconds=60):
+        """SIGTERM to all running nodes at once; what was not in order, a list of texts."""
+        problems = []
+        running = [node for node in self.nodes if node.process is not None]
+        for node in running:
+            self.signal(node, signal.SIGTERM)
+        for node in running:
+            try:
+                code = node.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                problems.append(f"{node.name} did not end within {seconds} s of SIGTERM")
+                continue
+            if code != 0:
+                problems.append(f"{node.name} ended with {code}")
+        for node in running:
+            problems += [f"{node.name}: {line}" for line in self.reports(node)]
+        return problems
+
+    def reports(self, node):
+        """First lines of what sanitizers and assertions wrote."""
+        try:
+            with open(os.path.join(node.folder, "stdout"), encoding="utf-8",
+                      errors="replace") as file:
+                return [line.strip()[:300] for line in file if any(m in line for m in COMPLAINTS)]
+        except FileNotFoundError:
+            return []
 
     def ctl(self, node, *arguments, seconds=30):
         """Runs the control program against a node: (exit code, stdout)."""

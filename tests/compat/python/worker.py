@@ -48,6 +48,7 @@ class Worker:
             self.connection.ioloop.start()
             sys.stdout.flush()
             if not self.finished:
+                self.between()
                 time.sleep(RETRY_S)
         sys.stdout.flush()
 
@@ -80,6 +81,9 @@ class Worker:
         self.finished = True
         if not self.connection.is_closed and not self.connection.is_closing:
             self.connection.close()
+
+    def between(self):
+        """Called after each connection that has ended by itself."""
 
     def opened(self):
         raise NotImplementedError
@@ -189,6 +193,11 @@ class Consumer(Worker):
             self.cancelling = True
             say("DONE", self.number)
             self.finish()
+
+    def between(self):
+        if self.stopping.is_set():
+            say("DONE", self.number)
+            self.finished = True
 
 
 def main():

@@ -3,7 +3,7 @@
 
 struct rig rig;
 
-/* --- the env ------------------------------------------------------------------------------------------------------------------------ */
+/* --- the env ---------------------------------------------------------------------------------- */
 
 static uint64_t mono_ns(struct env *env)
 {
@@ -61,22 +61,27 @@ static const struct env_ops ops = {
     .conn_set_user = conn_set_user,
 };
 
-/* --- the broker ---------------------------------------------------------------------------------------------------------------------- */
+/* --- the broker ------------------------------------------------------------------------------- */
 
 #define S(b) (int)(b).size, (const char *)(b).data
 
-bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password, bool loopback)
+bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password,
+                         bool loopback)
 {
     (void)broker;
-    strbuf_printf(&rig.calls, "authenticate %.*s %.*s%s\n", S(user), S(password), loopback ? "" : " remote");
+    strbuf_printf(&rig.calls, "authenticate %.*s %.*s%s\n", S(user), S(password),
+                  loopback ? "" : " remote");
     return bytes_eq(user, password) && (loopback || !bytes_eq_cstr(user, "guest"));
 }
 
-struct broker_session *broker_session_open(struct broker *broker, const struct broker_session_info *info,
-                                           void (*on_close)(void *ctx, const char *reason), void *ctx, struct broker_fault *fault)
+struct broker_session *broker_session_open(struct broker *broker,
+                                           const struct broker_session_info *info,
+                                           void (*on_close)(void *ctx, const char *reason),
+                                           void *ctx, struct broker_fault *fault)
 {
     (void)broker;
-    strbuf_printf(&rig.calls, "session_open %.*s %.*s name=%.*s\n", S(info->user), S(info->vhost), S(info->provided_name));
+    strbuf_printf(&rig.calls, "session_open %.*s %.*s name=%.*s\n", S(info->user), S(info->vhost),
+                  S(info->provided_name));
     if (!bytes_eq_cstr(info->vhost, "/")) {
         fault->code = 530;
         fault->connection = true;
@@ -100,7 +105,8 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
     strbuf_printf(&rig.calls, "session_close\n");
 }
 
-void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes, const char *state)
+void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes,
+                          const char *state)
 {
     cr_assert(session->open && !session->closing);
     cr_assert_gt(recv_bytes, 0);
@@ -108,8 +114,8 @@ void broker_session_count(struct broker_session *session, uint64_t recv_bytes, u
     cr_assert_str_eq(state, "running");
 }
 
-struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number, const struct broker_channel_sink *sink,
-                                           void *ctx)
+struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number,
+                                           const struct broker_channel_sink *sink, void *ctx)
 {
     cr_assert(session->open && !session->closing);
     struct broker_channel *ch = &rig.channels[number];
@@ -132,7 +138,8 @@ void broker_channel_close(struct broker_channel *ch)
     }
 }
 
-static void call(struct broker_channel *ch, broker_done_fn done, void *ctx, const char *fmt, ...) WR_PRINTF(4, 5);
+static void call(struct broker_channel *ch, broker_done_fn done, void *ctx, const char *fmt, ...)
+    WR_PRINTF(4, 5);
 static void call(struct broker_channel *ch, broker_done_fn done, void *ctx, const char *fmt, ...)
 {
     struct fake_call c = {.done = done, .ctx = ctx};
@@ -150,41 +157,49 @@ static void call(struct broker_channel *ch, broker_done_fn done, void *ctx, cons
     vec_push(&rig.waiting, c);
 }
 
-void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struct bytes type, uint32_t flags, struct bytes args,
-                             broker_done_fn done, void *ctx)
+void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struct bytes type,
+                             uint32_t flags, struct bytes args, broker_done_fn done, void *ctx)
 {
-    call(ch, done, ctx, "exchange_declare '%.*s' %.*s flags=%u args=%zu", S(name), S(type), flags, args.size);
+    call(ch, done, ctx, "exchange_declare '%.*s' %.*s flags=%u args=%zu", S(name), S(type), flags,
+         args.size);
 }
 
-void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32_t flags, broker_done_fn done, void *ctx)
+void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                            broker_done_fn done, void *ctx)
 {
     call(ch, done, ctx, "exchange_delete '%.*s' flags=%u", S(name), flags);
 }
 
-void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, struct bytes source, struct bytes key, struct bytes args,
-                          bool unbind, broker_done_fn done, void *ctx)
+void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, struct bytes source,
+                          struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
+                          void *ctx)
 {
-    call(ch, done, ctx, "exchange_%s '%.*s' '%.*s' '%.*s' args=%zu", unbind ? "unbind" : "bind", S(destination), S(source), S(key),
-         args.size);
+    call(ch, done, ctx, "exchange_%s '%.*s' '%.*s' '%.*s' args=%zu", unbind ? "unbind" : "bind",
+         S(destination), S(source), S(key), args.size);
 }
 
-void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags, struct bytes args, broker_done_fn done, void *ctx)
+void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                          struct bytes args, broker_done_fn done, void *ctx)
 {
     call(ch, done, ctx, "queue_declare '%.*s' flags=%u args=%zu", S(name), flags, args.size);
 }
 
-void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange, struct bytes key, struct bytes args,
-                       bool unbind, broker_done_fn done, void *ctx)
+void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                       struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
+                       void *ctx)
 {
-    call(ch, done, ctx, "queue_%s '%.*s' '%.*s' '%.*s' args=%zu", unbind ? "unbind" : "bind", S(queue), S(exchange), S(key), args.size);
+    call(ch, done, ctx, "queue_%s '%.*s' '%.*s' '%.*s' args=%zu", unbind ? "unbind" : "bind",
+         S(queue), S(exchange), S(key), args.size);
 }
 
-void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done, void *ctx)
+void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done,
+                        void *ctx)
 {
     call(ch, done, ctx, "queue_purge '%.*s'", S(queue));
 }
 
-void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags, broker_done_fn done, void *ctx)
+void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags,
+                         broker_done_fn done, void *ctx)
 {
     call(ch, done, ctx, "queue_delete '%.*s' flags=%u", S(queue), flags);
 }
@@ -198,7 +213,8 @@ static uint32_t sum_of(struct bytes body)
     return sum;
 }
 
-enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message, uint64_t token, struct broker_fault *fault,
+enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
+                                          uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx)
 {
     struct bytes exchange = message_exchange(&message);
@@ -211,8 +227,9 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
         strbuf_printf(&rig.calls, "%u publish waits\n", ch->number);
         return BROKER_WAIT;
     }
-    strbuf_printf(&rig.calls, "%u publish '%.*s' '%.*s' token=%llu %s priority=%u props=%zu ", ch->number, S(exchange),
-                  S(message_key(&message)), (unsigned long long)token, message_flags(&message) == MESSAGE_PERSISTENT ? "persistent" : "",
+    strbuf_printf(&rig.calls, "%u publish '%.*s' '%.*s' token=%llu %s priority=%u props=%zu ",
+                  ch->number, S(exchange), S(message_key(&message)), (unsigned long long)token,
+                  message_flags(&message) == MESSAGE_PERSISTENT ? "persistent" : "",
                   message_priority(&message), message_props(&message).size);
     if (message_ttl_ms(&message) != MESSAGE_TTL_NONE) {
         strbuf_printf(&rig.calls, "ttl=%llu ", (unsigned long long)message_ttl_ms(&message));
@@ -235,10 +252,11 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
     return BROKER_ROUTED;
 }
 
-void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags, struct bytes args,
-                    broker_done_fn done, void *ctx)
+void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
+                    struct bytes args, broker_done_fn done, void *ctx)
 {
-    call(ch, done, ctx, "consume '%.*s' '%.*s' flags=%u args=%zu", S(queue), S(tag), flags, args.size);
+    call(ch, done, ctx, "consume '%.*s' '%.*s' flags=%u args=%zu", S(queue), S(tag), flags,
+         args.size);
 }
 
 void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn done, void *ctx)
@@ -247,8 +265,9 @@ void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn d
 }
 
 void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
-                void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
-                               const struct message *message, uint64_t left),
+                void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                               uint32_t delivery_count, const struct message *message,
+                               uint64_t left),
                 broker_done_fn done, void *ctx)
 {
     call(ch, done, ctx, "get '%.*s'%s", S(queue), no_ack ? " no_ack" : "");
@@ -256,12 +275,14 @@ void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
     vec_last(&rig.waiting).get = true;
 }
 
-void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count, enum queue_outcome outcome)
+void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                   enum queue_outcome outcome)
 {
     static const char *const names[] = {"?", "ack", "requeue", "reject", "release"};
     cr_assert(ch->used);
-    strbuf_printf(&rig.calls, "%u settle %s %u.%u.%llu+%llu\n", ch->number, names[outcome], first->queue, first->consumer,
-                  (unsigned long long)first->ordinal, (unsigned long long)count);
+    strbuf_printf(&rig.calls, "%u settle %s %u.%u.%llu+%llu\n", ch->number, names[outcome],
+                  first->queue, first->consumer, (unsigned long long)first->ordinal,
+                  (unsigned long long)count);
 }
 
 void broker_qos(struct broker_channel *ch, uint32_t prefetch, bool global)
@@ -276,7 +297,7 @@ void broker_channel_hold(struct broker_channel *ch, bool hold)
     strbuf_printf(&rig.calls, "%u hold %s\n", ch->number, hold ? "on" : "off");
 }
 
-/* --- driving ------------------------------------------------------------------------------------------------------------------------- */
+/* --- driving ---------------------------------------------------------------------------------- */
 
 void rig_init(void)
 {
@@ -383,7 +404,8 @@ void rig_answer(uint16_t code, bool connection, const char *text, uint64_t a, ui
     struct broker_fault fault = {.code = code, .connection = connection};
     vec_remove(&rig.waiting, 0);
     (void)snprintf(fault.text, sizeof fault.text, "%s", text == NULL ? "" : text);
-    char *name = strchr(c.name, '\''); /* the answer names the first name of the call, or for consume the second */
+    char *name = strchr(
+        c.name, '\''); /* the answer names the first name of the call, or for consume the second */
     if (name != NULL && strstr(c.name, " consume ") != NULL) {
         name = strchr(strchr(name + 1, '\'') + 1, '\'');
     }
@@ -393,7 +415,8 @@ void rig_answer(uint16_t code, bool connection, const char *text, uint64_t a, ui
     }
     if (c.get && code == 0 && a == 1) {
         struct message m = rig_message("x", "k", "got", 3);
-        struct broker_delivery d = {.queue = 7, .consumer = 0, .ordinal = strstr(c.name, "no_ack") != NULL ? 0 : 1};
+        struct broker_delivery d = {
+            .queue = 7, .consumer = 0, .ordinal = strstr(c.name, "no_ack") != NULL ? 0 : 1};
         c.on_get(c.ctx, &d, false, 0, &m, b);
         message_unref(m);
     }
@@ -402,7 +425,8 @@ void rig_answer(uint16_t code, bool connection, const char *text, uint64_t a, ui
 
 void rig_turn(void)
 {
-    for (int round = 0; round < 3; round++) { /* as a shard's turn: broker, front end, broker, front end */
+    for (int round = 0; round < 3;
+         round++) { /* as a shard's turn: broker, front end, broker, front end */
         while (rig.answer && rig.waiting.count > 0) {
             rig_answer(0, false, NULL, 0, 0);
         }
@@ -482,9 +506,10 @@ const char *rig_calls(void)
     return copy;
 }
 
-/* --- making things ------------------------------------------------------------------------------------------------------------------- */
+/* --- making things ---------------------------------------------------------------------------- */
 
-struct wire_method rig_start_ok(const char *mechanism, struct bytes response, struct bytes properties)
+struct wire_method rig_start_ok(const char *mechanism, struct bytes response,
+                                struct bytes properties)
 {
     struct wire_method m = {.id = WIRE_CONNECTION_START_OK};
     m.connection_start_ok.client_properties = properties;
@@ -505,7 +530,8 @@ void rig_open_with(uint32_t frame_max, uint16_t heartbeat)
     wire_table_put_cstr(&w, "connection_name", "me");
     rig_connect("127.0.0.1");
     rig_header();
-    struct wire_method m = rig_start_ok("PLAIN", bytes_make("\0guest\0guest", 12), writer_bytes(&w));
+    struct wire_method m =
+        rig_start_ok("PLAIN", bytes_make("\0guest\0guest", 12), writer_bytes(&w));
     rig_send(0, &m);
     writer_deinit(&w);
     m = (struct wire_method){.id = WIRE_CONNECTION_TUNE_OK};
@@ -536,7 +562,10 @@ void rig_channel(uint16_t number)
 
 struct message rig_message(const char *exchange, const char *key, const void *body, size_t size)
 {
-    struct message_parts parts = {.exchange = B(exchange), .key = B(key), .props = wire_props_empty, .ttl_ms = MESSAGE_TTL_NONE};
+    struct message_parts parts = {.exchange = B(exchange),
+                                  .key = B(key),
+                                  .props = wire_props_empty,
+                                  .ttl_ms = MESSAGE_TTL_NONE};
     uint32_t whole = (uint32_t)message_record_size(&parts, size);
     struct buf *record = buf_new(whole);
     memcpy(message_write(record->data, &parts, (uint32_t)size), body, size);
@@ -544,7 +573,8 @@ struct message rig_message(const char *exchange, const char *key, const void *bo
     return (struct message){.record = slice_of_buf(record)};
 }
 
-void rig_deliver(uint16_t channel, const char *tag, uint32_t queue, uint32_t consumer, uint64_t ordinal, bool no_ack, const char *body)
+void rig_deliver(uint16_t channel, const char *tag, uint32_t queue, uint32_t consumer,
+                 uint64_t ordinal, bool no_ack, const char *body)
 {
     struct broker_channel *ch = &rig.channels[channel];
     struct message m = rig_message("x", "k", body, strlen(body));

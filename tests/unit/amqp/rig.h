@@ -1,6 +1,7 @@
 /*
- * What: the AMQP front end between two fakes: an env that keeps what is sent, and a broker (the functions of warren/broker.h) that writes
- * down its calls and answers when it is told to. Everything is text: what came out, what the broker was asked.
+ * What: the AMQP front end between two fakes: an env that keeps what is sent, and a broker (the
+ * functions of warren/broker.h) that writes down its calls and answers when it is told to.
+ * Everything is text: what came out, what the broker was asked.
  */
 #ifndef WR_TEST_AMQP_RIG_H
 #define WR_TEST_AMQP_RIG_H
@@ -30,8 +31,8 @@ struct fake_call { /* an asynchronous broker call that waits for its answer */
     broker_done_fn done;
     void *ctx;
     char name[300];
-    void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
-                   const struct message *message, uint64_t left);
+    void (*on_get)(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                   uint32_t delivery_count, const struct message *message, uint64_t left);
     bool get;
 };
 
@@ -60,12 +61,12 @@ struct rig {
     struct broker_session session;
     struct broker_channel channels[32];
     VEC(struct fake_call) waiting;
-    bool answer;           /* calls are answered with success in the next turn */
-    bool hold_session;     /* session_close is answered by rig_session_gone only */
+    bool answer;       /* calls are answered with success in the next turn */
+    bool hold_session; /* session_close is answered by rig_session_gone only */
     void (*retry)(void *ctx);
     void *retry_ctx;
-    bool publish_waits;    /* broker_publish answers BROKER_WAIT */
-    VEC(uint64_t) tokens;  /* of routed publishes */
+    bool publish_waits;   /* broker_publish answers BROKER_WAIT */
+    VEC(uint64_t) tokens; /* of routed publishes */
     char calls_text[1 << 16], out_text[1 << 16];
     struct strbuf calls;
     struct wire_frame_reader reader;
@@ -84,7 +85,8 @@ void rig_frame(uint8_t type, uint16_t channel, const void *payload, size_t size)
 void rig_hang_up(void);
 void rig_turn(void);
 void rig_pass(uint64_t ms); /* time goes on, with a turn at each deadline */
-/* Frames that came out since the last call, one per line: "1 basic.ack delivery-tag=1 multiple=false". */
+/* Frames that came out since the last call, one per line: "1 basic.ack delivery-tag=1
+ * multiple=false". */
 const char *rig_out(void);
 /* Broker calls since the last call, one per line. */
 const char *rig_calls(void);
@@ -95,14 +97,15 @@ void rig_channel(uint16_t number); /* channel.open, reply read */
 /* Answers the oldest waiting call. */
 void rig_answer(uint16_t code, bool connection, const char *text, uint64_t a, uint64_t b);
 void rig_session_gone(void);
-void rig_deliver(uint16_t channel, const char *tag, uint32_t queue, uint32_t consumer, uint64_t ordinal, bool no_ack, const char *body);
+void rig_deliver(uint16_t channel, const char *tag, uint32_t queue, uint32_t consumer,
+                 uint64_t ordinal, bool no_ack, const char *body);
 struct message rig_message(const char *exchange, const char *key, const void *body, size_t size);
-struct wire_method rig_start_ok(const char *mechanism, struct bytes response, struct bytes properties);
+struct wire_method rig_start_ok(const char *mechanism, struct bytes response,
+                                struct bytes properties);
 struct wire_method rig_publish(const char *exchange, const char *key);
 void rig_content(uint16_t channel, uint64_t body_size); /* an empty header of that size */
 
-static inline struct bytes B(const char *text)
-{
+static inline struct bytes B(const char *text) {
     return bytes_from_cstr(text);
 }
 

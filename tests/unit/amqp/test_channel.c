@@ -1,4 +1,5 @@
-/* Channels: requests and replies, order while one waits, errors, closing in both directions, back-pressure. */
+/* Channels: requests and replies, order while one waits, errors, closing in both directions,
+ * back-pressure. */
 #include "rig.h"
 
 TestSuite(amqp_channel, .init = rig_init, .fini = rig_deinit);
@@ -42,7 +43,7 @@ static void block(bool blocked)
     rig.channels[1].sink->on_blocked(rig.channels[1].ctx, blocked);
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------------------------ */
+/* --- requests --------------------------------------------------------------------------------- */
 
 /* Each request with its call and its reply; with nowait the same call and no reply. */
 Test(amqp_channel, requests_and_replies)
@@ -53,31 +54,41 @@ Test(amqp_channel, requests_and_replies)
         const char *call, *reply;
     } rows[16];
     size_t n = 0;
-#define ROW(ID, lower, init, CALL, REPLY)                                                                                               \
-    rows[n].m = (struct wire_method){.id = ID};                                                                                         \
-    rows[n].m.lower = (struct wire_##lower)init;                                                                                        \
-    rows[n].no_wait = &rows[n].m.lower.no_wait;                                                                                         \
-    rows[n].call = CALL;                                                                                                                \
+#define ROW(ID, lower, init, CALL, REPLY)                                                          \
+    rows[n].m = (struct wire_method){.id = ID};                                                    \
+    rows[n].m.lower = (struct wire_##lower)init;                                                   \
+    rows[n].no_wait = &rows[n].m.lower.no_wait;                                                    \
+    rows[n].call = CALL;                                                                           \
     rows[n++].reply = REPLY;
 #define FIELDS(...) {__VA_ARGS__}
-    ROW(WIRE_EXCHANGE_DECLARE, exchange_declare, FIELDS(.exchange = B("e\r\n"), .type = B("fanout"), .durable = true, .internal = true),
+    ROW(WIRE_EXCHANGE_DECLARE, exchange_declare,
+        FIELDS(.exchange = B("e\r\n"), .type = B("fanout"), .durable = true, .internal = true),
         "1 exchange_declare 'e' fanout flags=18 args=0\n", "1 exchange.declare-ok\n")
-    ROW(WIRE_EXCHANGE_DELETE, exchange_delete, FIELDS(.exchange = B("\ne"), .if_unused = true), "1 exchange_delete 'e' flags=32\n",
-        "1 exchange.delete-ok\n")
-    ROW(WIRE_EXCHANGE_BIND, exchange_bind, FIELDS(.destination = B("d"), .source = B("s"), .routing_key = B("k\n")),
+    ROW(WIRE_EXCHANGE_DELETE, exchange_delete, FIELDS(.exchange = B("\ne"), .if_unused = true),
+        "1 exchange_delete 'e' flags=32\n", "1 exchange.delete-ok\n")
+    ROW(WIRE_EXCHANGE_BIND, exchange_bind,
+        FIELDS(.destination = B("d"), .source = B("s"), .routing_key = B("k\n")),
         "1 exchange_bind 'd' 's' 'k\n' args=0\n", "1 exchange.bind-ok\n")
-    ROW(WIRE_EXCHANGE_UNBIND, exchange_unbind, FIELDS(.destination = B("d"), .source = B("s"), .routing_key = B("k")),
+    ROW(WIRE_EXCHANGE_UNBIND, exchange_unbind,
+        FIELDS(.destination = B("d"), .source = B("s"), .routing_key = B("k")),
         "1 exchange_unbind 'd' 's' 'k' args=0\n", "1 exchange.unbind-ok\n")
-    ROW(WIRE_QUEUE_DECLARE, queue_declare, FIELDS(.queue = B("q\r"), .passive = true, .exclusive = true, .auto_delete = true),
-        "1 queue_declare 'q' flags=13 args=0\n", "1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n")
-    ROW(WIRE_QUEUE_BIND, queue_bind, FIELDS(.queue = B("q"), .exchange = B("e"), .routing_key = B("k")),
+    ROW(WIRE_QUEUE_DECLARE, queue_declare,
+        FIELDS(.queue = B("q\r"), .passive = true, .exclusive = true, .auto_delete = true),
+        "1 queue_declare 'q' flags=13 args=0\n",
+        "1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n")
+    ROW(WIRE_QUEUE_BIND, queue_bind,
+        FIELDS(.queue = B("q"), .exchange = B("e"), .routing_key = B("k")),
         "1 queue_bind 'q' 'e' 'k' args=0\n", "1 queue.bind-ok\n")
-    ROW(WIRE_QUEUE_PURGE, queue_purge, FIELDS(.queue = B("q")), "1 queue_purge 'q'\n", "1 queue.purge-ok message-count=0\n")
-    ROW(WIRE_QUEUE_DELETE, queue_delete, FIELDS(.queue = B("q"), .if_unused = true, .if_empty = true), "1 queue_delete 'q' flags=96\n",
-        "1 queue.delete-ok message-count=0\n")
-    ROW(WIRE_BASIC_CONSUME, basic_consume, FIELDS(.queue = B("q"), .consumer_tag = B("t"), .no_ack = true, .exclusive = true),
+    ROW(WIRE_QUEUE_PURGE, queue_purge, FIELDS(.queue = B("q")), "1 queue_purge 'q'\n",
+        "1 queue.purge-ok message-count=0\n")
+    ROW(WIRE_QUEUE_DELETE, queue_delete,
+        FIELDS(.queue = B("q"), .if_unused = true, .if_empty = true),
+        "1 queue_delete 'q' flags=96\n", "1 queue.delete-ok message-count=0\n")
+    ROW(WIRE_BASIC_CONSUME, basic_consume,
+        FIELDS(.queue = B("q"), .consumer_tag = B("t"), .no_ack = true, .exclusive = true),
         "1 consume 'q' 't' flags=132 args=0\n", "1 basic.consume-ok consumer-tag=\"t\"\n")
-    ROW(WIRE_BASIC_CANCEL, basic_cancel, FIELDS(.consumer_tag = B("t")), "1 cancel 't'\n", "1 basic.cancel-ok consumer-tag=\"t\"\n")
+    ROW(WIRE_BASIC_CANCEL, basic_cancel, FIELDS(.consumer_tag = B("t")), "1 cancel 't'\n",
+        "1 basic.cancel-ok consumer-tag=\"t\"\n")
     ROW(WIRE_CONFIRM_SELECT, confirm_select, FIELDS(.no_wait = false), "", "1 confirm.select-ok\n")
     rig_open();
     rig_channel(1);
@@ -130,12 +141,14 @@ Test(amqp_channel, get_gives_a_message_or_none)
     rig_channel(1);
     rig_send(1, &get);
     rig_answer(0, false, NULL, 1, 41);
-    EXPECT_OUT("1 basic.get-ok delivery-tag=1 redelivered=false exchange=\"x\" routing-key=\"k\" message-count=41\n1 header 3 \n1 body "
+    EXPECT_OUT("1 basic.get-ok delivery-tag=1 redelivered=false exchange=\"x\" routing-key=\"k\" "
+               "message-count=41\n1 header 3 \n1 body "
                "'got'\n");
     get.basic_get.no_ack = true;
     rig_send(1, &get);
     rig_answer(0, false, NULL, 1, UINT64_MAX);
-    EXPECT_OUT("1 basic.get-ok delivery-tag=2 redelivered=false exchange=\"x\" routing-key=\"k\" message-count=4294967295\n1 header 3 \n1 "
+    EXPECT_OUT("1 basic.get-ok delivery-tag=2 redelivered=false exchange=\"x\" routing-key=\"k\" "
+               "message-count=4294967295\n1 header 3 \n1 "
                "body 'got'\n");
     rig_send(1, &get);
     rig_answer(0, false, NULL, 0, 0);
@@ -146,7 +159,8 @@ Test(amqp_channel, get_gives_a_message_or_none)
     EXPECT_CALLS("1 settle ack 7.0.1+1\n");
     m = ack(2); /* ... the second does not */
     rig_send(1, &m);
-    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery tag 2\" class-id=60 method-id=80\n");
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery "
+               "tag 2\" class-id=60 method-id=80\n");
 }
 
 Test(amqp_channel, consume_ok_comes_before_the_first_delivery)
@@ -160,11 +174,12 @@ Test(amqp_channel, consume_ok_comes_before_the_first_delivery)
     rig_send(1, &consume);
     rig_answer(0, false, NULL, 0, 0);
     rig_deliver(1, "t", 0, 1, 1, false, "a");
-    EXPECT_OUT("1 basic.consume-ok consumer-tag=\"t\"\n1 basic.deliver consumer-tag=\"t\" delivery-tag=1 redelivered=false exchange=\"x\" "
+    EXPECT_OUT("1 basic.consume-ok consumer-tag=\"t\"\n1 basic.deliver consumer-tag=\"t\" "
+               "delivery-tag=1 redelivered=false exchange=\"x\" "
                "routing-key=\"k\"\n1 header 1 \n1 body 'a'\n");
 }
 
-/* --- errors -------------------------------------------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 Test(amqp_channel, an_error_closes_the_channel_and_nothing_else)
 {
@@ -175,10 +190,12 @@ Test(amqp_channel, an_error_closes_the_channel_and_nothing_else)
     rig_channel(2);
     rig_send(1, &m);
     rig_answer(404, false, "no queue 'q' in vhost '/'", 0, 0);
-    EXPECT_OUT("1 channel.close reply-code=404 reply-text=\"NOT_FOUND - no queue 'q' in vhost '/'\" class-id=50 method-id=10\n");
+    EXPECT_OUT("1 channel.close reply-code=404 reply-text=\"NOT_FOUND - no queue 'q' in vhost "
+               "'/'\" class-id=50 method-id=10\n");
     rig_send(1, &m); /* dropped */
     rig_send(2, &m);
-    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n1 channel_close\n2 queue_declare 'q' flags=0 args=0\n");
+    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n1 channel_close\n2 queue_declare 'q' flags=0 "
+                 "args=0\n");
     rig_answer(0, false, NULL, 3, 4);
     EXPECT_OUT("2 queue.declare-ok queue=\"q\" message-count=3 consumer-count=4\n");
     send_bare(1, WIRE_CHANNEL_CLOSE_OK);
@@ -196,7 +213,8 @@ Test(amqp_channel, with_nowait_errors_close_the_channel_too)
     rig_channel(1);
     rig_send(1, &m);
     rig_answer(406, false, "no", 0, 0);
-    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - no\" class-id=50 method-id=10\n");
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - no\" class-id=50 "
+               "method-id=10\n");
 }
 
 Test(amqp_channel, crossing_closes_are_both_answered)
@@ -208,7 +226,8 @@ Test(amqp_channel, crossing_closes_are_both_answered)
     rig_send(1, &m);
     rig_answer(406, false, "no", 0, 0);
     send_bare(1, WIRE_CHANNEL_CLOSE);
-    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - no\" class-id=50 method-id=10\n1 channel.close-ok\n");
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - no\" class-id=50 "
+               "method-id=10\n1 channel.close-ok\n");
     send_bare(1, WIRE_CHANNEL_CLOSE_OK);
     rig_channel(1);
 }
@@ -240,10 +259,11 @@ Test(amqp_channel, connection_errors_from_the_broker_close_the_connection)
     rig_channel(1);
     rig_send(1, &m);
     rig_answer(530, true, "attempt", 0, 0);
-    EXPECT_OUT("0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - attempt\" class-id=50 method-id=10\n");
+    EXPECT_OUT("0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - attempt\" class-id=50 "
+               "method-id=10\n");
 }
 
-/* --- closing ------------------------------------------------------------------------------------------------------------------------- */
+/* --- closing ---------------------------------------------------------------------------------- */
 
 Test(amqp_channel, close_frees_the_number_at_once)
 {
@@ -266,8 +286,10 @@ Test(amqp_channel, close_waits_for_what_came_before_it)
     send_bare(1, WIRE_CHANNEL_CLOSE);
     EXPECT_OUT("");
     rig_answer(0, false, NULL, 0, 0);
-    EXPECT_OUT("1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n1 channel.close-ok\n");
-    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 channel_close\n");
+    EXPECT_OUT(
+        "1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n1 channel.close-ok\n");
+    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n1 publish 'x' 'k' token=0  priority=0 "
+                 "props=2 body='a'\n1 channel_close\n");
     rig_channel(1);
 }
 
@@ -297,10 +319,11 @@ Test(amqp_channel, nothing_is_delivered_to_a_channel_that_is_being_closed)
     rig_deliver(1, "t", 0, 1, 1, false, "a");
     rig.channels[1].sink->on_confirm(rig.channels[1].ctx, 1, 1, true);
     rig.channels[1].sink->on_cancel(rig.channels[1].ctx, B("t"));
-    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery tag 9\" class-id=60 method-id=80\n");
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery "
+               "tag 9\" class-id=60 method-id=80\n");
 }
 
-/* --- order and back-pressure --------------------------------------------------------------------------------------------------------- */
+/* --- order and back-pressure ------------------------------------------------------------------ */
 
 Test(amqp_channel, frames_behind_a_waiting_request_are_kept_in_order)
 {
@@ -314,9 +337,11 @@ Test(amqp_channel, frames_behind_a_waiting_request_are_kept_in_order)
     rig_send(1, &m);
     publish(1, "k", "b");
     publish(2, "k", "other"); /* other channels go on */
-    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n2 publish 'x' 'k' token=0  priority=0 props=2 body='other'\n");
+    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n2 publish 'x' 'k' token=0  priority=0 "
+                 "props=2 body='other'\n");
     rig_answer(0, false, NULL, 0, 0);
-    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 queue_declare 'q' flags=0 args=0\n");
+    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 queue_declare 'q' "
+                 "flags=0 args=0\n");
     rig_answer(0, false, NULL, 0, 0);
     EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='b'\n");
 }
@@ -353,7 +378,8 @@ Test(amqp_channel, kept_frames_pause_the_socket_and_let_it_go_on)
     }
     cr_assert(rig.conn.paused);
     struct broker_fault fault = {.code = 406, .text = "no"};
-    rig.channels[2].sink->on_fault(rig.channels[2].ctx, &fault, 60, 40); /* the channel goes with all it kept */
+    rig.channels[2].sink->on_fault(rig.channels[2].ctx, &fault, 60,
+                                   40); /* the channel goes with all it kept */
     rig_turn();
     cr_assert_not(rig.conn.paused);
 }
@@ -389,13 +415,15 @@ Test(amqp_channel, settles_overtake_publishes_that_are_held_back)
     struct wire_method m = ack(1);
     rig_send(1, &m);
     EXPECT_CALLS("1 settle ack 0.1.1+1\n");
-    struct wire_method d = declare("q", false); /* but no other request, nor do settles overtake that */
+    struct wire_method d =
+        declare("q", false); /* but no other request, nor do settles overtake that */
     rig_send(1, &d);
     m = ack(2);
     rig_send(1, &m);
     EXPECT_CALLS("");
     block(false);
-    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 queue_declare 'q' flags=0 args=0\n1 settle ack 0.1.2+1\n");
+    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 queue_declare 'q' "
+                 "flags=0 args=0\n1 settle ack 0.1.2+1\n");
 }
 
 Test(amqp_channel, an_older_ack_is_never_overtaken_by_a_newer_one)

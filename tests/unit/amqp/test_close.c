@@ -3,7 +3,9 @@
 
 TestSuite(amqp_close, .init = rig_init, .fini = rig_deinit);
 
-#define CLOSE_541 "0 connection.close reply-code=541 reply-text=\"INTERNAL_ERROR - broken\" class-id=0 method-id=0\n"
+#define CLOSE_541                                                                                  \
+    "0 connection.close reply-code=541 reply-text=\"INTERNAL_ERROR - broken\" class-id=0 "         \
+    "method-id=0\n"
 
 static void send_bare(uint16_t channel, enum wire_method_id id)
 {
@@ -116,11 +118,14 @@ Test(amqp_close, what_came_before_the_close_is_worked_off)
     send_bare(0, WIRE_CONNECTION_CLOSE);
     publish(2, "late"); /* behind the close: nothing */
     EXPECT_OUT("");
-    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n2 publish 'x' 'k' token=0  priority=0 props=2 body='b'\n");
+    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n2 publish 'x' 'k' token=0  priority=0 "
+                 "props=2 body='b'\n");
     rig_deliver(2, "t", 0, 1, 1, false, "a"); /* not delivered any more: it goes back */
     rig_answer(0, false, NULL, 0, 0);
-    EXPECT_OUT("1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n0 connection.close-ok\nend\n");
-    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 channel_close\n2 channel_close\nsession_close\n");
+    EXPECT_OUT("1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n0 "
+               "connection.close-ok\nend\n");
+    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 channel_close\n2 "
+                 "channel_close\nsession_close\n");
 }
 
 Test(amqp_close, also_when_the_client_does_not_wait_for_close_ok)
@@ -134,7 +139,8 @@ Test(amqp_close, also_when_the_client_does_not_wait_for_close_ok)
     rig_hang_up();
     EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n");
     rig_answer(0, false, NULL, 0, 0);
-    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 channel_close\nsession_close\n");
+    EXPECT_CALLS(
+        "1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 channel_close\nsession_close\n");
     cr_assert_eq(amqp_connections(rig.server), 0);
 }
 
@@ -173,7 +179,8 @@ Test(amqp_close, a_channel_error_while_finishing_does_not_keep_it)
     publish(1, "a");
     send_bare(0, WIRE_CONNECTION_CLOSE);
     rig_answer(404, false, "no", 0, 0);
-    EXPECT_OUT("1 channel.close reply-code=404 reply-text=\"NOT_FOUND - no\" class-id=50 method-id=10\n0 connection.close-ok\nend\n");
+    EXPECT_OUT("1 channel.close reply-code=404 reply-text=\"NOT_FOUND - no\" class-id=50 "
+               "method-id=10\n0 connection.close-ok\nend\n");
 }
 
 Test(amqp_close, the_socket_may_go_at_every_stage_of_closing)
@@ -205,7 +212,8 @@ Test(amqp_close, the_socket_may_go_at_every_stage_of_closing)
         rig_session_gone();
         rig_turn();
         const char *calls = rig_calls();
-        cr_assert_not_null(strstr(calls, "1 channel_close\nsession_close\n"), "stage %d: %s", stage, calls);
+        cr_assert_not_null(strstr(calls, "1 channel_close\nsession_close\n"), "stage %d: %s", stage,
+                           calls);
         cr_assert_eq(amqp_connections(rig.server), 0);
         cr_assert_not(rig.session.open);
         vec_clear(&rig.waiting);
@@ -233,7 +241,8 @@ Test(amqp_close, the_broker_may_close_a_connection)
     rig_open();
     rig_channel(1);
     rig.session.on_close(rig.session.ctx, "Closed via management plugin");
-    EXPECT_OUT("0 connection.close reply-code=320 reply-text=\"CONNECTION_FORCED - Closed via management plugin\" class-id=0 method-id=0\n");
+    EXPECT_OUT("0 connection.close reply-code=320 reply-text=\"CONNECTION_FORCED - Closed via "
+               "management plugin\" class-id=0 method-id=0\n");
     EXPECT_CALLS("1 channel_close\nsession_close\n");
 }
 

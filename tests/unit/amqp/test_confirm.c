@@ -1,4 +1,5 @@
-/* Confirms: whatever the order in which tokens are answered, the client hears of each exactly once and never wrongly. */
+/* Confirms: whatever the order in which tokens are answered, the client hears of each exactly once
+ * and never wrongly. */
 #include "rig.h"
 
 TestSuite(amqp_confirm, .init = rig_init, .fini = rig_deinit);
@@ -45,13 +46,15 @@ Test(amqp_confirm, multiple_never_crosses_an_open_number)
     setup(6);
     confirm(2, 2, true);
     confirm(5, 1, true);
-    EXPECT_OUT("1 basic.ack delivery-tag=2 multiple=false\n1 basic.ack delivery-tag=3 multiple=false\n1 basic.ack delivery-tag=5 "
+    EXPECT_OUT("1 basic.ack delivery-tag=2 multiple=false\n1 basic.ack delivery-tag=3 "
+               "multiple=false\n1 basic.ack delivery-tag=5 "
                "multiple=false\n");
     confirm(1, 1, true);
     EXPECT_OUT("1 basic.ack delivery-tag=1 multiple=false\n");
     confirm(4, 1, true);
     confirm(6, 1, true);
-    EXPECT_OUT("1 basic.ack delivery-tag=4 multiple=false\n1 basic.ack delivery-tag=6 multiple=false\n");
+    EXPECT_OUT(
+        "1 basic.ack delivery-tag=4 multiple=false\n1 basic.ack delivery-tag=6 multiple=false\n");
 }
 
 Test(amqp_confirm, nacks_and_acks_do_not_mix)
@@ -60,7 +63,8 @@ Test(amqp_confirm, nacks_and_acks_do_not_mix)
     confirm(1, 3, true);
     confirm(4, 3, false);
     confirm(7, 3, true);
-    EXPECT_OUT("1 basic.ack delivery-tag=3 multiple=true\n1 basic.nack delivery-tag=6 multiple=true requeue=false\n1 basic.ack "
+    EXPECT_OUT("1 basic.ack delivery-tag=3 multiple=true\n1 basic.nack delivery-tag=6 "
+               "multiple=true requeue=false\n1 basic.ack "
                "delivery-tag=9 multiple=true\n");
 }
 
@@ -94,10 +98,11 @@ Test(amqp_confirm, select_later_numbers_from_one)
     cr_assert_eq(rig.tokens.items[2], 2);
 }
 
-/* The client's view: a set of open numbers. Every ack and nack frame must answer open numbers with the right outcome only. */
+/* The client's view: a set of open numbers. Every ack and nack frame must answer open numbers with
+ * the right outcome only. */
 struct client {
-    uint8_t open[2001];     /* 1 = open */
-    uint8_t outcome[2001];  /* what the broker said: 0 = nothing yet, 1 = ack, 2 = nack */
+    uint8_t open[2001];    /* 1 = open */
+    uint8_t outcome[2001]; /* what the broker said: 0 = nothing yet, 1 = ack, 2 = nack */
     uint64_t below;
 };
 
@@ -107,7 +112,9 @@ static uint64_t hear(struct client *c, const char *line)
     char multiple[16];
     bool ack = strncmp(line, "1 basic.ack ", 12) == 0;
     cr_assert(ack || strncmp(line, "1 basic.nack ", 13) == 0, "%s", line);
-    cr_assert_eq(sscanf(strstr(line, "delivery-tag="), "delivery-tag=%llu multiple=%15s", &tag, multiple), 2);
+    cr_assert_eq(
+        sscanf(strstr(line, "delivery-tag="), "delivery-tag=%llu multiple=%15s", &tag, multiple),
+        2);
     uint64_t from = strcmp(multiple, "true") == 0 ? 1 : tag;
     uint64_t answered = 0;
     for (uint64_t i = from; i <= tag; i++) {
@@ -137,8 +144,11 @@ Test(amqp_confirm, property_every_number_is_answered_once_and_rightly)
         uint32_t nack_percent = (uint32_t)prng_below(&prng, 3) * 5;
         while (told < count) {
             uint64_t batch = 1 + prng_below(&prng, 20);
-            for (uint64_t k = 0; k < batch && told < count; k++) { /* some run of open numbers, near the front or anywhere */
-                uint64_t first = 1 + prng_below(&prng, prng_below(&prng, 2) == 0 ? count : told + 10 < count ? told + 10 : count);
+            for (uint64_t k = 0; k < batch && told < count;
+                 k++) { /* some run of open numbers, near the front or anywhere */
+                uint64_t first = 1 + prng_below(&prng, prng_below(&prng, 2) == 0 ? count
+                                                       : told + 10 < count       ? told + 10
+                                                                                 : count);
                 while (first <= count && client.outcome[first] != 0) {
                     first++;
                 }
@@ -157,7 +167,7 @@ Test(amqp_confirm, property_every_number_is_answered_once_and_rightly)
             }
             static char text[sizeof rig.out_text];
             memcpy(text, rig_out(), sizeof text);
-            for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+            for (char *line = text; *line != 0; line = strchr(line, '\n') + 1) {
                 answered += hear(&client, line);
             }
             cr_assert_eq(answered, told, "all that is known is told in the turn");

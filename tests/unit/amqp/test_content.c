@@ -3,7 +3,8 @@
 
 TestSuite(amqp_content, .init = rig_init, .fini = rig_deinit);
 
-#define CLOSE(code, text) "0 connection.close reply-code=" code " reply-text=\"" text "\" class-id=60 method-id=40\n"
+#define CLOSE(code, text)                                                                          \
+    "0 connection.close reply-code=" code " reply-text=\"" text "\" class-id=60 method-id=40\n"
 
 static void begin(void)
 {
@@ -11,7 +12,8 @@ static void begin(void)
     rig_send(1, &m);
 }
 
-static void header(uint16_t class_id, uint16_t weight, uint64_t size, const void *props, size_t props_size)
+static void header(uint16_t class_id, uint16_t weight, uint64_t size, const void *props,
+                   size_t props_size)
 {
     uint8_t payload[300];
     bytes_store_be16(payload, class_id);
@@ -52,11 +54,17 @@ Test(amqp_content, properties_that_the_broker_needs_are_taken_out)
     rig_open();
     rig_channel(1);
     begin();
-    header(60, 0, 1, "\x19\x00\x02\x07\x03""250", 8); /* delivery-mode 2, priority 7, expiration 250 */
+    header(60, 0, 1,
+           "\x19\x00\x02\x07\x03"
+           "250",
+           8); /* delivery-mode 2, priority 7, expiration 250 */
     rig_frame(WIRE_FRAME_BODY, 1, "x", 1);
     EXPECT_CALLS("1 publish 'x' 'k' token=0 persistent priority=7 props=8 ttl=250 body='x'\n");
     begin();
-    header(60, 0, 0, "\x11\x00\x01\x03""25x", 7); /* the broker complains about such an expiration */
+    header(60, 0, 0,
+           "\x11\x00\x01\x03"
+           "25x",
+           7); /* the broker complains about such an expiration */
     EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=7 body=''\n");
 }
 
@@ -64,10 +72,16 @@ Test(amqp_content, every_frame_in_every_state)
 {
     enum { METHOD, HEADER, BODY, KINDS };
     static const char *const expected[2][KINDS] = {
-        {CLOSE("505", "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead"), "",
-         CLOSE("505", "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead")},
-        {CLOSE("505", "UNEXPECTED_FRAME - expected content body, got non content body frame instead"),
-         CLOSE("505", "UNEXPECTED_FRAME - expected content body, got non content body frame instead"), ""},
+        {CLOSE("505", "UNEXPECTED_FRAME - expected content header for class 60, got non content "
+                      "header frame instead"),
+         "",
+         CLOSE("505", "UNEXPECTED_FRAME - expected content header for class 60, got non content "
+                      "header frame instead")},
+        {CLOSE("505",
+               "UNEXPECTED_FRAME - expected content body, got non content body frame instead"),
+         CLOSE("505",
+               "UNEXPECTED_FRAME - expected content body, got non content body frame instead"),
+         ""},
     };
     for (int state = 0; state < 2; state++) {
         for (int kind = 0; kind < KINDS; kind++) {
@@ -103,7 +117,8 @@ Test(amqp_content, other_channels_may_speak_in_between)
     rig_content(1, 1);
     rig_frame(WIRE_FRAME_BODY, 1, "a", 1);
     rig_frame(WIRE_FRAME_BODY, 2, "b", 1);
-    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n2 publish 'x' 'two' token=0  priority=0 props=2 body='b'\n");
+    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n2 publish 'x' 'two' "
+                 "token=0  priority=0 props=2 body='b'\n");
 }
 
 Test(amqp_content, wrong_headers)
@@ -115,19 +130,28 @@ Test(amqp_content, wrong_headers)
         size_t props_size;
         const char *out;
     } rows[] = {
-        {50, 0, 1, "\0\0", 2, CLOSE("505", "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead")},
+        {50, 0, 1, "\0\0", 2,
+         CLOSE("505", "UNEXPECTED_FRAME - expected content header for class 60, got one for class "
+                      "50 instead")},
         {60, 1, 1, "\0\0", 2,
-         CLOSE("505", "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead")},
-        {60, 0, 536870913, "\0\0", 2, CLOSE("501", "FRAME_ERROR - content body size 536870913 exceeds maximum allowed size 536870912")},
+         CLOSE("505", "UNEXPECTED_FRAME - expected content header for class 60, got non content "
+                      "header frame instead")},
+        {60, 0, 536870913, "\0\0", 2,
+         CLOSE("501",
+               "FRAME_ERROR - content body size 536870913 exceeds maximum allowed size 536870912")},
         {60, 0, UINT64_MAX, "\0\0", 2,
-         CLOSE("501", "FRAME_ERROR - content body size 18446744073709551615 exceeds maximum allowed size 536870912")},
+         CLOSE("501", "FRAME_ERROR - content body size 18446744073709551615 exceeds maximum "
+                      "allowed size 536870912")},
         {60, 0, UINT64_C(1) << 63, "\0\0", 2,
-         CLOSE("501", "FRAME_ERROR - content body size 9223372036854775808 exceeds maximum allowed size 536870912")},
+         CLOSE("501", "FRAME_ERROR - content body size 9223372036854775808 exceeds maximum allowed "
+                      "size 536870912")},
         {60, 0, 1, "", 0, CLOSE("501", "FRAME_ERROR - arguments end too early")},
-        {60, 0, 1, "\0\1\0\0", 4, CLOSE("501", "FRAME_ERROR - more than one word of property flags")},
+        {60, 0, 1, "\0\1\0\0", 4,
+         CLOSE("501", "FRAME_ERROR - more than one word of property flags")},
         {60, 0, 1, "\x80\0\5ab", 5, CLOSE("501", "FRAME_ERROR - arguments end too early")},
         {60, 0, 1, "\x80\0\1ab", 5, CLOSE("501", "FRAME_ERROR - bytes left after the arguments")},
-        {60, 0, 1, "\x20\0\0\0\0\3\1a?", 9, CLOSE("502", "SYNTAX_ERROR - unknown field type in table")},
+        {60, 0, 1, "\x20\0\0\0\0\3\1a?", 9,
+         CLOSE("502", "SYNTAX_ERROR - unknown field type in table")},
     };
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         rig_open();
@@ -158,7 +182,8 @@ Test(amqp_content, a_body_after_an_empty_one_is_no_method)
     begin();
     rig_content(1, 0);
     rig_frame(WIRE_FRAME_BODY, 1, "", 0);
-    EXPECT_OUT("0 connection.close reply-code=505 reply-text=\"UNEXPECTED_FRAME - expected method frame, got non method frame instead\" "
+    EXPECT_OUT("0 connection.close reply-code=505 reply-text=\"UNEXPECTED_FRAME - expected method "
+               "frame, got non method frame instead\" "
                "class-id=0 method-id=0\n");
 }
 
@@ -169,7 +194,8 @@ Test(amqp_content, too_large_a_message_closes_the_channel_when_it_is_announced)
     begin();
     rig_content(1, (1u << 20) + 1);
     rig_frame(WIRE_FRAME_BODY, 1, "abc", 3); /* on its way already: dropped with the channel */
-    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - message size 1048577 is larger than configured max size "
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - message size "
+               "1048577 is larger than configured max size "
                "1048576\" class-id=60 method-id=40\n");
     struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
     rig_send(1, &ok);
@@ -182,7 +208,8 @@ Test(amqp_content, too_large_a_message_closes_the_channel_when_it_is_announced)
 
 Test(amqp_content, bodies_of_all_sizes_arrive_whole)
 {
-    static const uint32_t sizes[] = {33, 4088, 4089, 16384, 16385, 65536, 131072, 131073, 300000, 1u << 20};
+    static const uint32_t sizes[] = {33,    4088,   4089,   16384,  16385,
+                                     65536, 131072, 131073, 300000, 1u << 20};
     static uint8_t body[1 << 20];
     rig_open_with(4096, 0);
     rig_channel(1);
@@ -200,7 +227,9 @@ Test(amqp_content, bodies_of_all_sizes_arrive_whole)
         for (uint32_t i = 0; i < sizes[k]; i++) {
             sum = sum * 31 + body[i];
         }
-        (void)snprintf(expected, sizeof expected, "1 publish 'x' 'k' token=0  priority=0 props=2 body=%u sum=%x\n", sizes[k], sum);
+        (void)snprintf(expected, sizeof expected,
+                       "1 publish 'x' 'k' token=0  priority=0 props=2 body=%u sum=%x\n", sizes[k],
+                       sum);
         EXPECT_CALLS(expected);
     }
 }
@@ -212,7 +241,8 @@ Test(amqp_content, deliveries_are_split_at_the_frame_max_of_the_client)
     rig_open_with(4096, 0);
     rig_channel(1);
     rig_deliver(1, "t", 0, 1, 1, true, body);
-    EXPECT_OUT("1 basic.deliver consumer-tag=\"t\" delivery-tag=1 redelivered=false exchange=\"x\" routing-key=\"k\"\n"
+    EXPECT_OUT("1 basic.deliver consumer-tag=\"t\" delivery-tag=1 redelivered=false exchange=\"x\" "
+               "routing-key=\"k\"\n"
                "1 header 9000 \n1 body 4088\n1 body 4088\n1 body 824\n");
 }
 
@@ -223,7 +253,8 @@ Test(amqp_content, a_refused_publish_closes_the_channel)
     rig_channel(1);
     rig_send(1, &m);
     rig_content(1, 0);
-    EXPECT_OUT("1 channel.close reply-code=404 reply-text=\"NOT_FOUND - no exchange 'missing' in vhost '/'\" class-id=60 method-id=40\n");
+    EXPECT_OUT("1 channel.close reply-code=404 reply-text=\"NOT_FOUND - no exchange 'missing' in "
+               "vhost '/'\" class-id=60 method-id=40\n");
     begin(); /* dropped until close-ok */
     rig_content(1, 0);
     EXPECT_CALLS("1 publish 'missing' 'k' token=0  priority=0 props=2 body=''\n1 channel_close\n");
@@ -244,7 +275,8 @@ Test(amqp_content, a_mandatory_message_comes_back_before_its_ack)
     m.basic_publish.mandatory = false;
     rig_send(1, &m);
     rig_content(1, 0);
-    EXPECT_OUT("1 basic.return reply-code=312 reply-text=\"NO_ROUTE\" exchange=\"x\" routing-key=\"nowhere\"\n1 header 3  "
+    EXPECT_OUT("1 basic.return reply-code=312 reply-text=\"NO_ROUTE\" exchange=\"x\" "
+               "routing-key=\"nowhere\"\n1 header 3  "
                "delivery-mode=2\n1 body 'abc'\n1 basic.ack delivery-tag=2 multiple=true\n");
 }
 

@@ -3,12 +3,17 @@
 
 TestSuite(amqp_handshake, .init = rig_init, .fini = rig_deinit);
 
-#define START                                                                                                                           \
-    "0 connection.start version-major=0 version-minor=9 server-properties={capabilities=table {publisher_confirms=bool true, "           \
-    "exchange_exchange_bindings=bool true, basic.nack=bool true, consumer_cancel_notify=bool true, connection.blocked=bool true, "       \
-    "consumer_priorities=bool true, authentication_failure_close=bool true, per_consumer_qos=bool true, direct_reply_to=bool true}, "    \
-    "cluster_name=longstr \"c\", copyright=longstr \"Copyright (c) the Warren authors\", information=longstr \"Warren, a clustered "     \
-    "message broker\", platform=longstr \"test\", product=longstr \"Warren\", version=longstr \"4.1.0\", warren_version=longstr "        \
+#define START                                                                                      \
+    "0 connection.start version-major=0 version-minor=9 server-properties={capabilities=table "    \
+    "{publisher_confirms=bool true, "                                                              \
+    "exchange_exchange_bindings=bool true, basic.nack=bool true, consumer_cancel_notify=bool "     \
+    "true, connection.blocked=bool true, "                                                         \
+    "consumer_priorities=bool true, authentication_failure_close=bool true, "                      \
+    "per_consumer_qos=bool true, direct_reply_to=bool true}, "                                     \
+    "cluster_name=longstr \"c\", copyright=longstr \"Copyright (c) the Warren authors\", "         \
+    "information=longstr \"Warren, a clustered "                                                   \
+    "message broker\", platform=longstr \"test\", product=longstr \"Warren\", version=longstr "    \
+    "\"4.1.0\", warren_version=longstr "                                                           \
     "\"0.1\", node=longstr \"n\"} mechanisms=\"PLAIN AMQPLAIN\" locales=\"en_US\"\n"
 #define TUNE "0 connection.tune channel-max=8 frame-max=131072 heartbeat=60\n"
 
@@ -72,8 +77,9 @@ Test(amqp_handshake, the_header_may_come_byte_by_byte)
 
 Test(amqp_handshake, other_headers_get_ours_and_the_end)
 {
-    static const char *const headers[] = {"AMQP\0\0\x09\0",         "AMQP\0\1\0\0",         "AMQP\3\1\0\0", "GET / HT",
-                                          "\x16\x03\x01\0\0\0\0\0", "XXXXXXXXXXXXXXXXXXXX", "AMQQ\0\0\x09\1"};
+    static const char *const headers[] = {
+        "AMQP\0\0\x09\0",         "AMQP\0\1\0\0",         "AMQP\3\1\0\0",  "GET / HT",
+        "\x16\x03\x01\0\0\0\0\0", "XXXXXXXXXXXXXXXXXXXX", "AMQQ\0\0\x09\1"};
     for (size_t i = 0; i < WR_ARRAY_SIZE(headers); i++) {
         rig_connect("127.0.0.1");
         rig_feed(headers[i], 8);
@@ -143,7 +149,8 @@ Test(amqp_handshake, wrong_credentials_are_told_after_a_pause_to_clients_that_un
     wire_table_put_bool(&w, "authentication_failure_close", true);
     wire_value_put_end(&w, mark);
     start("127.0.0.1");
-    struct wire_method m = rig_start_ok("PLAIN", bytes_make("\0guest\0wrong", 12), writer_bytes(&w));
+    struct wire_method m =
+        rig_start_ok("PLAIN", bytes_make("\0guest\0wrong", 12), writer_bytes(&w));
     rig_send(0, &m);
     writer_deinit(&w);
     EXPECT_OUT("");
@@ -151,7 +158,8 @@ Test(amqp_handshake, wrong_credentials_are_told_after_a_pause_to_clients_that_un
     rig_pass(999);
     EXPECT_OUT("");
     rig_pass(2);
-    EXPECT_OUT("0 connection.close reply-code=403 reply-text=\"ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. "
+    EXPECT_OUT("0 connection.close reply-code=403 reply-text=\"ACCESS_REFUSED - Login was refused "
+               "using authentication mechanism PLAIN. "
                "For details see the broker logfile.\" class-id=0 method-id=0\nend\n");
 }
 
@@ -170,12 +178,14 @@ Test(amqp_handshake, the_broker_hears_where_the_peer_is)
     static const struct {
         const char *peer;
         bool loopback;
-    } rows[] = {{"127.0.0.1", true}, {"127.9.9.9", true}, {"::1", true},       {"::ffff:127.0.0.1", true},
-                {"10.0.0.1", false}, {"::2", false},      {"128.0.0.1", false}};
+    } rows[] = {{"127.0.0.1", true},        {"127.9.9.9", true}, {"::1", true},
+                {"::ffff:127.0.0.1", true}, {"10.0.0.1", false}, {"::2", false},
+                {"128.0.0.1", false}};
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         start(rows[i].peer);
         log_in("guest", "guest");
-        EXPECT_CALLS(rows[i].loopback ? "authenticate guest guest\n" : "authenticate guest guest remote\n");
+        EXPECT_CALLS(rows[i].loopback ? "authenticate guest guest\n"
+                                      : "authenticate guest guest remote\n");
         rig_hang_up();
         wire_frame_reader_deinit(&rig.reader);
         buf_unref(rig.conn.out);
@@ -215,7 +225,8 @@ Test(amqp_handshake, malformed_responses_never_reach_the_broker)
                 {"EXTERNAL", "", 0}};
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         start("127.0.0.1");
-        struct wire_method m = rig_start_ok(rows[i].mechanism, bytes_make(rows[i].response, rows[i].size), BYTES_NONE);
+        struct wire_method m =
+            rig_start_ok(rows[i].mechanism, bytes_make(rows[i].response, rows[i].size), BYTES_NONE);
         rig_send(0, &m);
         rig_pass(1001);
         EXPECT_OUT("reset\n");
@@ -240,7 +251,9 @@ Test(amqp_handshake, a_name_that_fits_in_no_shortstr_is_no_user)
 
 Test(amqp_handshake, tune_ok_is_checked)
 {
-#define CLOSE(text) "0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - negotiated " text "\" class-id=10 method-id=31\n"
+#define CLOSE(text)                                                                                \
+    "0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - negotiated " text                \
+    "\" class-id=10 method-id=31\n"
     static const struct {
         uint16_t channel_max;
         uint32_t frame_max;
@@ -252,7 +265,8 @@ Test(amqp_handshake, tune_ok_is_checked)
         {8, 1, CLOSE("frame_max = 1 is lower than the minimum allowed value (4096)")},
         {8, 0, CLOSE("frame_max = 0 is higher than the maximum allowed value (131072)")},
         {8, 131073, CLOSE("frame_max = 131073 is higher than the maximum allowed value (131072)")},
-        {8, UINT32_MAX, CLOSE("frame_max = 4294967295 is higher than the maximum allowed value (131072)")},
+        {8, UINT32_MAX,
+         CLOSE("frame_max = 4294967295 is higher than the maximum allowed value (131072)")},
         {9, 131072, CLOSE("channel_max = 9 is higher than the maximum allowed value (8)")},
         {0, 131072, CLOSE("channel_max = 0 is higher than the maximum allowed value (8)")},
     };
@@ -276,7 +290,8 @@ Test(amqp_handshake, an_unknown_vhost_is_told_and_the_socket_ends_with_close_ok)
     tune_ok(8, 131072, 0);
     (void)rig_out();
     open_vhost("none");
-    EXPECT_OUT("0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - vhost none not found\" class-id=10 method-id=40\n");
+    EXPECT_OUT("0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - vhost none not "
+               "found\" class-id=10 method-id=40\n");
     open_vhost("/"); /* too late */
     EXPECT_OUT("");
     struct wire_method ok = {.id = WIRE_CONNECTION_CLOSE_OK};
@@ -290,7 +305,8 @@ Test(amqp_handshake, methods_out_of_turn_end_the_socket)
     for (int stage = 0; stage < 3; stage++) {
         for (size_t i = 0; i < wire_method_count(); i++) {
             enum wire_method_id id = wire_method_at(i);
-            static const enum wire_method_id expected[] = {WIRE_CONNECTION_START_OK, WIRE_CONNECTION_TUNE_OK, WIRE_CONNECTION_OPEN};
+            static const enum wire_method_id expected[] = {
+                WIRE_CONNECTION_START_OK, WIRE_CONNECTION_TUNE_OK, WIRE_CONNECTION_OPEN};
             if (id == expected[stage] || id == WIRE_CONNECTION_CLOSE) {
                 continue;
             }
@@ -304,7 +320,8 @@ Test(amqp_handshake, methods_out_of_turn_end_the_socket)
             (void)rig_out();
             struct wire_method m = {.id = id};
             rig_send(0, &m);
-            cr_assert_str_eq(rig_out(), "reset\n", "%s in stage %d", wire_method_name((uint32_t)id), stage);
+            cr_assert_str_eq(rig_out(), "reset\n", "%s in stage %d", wire_method_name((uint32_t)id),
+                             stage);
             wire_frame_reader_deinit(&rig.reader);
             buf_unref(rig.conn.out);
             rig.conn.out = NULL;
@@ -328,7 +345,8 @@ Test(amqp_handshake, frames_of_channels_and_wrong_frames_end_the_socket)
         } else if (i == 4) {
             rig_feed("\1\0\0\xff\xff\xff\xff", 7);
         } else {
-            rig_frame(WIRE_FRAME_METHOD, 0, "\0\x0a\0\x0b\0\0\0\x09", 8); /* a start-ok that is cut off */
+            rig_frame(WIRE_FRAME_METHOD, 0, "\0\x0a\0\x0b\0\0\0\x09",
+                      8); /* a start-ok that is cut off */
         }
         cr_assert_str_eq(rig_out(), "reset\n", "case %d", i);
         wire_frame_reader_deinit(&rig.reader);
@@ -350,7 +368,8 @@ Test(amqp_handshake, frames_before_tune_ok_have_their_own_limit)
 Test(amqp_handshake, broken_client_properties_end_the_socket)
 {
     start("127.0.0.1");
-    struct wire_method m = rig_start_ok("PLAIN", bytes_make("\0guest\0guest", 12), bytes_make("\1a?", 3));
+    struct wire_method m =
+        rig_start_ok("PLAIN", bytes_make("\0guest\0guest", 12), bytes_make("\1a?", 3));
     rig_send(0, &m);
     EXPECT_OUT("reset\n");
     EXPECT_CALLS("");
@@ -389,7 +408,8 @@ Test(amqp_handshake, shutdown_closes_everybody)
 {
     rig_open();
     amqp_close_all(rig.server, "shutdown");
-    EXPECT_OUT("0 connection.close reply-code=320 reply-text=\"CONNECTION_FORCED - broker forced connection closure with reason "
+    EXPECT_OUT("0 connection.close reply-code=320 reply-text=\"CONNECTION_FORCED - broker forced "
+               "connection closure with reason "
                "'shutdown'\" class-id=0 method-id=0\n");
     struct wire_method ok = {.id = WIRE_CONNECTION_CLOSE_OK};
     rig_send(0, &ok);

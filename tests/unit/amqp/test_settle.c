@@ -67,20 +67,24 @@ Test(amqp_settle, unknown_tags_close_the_channel)
         enum wire_method_id id;
         uint64_t tag;
         bool multiple;
-    } rows[] = {{WIRE_BASIC_ACK, 0, false},          {WIRE_BASIC_ACK, 3, false},       {WIRE_BASIC_ACK, 3, true},
-                {WIRE_BASIC_ACK, UINT64_MAX, false}, {WIRE_BASIC_ACK, UINT64_MAX, true}, {WIRE_BASIC_NACK, UINT64_C(1) << 63, true},
-                {WIRE_BASIC_REJECT, 99, false},      {WIRE_BASIC_ACK, 1, false},       {WIRE_BASIC_ACK, 1, true}};
+    } rows[] = {{WIRE_BASIC_ACK, 0, false},         {WIRE_BASIC_ACK, 3, false},
+                {WIRE_BASIC_ACK, 3, true},          {WIRE_BASIC_ACK, UINT64_MAX, false},
+                {WIRE_BASIC_ACK, UINT64_MAX, true}, {WIRE_BASIC_NACK, UINT64_C(1) << 63, true},
+                {WIRE_BASIC_REJECT, 99, false},     {WIRE_BASIC_ACK, 1, false},
+                {WIRE_BASIC_ACK, 1, true}};
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         char expected[200];
         setup(2);
         settle(WIRE_BASIC_ACK, 1, false, false);
         settle(rows[i].id, rows[i].tag, rows[i].multiple, false);
         (void)snprintf(expected, sizeof expected,
-                       "1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery tag %llu\" class-id=60 "
+                       "1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown "
+                       "delivery tag %llu\" class-id=60 "
                        "method-id=%u\n",
                        (unsigned long long)rows[i].tag, wire_method_of(rows[i].id));
         EXPECT_OUT(expected);
-        EXPECT_CALLS("1 settle ack 0.1.1+1\n1 channel_close\n"); /* what came before the error counts */
+        EXPECT_CALLS(
+            "1 settle ack 0.1.1+1\n1 channel_close\n"); /* what came before the error counts */
         rig_deinit();
         rig_init();
     }
@@ -93,7 +97,8 @@ Test(amqp_settle, tags_of_another_channel_are_unknown)
     struct wire_method m = {.id = WIRE_BASIC_ACK};
     m.basic_ack.delivery_tag = 1;
     rig_send(2, &m);
-    EXPECT_OUT("2 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery tag 1\" class-id=60 method-id=80\n");
+    EXPECT_OUT("2 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery "
+               "tag 1\" class-id=60 method-id=80\n");
 }
 
 Test(amqp_settle, no_ack_deliveries_take_numbers_but_need_no_ack)
@@ -105,7 +110,8 @@ Test(amqp_settle, no_ack_deliveries_take_numbers_but_need_no_ack)
     settle(WIRE_BASIC_ACK, 2, true, false);
     EXPECT_CALLS("1 settle ack 0.2.1+1\n");
     settle(WIRE_BASIC_ACK, 1, false, false);
-    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery tag 1\" class-id=60 method-id=80\n");
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - unknown delivery "
+               "tag 1\" class-id=60 method-id=80\n");
 }
 
 Test(amqp_settle, recover_returns_everything)
@@ -154,7 +160,9 @@ static void hear(const char *text)
         char outcome[16];
         unsigned queue, consumer;
         unsigned long long first, count;
-        cr_assert_eq(sscanf(line, "1 settle %15s %u.%u.%llu+%llu", outcome, &queue, &consumer, &first, &count), 5, "%s", line);
+        cr_assert_eq(sscanf(line, "1 settle %15s %u.%u.%llu+%llu", outcome, &queue, &consumer,
+                            &first, &count),
+                     5, "%s", line);
         for (uint64_t i = first; i < first + count; i++) {
             cr_assert_eq(seen[queue][consumer][i], 0, "settled once");
             seen[queue][consumer][i] = (uint8_t)outcome[2]; /* ack: k, requeue: q, reject: j */
@@ -187,7 +195,8 @@ Test(amqp_settle, property_the_same_as_a_naive_model)
                 next++;
             }
             for (uint64_t k = prng_below(&prng, 8); k > 0 && open > 0; k--) {
-                static const enum wire_method_id ids[] = {WIRE_BASIC_ACK, WIRE_BASIC_NACK, WIRE_BASIC_REJECT};
+                static const enum wire_method_id ids[] = {WIRE_BASIC_ACK, WIRE_BASIC_NACK,
+                                                          WIRE_BASIC_REJECT};
                 enum wire_method_id id = ids[prng_below(&prng, 3)];
                 uint64_t tag = 1 + prng_below(&prng, next - 1);
                 while (!tags[tag].open) {
@@ -200,7 +209,10 @@ Test(amqp_settle, property_the_same_as_a_naive_model)
                     if (tags[i].open) {
                         tags[i].open = false;
                         open--;
-                        expected[tags[i].queue][tags[i].consumer][tags[i].ordinal] = id == WIRE_BASIC_ACK ? 'k' : requeue ? 'q' : 'j';
+                        expected[tags[i].queue][tags[i].consumer][tags[i].ordinal] =
+                            id == WIRE_BASIC_ACK ? 'k'
+                            : requeue            ? 'q'
+                                                 : 'j';
                     }
                 }
             }

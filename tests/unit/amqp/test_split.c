@@ -23,17 +23,22 @@ static void add_bare(uint16_t channel, enum wire_method_id id)
     add_method(channel, &m);
 }
 
-static void add_publish(uint16_t channel, const char *exchange, const char *key, size_t size, bool mandatory)
+static void add_publish(uint16_t channel, const char *exchange, const char *key, size_t size,
+                        bool mandatory)
 {
     static uint8_t body[40000], out[50000];
-    struct wire_basic_publish p = {.exchange = B(exchange), .routing_key = B(key), .mandatory = mandatory};
+    struct wire_basic_publish p = {
+        .exchange = B(exchange), .routing_key = B(key), .mandatory = mandatory};
     for (size_t i = 0; i < size; i++) {
         body[i] = (uint8_t)('a' + i % 26);
     }
-    add(out, (size_t)(wire_publish_write(out, channel, &p, bytes_make("\x10\0\2", 3), bytes_make(body, size), 4096) - out));
+    add(out, (size_t)(wire_publish_write(out, channel, &p, bytes_make("\x10\0\2", 3),
+                                         bytes_make(body, size), 4096) -
+                      out));
 }
 
-/* From the protocol header to a channel error and the end of the connection, with all kinds of frames in between. */
+/* From the protocol header to a channel error and the end of the connection, with all kinds of
+ * frames in between. */
 static void make_script(void)
 {
     struct wire_method m;
@@ -153,7 +158,8 @@ Test(amqp_split, property_turns_in_between_change_nothing_but_when)
     buf_unref(script);
 }
 
-/* Random bytes behind an open connection: whatever they are, it ends or it goes on, and nothing is left behind. */
+/* Random bytes behind an open connection: whatever they are, it ends or it goes on, and nothing is
+ * left behind. */
 Test(amqp_split, property_noise_does_no_harm)
 {
     make_script();
@@ -164,7 +170,9 @@ Test(amqp_split, property_noise_does_no_harm)
         struct buf *good = script;
         script = buf_from(good->data, good->size);
         for (uint64_t k = 1 + prng_below(&prng, 6); k > 0; k--) { /* behind the handshake, mostly */
-            script->data[prng_below(&prng, 100) == 0 ? prng_below(&prng, good->size) : 100 + prng_below(&prng, 500)] = (uint8_t)prng_u64(&prng);
+            script->data[prng_below(&prng, 100) == 0 ? prng_below(&prng, good->size)
+                                                     : 100 + prng_below(&prng, 500)] =
+                (uint8_t)prng_u64(&prng);
         }
         run(seed, 1000, seed % 2 == 0);
         rig_turn();

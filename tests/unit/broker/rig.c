@@ -5,7 +5,7 @@
 
 struct rig rig;
 
-/* --- env and crypto ------------------------------------------------------------------------------------------------------------------ */
+/* --- env and crypto --------------------------------------------------------------------------- */
 
 static uint64_t mono_ns(struct env *env)
 {
@@ -28,7 +28,8 @@ static void random_secret(struct env *env, void *out, size_t size)
     }
 }
 
-static const struct env_ops ops = {.mono_ns = mono_ns, .wall_ms = wall_ms, .random_secret = random_secret};
+static const struct env_ops ops = {
+    .mono_ns = mono_ns, .wall_ms = wall_ms, .random_secret = random_secret};
 
 void crypto_sha256(const void *data, size_t size, uint8_t ret_digest[32])
 {
@@ -40,9 +41,10 @@ bool crypto_equal(const void *a, const void *b, size_t size)
     return memcmp(a, b, size) == 0;
 }
 
-/* --- the host ------------------------------------------------------------------------------------------------------------------------ */
+/* --- the host --------------------------------------------------------------------------------- */
 
-void host_catalog_propose(struct host *host, const struct catalog_command *command, uint32_t timeout_ms, catalog_done_fn done, void *ctx)
+void host_catalog_propose(struct host *host, const struct catalog_command *command,
+                          uint32_t timeout_ms, catalog_done_fn done, void *ctx)
 {
     static const char *const names[] = {[CATALOG_DECLARE_EXCHANGE] = "declare_exchange",
                                         [CATALOG_DELETE_EXCHANGE] = "delete_exchange",
@@ -59,10 +61,12 @@ void host_catalog_propose(struct host *host, const struct catalog_command *comma
     strbuf_printf(&rig.calls, "propose %s", names[command->kind]);
     if (command->kind == CATALOG_DECLARE_QUEUE) {
         const struct catalog_queue_spec *s = &command->u.queue;
-        strbuf_printf(&rig.calls, " '%.*s' type=%u %s%s%s%s", FMT(s->name), s->type, s->run == CATALOG_RUN_LOCAL ? "local" : "group",
-                      s->durable ? " durable" : "", s->exclusive ? " exclusive" : "", s->auto_delete ? " auto_delete" : "");
+        strbuf_printf(&rig.calls, " '%.*s' type=%u %s%s%s%s", FMT(s->name), s->type,
+                      s->run == CATALOG_RUN_LOCAL ? "local" : "group", s->durable ? " durable" : "",
+                      s->exclusive ? " exclusive" : "", s->auto_delete ? " auto_delete" : "");
         if (s->run == CATALOG_RUN_GROUP) {
-            strbuf_printf(&rig.calls, " members=%u target=%u", s->group.member_count, s->group.target_size);
+            strbuf_printf(&rig.calls, " members=%u target=%u", s->group.member_count,
+                          s->group.target_size);
         }
     }
     strbuf_add_char(&rig.calls, '\n');
@@ -76,7 +80,8 @@ void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_f
     strbuf_printf(&rig.calls, "barrier\n");
 }
 
-void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms, queue_report_fn done, void *ctx)
+void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms,
+                       queue_report_fn done, void *ctx)
 {
     (void)host;
     (void)consumers;
@@ -85,9 +90,10 @@ void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uin
     strbuf_printf(&rig.calls, "report\n");
 }
 
-/* --- queue clients ------------------------------------------------------------------------------------------------------------------- */
+/* --- queue clients ---------------------------------------------------------------------------- */
 
-struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue, const struct queue_client_sink *sink, void *ctx)
+struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,
+                                       const struct queue_client_sink *sink, void *ctx)
 {
     struct queue_client *client = wr_calloc(1, sizeof *client);
     (void)host;
@@ -123,6 +129,12 @@ static uint64_t op(struct queue_client *client, const char *fmt, ...)
     return client->next_seq++;
 }
 
+static uint64_t asks(struct queue_client *client, uint64_t seq)
+{
+    client->asked_seq = seq;
+    return seq;
+}
+
 uint64_t queue_client_publish(struct queue_client *client, struct message message)
 {
     struct bytes body = message_body(&message);
@@ -130,17 +142,19 @@ uint64_t queue_client_publish(struct queue_client *client, struct message messag
     return op(client, "publish '%.*s' props=%zu", FMT(body), message_props(&message).size);
 }
 
-uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags, uint32_t prefetch, uint64_t credit_limit,
-                             int32_t priority, struct bytes tag, struct bytes args)
+uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
+                             uint32_t prefetch, uint64_t credit_limit, int32_t priority,
+                             struct bytes tag, struct bytes args)
 {
-    return op(client, "attach %u '%.*s' flags=%u prefetch=%u credit=%llu priority=%d args=%zu", consumer,
-              (int)(tag.size < 9 ? tag.size : 9), (const char *)tag.data, flags, prefetch, (unsigned long long)credit_limit, priority,
-              args.size);
+    return asks(client,
+                op(client, "attach %u '%.*s' flags=%u prefetch=%u credit=%llu priority=%d args=%zu",
+                   consumer, (int)(tag.size < 9 ? tag.size : 9), (const char *)tag.data, flags,
+                   prefetch, (unsigned long long)credit_limit, priority, args.size));
 }
 
 uint64_t queue_client_detach(struct queue_client *client, uint32_t consumer, uint8_t flags)
 {
-    return op(client, "detach %u flags=%u", consumer, flags);
+    return asks(client, op(client, "detach %u flags=%u", consumer, flags));
 }
 
 uint64_t queue_client_credit(struct queue_client *client, uint32_t consumer, uint64_t credit_limit)
@@ -148,20 +162,22 @@ uint64_t queue_client_credit(struct queue_client *client, uint32_t consumer, uin
     return op(client, "credit %u %llu", consumer, (unsigned long long)credit_limit);
 }
 
-uint64_t queue_client_settle(struct queue_client *client, uint32_t consumer, uint64_t first_ordinal, uint64_t count, enum queue_outcome outcome)
+uint64_t queue_client_settle(struct queue_client *client, uint32_t consumer, uint64_t first_ordinal,
+                             uint64_t count, enum queue_outcome outcome)
 {
     static const char *const names[] = {"?", "ack", "requeue", "reject", "release"};
-    return op(client, "settle %s %u.%llu+%llu", names[outcome], consumer, (unsigned long long)first_ordinal, (unsigned long long)count);
+    return op(client, "settle %s %u.%llu+%llu", names[outcome], consumer,
+              (unsigned long long)first_ordinal, (unsigned long long)count);
 }
 
 uint64_t queue_client_get(struct queue_client *client, bool no_ack)
 {
-    return op(client, "get%s", no_ack ? " no_ack" : "");
+    return asks(client, op(client, "get%s", no_ack ? " no_ack" : ""));
 }
 
 uint64_t queue_client_purge(struct queue_client *client)
 {
-    return op(client, "purge");
+    return asks(client, op(client, "purge"));
 }
 
 uint64_t queue_client_limit(struct queue_client *client, uint32_t unacked_max)
@@ -171,7 +187,7 @@ uint64_t queue_client_limit(struct queue_client *client, uint32_t unacked_max)
 
 uint64_t queue_client_seal(struct queue_client *client, uint8_t flags)
 {
-    return op(client, "seal flags=%u", flags);
+    return asks(client, op(client, "seal flags=%u", flags));
 }
 
 uint64_t queue_client_unseal(struct queue_client *client)
@@ -190,27 +206,31 @@ struct queue_client *rig_client(const char *queue)
     return NULL;
 }
 
-/* --- what the front end hears -------------------------------------------------------------------------------------------------------- */
+/* --- what the front end hears ----------------------------------------------------------------- */
 
-void rig_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a, uint64_t b)
+void rig_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
+              uint64_t b)
 {
     cr_assert_not(rig.inside, "a completion inside the call that started it");
     strbuf_printf(&rig.said, "%s ", (const char *)ctx);
     if (fault->code != 0) {
-        strbuf_printf(&rig.said, "%u%s %s\n", fault->code, fault->connection ? "!" : "", fault->text);
+        strbuf_printf(&rig.said, "%u%s %s\n", fault->code, fault->connection ? "!" : "",
+                      fault->text);
         return;
     }
-    bool generated = name.size == 30 && (bytes_starts_with(name, B("amq.gen-")) || bytes_starts_with(name, B("amq.ctag")));
-    strbuf_printf(&rig.said, "ok '%.*s' %llu %llu\n", generated ? 8 : (int)name.size, (const char *)name.data, (unsigned long long)a,
-                  (unsigned long long)b);
+    bool generated = name.size == 30 && (bytes_starts_with(name, B("amq.gen-")) ||
+                                         bytes_starts_with(name, B("amq.ctag")));
+    strbuf_printf(&rig.said, "ok '%.*s' %llu %llu\n", generated ? 8 : (int)name.size,
+                  (const char *)name.data, (unsigned long long)a, (unsigned long long)b);
 }
 
-void rig_on_get(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count, const struct message *message,
-                uint64_t left)
+void rig_on_get(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                uint32_t delivery_count, const struct message *message, uint64_t left)
 {
     (void)ctx;
-    strbuf_printf(&rig.said, "got %u.%u.%llu%s %u '%.*s' left=%llu\n", delivery->queue, delivery->consumer,
-                  (unsigned long long)delivery->ordinal, redelivered ? " redelivered" : "", delivery_count, FMT(message_body(message)),
+    strbuf_printf(&rig.said, "got %u.%u.%llu%s %u '%.*s' left=%llu\n", delivery->queue,
+                  delivery->consumer, (unsigned long long)delivery->ordinal,
+                  redelivered ? " redelivered" : "", delivery_count, FMT(message_body(message)),
                   (unsigned long long)left);
 }
 
@@ -218,17 +238,20 @@ static void on_confirm(void *ctx, uint64_t first_token, uint64_t count, bool ack
 {
     (void)ctx;
     cr_assert_not(rig.inside);
-    strbuf_printf(&rig.said, "confirm %llu+%llu %s\n", (unsigned long long)first_token, (unsigned long long)count, ack ? "ack" : "nack");
+    strbuf_printf(&rig.said, "confirm %llu+%llu %s\n", (unsigned long long)first_token,
+                  (unsigned long long)count, ack ? "ack" : "nack");
     vec_push(&rig.confirms, ((struct confirmed){first_token, count, ack}));
 }
 
-static void on_deliver(void *ctx, struct bytes tag, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count,
-                       bool no_ack, const struct message *message)
+static void on_deliver(void *ctx, struct bytes tag, const struct broker_delivery *delivery,
+                       bool redelivered, uint32_t delivery_count, bool no_ack,
+                       const struct message *message)
 {
     (void)ctx;
     (void)delivery_count;
-    strbuf_printf(&rig.said, "deliver '%.*s' %u.%u.%llu%s%s '%.*s'\n", FMT(tag), delivery->queue, delivery->consumer,
-                  (unsigned long long)delivery->ordinal, redelivered ? " redelivered" : "", no_ack ? " no_ack" : "",
+    strbuf_printf(&rig.said, "deliver '%.*s' %u.%u.%llu%s%s '%.*s'\n", FMT(tag), delivery->queue,
+                  delivery->consumer, (unsigned long long)delivery->ordinal,
+                  redelivered ? " redelivered" : "", no_ack ? " no_ack" : "",
                   FMT(message_body(message)));
 }
 
@@ -238,10 +261,12 @@ static void on_cancel(void *ctx, struct bytes tag)
     strbuf_printf(&rig.said, "cancel '%.*s'\n", FMT(tag));
 }
 
-static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id, uint16_t method_id)
+static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id,
+                     uint16_t method_id)
 {
     (void)ctx;
-    strbuf_printf(&rig.said, "fault %u%s %s (%u,%u)\n", fault->code, fault->connection ? "!" : "", fault->text, class_id, method_id);
+    strbuf_printf(&rig.said, "fault %u%s %s (%u,%u)\n", fault->code, fault->connection ? "!" : "",
+                  fault->text, class_id, method_id);
 }
 
 static void on_blocked(void *ctx, bool blocked)
@@ -250,8 +275,11 @@ static void on_blocked(void *ctx, bool blocked)
     strbuf_printf(&rig.said, blocked ? "blocked\n" : "unblocked\n");
 }
 
-static const struct broker_channel_sink sink = {
-    .on_confirm = on_confirm, .on_deliver = on_deliver, .on_cancel = on_cancel, .on_fault = on_fault, .on_blocked = on_blocked};
+static const struct broker_channel_sink sink = {.on_confirm = on_confirm,
+                                                .on_deliver = on_deliver,
+                                                .on_cancel = on_cancel,
+                                                .on_fault = on_fault,
+                                                .on_blocked = on_blocked};
 
 static void on_close(void *ctx, const char *reason)
 {
@@ -259,12 +287,13 @@ static void on_close(void *ctx, const char *reason)
     strbuf_printf(&rig.said, "close %s\n", reason);
 }
 
-/* --- the catalog --------------------------------------------------------------------------------------------------------------------- */
+/* --- the catalog ------------------------------------------------------------------------------ */
 
 void rig_show_view(void)
 {
     struct catalog_view *view = catalog_view_take(rig.catalog);
-    for (size_t i = 0; i < rig.clients.count; i++) { /* the host goes first: clients of queues that are gone hear of it */
+    for (size_t i = 0; i < rig.clients.count;
+         i++) { /* the host goes first: clients of queues that are gone hear of it */
         struct queue_client *client = rig.clients.items[i];
         if (client->open && !client->gone && catalog_queue_by_id(view, client->queue_id) == NULL) {
             client->gone = true;
@@ -297,7 +326,10 @@ void rig_catalog(void)
     if (rig.no_leader) {
         asked.done(asked.ctx, WR_E_UNAVAILABLE, NULL);
     } else if (asked.command != NULL) {
-        cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index, bytes_make(asked.command->data, asked.command->size), &result), 0);
+        cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index,
+                                         bytes_make(asked.command->data, asked.command->size),
+                                         &result),
+                     0);
         asked.done(asked.ctx, result.status, &result);
         rig_show_view(); /* behind: the broker has to wait for it */
     } else {
@@ -344,9 +376,10 @@ const char *rig_calls(void)
     return take(&rig.calls, rig.asked_text, sizeof rig.asked_text, copy);
 }
 
-/* --- setting up ---------------------------------------------------------------------------------------------------------------------- */
+/* --- setting up ------------------------------------------------------------------------------- */
 
-static void put_user(const char *name, const char *configure, const char *write, const char *read, bool permission)
+static void put_user(const char *name, const char *configure, const char *write, const char *read,
+                     bool permission)
 {
     uint8_t hash[36] = {1, 2, 3, 4};
     uint8_t salted[64] = {1, 2, 3, 4};
@@ -354,16 +387,18 @@ static void put_user(const char *name, const char *configure, const char *write,
     size_t size = strlen(name);
     memcpy(salted + 4, name, size); /* the password is the name */
     crypto_sha256(salted, 4 + size, hash + 4);
-    struct catalog_command user = {.kind = CATALOG_PUT_USER,
-                                   .u.user = {.name = B(name),
-                                              .password_hash = bytes_make(hash, sizeof hash),
-                                              .hashing = CATALOG_HASHING_SHA256,
-                                              .parts = CATALOG_USER_PASSWORD | CATALOG_USER_TAGS | CATALOG_USER_UPSERT,
-                                              .tags = {strcmp(name, "actor") == 0 ? 1 : 0, tags}}};
+    struct catalog_command user = {
+        .kind = CATALOG_PUT_USER,
+        .u.user = {.name = B(name),
+                   .password_hash = bytes_make(hash, sizeof hash),
+                   .hashing = CATALOG_HASHING_SHA256,
+                   .parts = CATALOG_USER_PASSWORD | CATALOG_USER_TAGS | CATALOG_USER_UPSERT,
+                   .tags = {strcmp(name, "actor") == 0 ? 1 : 0, tags}}};
     rig_apply(&user);
     if (permission) {
-        struct catalog_command set = {.kind = CATALOG_SET_PERMISSION,
-                                      .u.permission = {B(name), B("/"), B(configure), B(write), B(read)}};
+        struct catalog_command set = {
+            .kind = CATALOG_SET_PERMISSION,
+            .u.permission = {B(name), B("/"), B(configure), B(write), B(read)}};
         rig_apply(&set);
     }
 }
@@ -386,9 +421,11 @@ void rig_init(void)
     rig.broker = broker_new(&rig.env, NULL, &options);
     broker_set_boot(rig.broker, 1);
     rig.catalog = catalog_new(&route_index_ops, NULL, NULL);
-    struct catalog_node_info info = {.id = node, .member = {2, 2}, .name = B("w1@h"), .host = B("h")};
-    struct catalog_command init = {.kind = CATALOG_CLUSTER_INIT,
-                                   .u.init = {.cluster = {3, 3}, .name = B("c"), .node = info, .vhost = B("/")}};
+    struct catalog_node_info info = {
+        .id = node, .member = {2, 2}, .name = B("w1@h"), .host = B("h")};
+    struct catalog_command init = {
+        .kind = CATALOG_CLUSTER_INIT,
+        .u.init = {.cluster = {3, 3}, .name = B("c"), .node = info, .vhost = B("/")}};
     rig_apply(&init);
     struct catalog_command boot = {.kind = CATALOG_NODE_BOOT, .u.boot = {info, {4, 4}}};
     rig_apply(&boot);
@@ -403,11 +440,12 @@ void rig_init(void)
 
 void rig_deinit(void)
 {
-    LIST_FOREACH_SAFE(link, &rig.broker->sessions) {
+    LIST_FOREACH_SAFE (link, &rig.broker->sessions) {
         broker_session_close(WR_CONTAINER_OF(link, struct broker_session, link), NULL, NULL);
     }
     for (size_t i = 0; i < rig.clients.count; i++) {
-        cr_assert_not(rig.clients.items[i]->open, "client of %s left open", rig.clients.items[i]->name);
+        cr_assert_not(rig.clients.items[i]->open, "client of %s left open",
+                      rig.clients.items[i]->name);
         wr_free(rig.clients.items[i]);
     }
     broker_free(rig.broker);
@@ -445,14 +483,17 @@ struct broker_channel *rig_channel(struct broker_session *session, uint16_t numb
 void rig_reply(const char *queue, enum queue_status status, uint64_t value)
 {
     struct queue_client *client = rig_client(queue);
-    client->sink->on_reply(client->ctx, client->next_seq - 1, status, value, 0);
+    client->sink->on_reply(client->ctx, client->asked_seq, status, value, 0);
 }
 
-struct message rig_message(const char *exchange, const char *key, struct bytes props, const char *body)
+struct message rig_message(const char *exchange, const char *key, struct bytes props,
+                           const char *body)
 {
     size_t size = strlen(body);
-    struct message_parts parts = {
-        .exchange = B(exchange), .key = B(key), .props = props.size == 0 ? wire_props_empty : props, .ttl_ms = MESSAGE_TTL_NONE};
+    struct message_parts parts = {.exchange = B(exchange),
+                                  .key = B(key),
+                                  .props = props.size == 0 ? wire_props_empty : props,
+                                  .ttl_ms = MESSAGE_TTL_NONE};
     uint32_t whole = (uint32_t)message_record_size(&parts, size);
     struct buf *record = buf_new(whole);
     memcpy(message_write(record->data, &parts, (uint32_t)size), body, size);
@@ -460,7 +501,8 @@ struct message rig_message(const char *exchange, const char *key, struct bytes p
     return (struct message){.record = slice_of_buf(record)};
 }
 
-void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_t count, uint32_t delivery_count, uint8_t flags)
+void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_t count,
+                 uint32_t delivery_count, uint8_t flags)
 {
     struct queue_client *client = rig_client(queue);
     struct message messages[64];
@@ -468,7 +510,8 @@ void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_
     for (uint32_t i = 0; i < count; i++) {
         messages[i] = rig_message("x", "k", BYTES_NONE, "m");
     }
-    client->sink->on_deliver(client->ctx, consumer, ordinal, delivery_count, flags, messages, count);
+    client->sink->on_deliver(client->ctx, consumer, ordinal, delivery_count, flags, messages,
+                             count);
     for (uint32_t i = 0; i < count; i++) {
         message_unref(messages[i]);
     }
@@ -533,16 +576,20 @@ void rig_exclusive(const char *name, uint64_t connection)
 
 void rig_exchange(const char *name, const char *type, struct bytes args)
 {
-    struct catalog_command c = {
-        .kind = CATALOG_DECLARE_EXCHANGE,
-        .u.exchange = {.vhost = B("/"), .name = B(name), .type = B(type), .arguments = args, .internal = strcmp(name, "internal") == 0}};
+    struct catalog_command c = {.kind = CATALOG_DECLARE_EXCHANGE,
+                                .u.exchange = {.vhost = B("/"),
+                                               .name = B(name),
+                                               .type = B(type),
+                                               .arguments = args,
+                                               .internal = strcmp(name, "internal") == 0}};
     rig_apply(&c);
 }
 
 void rig_bind(const char *exchange, const char *queue, const char *key)
 {
-    struct catalog_command c = {.kind = CATALOG_BIND,
-                                .u.binding = {B("/"), B(exchange), B(queue), B(key), BYTES_NONE, CATALOG_TO_QUEUE}};
+    struct catalog_command c = {
+        .kind = CATALOG_BIND,
+        .u.binding = {B("/"), B(exchange), B(queue), B(key), BYTES_NONE, CATALOG_TO_QUEUE}};
     rig_apply(&c);
 }
 

@@ -1,6 +1,7 @@
 /*
- * What: the broker of one shard over a real catalog and fakes of the host and its queue clients (the functions of warren/replica.h), which
- * write down what they are asked and answer when told to. Everything is text.
+ * What: the broker of one shard over a real catalog and fakes of the host and its queue clients
+ * (the functions of warren/replica.h), which write down what they are asked and answer when told
+ * to. Everything is text.
  */
 #ifndef WR_TEST_BROKER_RIG_H
 #define WR_TEST_BROKER_RIG_H
@@ -17,11 +18,11 @@ struct queue_client {
     char name[256];
     const struct queue_client_sink *sink;
     void *ctx;
-    uint64_t next_seq;
+    uint64_t next_seq, asked_seq; /* of the next op; of the newest that wants a reply */
     bool open, gone;
 };
 
-struct asked { /* of the catalog */
+struct asked {           /* of the catalog */
     struct buf *command; /* encoded; NULL for a barrier */
     catalog_done_fn done;
     void *ctx;
@@ -48,9 +49,9 @@ struct rig {
     VEC(struct asked) asked;
     VEC(struct reported) reported;
     VEC(struct queue_client *) clients;
-    bool hold;          /* the catalog answers in rig_catalog only, not in each turn */
-    bool no_leader;     /* it answers WR_E_UNAVAILABLE */
-    bool inside;        /* a call into the broker is running: no completion may be */
+    bool hold;      /* the catalog answers in rig_catalog only, not in each turn */
+    bool no_leader; /* it answers WR_E_UNAVAILABLE */
+    bool inside;    /* a call into the broker is running: no completion may be */
     struct queue_report report;
     char said_text[1 << 16], asked_text[1 << 16];
     struct strbuf said, calls;
@@ -59,43 +60,50 @@ struct rig {
 };
 extern struct rig rig;
 
-void rig_init(void); /* users guest (all), reader ("^r" everywhere), nobody (no permission); a session of guest with channel 1 */
+void rig_init(void); /* users guest (all), reader ("^r" everywhere), nobody (no permission); a
+                        session of guest with channel 1 */
 void rig_deinit(void);
 struct broker_session *rig_session(const char *user, const char *vhost);
 struct broker_channel *rig_channel(struct broker_session *session, uint16_t number);
-void rig_turn(void);    /* catalog, broker, until nothing happens any more */
-void rig_catalog(void); /* the oldest question of the catalog is answered, and the broker has the view */
+void rig_turn(void); /* catalog, broker, until nothing happens any more */
+void rig_catalog(
+    void); /* the oldest question of the catalog is answered, and the broker has the view */
 void rig_apply(const struct catalog_command *command); /* by somebody else; the view is handed on */
 void rig_apply_silently(const struct catalog_command *command); /* ... but has not come here yet */
 void rig_show_view(void);
-/* What was said to the front end, and asked of the host, since the last time; one line each. Turns first. */
+/* What was said to the front end, and asked of the host, since the last time; one line each. Turns
+ * first. */
 const char *rig_said(void);
 const char *rig_calls(void);
-void rig_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a, uint64_t b); /* a broker_done_fn */
-void rig_on_get(void *ctx, const struct broker_delivery *delivery, bool redelivered, uint32_t delivery_count, const struct message *message,
-                uint64_t left);
-struct queue_client *rig_client(const char *queue); /* the open client of that queue (of any channel) */
-void rig_reply(const char *queue, enum queue_status status, uint64_t value); /* to its newest op */
-void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_t count, uint32_t delivery_count, uint8_t flags);
-struct message rig_message(const char *exchange, const char *key, struct bytes props, const char *body);
+void rig_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
+              uint64_t b); /* a broker_done_fn */
+void rig_on_get(void *ctx, const struct broker_delivery *delivery, bool redelivered,
+                uint32_t delivery_count, const struct message *message, uint64_t left);
+struct queue_client *
+rig_client(const char *queue); /* the open client of that queue (of any channel) */
+void rig_reply(const char *queue, enum queue_status status,
+               uint64_t value); /* to its newest op that wants one */
+void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_t count,
+                 uint32_t delivery_count, uint8_t flags);
+struct message rig_message(const char *exchange, const char *key, struct bytes props,
+                           const char *body);
 /* Publishes and says what came of it; a retry calls it again. */
 void rig_publish(const char *exchange, const char *key, struct bytes props, uint64_t token);
-void rig_queue(const char *name);    /* a transient queue that is there */
+void rig_queue(const char *name); /* a transient queue that is there */
 void rig_exclusive(const char *name, uint64_t connection);
 void rig_exchange(const char *name, const char *type, struct bytes args);
 void rig_bind(const char *exchange, const char *queue, const char *key);
 void rig_delete(const char *queue);
 
 /* Calls into the broker: nothing may complete inside. */
-#define CALL(...)                                                                                                                       \
-    do {                                                                                                                                \
-        rig.inside = true;                                                                                                              \
-        __VA_ARGS__;                                                                                                                    \
-        rig.inside = false;                                                                                                             \
+#define CALL(...)                                                                                  \
+    do {                                                                                           \
+        rig.inside = true;                                                                         \
+        __VA_ARGS__;                                                                               \
+        rig.inside = false;                                                                        \
     } while (0)
 
-static inline struct bytes B(const char *text)
-{
+static inline struct bytes B(const char *text) {
     return bytes_from_cstr(text);
 }
 

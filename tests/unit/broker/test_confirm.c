@@ -1,4 +1,5 @@
-/* Confirms: each token is answered once, when all its queues have answered, and with nack if one of them refused. */
+/* Confirms: each token is answered once, when all its queues have answered, and with nack if one of
+ * them refused. */
 #include "rig.h"
 
 TestSuite(broker_confirm, .init = rig_init, .fini = rig_deinit);
@@ -110,7 +111,8 @@ Test(broker_confirm, a_deleted_queue_confirms_and_a_lost_one_does_not)
     EXPECT_SAID("confirm 2+1 nack\n");
 }
 
-/* Against a naive model: per token the set of queues that have not answered, and whether one refused. */
+/* Against a naive model: per token the set of queues that have not answered, and whether one
+ * refused. */
 #define QUEUES 4
 #define TOKENS 3000
 
@@ -192,7 +194,8 @@ Test(broker_confirm, property_the_same_as_a_naive_model)
         rig.ch = rig_channel(rig.session, (uint16_t)(seed + 1));
         while (token <= TOKENS) {
             for (uint64_t k = prng_below(&prng, 30); k > 0 && token <= TOKENS; k--) {
-                uint32_t set = prng_below(&prng, 2) == 0 ? 1u << prng_below(&prng, QUEUES) : 1 + (uint32_t)prng_below(&prng, 15);
+                uint32_t set = prng_below(&prng, 2) == 0 ? 1u << prng_below(&prng, QUEUES)
+                                                         : 1 + (uint32_t)prng_below(&prng, 15);
                 char key[8];
                 (void)snprintf(key, sizeof key, "%u", set);
                 bool wanted = prng_below(&prng, 20) != 0;

@@ -17,7 +17,8 @@ static void attached(const char *queue, const char *tag)
     (void)rig_calls();
 }
 
-static void settle(uint32_t queue, uint32_t consumer, uint64_t first, uint64_t count, enum queue_outcome outcome)
+static void settle(uint32_t queue, uint32_t consumer, uint64_t first, uint64_t count,
+                   enum queue_outcome outcome)
 {
     struct broker_delivery d = {.queue = queue, .consumer = consumer, .ordinal = first};
     CALL(broker_settle(rig.ch, &d, count, outcome));
@@ -48,7 +49,8 @@ Test(broker_consume, refusals)
     attached("q", "t");
     consume("q", "t", 0);
     consume("none", "u", 0);
-    EXPECT_SAID("consume 530! attempt to reuse consumer tag 't'\nconsume 404 no queue 'none' in vhost '/'\n");
+    EXPECT_SAID("consume 530! attempt to reuse consumer tag 't'\nconsume 404 no queue 'none' in "
+                "vhost '/'\n");
     consume("q", "u", 0); /* the one that was refused is not there: the tag is free */
     rig_reply("q", QUEUE_SEALED, 0);
     consume("q", "u", 0);
@@ -88,7 +90,8 @@ Test(broker_consume, deliveries_carry_what_is_needed_to_settle_them)
     attached("q", "t");
     rig_deliver("q", 1, 1, 2, 0, 0);
     rig_deliver("q", 1, 3, 1, 4, 0);
-    EXPECT_SAID("deliver 't' 0.1.1 'm'\ndeliver 't' 0.1.2 'm'\ndeliver 't' 0.1.3 redelivered 'm'\n");
+    EXPECT_SAID(
+        "deliver 't' 0.1.1 'm'\ndeliver 't' 0.1.2 'm'\ndeliver 't' 0.1.3 redelivered 'm'\n");
     (void)rig_calls();
     settle(0, 1, 1, 2, QUEUE_ACK);
     settle(0, 1, 3, 1, QUEUE_REQUEUE);
@@ -135,7 +138,7 @@ Test(broker_consume, a_consumer_ends_with_its_queue)
     rig_delete("q");
     EXPECT_SAID("cancel 't'\n");
     settle(0, 1, 1, 1, QUEUE_ACK); /* nothing is left to settle */
-    attached("r", "t"); /* another queue, the same tag */
+    attached("r", "t");            /* another queue, the same tag */
     rig_deliver("r", 1, 1, 1, 0, 0);
     EXPECT_SAID("deliver 't' 1.1.1 'm'\n"); /* a number of its own: an old ack must not settle it */
     (void)rig_calls();
@@ -144,7 +147,7 @@ Test(broker_consume, a_consumer_ends_with_its_queue)
     cr_assert_eq(rig.ch->outstanding, 1);
 }
 
-/* --- get ----------------------------------------------------------------------------------------------------------------------------- */
+/* --- get -------------------------------------------------------------------------------------- */
 
 static void get(bool no_ack)
 {
@@ -196,7 +199,7 @@ Test(broker_consume, get_from_a_queue_that_goes)
     EXPECT_SAID("get 404 no queue 'q' in vhost '/'\n");
 }
 
-/* --- credit -------------------------------------------------------------------------------------------------------------------------- */
+/* --- credit ----------------------------------------------------------------------------------- */
 
 Test(broker_consume, the_window_is_renewed_as_messages_are_handed_on)
 {
@@ -229,7 +232,7 @@ Test(broker_consume, a_channel_that_is_held_gets_no_new_credit)
     (void)rig_said();
 }
 
-/* --- the limit over a channel ---------------------------------------------------------------------------------------------------------- */
+/* --- the limit over a channel ----------------------------------------------------------------- */
 
 Test(broker_consume, a_limit_is_told_to_the_queues_of_the_channel)
 {
@@ -240,7 +243,8 @@ Test(broker_consume, a_limit_is_told_to_the_queues_of_the_channel)
     broker_qos(rig.ch, 3, true);
     EXPECT_CALLS("a limit 3\n");
     consume("b", "tb", 0);
-    EXPECT_CALLS("b open\nb limit 3\nb attach 1 'tb' flags=0 prefetch=0 credit=128 priority=0 args=0\n");
+    EXPECT_CALLS(
+        "b open\nb limit 3\nb attach 1 'tb' flags=0 prefetch=0 credit=128 priority=0 args=0\n");
     rig_reply("b", QUEUE_OK, 0);
     rig_publish("", "c", BYTES_NONE, 0); /* only published to: no limit */
     broker_qos(rig.ch, 5, true);
@@ -249,7 +253,8 @@ Test(broker_consume, a_limit_is_told_to_the_queues_of_the_channel)
     (void)rig_said();
 }
 
-/* Two queues that each keep the limit on their own may together exceed it: the surplus goes back, and comes again when there is room. */
+/* Two queues that each keep the limit on their own may together exceed it: the surplus goes back,
+ * and comes again when there is room. */
 Test(broker_consume, what_comes_over_the_limit_is_given_back)
 {
     rig_queue("a");

@@ -8,14 +8,15 @@ static void declare(const char *name, const char *type, uint32_t flags, struct b
     CALL(broker_exchange_declare(rig.ch, B(name), B(type), flags, args, rig_done, "declare"));
 }
 
-static void delete(const char *name, uint32_t flags)
+static void delete (const char *name, uint32_t flags)
 {
     CALL(broker_exchange_delete(rig.ch, B(name), flags, rig_done, "delete"));
 }
 
 static void bind(const char *destination, const char *source, bool unbind)
 {
-    CALL(broker_exchange_bind(rig.ch, B(destination), B(source), B("k"), BYTES_NONE, unbind, rig_done, unbind ? "unbind" : "bind"));
+    CALL(broker_exchange_bind(rig.ch, B(destination), B(source), B("k"), BYTES_NONE, unbind,
+                              rig_done, unbind ? "unbind" : "bind"));
 }
 
 Test(broker_exchange, declare)
@@ -24,7 +25,8 @@ Test(broker_exchange, declare)
     EXPECT_SAID("declare ok 'x' 0 0\n");
     declare("x", "topic", BROKER_DURABLE, BYTES_NONE);
     EXPECT_SAID("declare ok 'x' 0 0\n");
-    EXPECT_CALLS("propose declare_exchange\nbarrier\n"); /* what is there may be gone already, elsewhere */
+    EXPECT_CALLS(
+        "propose declare_exchange\nbarrier\n"); /* what is there may be gone already, elsewhere */
     declare("x", "fanout", BROKER_DURABLE, BYTES_NONE);
     declare("x", "odd", BROKER_PASSIVE, BYTES_NONE); /* passive compares nothing */
     declare("y", "odd", 0, BYTES_NONE);
@@ -37,7 +39,8 @@ Test(broker_exchange, declare)
                 "declare 403 operation not permitted on the default exchange\n"
                 "declare 403 operation not permitted on the default exchange\n"
                 "declare 403 exchange name 'amq.mine' contains reserved prefix 'amq.*'\n"
-                "declare 406 inequivalent arg 'type' for exchange 'x' in vhost '/': received 'fanout' but current is 'topic'\n"
+                "declare 406 inequivalent arg 'type' for exchange 'x' in vhost '/': received "
+                "'fanout' but current is 'topic'\n"
                 "declare ok 'x' 0 0\n"
                 "declare 404 no exchange 'none' in vhost '/'\n"
                 "declare ok 'amq.direct' 0 0\n");
@@ -50,7 +53,8 @@ Test(broker_exchange, two_declare_the_same_at_once)
     declare("x", "topic", 0, BYTES_NONE);
     CALL(broker_exchange_declare(other, B("x"), B("direct"), 0, BYTES_NONE, rig_done, "other"));
     rig.hold = false;
-    EXPECT_SAID("declare ok 'x' 0 0\nother 406 inequivalent arg 'type' for exchange 'x' in vhost '/': received 'direct' but current is "
+    EXPECT_SAID("declare ok 'x' 0 0\nother 406 inequivalent arg 'type' for exchange 'x' in vhost "
+                "'/': received 'direct' but current is "
                 "'topic'\n");
 }
 
@@ -62,13 +66,15 @@ Test(broker_exchange, alternate_exchanges)
     declare("x", "direct", 0, writer_bytes(&w));
     EXPECT_SAID("declare ok 'x' 0 0\n");
     declare("x", "direct", 0, BYTES_NONE);
-    EXPECT_SAID("declare 406 inequivalent arg 'alternate-exchange' for exchange 'x' in vhost '/': received none but current is the value "
+    EXPECT_SAID("declare 406 inequivalent arg 'alternate-exchange' for exchange 'x' in vhost '/': "
+                "received none but current is the value "
                 "'ae' of type 'longstr'\n");
     writer_deinit(&w);
     writer_init(&w, 64);
     wire_table_put_int32(&w, "alternate-exchange", 1);
     declare("y", "direct", 0, writer_bytes(&w));
-    EXPECT_SAID("declare 406 invalid type 'signedint' for arg 'alternate-exchange' in exchange 'y' in vhost '/'\n");
+    EXPECT_SAID("declare 406 invalid type 'signedint' for arg 'alternate-exchange' in exchange 'y' "
+                "in vhost '/'\n");
     writer_deinit(&w);
 }
 
@@ -77,12 +83,12 @@ Test(broker_exchange, delete)
     rig_queue("q");
     rig_exchange("x", "direct", BYTES_NONE);
     rig_bind("x", "q", "k");
-    delete("x", BROKER_IF_UNUSED);
+    delete ("x", BROKER_IF_UNUSED);
     EXPECT_SAID("delete 406 exchange 'x' in vhost '/' in use\n");
-    delete("x", 0);
-    delete("x", 0); /* there is none: fine */
-    delete("", 0);
-    delete("amq.direct", 0);
+    delete ("x", 0);
+    delete ("x", 0); /* there is none: fine */
+    delete ("", 0);
+    delete ("amq.direct", 0);
     EXPECT_SAID("delete 403 operation not permitted on the default exchange\n"
                 "delete 403 deletion of system exchange 'amq.direct' in vhost '/' not allowed\n"
                 "delete ok 'x' 0 0\ndelete ok 'x' 0 0\n");
@@ -97,10 +103,12 @@ Test(broker_exchange, bind)
     EXPECT_SAID("bind ok 'a' 0 0\nbind ok 'a' 0 0\n");
     bind("none", "b", false);
     bind("a", "none", false);
-    EXPECT_SAID("bind 404 no exchange 'none' in vhost '/'\nbind 404 no exchange 'none' in vhost '/'\n");
+    EXPECT_SAID(
+        "bind 404 no exchange 'none' in vhost '/'\nbind 404 no exchange 'none' in vhost '/'\n");
     bind("", "b", false);
     bind("a", "", false);
-    EXPECT_SAID("bind 403 operation not permitted on the default exchange\nbind 403 operation not permitted on the default exchange\n");
+    EXPECT_SAID("bind 403 operation not permitted on the default exchange\nbind 403 operation not "
+                "permitted on the default exchange\n");
     bind("a", "b", true);
     bind("none", "b", true);
     EXPECT_SAID("unbind ok 'a' 0 0\nunbind ok 'none' 0 0\n");
@@ -112,8 +120,10 @@ Test(broker_exchange, a_binding_must_suit_the_type)
     writer_init(&w, 64);
     wire_table_put_cstr(&w, "x-match", "some");
     rig_queue("q");
-    CALL(broker_queue_bind(rig.ch, B("q"), B("amq.headers"), B(""), writer_bytes(&w), false, rig_done, "bind"));
-    EXPECT_SAID("bind 406 Invalid x-match field value <<\"some\">>; expected all, any, all-with-x, or any-with-x\n");
+    CALL(broker_queue_bind(rig.ch, B("q"), B("amq.headers"), B(""), writer_bytes(&w), false,
+                           rig_done, "bind"));
+    EXPECT_SAID("bind 406 Invalid x-match field value <<\"some\">>; expected all, any, all-with-x, "
+                "or any-with-x\n");
     writer_deinit(&w);
 }
 
@@ -127,14 +137,15 @@ Test(broker_exchange, permissions)
     rig.ch = rig_channel(rig_session("limited", "/"), 1);
     declare("x", "direct", 0, BYTES_NONE);
     declare("c", "direct", 0, writer_bytes(&w)); /* needs read on itself, too */
-    delete("x", 0);
+    delete ("x", 0);
     bind("x", "r1", false);
     bind("w1", "x", false);
-    EXPECT_SAID("declare 403 configure access to exchange 'x' in vhost '/' refused for user 'limited'\n"
-                "declare 403 read access to exchange 'c' in vhost '/' refused for user 'limited'\n"
-                "delete 403 configure access to exchange 'x' in vhost '/' refused for user 'limited'\n"
-                "bind 403 write access to exchange 'x' in vhost '/' refused for user 'limited'\n"
-                "bind 403 read access to exchange 'x' in vhost '/' refused for user 'limited'\n");
+    EXPECT_SAID(
+        "declare 403 configure access to exchange 'x' in vhost '/' refused for user 'limited'\n"
+        "declare 403 read access to exchange 'c' in vhost '/' refused for user 'limited'\n"
+        "delete 403 configure access to exchange 'x' in vhost '/' refused for user 'limited'\n"
+        "bind 403 write access to exchange 'x' in vhost '/' refused for user 'limited'\n"
+        "bind 403 read access to exchange 'x' in vhost '/' refused for user 'limited'\n");
     declare("c", "direct", 0, BYTES_NONE);
     bind("w1", "r1", false);
     EXPECT_SAID("declare ok 'c' 0 0\nbind ok 'w1' 0 0\n");

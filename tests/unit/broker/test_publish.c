@@ -23,7 +23,8 @@ static void publish_prop(uint16_t flag, const char *value)
 }
 
 /* headers: "CC" and "BCC" with up to three keys each; NULL = absent, a key of "#" = an integer. */
-static void publish_cc(const char *exchange, const char *key, const char *const cc[3], const char *const bcc[3])
+static void publish_cc(const char *exchange, const char *key, const char *const cc[3],
+                       const char *const bcc[3])
 {
     struct writer headers;
     struct writer w;
@@ -70,9 +71,11 @@ Test(broker_publish, refusals)
     rig_publish("none", "k", BYTES_NONE, 0); /* permission comes before existence */
     rig_publish("internal", "k", BYTES_NONE, 0);
     rig_publish("amq.fanout", "k", BYTES_NONE, 0);
-    EXPECT_SAID("refused 403 write access to exchange 'none' in vhost '/' refused for user 'limited'\n"
-                "refused 403 write access to exchange 'internal' in vhost '/' refused for user 'limited'\n"
-                "refused 403 write access to exchange 'amq.fanout' in vhost '/' refused for user 'limited'\n");
+    EXPECT_SAID(
+        "refused 403 write access to exchange 'none' in vhost '/' refused for user 'limited'\n"
+        "refused 403 write access to exchange 'internal' in vhost '/' refused for user 'limited'\n"
+        "refused 403 write access to exchange 'amq.fanout' in vhost '/' refused for user "
+        "'limited'\n");
 }
 
 Test(broker_publish, a_permission_that_is_taken_away_counts_with_the_next_view)
@@ -80,10 +83,12 @@ Test(broker_publish, a_permission_that_is_taken_away_counts_with_the_next_view)
     rig_queue("q");
     rig_publish("", "q", BYTES_NONE, 0);
     rig_publish("", "none", BYTES_NONE, 0);
-    struct catalog_command clear = {.kind = CATALOG_CLEAR_PERMISSION, .u.permission = {.user = B("guest"), .vhost = B("/")}};
+    struct catalog_command clear = {.kind = CATALOG_CLEAR_PERMISSION,
+                                    .u.permission = {.user = B("guest"), .vhost = B("/")}};
     rig_apply(&clear);
     rig_publish("", "q", BYTES_NONE, 0);
-    EXPECT_SAID("routed\nbarrier unroutable\nrefused 403 write access to exchange 'amq.default' in vhost '/' refused for user 'guest'\n");
+    EXPECT_SAID("routed\nbarrier unroutable\nrefused 403 write access to exchange 'amq.default' in "
+                "vhost '/' refused for user 'guest'\n");
 }
 
 Test(broker_publish, expirations)
@@ -101,7 +106,8 @@ Test(broker_publish, expirations)
         {"foo", BAD("foo", "no_integer")},
         {"", BAD("", "no_integer")},
         {"-", BAD("-", "no_integer")},
-        {"1000000000000000000000000000000", BAD("1000000000000000000000000000000", "{leftover_string,\"0000000000000\"}")},
+        {"1000000000000000000000000000000",
+         BAD("1000000000000000000000000000000", "{leftover_string,\"0000000000000\"}")},
     };
     rig_queue("q");
     rig_bind("amq.fanout", "q", "");
@@ -117,7 +123,8 @@ Test(broker_publish, user_ids)
     rig_bind("amq.fanout", "q", "");
     publish_prop(WIRE_PROP_USER_ID, "guest");
     publish_prop(WIRE_PROP_USER_ID, "other");
-    EXPECT_SAID("routed\nrefused 406 user_id property set to 'other' but authenticated user was 'guest'\n");
+    EXPECT_SAID(
+        "routed\nrefused 406 user_id property set to 'other' but authenticated user was 'guest'\n");
     rig.ch = rig_channel(rig_session("actor", "/"), 1); /* an impersonator */
     publish_prop(WIRE_PROP_USER_ID, "other");
     EXPECT_SAID("routed\n");
@@ -131,10 +138,13 @@ Test(broker_publish, cc_and_bcc_are_more_keys)
     rig_queue("b");
     rig_queue("c");
     publish_cc("", "a", one, NULL);
-    EXPECT_CALLS("a open\nb open\na publish 'm' props=27\nb publish 'm' props=27\n"); /* each queue once */
-    publish_cc("", "a", one, two); /* BCC is taken out */
+    EXPECT_CALLS(
+        "a open\nb open\na publish 'm' props=26\nb publish 'm' props=26\n"); /* each queue once */
+    publish_cc("", "a", one, two);                                           /* BCC is taken out */
     const char *calls = rig_calls();
-    cr_assert_str_eq(calls, "c open\na publish 'm' props=27\nb publish 'm' props=27\nc publish 'm' props=27\n", "%s", calls);
+    cr_assert_str_eq(
+        calls, "c open\na publish 'm' props=26\nb publish 'm' props=26\nc publish 'm' props=26\n",
+        "%s", calls);
     publish_cc("", "none", one, NULL);
     EXPECT_SAID("routed\nrouted\nrouted\n");
     struct writer headers;
@@ -163,7 +173,8 @@ Test(broker_publish, a_cached_route_still_checks_properties)
     writer_deinit(&w);
     publish_cc("", "a", one, NULL);
     EXPECT_SAID("routed\nrouted\nrefused 406 invalid expiration 'x': no_integer\nrouted\n");
-    EXPECT_CALLS("a open\na publish 'm' props=2\na publish 'm' props=13\nb open\na publish 'm' props=21\nb publish 'm' props=21\n");
+    EXPECT_CALLS("a open\na publish 'm' props=2\na publish 'm' props=14\nb open\na publish 'm' "
+                 "props=20\nb publish 'm' props=20\n");
     writer_deinit(&headers);
 }
 
@@ -178,7 +189,8 @@ Test(broker_publish, the_cache_follows_the_view)
     rig_delete("q");
     rig_publish("amq.direct", "k", BYTES_NONE, 0);
     rig_publish("amq.direct", "k", BYTES_NONE, 0);
-    EXPECT_CALLS("q open\nq publish 'm' props=2\nr open\nq publish 'm' props=2\nr publish 'm' props=2\nq close\nr publish 'm' props=2\nr "
+    EXPECT_CALLS("q open\nq publish 'm' props=2\nr open\nq publish 'm' props=2\nr publish 'm' "
+                 "props=2\nq close\nr publish 'm' props=2\nr "
                  "publish 'm' props=2\n");
     EXPECT_SAID("routed\nrouted\nrouted\nrouted\n");
 }
@@ -196,7 +208,10 @@ Test(broker_publish, many_keys_share_few_slots)
             (void)snprintf(name, sizeof name, "q%d", i);
             (void)rig_calls();
             rig_publish("", name, BYTES_NONE, 0);
-            (void)snprintf(expected, sizeof expected, round == 0 ? "%s open\n%s publish 'm' props=2\n" : "%s publish 'm' props=2\n", name, name);
+            (void)snprintf(expected, sizeof expected,
+                           round == 0 ? "%s open\n%s publish 'm' props=2\n"
+                                      : "%s publish 'm' props=2\n",
+                           name, name);
             EXPECT_CALLS(expected);
         }
     }
@@ -218,7 +233,8 @@ Test(broker_publish, headers_exchanges_look_at_every_message)
     wire_table_put_cstr(&args, "h", "v");
     rig_queue("q");
     struct catalog_command c = {.kind = CATALOG_BIND,
-                                .u.binding = {B("/"), B("amq.headers"), B("q"), B(""), writer_bytes(&args), CATALOG_TO_QUEUE}};
+                                .u.binding = {B("/"), B("amq.headers"), B("q"), B(""),
+                                              writer_bytes(&args), CATALOG_TO_QUEUE}};
     rig_apply(&c);
     writer_init(&headers, 64);
     wire_table_put_cstr(&headers, "h", "v");
@@ -236,8 +252,9 @@ Test(broker_publish, what_was_bound_elsewhere_a_moment_ago_counts)
     rig.hold = true;
     rig_publish("amq.direct", "k", BYTES_NONE, 0);
     EXPECT_SAID("wait\n");
-    struct catalog_command c = {.kind = CATALOG_BIND,
-                                .u.binding = {B("/"), B("amq.direct"), B("q"), B("k"), BYTES_NONE, CATALOG_TO_QUEUE}};
+    struct catalog_command c = {
+        .kind = CATALOG_BIND,
+        .u.binding = {B("/"), B("amq.direct"), B("q"), B("k"), BYTES_NONE, CATALOG_TO_QUEUE}};
     rig_apply_silently(&c);
     rig_catalog();
     EXPECT_SAID("retry\n");
@@ -269,7 +286,8 @@ Test(broker_publish, without_a_leader_the_connection_hears_of_it)
 {
     rig.no_leader = true;
     rig_publish("none", "k", BYTES_NONE, 0);
-    EXPECT_SAID("fault 541! the cluster's catalog cannot be read: no leader was reached within 15000 ms (60,40)\nwait\n");
+    EXPECT_SAID("fault 541! the cluster's catalog cannot be read: no leader was reached within "
+                "15000 ms (60,40)\nwait\n");
 }
 
 Test(broker_publish, alternate_exchanges_are_tried_first)

@@ -3,8 +3,9 @@
 
 TestSuite(broker_queue, .init = rig_init, .fini = rig_deinit);
 
-#define LOCKED(name)                                                                                                                    \
-    "405 cannot obtain exclusive access to locked queue '" name "' in vhost '/'. It could be originally declared on another connection " \
+#define LOCKED(name)                                                                               \
+    "405 cannot obtain exclusive access to locked queue '" name                                    \
+    "' in vhost '/'. It could be originally declared on another connection "                       \
     "or the exclusive property value does not match that of the original declaration.\n"
 
 static void declare(const char *name, uint32_t flags)
@@ -21,17 +22,18 @@ static void declare_type(const char *name, uint32_t flags, const char *type)
     writer_deinit(&w);
 }
 
-static void delete(const char *name, uint32_t flags)
+static void delete (const char *name, uint32_t flags)
 {
     CALL(broker_queue_delete(rig.ch, B(name), flags, rig_done, "delete"));
 }
 
 static void bind(const char *queue, const char *exchange, const char *key, bool unbind)
 {
-    CALL(broker_queue_bind(rig.ch, B(queue), B(exchange), B(key), BYTES_NONE, unbind, rig_done, unbind ? "unbind" : "bind"));
+    CALL(broker_queue_bind(rig.ch, B(queue), B(exchange), B(key), BYTES_NONE, unbind, rig_done,
+                           unbind ? "unbind" : "bind"));
 }
 
-/* --- declare ------------------------------------------------------------------------------------------------------------------------- */
+/* --- declare ---------------------------------------------------------------------------------- */
 
 Test(broker_queue, a_new_queue_is_placed_by_what_it_is)
 {
@@ -43,7 +45,9 @@ Test(broker_queue, a_new_queue_is_placed_by_what_it_is)
     declare("e", BROKER_DURABLE | BROKER_EXCLUSIVE);
     EXPECT_CALLS("propose declare_queue 'e' type=1 local exclusive\n");
     declare_type("q", BROKER_DURABLE, "quorum");
-    EXPECT_CALLS("propose declare_queue 'q' type=2 group durable members=1 target=3\n"); /* one node is all there is */
+    EXPECT_CALLS(
+        "propose declare_queue 'q' type=2 group durable members=1 target=3\n"); /* one node is all
+                                                                                   there is */
     EXPECT_SAID("declare ok 'd' 0 0\ndeclare ok 'e' 0 0\ndeclare ok 'q' 0 0\n");
 }
 
@@ -54,7 +58,9 @@ Test(broker_queue, an_answer_comes_only_when_this_shard_sees_the_queue)
     struct asked asked = rig.asked.items[0];
     struct catalog_result result;
     vec_remove(&rig.asked, 0);
-    cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index, bytes_make(asked.command->data, asked.command->size), &result), 0);
+    cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index,
+                                     bytes_make(asked.command->data, asked.command->size), &result),
+                 0);
     asked.done(asked.ctx, result.status, &result);
     buf_unref(asked.command);
     EXPECT_SAID("");
@@ -71,14 +77,18 @@ Test(broker_queue, what_is_there_is_compared_and_counted)
     declare("q", 0);
     EXPECT_SAID("declare ok 'q' 5 2\n");
     EXPECT_CALLS("barrier\nreport\n"); /* it may be gone already, elsewhere */
-    declare("q", BROKER_PASSIVE | BROKER_AUTO_DELETE | BROKER_DURABLE); /* passive compares nothing */
+    declare("q",
+            BROKER_PASSIVE | BROKER_AUTO_DELETE | BROKER_DURABLE); /* passive compares nothing */
     EXPECT_SAID("declare ok 'q' 5 2\n");
     declare("q", BROKER_AUTO_DELETE);
-    EXPECT_SAID("declare 406 inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received 'true' but current is 'false'\n");
+    EXPECT_SAID("declare 406 inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received "
+                "'true' but current is 'false'\n");
     declare_type("q", 0, "quorum"); /* compared, not checked */
-    EXPECT_SAID("declare 406 inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received the value 'quorum' of type 'longstr' but "
+    EXPECT_SAID("declare 406 inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received "
+                "the value 'quorum' of type 'longstr' but "
                 "current is none\n");
-    rig.report.error = WR_E_UNAVAILABLE; /* without a leader its counts are not known, but it is there */
+    rig.report.error =
+        WR_E_UNAVAILABLE; /* without a leader its counts are not known, but it is there */
     declare("q", 0);
     EXPECT_SAID("declare ok 'q' 0 0\n");
 }
@@ -90,9 +100,12 @@ Test(broker_queue, passive_looks_twice)
     EXPECT_CALLS("barrier\n");
     rig.hold = true;
     declare("q", BROKER_PASSIVE);
-    struct catalog_command c = {
-        .kind = CATALOG_DECLARE_QUEUE,
-        .u.queue = {.vhost = B("/"), .name = B("q"), .type = CATALOG_CLASSIC, .run = CATALOG_RUN_LOCAL, .local = {{1, 1}, 1, 0}}};
+    struct catalog_command c = {.kind = CATALOG_DECLARE_QUEUE,
+                                .u.queue = {.vhost = B("/"),
+                                            .name = B("q"),
+                                            .type = CATALOG_CLASSIC,
+                                            .run = CATALOG_RUN_LOCAL,
+                                            .local = {{1, 1}, 1, 0}}};
     rig_apply_silently(&c); /* on another node, a moment ago */
     rig_catalog();
     EXPECT_SAID("declare ok 'q' 0 0\n");
@@ -106,7 +119,8 @@ Test(broker_queue, two_declare_the_same_at_once)
     CALL(broker_queue_declare(other, B("q"), BROKER_AUTO_DELETE, BYTES_NONE, rig_done, "other"));
     rig.hold = false;
     EXPECT_SAID("declare ok 'q' 0 0\n"
-                "other 406 inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received 'true' but current is 'false'\n");
+                "other 406 inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received "
+                "'true' but current is 'false'\n");
     (void)rig_calls();
     rig_delete("q");
     rig.hold = true;
@@ -114,7 +128,8 @@ Test(broker_queue, two_declare_the_same_at_once)
     CALL(broker_queue_declare(other, B("q"), 0, BYTES_NONE, rig_done, "other"));
     rig.hold = false;
     EXPECT_SAID("declare ok 'q' 0 0\nother ok 'q' 0 0\n");
-    EXPECT_CALLS("propose declare_queue 'q' type=1 local\npropose declare_queue 'q' type=1 local\nreport\n");
+    EXPECT_CALLS(
+        "propose declare_queue 'q' type=1 local\npropose declare_queue 'q' type=1 local\nreport\n");
 }
 
 Test(broker_queue, a_queue_that_is_being_deleted_is_declared_anew)
@@ -149,19 +164,22 @@ Test(broker_queue, names_of_the_server)
     declare_type("", BROKER_DURABLE, "quorum");
     EXPECT_SAID("declare 406 Cannot declare a server-named queue for type rabbit_quorum_queue\n");
     declare_type("", 0, "odd");
-    EXPECT_SAID("declare 406 invalid arg 'x-queue-type' for queue '' in vhost '/': \"unsupported queue type 'odd'\"\n");
+    EXPECT_SAID("declare 406 invalid arg 'x-queue-type' for queue '' in vhost '/': \"unsupported "
+                "queue type 'odd'\"\n");
 }
 
 Test(broker_queue, an_empty_name_needs_a_last_queue)
 {
     declare("", BROKER_PASSIVE);
     CALL(broker_queue_purge(rig.ch, BYTES_NONE, rig_done, "purge"));
-    delete("", 0);
+    delete ("", 0);
     bind("", "amq.direct", "k", false);
     CALL(broker_get(rig.ch, BYTES_NONE, false, rig_on_get, rig_done, "get"));
     CALL(broker_consume(rig.ch, BYTES_NONE, B("t"), 0, BYTES_NONE, rig_done, "consume"));
-    EXPECT_SAID("declare 404 no previously declared queue\npurge 404 no previously declared queue\ndelete 404 no previously declared queue\n"
-                "bind 404 no previously declared queue\nget 404 no previously declared queue\nconsume 404 no previously declared queue\n");
+    EXPECT_SAID("declare 404 no previously declared queue\npurge 404 no previously declared "
+                "queue\ndelete 404 no previously declared queue\n"
+                "bind 404 no previously declared queue\nget 404 no previously declared "
+                "queue\nconsume 404 no previously declared queue\n");
 }
 
 Test(broker_queue, permissions_of_declare)
@@ -173,8 +191,10 @@ Test(broker_queue, permissions_of_declare)
     declare("q", 0);
     declare("c", 0);
     CALL(broker_queue_declare(rig.ch, B("c2"), 0, writer_bytes(&w), rig_done, "dlx"));
-    EXPECT_SAID("declare 403 configure access to queue 'q' in vhost '/' refused for user 'limited'\n"
-                "dlx 403 read access to queue 'c2' in vhost '/' refused for user 'limited'\ndeclare ok 'c' 0 0\n");
+    EXPECT_SAID(
+        "declare 403 configure access to queue 'q' in vhost '/' refused for user 'limited'\n"
+        "dlx 403 read access to queue 'c2' in vhost '/' refused for user 'limited'\ndeclare ok 'c' "
+        "0 0\n");
     declare("q", BROKER_PASSIVE); /* needs none */
     EXPECT_SAID("declare 404 no queue 'q' in vhost '/'\n");
     writer_deinit(&w);
@@ -184,25 +204,27 @@ Test(broker_queue, no_leader)
 {
     rig.no_leader = true;
     declare("q", 0);
-    EXPECT_SAID("declare 541! the cluster's catalog cannot be changed: no leader was reached within 15000 ms\n");
+    EXPECT_SAID("declare 541! the cluster's catalog cannot be changed: no leader was reached "
+                "within 15000 ms\n");
     declare("q", BROKER_PASSIVE);
-    EXPECT_SAID("declare 541! the cluster's catalog cannot be read: no leader was reached within 15000 ms\n");
+    EXPECT_SAID("declare 541! the cluster's catalog cannot be read: no leader was reached within "
+                "15000 ms\n");
 }
 
-/* --- exclusive ----------------------------------------------------------------------------------------------------------------------- */
+/* --- exclusive -------------------------------------------------------------------------------- */
 
 Test(broker_queue, an_exclusive_queue_is_its_connections)
 {
     rig_exclusive("e", rig.session->id + 1000);
     declare("e", BROKER_EXCLUSIVE);
     declare("e", BROKER_PASSIVE);
-    delete("e", 0);
+    delete ("e", 0);
     CALL(broker_queue_purge(rig.ch, B("e"), rig_done, "purge"));
     bind("e", "amq.direct", "k", false);
     CALL(broker_get(rig.ch, B("e"), false, rig_on_get, rig_done, "get"));
     CALL(broker_consume(rig.ch, B("e"), B("t"), 0, BYTES_NONE, rig_done, "consume"));
-    EXPECT_SAID("delete " LOCKED("e") "purge " LOCKED("e") "bind " LOCKED("e") "get " LOCKED("e") "consume " LOCKED("e")
-                "declare " LOCKED("e") "declare " LOCKED("e"));
+    EXPECT_SAID("delete " LOCKED("e") "purge " LOCKED("e") "bind " LOCKED("e") "get " LOCKED(
+        "e") "consume " LOCKED("e") "declare " LOCKED("e") "declare " LOCKED("e"));
     EXPECT_CALLS("barrier\nbarrier\n");
 }
 
@@ -216,17 +238,17 @@ Test(broker_queue, unbinding_somebody_elses_exclusive_queue_is_refused_only_if_i
     EXPECT_SAID("unbind " LOCKED("e"));
 }
 
-/* --- delete, purge ------------------------------------------------------------------------------------------------------------------- */
+/* --- delete, purge ---------------------------------------------------------------------------- */
 
 Test(broker_queue, delete_seals_then_deletes)
 {
     rig_queue("q");
-    delete("q", 0);
+    delete ("q", 0);
     EXPECT_CALLS("q open\nq seal flags=0\n");
     rig_reply("q", QUEUE_OK, 7);
     EXPECT_SAID("delete ok 'q' 7 0\n");
     EXPECT_CALLS("propose delete_queue\nq close\n");
-    delete("q", 0); /* again: there is none, and that is fine */
+    delete ("q", 0); /* again: there is none, and that is fine */
     EXPECT_SAID("delete ok 'q' 0 0\n");
     EXPECT_CALLS("barrier\n");
 }
@@ -234,11 +256,11 @@ Test(broker_queue, delete_seals_then_deletes)
 Test(broker_queue, delete_only_if)
 {
     rig_queue("q");
-    delete("q", BROKER_IF_UNUSED);
+    delete ("q", BROKER_IF_UNUSED);
     EXPECT_CALLS("q open\nq seal flags=4\n");
     rig_reply("q", QUEUE_IN_USE, 0);
     EXPECT_SAID("delete 406 queue 'q' in vhost '/' in use\n");
-    delete("q", BROKER_IF_EMPTY);
+    delete ("q", BROKER_IF_EMPTY);
     EXPECT_CALLS("q seal flags=8\n");
     rig_reply("q", QUEUE_NOT_EMPTY, 0);
     EXPECT_SAID("delete 406 queue 'q' in vhost '/' not empty\n");
@@ -248,17 +270,19 @@ Test(broker_queue, quorum_queues_know_no_conditions)
 {
     declare_type("q", BROKER_DURABLE, "quorum");
     (void)rig_said();
-    delete("q", BROKER_IF_UNUSED);
-    delete("q", BROKER_IF_EMPTY);
-    EXPECT_SAID("delete 540! cannot delete queue 'q' in vhost '/'. queue.delete operations with if-unused flag set are not supported by "
-                "quorum queues\ndelete 540! cannot delete queue 'q' in vhost '/'. queue.delete operations with if-empty flag set are not "
+    delete ("q", BROKER_IF_UNUSED);
+    delete ("q", BROKER_IF_EMPTY);
+    EXPECT_SAID("delete 540! cannot delete queue 'q' in vhost '/'. queue.delete operations with "
+                "if-unused flag set are not supported by "
+                "quorum queues\ndelete 540! cannot delete queue 'q' in vhost '/'. queue.delete "
+                "operations with if-empty flag set are not "
                 "supported by quorum queues\n");
 }
 
 Test(broker_queue, somebody_else_deletes_it_first)
 {
     rig_queue("q");
-    delete("q", BROKER_IF_UNUSED);
+    delete ("q", BROKER_IF_UNUSED);
     rig_turn();
     rig_delete("q");
     EXPECT_SAID("delete ok 'q' 0 0\n");
@@ -267,7 +291,7 @@ Test(broker_queue, somebody_else_deletes_it_first)
 Test(broker_queue, without_a_leader_the_time_limit_answers)
 {
     rig_queue("q");
-    delete("q", 0);
+    delete ("q", 0);
     rig_turn();
     rig.now_ms += 15001;
     EXPECT_SAID("delete 541! timed out waiting for queue 'q' in vhost '/': it has no leader\n");
@@ -310,7 +334,7 @@ Test(broker_queue, auto_delete_is_repeated_until_it_worked)
     cr_assert(list_is_empty(&rig.broker->deletions));
 }
 
-/* --- bind ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- bind ------------------------------------------------------------------------------------- */
 
 Test(broker_queue, binding)
 {
@@ -322,13 +346,15 @@ Test(broker_queue, binding)
     bind("none", "none", "k", false); /* the exchange is named first */
     bind("q", "", "k", false);
     EXPECT_SAID("bind 403 operation not permitted on the default exchange\n"
-                "bind 404 no queue 'none' in vhost '/'\nbind 404 no exchange 'none' in vhost '/'\nbind 404 no exchange 'none' in vhost '/'\n"
+                "bind 404 no queue 'none' in vhost '/'\nbind 404 no exchange 'none' in vhost "
+                "'/'\nbind 404 no exchange 'none' in vhost '/'\n"
                 "bind ok 'q' 0 0\nbind ok 'q' 0 0\n");
     bind("q", "amq.direct", "k", true);
     bind("q", "amq.direct", "k", true);
     bind("none", "none", "k", true);
     bind("q", "", "k", true);
-    EXPECT_SAID("unbind 403 operation not permitted on the default exchange\nunbind ok 'none' 0 0\nunbind ok 'q' 0 0\nunbind ok 'q' 0 0\n");
+    EXPECT_SAID("unbind 403 operation not permitted on the default exchange\nunbind ok 'none' 0 "
+                "0\nunbind ok 'q' 0 0\nunbind ok 'q' 0 0\n");
 }
 
 Test(broker_queue, with_empty_names_the_key_is_the_queue)
@@ -337,7 +363,8 @@ Test(broker_queue, with_empty_names_the_key_is_the_queue)
     (void)rig_said();
     bind("", "amq.direct", "", false);
     EXPECT_SAID("bind ok 'q' 0 0\n");
-    struct catalog_binding_spec spec = {B("/"), B("amq.direct"), B("q"), B("q"), BYTES_NONE, CATALOG_TO_QUEUE};
+    struct catalog_binding_spec spec = {B("/"), B("amq.direct"), B("q"),
+                                        B("q"), BYTES_NONE,      CATALOG_TO_QUEUE};
     cr_assert_not_null(catalog_binding(rig.broker->view, &spec));
 }
 
@@ -350,5 +377,6 @@ Test(broker_queue, permissions_of_bind)
     bind("x", "r1", "k", false);
     bind("w1", "x", "k", false);
     EXPECT_SAID("bind 403 write access to queue 'x' in vhost '/' refused for user 'limited'\n"
-                "bind 403 read access to exchange 'x' in vhost '/' refused for user 'limited'\nbind ok 'w1' 0 0\n");
+                "bind 403 read access to exchange 'x' in vhost '/' refused for user "
+                "'limited'\nbind ok 'w1' 0 0\n");
 }

@@ -42,85 +42,94 @@ static struct bytes table(struct writer *w, const char *text)
 }
 
 #define ARG(name, why) "406 invalid arg '" name "' for queue 'q' in vhost '/': " why
-#define TYPE(name, type) "406 invalid arg '" name "' for queue 'q' in vhost '/' of queue type rabbit_" type "_queue"
+#define TYPE(name, type)                                                                           \
+    "406 invalid arg '" name "' for queue 'q' in vhost '/' of queue type rabbit_" type "_queue"
 #define Q "x-queue-type=Squorum "
+
+static const struct {
+    const char *args, *expected; /* "" = fine */
+} declare_args[] = {
+    {"", ""},
+    {"x-unknown=I5 y=F", ""},
+    {"x-queue-type=Sclassic", ""},
+    {"x-queue-type=S", ""},
+    {"x-queue-type=I1", ARG("x-queue-type", "\"expected string, got signedint\"")},
+    {"x-queue-type=Sodd", ARG("x-queue-type", "\"unsupported queue type 'odd'\"")},
+    {"x-queue-type=Sstream", "540! stream queues are not supported in this version"},
+    {"x-message-ttl=I0", ""},
+    {"x-message-ttl=l315360000000", ""},
+    {"x-message-ttl=l315360000001", ARG("x-message-ttl", "{value_too_large,315360000001}")},
+    {"x-message-ttl=I-1", ARG("x-message-ttl", "{value_negative,-1}")},
+    {"x-message-ttl=Sfoo", ARG("x-message-ttl", "\"expected integer, got longstr\"")},
+    {"x-message-ttl=d", ARG("x-message-ttl", "\"expected integer, got double\"")},
+    {"x-expires=I0", ARG("x-expires", "{value_zero,0}")},
+    {"x-expires=I-5", ARG("x-expires", "{value_negative,-5}")},
+    {"x-expires=B1", ""},
+    {"x-expires=V", ARG("x-expires", "\"expected integer, got void\"")},
+    {"x-max-length=I-1", ARG("x-max-length", "{value_negative,-1}")},
+    {"x-max-length=l9223372036854775807", ""},
+    {"x-max-length=A", ARG("x-max-length", "\"expected integer, got array\"")},
+    {"x-max-length-bytes=F", ARG("x-max-length-bytes", "\"expected integer, got table\"")},
+    {"x-max-priority=I255", ""},
+    {"x-max-priority=I256", ARG("x-max-priority", "{max_value_exceeded,256}")},
+    {"x-max-priority=I-1", ARG("x-max-priority", "{value_negative,-1}")},
+    {"x-max-priority=t1", ARG("x-max-priority", "\"expected integer, got bool\"")},
+    {"x-overflow=Sdrop-head", ""},
+    {"x-overflow=Sreject-publish-dlx", ""},
+    {"x-overflow=Sdrop", ARG("x-overflow", "invalid_overflow")},
+    {"x-overflow=I1", ARG("x-overflow", "{unacceptable_type,signedint}")},
+    {"x-queue-mode=Slazy", ""},
+    {"x-queue-mode=Sodd", ARG("x-queue-mode", "\"unsupported queue mode 'odd'\"")},
+    {"x-queue-version=I2", ""},
+    {"x-queue-version=I5", ARG("x-queue-version", "\"unsupported queue version '5'\"")},
+    {"x-queue-version=I0", ARG("x-queue-version", "\"unsupported queue version '0'\"")},
+    {"x-single-active-consumer=t1", ""},
+    {"x-single-active-consumer=Strue",
+     ARG("x-single-active-consumer", "{unacceptable_type,longstr}")},
+    {"x-dead-letter-exchange=Sdlx", ""},
+    {"x-dead-letter-exchange=I1",
+     "406 invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'"},
+    {"x-dead-letter-exchange=Sdlx x-dead-letter-routing-key=Sk", ""},
+    {"x-dead-letter-routing-key=Sk",
+     ARG("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")},
+    {"x-dead-letter-exchange=Sdlx x-dead-letter-routing-key=I1",
+     ARG("x-dead-letter-routing-key", "{unacceptable_type,signedint}")},
+    {"x-queue-leader-locator=Sbalanced", ""},
+    {"x-queue-leader-locator=Snear", ARG("x-queue-leader-locator", "invalid_queue_locator_arg")},
+    {"x-queue-master-locator=Smin-masters", ""},
+    {"x-delivery-limit=I3", TYPE("x-delivery-limit", "classic")},
+    {"x-quorum-initial-group-size=I3", TYPE("x-quorum-initial-group-size", "classic")},
+    {"x-max-age=S1D", TYPE("x-max-age", "classic")},
+    {"x-delivery-limit=S3",
+     ARG("x-delivery-limit", "\"expected integer, got longstr\"")}, /* the value comes first */
+    {Q, ""},
+    {Q "x-delivery-limit=I-1", ""},
+    {Q "x-quorum-initial-group-size=I0", ARG("x-quorum-initial-group-size", "{value_zero,0}")},
+    {Q "x-quorum-initial-group-size=I65",
+     ARG("x-quorum-initial-group-size", "{value_too_large,65}")},
+    {Q "x-max-priority=I5", TYPE("x-max-priority", "quorum")},
+    {Q "x-queue-mode=Slazy", TYPE("x-queue-mode", "quorum")},
+    {Q "x-dead-letter-strategy=Sat-least-once", ""},
+    {Q "x-dead-letter-strategy=Snever", ARG("x-dead-letter-strategy", "invalid_dlx_strategy")},
+    {"x-dead-letter-strategy=Sat-most-once", TYPE("x-dead-letter-strategy", "classic")},
+};
 
 Test(broker_rules, arguments_of_queue_declare)
 {
-    static const struct {
-        const char *args, *expected; /* "" = fine */
-    } rows[] = {
-        {"", ""},
-        {"x-unknown=I5 y=F", ""},
-        {"x-queue-type=Sclassic", ""},
-        {"x-queue-type=S", ""},
-        {"x-queue-type=I1", ARG("x-queue-type", "\"expected string, got signedint\"")},
-        {"x-queue-type=Sodd", ARG("x-queue-type", "\"unsupported queue type 'odd'\"")},
-        {"x-queue-type=Sstream", "540! stream queues are not supported in this version"},
-        {"x-message-ttl=I0", ""},
-        {"x-message-ttl=l315360000000", ""},
-        {"x-message-ttl=l315360000001", ARG("x-message-ttl", "{value_too_large,315360000001}")},
-        {"x-message-ttl=I-1", ARG("x-message-ttl", "{value_negative,-1}")},
-        {"x-message-ttl=Sfoo", ARG("x-message-ttl", "\"expected integer, got longstr\"")},
-        {"x-message-ttl=d", ARG("x-message-ttl", "\"expected integer, got double\"")},
-        {"x-expires=I0", ARG("x-expires", "{value_zero,0}")},
-        {"x-expires=I-5", ARG("x-expires", "{value_negative,-5}")},
-        {"x-expires=B1", ""},
-        {"x-expires=V", ARG("x-expires", "\"expected integer, got void\"")},
-        {"x-max-length=I-1", ARG("x-max-length", "{value_negative,-1}")},
-        {"x-max-length=l9223372036854775807", ""},
-        {"x-max-length=A", ARG("x-max-length", "\"expected integer, got array\"")},
-        {"x-max-length-bytes=F", ARG("x-max-length-bytes", "\"expected integer, got table\"")},
-        {"x-max-priority=I255", ""},
-        {"x-max-priority=I256", ARG("x-max-priority", "{max_value_exceeded,256}")},
-        {"x-max-priority=I-1", ARG("x-max-priority", "{value_negative,-1}")},
-        {"x-max-priority=t1", ARG("x-max-priority", "\"expected integer, got bool\"")},
-        {"x-overflow=Sdrop-head", ""},
-        {"x-overflow=Sreject-publish-dlx", ""},
-        {"x-overflow=Sdrop", ARG("x-overflow", "invalid_overflow")},
-        {"x-overflow=I1", ARG("x-overflow", "{unacceptable_type,signedint}")},
-        {"x-queue-mode=Slazy", ""},
-        {"x-queue-mode=Sodd", ARG("x-queue-mode", "\"unsupported queue mode 'odd'\"")},
-        {"x-queue-version=I2", ""},
-        {"x-queue-version=I5", ARG("x-queue-version", "\"unsupported queue version '5'\"")},
-        {"x-queue-version=I0", ARG("x-queue-version", "\"unsupported queue version '0'\"")},
-        {"x-single-active-consumer=t1", ""},
-        {"x-single-active-consumer=Strue", ARG("x-single-active-consumer", "{unacceptable_type,longstr}")},
-        {"x-dead-letter-exchange=Sdlx", ""},
-        {"x-dead-letter-exchange=I1",
-         "406 invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'"},
-        {"x-dead-letter-exchange=Sdlx x-dead-letter-routing-key=Sk", ""},
-        {"x-dead-letter-routing-key=Sk", ARG("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")},
-        {"x-dead-letter-exchange=Sdlx x-dead-letter-routing-key=I1", ARG("x-dead-letter-routing-key", "{unacceptable_type,signedint}")},
-        {"x-queue-leader-locator=Sbalanced", ""},
-        {"x-queue-leader-locator=Snear", ARG("x-queue-leader-locator", "invalid_queue_locator_arg")},
-        {"x-queue-master-locator=Smin-masters", ""},
-        {"x-delivery-limit=I3", TYPE("x-delivery-limit", "classic")},
-        {"x-quorum-initial-group-size=I3", TYPE("x-quorum-initial-group-size", "classic")},
-        {"x-max-age=S1D", TYPE("x-max-age", "classic")},
-        {"x-delivery-limit=S3", ARG("x-delivery-limit", "\"expected integer, got longstr\"")}, /* the value comes first */
-        {Q, ""},
-        {Q "x-delivery-limit=I-1", ""},
-        {Q "x-quorum-initial-group-size=I0", ARG("x-quorum-initial-group-size", "{value_zero,0}")},
-        {Q "x-quorum-initial-group-size=I65", ARG("x-quorum-initial-group-size", "{value_too_large,65}")},
-        {Q "x-max-priority=I5", TYPE("x-max-priority", "quorum")},
-        {Q "x-queue-mode=Slazy", TYPE("x-queue-mode", "quorum")},
-        {Q "x-dead-letter-strategy=Sat-least-once", ""},
-        {Q "x-dead-letter-strategy=Snever", ARG("x-dead-letter-strategy", "invalid_dlx_strategy")},
-        {"x-dead-letter-strategy=Sat-most-once", TYPE("x-dead-letter-strategy", "classic")},
-    };
-    for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
+    for (size_t i = 0; i < WR_ARRAY_SIZE(declare_args); i++) {
         struct writer w;
         struct broker_fault fault = {0};
         char got[600] = "";
         uint8_t type = 0;
-        struct bytes args = table(&w, rows[i].args);
+        struct bytes args = table(&w, declare_args[i].args);
         if (!args_check_queue(B("/"), B("q"), args, BROKER_DURABLE, &type, &fault)) {
-            (void)snprintf(got, sizeof got, "%u%s %s", fault.code, fault.connection ? "!" : "", fault.text);
+            (void)snprintf(got, sizeof got, "%u%s %s", fault.code, fault.connection ? "!" : "",
+                           fault.text);
         } else {
-            cr_assert_eq(type, strncmp(rows[i].args, Q, strlen(Q)) == 0 ? CATALOG_QUORUM : CATALOG_CLASSIC);
+            cr_assert_eq(type, strncmp(declare_args[i].args, Q, strlen(Q)) == 0 ? CATALOG_QUORUM
+                                                                                : CATALOG_CLASSIC);
         }
-        cr_assert_str_eq(got, rows[i].expected, "%s: %s", rows[i].args, got);
+        cr_assert_str_eq(got, declare_args[i].expected, "%s: %s", declare_args[i].args, got);
         writer_deinit(&w);
     }
 }
@@ -131,13 +140,16 @@ Test(broker_rules, a_quorum_queue_is_durable_shared_and_lasting)
         uint32_t flags;
         const char *expected;
     } rows[] = {{0, "invalid property 'non-durable' for queue 'q' in vhost '/'"},
-                {BROKER_DURABLE | BROKER_AUTO_DELETE, "invalid property 'auto-delete' for queue 'q' in vhost '/'"},
-                {BROKER_DURABLE | BROKER_EXCLUSIVE, "invalid property 'exclusive-owner' for queue 'q' in vhost '/'"}};
+                {BROKER_DURABLE | BROKER_AUTO_DELETE,
+                 "invalid property 'auto-delete' for queue 'q' in vhost '/'"},
+                {BROKER_DURABLE | BROKER_EXCLUSIVE,
+                 "invalid property 'exclusive-owner' for queue 'q' in vhost '/'"}};
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         struct writer w;
         struct broker_fault fault = {0};
         uint8_t type = 0;
-        cr_assert_not(args_check_queue(B("/"), B("q"), table(&w, "x-queue-type=Squorum"), rows[i].flags, &type, &fault));
+        cr_assert_not(args_check_queue(B("/"), B("q"), table(&w, "x-queue-type=Squorum"),
+                                       rows[i].flags, &type, &fault));
         cr_assert_eq(fault.code, 406);
         cr_assert_str_eq(fault.text, rows[i].expected);
         writer_deinit(&w);
@@ -176,15 +188,17 @@ Test(broker_rules, arguments_of_consume)
     }
 }
 
-#define LOCKED                                                                                                                          \
-    "405 cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally declared on another connection or the " \
+#define LOCKED                                                                                     \
+    "405 cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally " \
+    "declared on another connection or the "                                                       \
     "exclusive property value does not match that of the original declaration."
 
 Test(broker_rules, equivalence_of_queues)
 {
     enum { D = BROKER_DURABLE, E = BROKER_EXCLUSIVE, A = BROKER_AUTO_DELETE };
-#define FLAG(name, received, current)                                                                                                   \
-    "406 inequivalent arg '" name "' for queue 'q' in vhost '/': received '" received "' but current is '" current "'"
+#define FLAG(name, received, current)                                                              \
+    "406 inequivalent arg '" name "' for queue 'q' in vhost '/': received '" received              \
+    "' but current is '" current "'"
     static const struct {
         bool durable, exclusive, auto_delete;
         const char *current;
@@ -203,13 +217,17 @@ Test(broker_rules, equivalence_of_queues)
         {false, false, false, "", 0, "x-queue-type=Sclassic", ""},
         {false, false, false, "x-queue-type=Sclassic", 0, "", ""},
         {false, false, false, "", 0, "x-queue-type=Squorum",
-         "406 inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received the value 'quorum' of type 'longstr' but current is none"},
+         "406 inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received the value "
+         "'quorum' of type 'longstr' but current is none"},
         {false, false, false, "", 0, "x-message-ttl=I60",
-         "406 inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '60' of type 'signedint' but current is none"},
+         "406 inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '60' "
+         "of type 'signedint' but current is none"},
         {false, false, false, "x-message-ttl=I60", 0, "",
-         "406 inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received none but current is the value '60' of type 'signedint'"},
+         "406 inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received none but "
+         "current is the value '60' of type 'signedint'"},
         {false, false, false, "x-dead-letter-exchange=Sa", 0, "x-dead-letter-exchange=Sb",
-         "406 inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the value 'b' of type 'longstr' but current is "
+         "406 inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the "
+         "value 'b' of type 'longstr' but current is "
          "the value 'a' of type 'longstr'"},
     };
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
@@ -224,13 +242,15 @@ Test(broker_rules, equivalence_of_queues)
                                                .exclusive = rows[i].exclusive,
                                                .auto_delete = rows[i].auto_delete,
                                                .owner = {1, rig.session->id}}};
-        if (!equivalent_queue(rig.session, &queue, rows[i].flags, table(&received, rows[i].received), &fault)) {
+        if (!equivalent_queue(rig.session, &queue, rows[i].flags,
+                              table(&received, rows[i].received), &fault)) {
             (void)snprintf(got, sizeof got, "%u %s", fault.code, fault.text);
         }
         cr_assert_str_eq(got, rows[i].expected, "row %zu: %s", i, got);
         queue.spec.owner.connection++;
-        cr_assert_eq(equivalent_queue(rig.session, &queue, rows[i].flags, writer_bytes(&received), &fault),
-                     !rows[i].exclusive && rows[i].expected[0] == 0);
+        cr_assert_eq(
+            equivalent_queue(rig.session, &queue, rows[i].flags, writer_bytes(&received), &fault),
+            !rows[i].exclusive && rows[i].expected[0] == 0);
         writer_deinit(&current);
         writer_deinit(&received);
     }
@@ -239,7 +259,8 @@ Test(broker_rules, equivalence_of_queues)
 Test(broker_rules, equivalence_of_exchanges)
 {
     enum { D = BROKER_DURABLE, I = BROKER_INTERNAL, A = BROKER_AUTO_DELETE };
-#define X(name, rest) "406 inequivalent arg '" name "' for exchange 'x' in vhost '/': received " rest
+#define X(name, rest)                                                                              \
+    "406 inequivalent arg '" name "' for exchange 'x' in vhost '/': received " rest
     static const struct {
         const char *current, *type;
         uint32_t flags;
@@ -260,9 +281,13 @@ Test(broker_rules, equivalence_of_exchanges)
         struct writer received;
         struct broker_fault fault = {0};
         char got[600] = "";
-        struct catalog_exchange x = {
-            .vhost = B("/"), .name = B("x"), .type = B("direct"), .arguments = table(&current, rows[i].current), .durable = true};
-        if (!equivalent_exchange(&x, B(rows[i].type), rows[i].flags, table(&received, rows[i].received), &fault)) {
+        struct catalog_exchange x = {.vhost = B("/"),
+                                     .name = B("x"),
+                                     .type = B("direct"),
+                                     .arguments = table(&current, rows[i].current),
+                                     .durable = true};
+        if (!equivalent_exchange(&x, B(rows[i].type), rows[i].flags,
+                                 table(&received, rows[i].received), &fault)) {
             (void)snprintf(got, sizeof got, "%u %s", fault.code, fault.text);
         }
         cr_assert_str_eq(got, rows[i].expected, "row %zu: %s", i, got);
@@ -279,16 +304,22 @@ Test(broker_rules, permissions_are_searches_of_a_pattern)
         const char *kind;
         bool ok;
     } rows[] = {
-        {"guest", "anything", PERMISSION_CONFIGURE, "queue", true}, {"limited", "c1", PERMISSION_CONFIGURE, "queue", true},
-        {"limited", "xc", PERMISSION_CONFIGURE, "queue", false},    {"limited", "w", PERMISSION_WRITE, "queue", true},
-        {"limited", "r", PERMISSION_WRITE, "queue", false},         {"limited", "r", PERMISSION_READ, "exchange", true},
-        {"limited", "", PERMISSION_WRITE, "exchange", true},        {"limited", "", PERMISSION_READ, "exchange", false},
-        {"mute", "", PERMISSION_WRITE, "exchange", false},          {"mute", "a", PERMISSION_READ, "queue", false},
+        {"guest", "anything", PERMISSION_CONFIGURE, "queue", true},
+        {"limited", "c1", PERMISSION_CONFIGURE, "queue", true},
+        {"limited", "xc", PERMISSION_CONFIGURE, "queue", false},
+        {"limited", "w", PERMISSION_WRITE, "queue", true},
+        {"limited", "r", PERMISSION_WRITE, "queue", false},
+        {"limited", "r", PERMISSION_READ, "exchange", true},
+        {"limited", "", PERMISSION_WRITE, "exchange", true},
+        {"limited", "", PERMISSION_READ, "exchange", false},
+        {"mute", "", PERMISSION_WRITE, "exchange", false},
+        {"mute", "a", PERMISSION_READ, "queue", false},
     };
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         struct broker_session *session = rig_session(rows[i].user, "/");
         struct broker_fault fault = {0};
-        cr_assert_eq(auth_check(session, rows[i].permission, rows[i].kind, B(rows[i].name), &fault), rows[i].ok, "row %zu", i);
+        cr_assert_eq(auth_check(session, rows[i].permission, rows[i].kind, B(rows[i].name), &fault),
+                     rows[i].ok, "row %zu", i);
         cr_assert_eq(fault.code, rows[i].ok ? 0 : 403);
     }
     struct broker_fault fault = {0};
@@ -296,28 +327,33 @@ Test(broker_rules, permissions_are_searches_of_a_pattern)
     (void)auth_check(session, PERMISSION_READ, "queue", B("q"), &fault);
     cr_assert_str_eq(fault.text, "read access to queue 'q' in vhost '/' refused for user 'mute'");
     (void)auth_check(session, PERMISSION_WRITE, "exchange", B(""), &fault);
-    cr_assert_str_eq(fault.text, "write access to exchange 'amq.default' in vhost '/' refused for user 'mute'");
+    cr_assert_str_eq(fault.text,
+                     "write access to exchange 'amq.default' in vhost '/' refused for user 'mute'");
     (void)auth_check(session, PERMISSION_CONFIGURE, "queue", B("q"), &fault);
-    cr_assert_str_eq(fault.text, "configure access to queue 'q' in vhost '/' refused for user 'mute'");
+    cr_assert_str_eq(fault.text,
+                     "configure access to queue 'q' in vhost '/' refused for user 'mute'");
 }
 
 Test(broker_rules, hostile_and_broken_patterns_match_nothing_and_end)
 {
     static const char *const patterns[] = {"(a+)+$", "(", "a{1001001}", "(?:(?:(?:a*)*)*)*b"};
     for (size_t i = 0; i < WR_ARRAY_SIZE(patterns); i++) {
-        struct catalog_command set = {.kind = CATALOG_SET_PERMISSION,
-                                      .u.permission = {B("mute"), B("/"), B(patterns[i]), B(""), B("")}};
+        struct catalog_command set = {
+            .kind = CATALOG_SET_PERMISSION,
+            .u.permission = {B("mute"), B("/"), B(patterns[i]), B(""), B("")}};
         struct broker_fault fault = {0};
         rig_apply(&set);
-        cr_assert_not(auth_check(rig_session("mute", "/"), PERMISSION_CONFIGURE, "queue",
-                                 B("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac"), &fault));
+        cr_assert_not(auth_check(
+            rig_session("mute", "/"), PERMISSION_CONFIGURE, "queue",
+            B("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac"), &fault));
     }
 }
 
 Test(broker_rules, passwords)
 {
     cr_assert(broker_authenticate(rig.broker, B("guest"), B("guest"), true));
-    cr_assert_not(broker_authenticate(rig.broker, B("guest"), B("guest"), false)); /* loopback only */
+    cr_assert_not(
+        broker_authenticate(rig.broker, B("guest"), B("guest"), false)); /* loopback only */
     cr_assert(broker_authenticate(rig.broker, B("actor"), B("actor"), false));
     cr_assert_not(broker_authenticate(rig.broker, B("actor"), B("Actor"), true));
     cr_assert_not(broker_authenticate(rig.broker, B("actor"), B(""), true));

@@ -11,7 +11,8 @@ static void on_done(void *ctx)
 
 static void declare_exclusive(const char *name)
 {
-    CALL(broker_queue_declare(rig.ch, B(name), BROKER_EXCLUSIVE, BYTES_NONE, rig_done, (void *)name));
+    CALL(broker_queue_declare(rig.ch, B(name), BROKER_EXCLUSIVE, BYTES_NONE, rig_done,
+                              (void *)name));
 }
 
 Test(broker_session, needs_a_vhost_and_a_permission)
@@ -94,7 +95,9 @@ Test(broker_session, also_when_it_was_made_but_not_yet_seen_here)
     struct asked asked = rig.asked.items[0];
     struct catalog_result result;
     vec_remove(&rig.asked, 0);
-    cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index, bytes_make(asked.command->data, asked.command->size), &result), 0);
+    cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index,
+                                     bytes_make(asked.command->data, asked.command->size), &result),
+                 0);
     asked.done(asked.ctx, result.status, &result); /* waits for the view now */
     buf_unref(asked.command);
     CALL(broker_session_close(rig.session, on_done, "ended"));
@@ -116,10 +119,13 @@ Test(broker_session, also_when_the_declaration_timed_out_and_was_made_later)
     lost.command = buf_ref(lost.command);
     rig.no_leader = true;
     rig_catalog();
-    EXPECT_SAID("e 541! the cluster's catalog cannot be changed: no leader was reached within 15000 ms\n");
+    EXPECT_SAID(
+        "e 541! the cluster's catalog cannot be changed: no leader was reached within 15000 ms\n");
     CALL(broker_session_close(rig.session, NULL, NULL));
     rig_turn();
-    cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index, bytes_make(lost.command->data, lost.command->size), &result), 0);
+    cr_assert_eq(catalog_apply_bytes(rig.catalog, ++rig.index,
+                                     bytes_make(lost.command->data, lost.command->size), &result),
+                 0);
     buf_unref(lost.command);
     rig.no_leader = false;
     rig.hold = false;
@@ -154,13 +160,15 @@ Test(broker_session, every_kind_of_waiting_call_can_lose_its_channel)
                 CALL(broker_queue_declare(ch, B("new"), 0, BYTES_NONE, rig_done, "x"));
                 break;
             case 1:
-                CALL(broker_queue_declare(ch, B("none"), BROKER_PASSIVE, BYTES_NONE, rig_done, "x"));
+                CALL(
+                    broker_queue_declare(ch, B("none"), BROKER_PASSIVE, BYTES_NONE, rig_done, "x"));
                 break;
             case 2:
                 CALL(broker_queue_declare(ch, B("q"), BROKER_PASSIVE, BYTES_NONE, rig_done, "x"));
                 break;
             case 3:
-                CALL(broker_queue_bind(ch, B("q"), B("amq.direct"), B("k"), BYTES_NONE, false, rig_done, "x"));
+                CALL(broker_queue_bind(ch, B("q"), B("amq.direct"), B("k"), BYTES_NONE, false,
+                                       rig_done, "x"));
                 break;
             case 4:
                 CALL(broker_consume(ch, B("q"), B("t"), 0, BYTES_NONE, rig_done, "x"));
@@ -192,7 +200,8 @@ Test(broker_session, every_kind_of_waiting_call_can_lose_its_channel)
             CALL(broker_session_close(session, NULL, NULL));
             rig.hold = false;
             rig_turn();
-            struct catalog_command tick = {.kind = CATALOG_PUT_VHOST, .u.vhost = {.name = B("tick")}};
+            struct catalog_command tick = {.kind = CATALOG_PUT_VHOST,
+                                           .u.vhost = {.name = B("tick")}};
             rig_apply(&tick);
             rig_turn();
             if (stage < 3 && kind != 2) {
@@ -216,7 +225,8 @@ Test(broker_session, close_all_tells_every_session)
 static void on_row(void *ctx, const char *const *names, const char *const *values, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (strcmp(names[i], "name") == 0 || strcmp(names[i], "recv_oct") == 0 || strcmp(names[i], "state") == 0) {
+        if (strcmp(names[i], "name") == 0 || strcmp(names[i], "recv_oct") == 0 ||
+            strcmp(names[i], "state") == 0) {
             strbuf_printf(ctx, "%s=%s ", names[i], values[i]);
         }
     }
@@ -230,6 +240,7 @@ Test(broker_session, listings)
     broker_session_count(rig.session, 12, 34, "running");
     broker_list_connections(rig.broker, on_row, &s);
     broker_list_channels(rig.broker, on_row, &s);
-    cr_assert_str_eq(text, "name=\"127.0.0.1:1 -> 127.0.0.1:5672\" state=\"running\" recv_oct=12 name=\"127.0.0.1:1 -> 127.0.0.1:5672 (1)\" "
+    cr_assert_str_eq(text, "name=\"127.0.0.1:1 -> 127.0.0.1:5672\" state=\"running\" recv_oct=12 "
+                           "name=\"127.0.0.1:1 -> 127.0.0.1:5672 (1)\" "
                            "state=\"running\" ");
 }

@@ -83,8 +83,8 @@ func (w *worker) connect() (*amqp.Connection, *amqp.Channel, error) {
 	return connection, channel, nil
 }
 
-// session runs one connection to its end; true when the worker is done.
-func (w *worker) forever(session func(*amqp.Connection, *amqp.Channel) (bool, error)) {
+// forever runs one session after the other until one says that the worker is done.
+func (w *worker) forever(session func(*amqp.Connection, *amqp.Channel) (bool, error), finish func()) {
 	for {
 		connection, channel, err := w.connect()
 		done := false
@@ -105,6 +105,11 @@ func (w *worker) forever(session func(*amqp.Connection, *amqp.Channel) (bool, er
 			return
 		}
 		w.say("L", w.epoch, oneLine(err))
+		if w.poll(); w.stopped && finish != nil {
+			finish() // a consumer may stop without a connection, a publisher not without its confirms
+			_ = w.out.Flush()
+			return
+		}
 		_ = w.out.Flush()
 		time.Sleep(retryAfter)
 	}
@@ -286,9 +291,9 @@ func main() {
 	}()
 	if mode == "publisher" {
 		p := &publisher{worker: base, next: 1, begun: time.Now()}
-		p.forever(p.session)
+		p.forever(p.session, nil)
 	} else {
 		c := &consumer{worker: base}
-		c.forever(c.session)
+		c.forever(c.session, func() { c.say("DONE", c.number) })
 	}
 }

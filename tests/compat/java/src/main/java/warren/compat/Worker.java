@@ -190,6 +190,10 @@ public final class Worker {
                 done = publisher ? publish(connection) : consume(connection);
             } catch (Exception error) {
                 say("L " + epoch + " " + error.toString().replaceAll("\\s+", " "));
+                if (stopping && !publisher) {
+                    say("DONE " + number);
+                    done = true;
+                }
             }
             if (connection != null) {
                 connection.abort(TIMEOUT_MS);
