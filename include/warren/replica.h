@@ -112,8 +112,8 @@ bool host_catalog_exists(const struct host *host);
  * timeout_ms. */
 void host_catalog_propose(struct host *host, const struct catalog_command *command,
                           uint32_t timeout_ms, catalog_done_fn done, void *ctx);
-/* For what only the catalog's leader may decide: never passed on to another node; WR_E_UNAVAILABLE once this one does not lead
- * (the command may have been committed nevertheless). */
+/* For what only the catalog's leader may decide: never passed on to another node; WR_E_UNAVAILABLE
+ * once this one does not lead (the command may have been committed nevertheless). */
 void host_catalog_propose_leading(struct host *host, const struct catalog_command *command,
                                   catalog_done_fn done, void *ctx);
 /* Read barrier: done(0) once this node has applied everything committed before the call. */
@@ -167,6 +167,9 @@ struct queue_client_sink {
     /* Back-pressure: more than the limit of ops or bytes are pending (true), or no longer (false).
      */
     void (*on_blocked)(void *ctx, bool blocked);
+    /* May be NULL. Contact with the queue was lost and is there again: ordinals may be skipped, and
+     * with them the credit that they had taken. Ops may be sent from here. */
+    void (*on_resumed)(void *ctx);
 };
 /* Opens a client of a queue of the current view. Ops may be sent at once. */
 struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,

@@ -127,6 +127,7 @@ struct consumer {
     uint8_t tag_size;
     uint8_t tag[255];
     bool no_ack, exclusive, attached, cancelled;
+    bool doubt; /* deliveries may have been lost with their credit: to be looked at when not held */
     bool stopped; /* over the channel's limit: credit withdrawn */
     uint32_t prefetch;
     uint64_t ordinal; /* highest delivered */
@@ -210,6 +211,7 @@ void confirm_expect(struct ch_queue *q, uint64_t seq, uint64_t token, bool sole)
 extern const struct queue_client_sink ch_queue_sink;
 void consumer_free(struct consumer *consumer);
 void consumer_renew(struct consumer *consumer);
+void consumer_resumed(struct consumer *consumer); /* deliveries may have been lost */
 void channel_free_slots(struct broker_channel *ch);
 void deliver_resume(struct broker_channel *ch); /* the channel's outstanding count fell */
 

@@ -343,6 +343,16 @@ static void on_client_blocked(void *ctx, bool blocked)
     set_blocked(ctx, blocked);
 }
 
+static void on_resumed(void *ctx)
+{
+    struct ch_queue *q = ctx;
+    for (size_t i = 1; i < q->consumers.count; i++) {
+        if (q->consumers.items[i] != NULL) {
+            consumer_resumed(q->consumers.items[i]);
+        }
+    }
+}
+
 const struct queue_client_sink ch_queue_sink = {
     .on_applied = on_applied,
     .on_nacked = on_nacked,
@@ -351,4 +361,5 @@ const struct queue_client_sink ch_queue_sink = {
     .on_cancel = on_cancel,
     .on_gone = on_gone,
     .on_blocked = on_client_blocked,
+    .on_resumed = on_resumed,
 };

@@ -11,6 +11,8 @@
 
 #include "broker_internal.h"
 
+#define RESUMED_WINDOWS 8u
+
 static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
 {
     struct consumer *c = wr_calloc(1, sizeof *c);
@@ -46,9 +48,29 @@ void consumer_renew(struct consumer *c)
     if (!c->attached || c->stopped || c->queue->channel->held) {
         return;
     }
+    if (c->doubt) {
+        consumer_resumed(c);
+    }
     uint64_t window = window_of(c);
     if (c->credit < c->ordinal + window / 2) {
         c->credit = c->ordinal + window;
+        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+    }
+}
+
+/*
+ * After a resume. What a suspended node's consumers had unacked was returned to the queue, and what
+ * of it never got here took its credit along: the machine may have handed out everything up to
+ * c->credit, though c->ordinal has not moved, and would wait for ever. So a window more is granted.
+ * Most resumes lose nothing: the surplus is bounded, and gone with the next delivery.
+ */
+void consumer_resumed(struct consumer *c)
+{
+    uint64_t window = window_of(c);
+    c->doubt = c->queue->channel->held;
+    if (c->attached && !c->stopped && !c->doubt &&
+        c->credit < c->ordinal + RESUMED_WINDOWS * window) {
+        c->credit += window;
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
     }
 }

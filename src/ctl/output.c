@@ -85,7 +85,7 @@ static void add_value(char *out, size_t size, json_t *value)
         break;
     case JSON_ARRAY:
         add(out, size, "[");
-        json_array_foreach (value, i, item) {
+        json_array_foreach(value, i, item) {
             add(out, size, i == 0 ? "" : ", ");
             add_value(out, size, item);
         }
@@ -93,7 +93,7 @@ static void add_value(char *out, size_t size, json_t *value)
         break;
     case JSON_OBJECT:
         add(out, size, "[");
-        json_object_foreach (value, key, item) {
+        json_object_foreach(value, key, item) {
             add(out, size, first ? "{\"" : ",{\"");
             first = false;
             add(out, size, key);
@@ -124,7 +124,7 @@ static void print_line(json_t *columns, json_t *row, const char *separator, bool
     size_t i;
     json_t *column;
     static char cell[CELL_MAX];
-    json_array_foreach (columns, i, column) {
+    json_array_foreach(columns, i, column) {
         if (row == NULL) {
             (void)snprintf(cell, sizeof cell, "%s", json_string_value(column));
         } else {
@@ -169,7 +169,7 @@ static void print_boxed(json_t *columns, json_t *row, const size_t *widths)
     size_t i;
     json_t *column;
     static char cell[CELL_MAX];
-    json_array_foreach (columns, i, column) {
+    json_array_foreach(columns, i, column) {
         if (row == NULL) {
             (void)snprintf(cell, sizeof cell, "%s", json_string_value(column));
         } else {
@@ -192,9 +192,9 @@ static void print_pretty(json_t *columns, json_t *rows)
     if (widths == NULL) {
         return;
     }
-    json_array_foreach (columns, i, column) {
+    json_array_foreach(columns, i, column) {
         widths[i] = display_width(json_string_value(column));
-        json_array_foreach (rows, k, row) {
+        json_array_foreach(rows, k, row) {
             cell_text(row, json_string_value(column), cell);
             widths[i] = display_width(cell) > widths[i] ? display_width(cell) : widths[i];
         }
@@ -202,7 +202,7 @@ static void print_pretty(json_t *columns, json_t *rows)
     print_rule(widths, count, "┌", "┬", "┐");
     print_boxed(columns, NULL, widths);
     print_rule(widths, count, "├", "┼", "┤");
-    json_array_foreach (rows, k, row) {
+    json_array_foreach(rows, k, row) {
         print_boxed(columns, row, widths);
     }
     print_rule(widths, count, "└", "┴", "┘");
@@ -216,9 +216,9 @@ static void print_json_rows(json_t *columns, json_t *rows)
     size_t k;
     json_t *row;
     json_t *column;
-    json_array_foreach (rows, k, row) {
+    json_array_foreach(rows, k, row) {
         json_t *picked = json_object();
-        json_array_foreach (columns, i, column) {
+        json_array_foreach(columns, i, column) {
             json_t *value = json_object_get(row, json_string_value(column));
             (void)json_object_set(picked, json_string_value(column),
                                   value != NULL ? value : json_null());
@@ -248,7 +248,7 @@ void output_rows(const struct output_options *o, json_t *columns, json_t *rows)
     if (!o->no_headers && (json_array_size(rows) > 0 || o->format == OUTPUT_CSV)) {
         print_line(columns, NULL, separator, o->format == OUTPUT_CSV);
     }
-    json_array_foreach (rows, k, row) {
+    json_array_foreach(rows, k, row) {
         print_line(columns, row, separator, o->format == OUTPUT_CSV);
     }
 }
@@ -275,7 +275,7 @@ static void print_listeners(json_t *list)
 {
     size_t i;
     json_t *l;
-    json_array_foreach (list, i, l) {
+    json_array_foreach(list, i, l) {
         (void)printf("Node: %s, interface: %s, port: %d, protocol: %s, purpose: %s\n",
                      json_string_value(json_object_get(l, "node")),
                      json_string_value(json_object_get(l, "interface")),
@@ -315,7 +315,7 @@ static void print_names(const char *title, json_t *names)
     size_t i;
     json_t *name;
     heading(title);
-    json_array_foreach (names, i, name) {
+    json_array_foreach(names, i, name) {
         (void)printf("%s\n", json_string_value(name));
     }
 }
@@ -336,7 +336,7 @@ void output_cluster_status(const struct output_options *o, json_t *status)
     print_names("Disk Nodes", json_object_get(status, "disk_nodes"));
     print_names("Running Nodes", json_object_get(status, "running_nodes"));
     heading("Versions");
-    json_object_foreach (json_object_get(status, "versions"), node, item) {
+    json_object_foreach(json_object_get(status, "versions"), node, item) {
         (void)printf("%s: %s %s\n", node, json_string_value(json_object_get(item, "rabbitmq_name")),
                      json_string_value(json_object_get(item, "rabbitmq_version")));
     }
@@ -345,7 +345,7 @@ void output_cluster_status(const struct output_options *o, json_t *status)
     heading("Network Partitions");
     (void)printf("(none)\n");
     heading("Listeners");
-    json_object_foreach (json_object_get(status, "listeners"), node, item) {
+    json_object_foreach(json_object_get(status, "listeners"), node, item) {
         print_listeners(item);
     }
 }

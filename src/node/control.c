@@ -139,7 +139,7 @@ static struct job *job_new(struct shard *shard, struct link_conn *from)
 
 static struct job *job_find(struct shard *shard, uint64_t id)
 {
-    LIST_FOREACH (at, &control_of(shard)->jobs) {
+    LIST_FOREACH(at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->id == id) {
             return job;
@@ -465,7 +465,7 @@ static void list_sessions(struct job *job, bool channels, bool local)
     if (local) {
         return;
     }
-    LIST_FOREACH (at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready) {
             json_t *request = json_pack("{s:s, s:b, s:I}", "command",
@@ -698,7 +698,7 @@ void control_request(struct shard *shard, struct link_conn *link, struct bytes t
 
 void control_link_closed(struct shard *shard, struct link_conn *link)
 {
-    LIST_FOREACH (at, &control_of(shard)->jobs) {
+    LIST_FOREACH(at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->from == link) {
             job->from = NULL;
@@ -709,7 +709,7 @@ void control_link_closed(struct shard *shard, struct link_conn *link)
 void control_turn(struct shard *shard)
 {
     uint64_t now = shard->env->ops->mono_ns(shard->env);
-    LIST_FOREACH_SAFE (at, &control_of(shard)->jobs) {
+    LIST_FOREACH_SAFE(at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->until_running && shard->boot != 0) {
             send_json(job->from, json_pack("{s:s}", "result", "ok"));
@@ -730,7 +730,7 @@ uint64_t control_deadline_ns(const struct shard *shard)
 {
     uint64_t best = UINT64_MAX;
     if (shard->control != NULL) {
-        LIST_FOREACH (at, &shard->control->jobs) {
+        LIST_FOREACH(at, &shard->control->jobs) {
             const struct job *job = WR_CONTAINER_OF_CONST(at, struct job, link);
             best = job->deadline_ns < best ? job->deadline_ns : best;
         }
@@ -743,7 +743,7 @@ void control_free(struct shard *shard)
     if (shard->control == NULL) {
         return;
     }
-    LIST_FOREACH_SAFE (at, &shard->control->jobs) {
+    LIST_FOREACH_SAFE(at, &shard->control->jobs) {
         job_free(WR_CONTAINER_OF(at, struct job, link));
     }
     wr_free(shard->control);

@@ -115,7 +115,7 @@ void formation_free(struct shard *shard)
     if (shard->formation == NULL) {
         return;
     }
-    LIST_FOREACH_SAFE (at, &shard->formation->joins) {
+    LIST_FOREACH_SAFE(at, &shard->formation->joins) {
         struct join_request *j = WR_CONTAINER_OF(at, struct join_request, link);
         list_remove(&j->link);
         wr_free(j);
@@ -181,7 +181,7 @@ static bool member_in_reach(const struct formation *f)
     if (f->member_seen_ns != 0 && now_ns(f->shard) - f->member_seen_ns < BLANK_FRESH_NS) {
         return true;
     }
-    LIST_FOREACH (at, &f->shard->links.peers) {
+    LIST_FOREACH(at, &f->shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
         if (peer->ready && !uid_is_zero(peer->cluster_id)) {
             return true;
@@ -268,7 +268,7 @@ static void send_control(struct link_conn *link, enum control_kind kind,
 static void ask_peers(struct shard *shard)
 {
     struct catalog_node_info info = own_info(shard);
-    LIST_FOREACH (at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready) {
             send_control(peer->conn, CONTROL_ASK, &info, (struct uid){0, 0}, "");
@@ -279,7 +279,7 @@ static void ask_peers(struct shard *shard)
 /* An incoming link of that node on this shard: the way back for an answer. */
 static struct link_conn *link_of(struct shard *shard, struct uid node_id)
 {
-    LIST_FOREACH (at, &shard->links.conns) {
+    LIST_FOREACH(at, &shard->links.conns) {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         const struct link_identity *peer = link_session_peer(link->session);
         if (link->incoming && !link->closing && peer != NULL &&
@@ -299,7 +299,7 @@ static bool is_in(const struct shard *shard, struct uid node_id, struct uid memb
 
 static bool is_joining(const struct formation *f, struct uid node_id)
 {
-    LIST_FOREACH (at, &f->joins) {
+    LIST_FOREACH(at, &f->joins) {
         if (uid_eq(WR_CONTAINER_OF_CONST(at, struct join_request, link)->node_id, node_id)) {
             return true;
         }

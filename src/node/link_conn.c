@@ -60,7 +60,7 @@ static void link_free(struct link_conn *link)
 static uint32_t count_strangers(const struct shard *shard)
 {
     uint32_t n = 0;
-    LIST_FOREACH (at, &shard->links.conns) {
+    LIST_FOREACH(at, &shard->links.conns) {
         const struct link_conn *link = WR_CONTAINER_OF_CONST(at, struct link_conn, link);
         n += link->incoming && !link_session_is_ready(link->session);
     }

@@ -47,14 +47,14 @@ void links_init(struct shard *shard)
 
 void links_deinit(struct shard *shard)
 {
-    LIST_FOREACH_SAFE (at, &shard->links.conns) {
+    LIST_FOREACH_SAFE(at, &shard->links.conns) {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         list_remove(&link->link);
         link_session_free(link->session);
         outq_deinit(&link->out);
         wr_free(link);
     }
-    LIST_FOREACH_SAFE (at, &shard->links.peers) {
+    LIST_FOREACH_SAFE(at, &shard->links.peers) {
         list_remove(at);
         wr_free(WR_CONTAINER_OF(at, struct peer, link));
     }
@@ -69,7 +69,7 @@ static uint64_t now_ns(const struct shard *shard)
 
 struct peer *links_peer(struct shard *shard, struct uid node)
 {
-    LIST_FOREACH (at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (uid_eq(peer->node_id, node)) {
             return peer;
@@ -82,7 +82,7 @@ struct peer *links_peer(struct shard *shard, struct uid node)
  * counts. */
 static struct peer *peer_by_name(struct shard *shard, const char *name, bool certain)
 {
-    LIST_FOREACH (at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (strcmp(peer->name, name) == 0 && (certain || !peer->certain)) {
             return peer;
@@ -120,7 +120,7 @@ static void peer_want(struct shard *shard, struct uid node_id, const char *name,
 /* Closes what is not wanted any more, and forgets it once its connection is gone. */
 static void drop_unwanted(struct shard *shard)
 {
-    LIST_FOREACH_SAFE (at, &shard->links.peers) {
+    LIST_FOREACH_SAFE(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->wanted) {
             continue;
@@ -143,7 +143,7 @@ static void drop_unwanted(struct shard *shard)
 static void want_those_who_came(struct shard *shard)
 {
     const struct uid cluster = node_cluster_id(shard);
-    LIST_FOREACH (at, &shard->links.conns) {
+    LIST_FOREACH(at, &shard->links.conns) {
         const struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         const struct link_identity *id = link_session_peer(link->session);
         if (link->incoming && !link->closing && !link->move_pending &&
@@ -163,7 +163,7 @@ static void want_those_who_came(struct shard *shard)
 void links_update_peers(struct shard *shard)
 {
     shard->links.somebody_came = false;
-    LIST_FOREACH (at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers) {
         WR_CONTAINER_OF(at, struct peer, link)->wanted = false;
     }
     const struct uid own = node_id_of(shard->node);
@@ -462,7 +462,7 @@ static void conn_tend(struct link_conn *link, struct shard *shard, uint64_t now)
 
 void links_flush(struct shard *shard)
 {
-    LIST_FOREACH (at, &shard->links.conns) {
+    LIST_FOREACH(at, &shard->links.conns) {
         struct link_conn *link = WR_CONTAINER_OF(at, struct link_conn, link);
         if (link->dirty && !link->closing) {
             link_conn_flush(link);
@@ -487,7 +487,7 @@ static void forgive_own_stall(struct shard *shard, uint64_t now)
     }
     wr_log(shard->logger, shard->number == 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG, "link",
            "this node did not run for %llu ms", (unsigned long long)((now - due) / 1000000));
-    LIST_FOREACH (at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         peer->heard_ns = no_later(peer->heard_ns + (now - due), now);
         peer->lost_ns = no_later(peer->lost_ns + (now - due), now);
@@ -502,10 +502,10 @@ void links_turn(struct shard *shard)
         links_update_peers(shard);
     }
     drop_unwanted(shard);
-    LIST_FOREACH (at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers) {
         peer_tend(WR_CONTAINER_OF(at, struct peer, link), shard, now);
     }
-    LIST_FOREACH_SAFE (at, &shard->links.conns) {
+    LIST_FOREACH_SAFE(at, &shard->links.conns) {
         conn_tend(WR_CONTAINER_OF(at, struct link_conn, link), shard, now);
     }
     shard->links.due_ns = links_deadline_ns(shard);
@@ -514,12 +514,12 @@ void links_turn(struct shard *shard)
 uint64_t links_deadline_ns(const struct shard *shard)
 {
     uint64_t best = UINT64_MAX;
-    LIST_FOREACH (at, &shard->links.peers) {
+    LIST_FOREACH(at, &shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
         uint64_t next = peer_deadline_ns(peer, shard);
         best = next < best ? next : best;
     }
-    LIST_FOREACH (at, &shard->links.conns) {
+    LIST_FOREACH(at, &shard->links.conns) {
         const struct link_conn *link = WR_CONTAINER_OF_CONST(at, struct link_conn, link);
         if (link->closing) {
             continue;

@@ -8,6 +8,7 @@
  *
  * Spec: docs/configuration.md, docs/warrenctl.md.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -157,6 +158,56 @@ static int make_identity(const char *dir, const char *path, struct uid *ret_id, 
     return 0;
 }
 
+/* Whether the log holds segments; any file counts. */
+static bool holds_segments(const char *dir)
+{
+    char path[PATH_SIZE];
+    (void)snprintf(path, sizeof path, "%s/log/log", dir);
+    DIR *segments = opendir(path);
+    bool found = false;
+    if (segments == NULL) {
+        return false;
+    }
+    for (struct dirent *entry = readdir(segments); entry != NULL && !found;
+         entry = readdir(segments)) {
+        found = entry->d_name[0] != '.';
+    }
+    (void)closedir(segments);
+    return found;
+}
+
+/* The log and the checkpoint store belong together: each holds what the other has let go of. Both
+ * directories are made durably before anything is in them, and the store before the first segment,
+ * so that no crash leaves one that looks as if the other had been taken away. */
+static int check_parts(const char *dir, char *errmsg)
+{
+    char log_dir[PATH_SIZE];
+    char store[PATH_SIZE];
+    struct stat st;
+    (void)snprintf(log_dir, sizeof log_dir, "%s/log", dir);
+    (void)snprintf(store, sizeof store, "%s/checkpoints/CURRENT", dir);
+    bool has_store = stat(store, &st) == 0;
+    bool has_log = stat(log_dir, &st) == 0;
+    if (has_store ? !has_log : holds_segments(dir)) {
+        return failed(errmsg, WR_E_CORRUPT,
+                      "%.300s is missing but the directory holds %s: the data directory is damaged. "
+                      "Restore what is missing, or remove the whole data directory to join the "
+                      "cluster as a new node",
+                      has_store ? log_dir : store, has_store ? "a checkpoint store" : "a log");
+    }
+    (void)snprintf(store, sizeof store, "%s/checkpoints", dir);
+    int rc = make_dirs(log_dir, 0750);
+    if (rc == 0) {
+        rc = make_dirs(store, 0750);
+    }
+    if (rc == 0) {
+        rc = sync_dir(dir);
+    }
+    return rc == 0 ? 0
+                   : failed(errmsg, WR_E_IO, "cannot make the directories in %.300s: %s", dir,
+                            strerror(-rc));
+}
+
 /* A directory with a log but without identity is damaged: a new identity would make this node a
  * stranger to the groups whose votes its log holds. */
 int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg)
@@ -176,7 +227,7 @@ int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg)
                           "directory to join the cluster as a new node",
                           path);
         }
-        return 0;
+        return check_parts(dir, errmsg);
     }
     if (errno != ENOENT) {
         return failed(errmsg, WR_E_IO, "cannot open %.300s: %s", path, strerror(errno));
@@ -190,7 +241,8 @@ int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg)
                       "the whole data directory to join the cluster as a new node",
                       path);
     }
-    return make_identity(dir, path, ret_id, errmsg);
+    int rc = make_identity(dir, path, ret_id, errmsg);
+    return rc == 0 ? check_parts(dir, errmsg) : rc;
 }
 
 /* --- the note for warrenctl ------------------------------------------------------------------- */

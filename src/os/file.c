@@ -296,7 +296,7 @@ static void os_file_read(struct env *env, struct env_file *file, uint64_t offset
 static struct buf *os_file_take(struct env *env, uint64_t token)
 {
     struct os_context *context = os_context_of(env);
-    LIST_FOREACH (link, &context->reads) {
+    LIST_FOREACH(link, &context->reads) {
         struct read_job *job = WR_CONTAINER_OF(link, struct read_job, link);
         if (job->token == token) {
             struct buf *buf = job->buf;

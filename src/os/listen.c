@@ -286,7 +286,7 @@ static void listener_close(struct os_listener *listener)
 static void env_unlisten(struct env *env, enum env_listener kind)
 {
     struct os_context *context = os_context_of(env);
-    LIST_FOREACH_SAFE (link, &context->listeners) {
+    LIST_FOREACH_SAFE(link, &context->listeners) {
         struct os_listener *listener = WR_CONTAINER_OF(link, struct os_listener, link);
         if (listener->kind == kind) {
             listener_close(listener);
@@ -296,7 +296,7 @@ static void env_unlisten(struct env *env, enum env_listener kind)
 
 void os_listen_close_all(struct os_context *context)
 {
-    LIST_FOREACH_SAFE (link, &context->listeners) {
+    LIST_FOREACH_SAFE(link, &context->listeners) {
         listener_close(WR_CONTAINER_OF(link, struct os_listener, link));
     }
 }

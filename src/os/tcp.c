@@ -191,6 +191,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
             /* A full buffer: libuv would go on reading many more of them before anything else of
              * this shard gets its turn. */
             (void)uv_read_stop(&conn->uv.stream);
+            list_remove(&conn->read_link); /* a pause in between may have let it be read twice */
             list_push_back(&context->to_read, &conn->read_link);
         }
     } else if (n < 0) {
@@ -562,7 +563,7 @@ static void env_conn_move(struct env_conn *conn, uint32_t to, void *user)
 
 void os_tcp_close_all(struct os_context *context)
 {
-    LIST_FOREACH_SAFE (link, &context->connections) {
+    LIST_FOREACH_SAFE(link, &context->connections) {
         struct env_conn *conn = WR_CONTAINER_OF(link, struct env_conn, link);
         conn->moved = true; /* no upcalls any more */
         conn_destroy(conn, WR_E_CLOSED);

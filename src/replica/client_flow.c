@@ -368,8 +368,7 @@ bool client_leader_of(const struct host *host, uint64_t queue, struct uid *ret_n
     if (of == NULL) {
         return false;
     }
-    LIST_FOREACH(link, &of->clients)
-    {
+    LIST_FOREACH(link, &of->clients) {
         const struct queue_client *client =
             WR_CONTAINER_OF_CONST(link, struct queue_client, of_queue);
         if (client->state == CLIENT_CONNECTED && !client->gone) {
@@ -489,8 +488,9 @@ static void on_retry(struct timer *timer)
         return;
     }
     client->progress = client->applied;
-    /* A RESUME that is on its way to a node in reach is not lost, only slow: each one asked in addition makes the leader
-     * deliver everything again, and a link that is slow already would never get to the answer. */
+    /* A RESUME that is on its way to a node in reach is not lost, only slow: each one asked in
+     * addition makes the leader deliver everything again, and a link that is slow already would
+     * never get to the answer. */
     const bool slow = client->state == CLIENT_RESUMING && reachable(client->host, client->node);
     const uint32_t most = slow ? RESUME_RETRY_MAX_MS : RETRY_MAX_MS;
     client->backoff_ms = client->backoff_ms * 2 > most ? most : client->backoff_ms * 2;
@@ -645,6 +645,9 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     client->ops_sent = at;
     client_mark(client);
     timer_cancel(&host->timers, &client->retry);
+    if (!client->closing && client->sink.on_resumed != NULL) {
+        client->sink.on_resumed(client->ctx);
+    }
     client_arm(client);
 }
 
@@ -685,8 +688,7 @@ void client_on_leader(struct host *host, uint64_t queue, struct uid node, uint32
     if (link == NULL) {
         return;
     }
-    LIST_FOREACH(at, &link->clients)
-    {
+    LIST_FOREACH(at, &link->clients) {
         struct queue_client *client = WR_CONTAINER_OF(at, struct queue_client, of_queue);
         if (client->gone || (client->local && client->own_node)) {
             continue;
@@ -738,8 +740,7 @@ void client_queue_gone(struct host *host, uint64_t queue, bool lost)
         return;
     }
     /* Upcalls may close clients, which only marks them: the list stays as it is. */
-    LIST_FOREACH(at, &link->clients)
-    {
+    LIST_FOREACH(at, &link->clients) {
         struct queue_client *client = WR_CONTAINER_OF(at, struct queue_client, of_queue);
         if (!client->gone) {
             end(client, lost);

@@ -121,13 +121,18 @@ def foreign_identity(node):
 
 def missing_checkpoints(node):
     shutil.rmtree(os.path.join(node.folder, "data", "checkpoints"))
-    return []
+    return ["checkpoints", "missing"]
+
+
+def missing_log(node):
+    shutil.rmtree(os.path.join(node.folder, "data", "log"))
+    return ["log", "missing"]
 
 
 REFUSING = (("flipped-bytes", flipped_bytes), ("truncated-segment", truncated_segment),
             ("missing-segment", missing_segment), ("missing-identity", missing_identity),
             ("damaged-identity", damaged_identity), ("foreign-identity", foreign_identity),
-            ("missing-checkpoints", missing_checkpoints))
+            ("missing-checkpoints", missing_checkpoints), ("missing-log", missing_log))
 
 
 class Damage:
@@ -207,8 +212,9 @@ class Damage:
             return f"{missing} not in: {lines[-1]}" if missing else None
         return run
 
-    def waits(self, prepare, wanted):
-        """The node runs and does not become a member; (which, texts) of its or another's log say why."""
+    def waits(self, prepare, wanted, alone=False):
+        """The node runs and does not become a member; (which, texts) of its or another's log say
+        why. `alone`: it may serve clients as a member of its own cluster."""
         def run():
             offsets = {node: self.size(node) for node in self.cluster.nodes}
             prepare()
@@ -221,7 +227,7 @@ class Damage:
                 return all(any(text in self.new_lines(node, offsets[node]) for text in texts)
                            for node, texts in wanted)
             wait_until(said, LOOK_S, f"the logs to say {[texts for _node, texts in wanted]}", 0.1)
-            if answers(self.victim.amqp_port):
+            if not alone and answers(self.victim.amqp_port):
                 return "it serves clients"
             if self.cluster.stop(self.victim) != 0:
                 return f"the orderly stop ended with {self.victim.process.poll()}"
@@ -254,7 +260,9 @@ class Damage:
         self.case("wrong-cookie", self.waits(self.change_cookie, [
             (self.victim, ["another cluster cookie"]), (first, ["another cluster cookie"])]))
         self.case("other-cluster", self.waits(self.come_from_elsewhere, [
-            (self.victim, ["belong to different clusters"])]))
+            (self.victim, ["belong to different clusters"])], alone=True))
+        self.case("wiped", self.waits(lambda: shutil.rmtree(self.data), [
+            (self.victim, ["refuses this node"])]))
         for node in self.cluster.nodes:
             wait_until(lambda n=node: stored(n.amqp_port) == self.witness.confirmed, 20,
                        f"{node.name} to see all {self.witness.confirmed} confirmed messages", 0.2)

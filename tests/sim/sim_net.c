@@ -909,6 +909,9 @@ void sim_net_init(struct sim *sim)
     umap_init(&net->pipes, (struct hash_seed){1, 2});
     static const size_t windows[] = {4096, 16384, 65536, 262144};
     net->window = windows[prng_below(&net->prng, WR_ARRAY_SIZE(windows))];
+    if (net->window < 65536 && sim->options.body_max > 10000) {
+        net->window = 65536; /* a window of 4 KiB is a network of some 100 KiB/s: a backlog would take minutes */
+    }
     net->cut_percent = prng_ratio(&net->prng, 1, 2) ? (uint32_t)prng_below(&net->prng, 40) : 0;
     uint64_t least = 20 * SIM_US + prng_below(&net->prng, 2 * SIM_MS);
     uint64_t spread = 10 * SIM_US + prng_below(&net->prng, 5 * SIM_MS);

@@ -109,7 +109,8 @@ static void fill_config(struct sim *sim, struct sim_host *host)
     }
     config->shards = sim->options.shards;
     config->guest_loopback_only = false;
-    config->segment_size = 65536;
+    /* Small, so that segments come and go; but a few of the largest messages must fit. */
+    config->segment_size = sim->options.body_max > 10000 ? 524288 : 65536;
     config->segments_max = 2 + (uint32_t)prng_below(&host->prng, 2);
     int rc = config_finish(config, errmsg);
     if (rc != 0) {

@@ -219,6 +219,30 @@ Test(broker_consume, the_window_is_renewed_as_messages_are_handed_on)
     (void)rig_said();
 }
 
+/* A partition: everything up to the limit was handed out and returned again, and nothing of it
+ * came. */
+Test(broker_consume, after_a_resume_there_is_credit_again)
+{
+    rig_queue("q");
+    attached("q", "t");
+    struct queue_client *q = rig_client("q");
+    q->sink->on_resumed(q->ctx);
+    EXPECT_CALLS("q credit 1 8320\n");
+    for (int i = 0; i < 100; i++) { /* but not without bound */
+        q->sink->on_resumed(q->ctx);
+    }
+    (void)rig_calls();
+    cr_assert_leq(rig_client("q")->next_seq, 12);
+    rig_deliver("q", 1, 60001, 1, 0, 0); /* the ordinals in between are lost */
+    EXPECT_CALLS("q credit 1 68193\n");
+    broker_channel_hold(rig.ch, true);
+    q->sink->on_resumed(q->ctx);
+    EXPECT_CALLS("");
+    broker_channel_hold(rig.ch, false);
+    EXPECT_CALLS("q credit 1 76385\n");
+    (void)rig_said();
+}
+
 Test(broker_consume, a_channel_that_is_held_gets_no_new_credit)
 {
     rig_queue("q");

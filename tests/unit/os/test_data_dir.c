@@ -66,10 +66,36 @@ Test(data_dir, an_identity_is_made_once_and_never_replaced)
     write_text(path, "0123456789abcdefX123456789abcdef\n");
     cr_assert_eq(os_data_dir_identity(rig.dir, &b, errmsg), WR_E_CORRUPT);
     cr_assert_eq(unlink(path), 0);
-    rig_path(&rig, "log", path);
-    cr_assert_eq(mkdir(path, 0700), 0);
     cr_assert_eq(os_data_dir_identity(rig.dir, &b, errmsg), WR_E_CORRUPT);
     cr_assert(strstr(errmsg, "holds a log") != NULL, "%s", errmsg);
+    rig_deinit(&rig);
+}
+
+Test(data_dir, a_log_without_its_checkpoint_store_is_damaged_and_so_is_the_reverse)
+{
+    struct rig rig;
+    char path[256];
+    char current[256];
+    struct uid id;
+    rig_init(&rig, 1);
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), 0, "%s", errmsg);
+    rig_path(&rig, "log/log", path);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), 0, "no segment yet: %s", errmsg);
+    rig_path(&rig, "log/log/segment-0000000000000001.log", path);
+    write_text(path, "x");
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), WR_E_CORRUPT);
+    cr_assert(strstr(errmsg, "checkpoints/CURRENT is missing") != NULL, "%s", errmsg);
+    rig_path(&rig, "checkpoints/CURRENT", current);
+    write_text(current, "x");
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), 0, "%s", errmsg);
+    cr_assert_eq(unlink(path), 0);
+    rig_path(&rig, "log/log", path);
+    cr_assert_eq(rmdir(path), 0);
+    rig_path(&rig, "log", path);
+    cr_assert_eq(rmdir(path), 0);
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), WR_E_CORRUPT);
+    cr_assert(strstr(errmsg, "log is missing") != NULL, "%s", errmsg);
     rig_deinit(&rig);
 }
 
