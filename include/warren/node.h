@@ -20,7 +20,7 @@ struct node_options {
     struct env **envs;           /* shard 0.. shards-1, then the log context; borrowed */
     struct uid node_id;          /* this data directory's identity */
 };
-/* Opens the log, recovers every group, builds all contexts. WR_E_* with text in errmsg[256]. */
+/* Opens the log, recovers every group, builds all contexts. WR_E_* with text in errmsg[512]. */
 int node_new(const struct node_options *options, struct node **ret_node, char *errmsg);
 void node_free(struct node *node); /* after no context runs any more */
 /* The sink of a context and its ctx pointer. */

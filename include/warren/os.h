@@ -49,8 +49,8 @@ int os_read_file(const char *path, size_t size_max, char **ret_text, size_t *ret
 /* Makes the directory when missing and keeps other processes out of it for as long as the
  * descriptor is open. */
 int os_data_dir_lock(const char *dir, int *ret_fd, char *errmsg);
-/* The directory's identity; made at random the first time. WR_E_CORRUPT when it, the log or the checkpoint store should be there and
- * is not, or is damaged. */
+/* The directory's identity; made at random the first time. WR_E_CORRUPT when it, the log or the
+ * checkpoint store should be there and is not, or is damaged. */
 int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg);
 
 /* Where warrenctl finds a node that runs under the same user: HOME/.warren/nodes/NODE, readable by

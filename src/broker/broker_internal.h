@@ -25,7 +25,6 @@
 #define ROUTE_CACHE_SLOTS 32u
 #define ROUTE_CACHE_TEXT  96u
 #define DELETE_RETRY_MS   500u
-
 struct request;
 struct ch_queue;
 

@@ -90,6 +90,12 @@ static int recover(struct node *node, char *errmsg)
                                   .node_id = node->node_id};
     struct log_recovery_sink sink = {.record = on_record, .ctx = node};
     int rc = log_open(node->log_env, dir, &options, &sink, &node->log, errmsg);
+    if (rc == WR_E_CORRUPT) {
+        size_t size = strlen(errmsg);
+        (void)snprintf(errmsg + size, 512 - size,
+                       ". Restore the data directory from a backup, or remove it whole and let "
+                       "this node join the cluster as a new one, under another name");
+    }
     for (uint32_t i = 0; rc == 0 && i < node->shard_count; i++) {
         rc = host_recovered(node->shards[i].host, errmsg);
     }

@@ -27,6 +27,10 @@
 
 #define PATH_SIZE 1400
 #define NOTE_SIZE 1200
+/* node.c says the same of a damaged log. */
+#define WHAT_TO_DO                                                                                 \
+    "Restore it from a backup, or remove the whole data directory and let this node join the "     \
+    "cluster as a new one, under another name"
 
 __attribute__((format(printf, 3, 4))) static int failed(char *errmsg, int code, const char *format,
                                                         ...)
@@ -190,9 +194,8 @@ static int check_parts(const char *dir, char *errmsg)
     bool has_log = stat(log_dir, &st) == 0;
     if (has_store ? !has_log : holds_segments(dir)) {
         return failed(errmsg, WR_E_CORRUPT,
-                      "%.300s is missing but the directory holds %s: the data directory is damaged. "
-                      "Restore what is missing, or remove the whole data directory to join the "
-                      "cluster as a new node",
+                      "%.300s is missing but the directory holds %s: the data directory is "
+                      "damaged. " WHAT_TO_DO,
                       has_store ? log_dir : store, has_store ? "a checkpoint store" : "a log");
     }
     (void)snprintf(store, sizeof store, "%s/checkpoints", dir);
@@ -222,10 +225,7 @@ int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg)
         (void)close(fd);
         if (n < 32 || uid_parse(bytes_make(text, 32), ret_id) != 0) {
             return failed(errmsg, WR_E_CORRUPT,
-                          "%.300s is damaged: expected 32 hexadecimal digits. Restore it from a "
-                          "backup, or remove the whole data "
-                          "directory to join the cluster as a new node",
-                          path);
+                          "%.300s is damaged: expected 32 hexadecimal digits. " WHAT_TO_DO, path);
         }
         return check_parts(dir, errmsg);
     }
@@ -237,8 +237,7 @@ int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg)
     if (stat(log_dir, &st) == 0) {
         return failed(errmsg, WR_E_CORRUPT,
                       "%.300s is missing but the directory holds a log: the data directory is "
-                      "damaged. Restore the file, or remove "
-                      "the whole data directory to join the cluster as a new node",
+                      "damaged. " WHAT_TO_DO,
                       path);
     }
     int rc = make_identity(dir, path, ret_id, errmsg);

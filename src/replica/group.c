@@ -312,6 +312,8 @@ static void write_log(struct group *group, const struct raft_update *u)
     }
 }
 
+static void set_serving(struct group *group, bool serving);
+
 static void carry_out(struct group *group, struct raft_update *u)
 {
     send_messages(group, u);
@@ -339,6 +341,9 @@ static void carry_out(struct group *group, struct raft_update *u)
         entries[i] = u->entries_wants[i];
     }
     if (u->flags & RAFT_UPDATE_SNAPSHOT_CHUNK) {
+        if (group->serving && raft_role(group->raft) != RAFT_LEADER) {
+            set_serving(group, false); /* it led until this very message */
+        }
         snap_chunk(group, u->snapshot_chunk);
     }
     for (uint32_t i = 0; i < entries_count; i++) {

@@ -26,6 +26,7 @@ PERF = os.path.join(ROOT, "build", "release", "src", "perf", "warren-perf")
 BROKERS = ("rabbitmq", "warren")
 GAP_RATE = 500
 FAULT_AFTER_S = 4
+BUSY_MAX = 10             # per cent of the machine that others may use
 GAP_RUN_S = 22
 QUEUE = "bench"
 
@@ -63,6 +64,24 @@ def perf(options, arguments, seconds):
     if done.returncode != 0:
         raise BenchError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-500:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def check_rate(summary, rate, seconds):
+    """A rate that the load generator did not keep makes the latencies of the run worthless."""
+    if summary["sent"] < 0.9 * rate * seconds:
+        raise BenchError(f"sent {summary['sent']} messages instead of {rate * seconds}")
+
+
+def busy_percent(seconds=1.0):
+    """How busy the machine is while we do nothing: what else runs on it."""
+    def sample():
+        with open("/proc/stat", encoding="utf-8") as file:
+            ticks = [int(word) for word in file.readline().split()[1:9]]
+        return sum(ticks), ticks[3] + ticks[4]
+    total, idle = sample()
+    time.sleep(seconds)
+    total_after, idle_after = sample()
+    return 100 * (1 - (idle_after - idle) / max(total_after - total, 1))
 
 
 def start(broker, nodes, options):
@@ -111,6 +130,7 @@ def load(broker, name, options):
         if "d" in options.scenario and name in "bc":
             empty(cluster, durable, quorum)
             summary = perf(options, target(cluster) + arguments + SLOW, options.seconds)
+            check_rate(summary, int(SLOW[1]), options.seconds)
             latency = summary["confirm_latency_us"]
             numbers[f"d.{name}.median"] = latency["median"]
             numbers[f"d.{name}.p99"] = latency["p99"]
@@ -146,7 +166,9 @@ def failover(broker, kind, options):
             out, _ = process.communicate(timeout=GAP_RUN_S + 90)
         if process.returncode != 0:
             raise BenchError(out[-500:])
-        return {f"e.{kind}": json.loads(out.strip().splitlines()[-1])["gaps"]["confirm_all"]["ms"]}
+        summary = json.loads(out.strip().splitlines()[-1])
+        check_rate(summary, GAP_RATE, GAP_RUN_S)
+        return {f"e.{kind}": summary["gaps"]["confirm_all"]["ms"]}
 
 
 def steps(options):
@@ -160,13 +182,15 @@ def steps(options):
 
 
 def measure(options):
-    """{broker: {measure: [value of each run]}}, and what went wrong"""
+    """{broker: {measure: [value of each run]}}, what went wrong, how busy the machine was"""
     found = {broker: {} for broker in options.only}
-    problems = []
+    problems, busy = [], []
     for name, run in steps(options):
         for number in range(1, options.runs + 1):
             for broker in options.only:
-                print(f"{name}: {broker}, run {number} of {options.runs}", flush=True)
+                busy.append(busy_percent())
+                print(f"{name}: {broker}, run {number} of {options.runs} (others use "
+                      f"{busy[-1]:.0f} % of the machine)", flush=True)
                 try:
                     for key, value in run(broker).items():
                         found[broker].setdefault(key, []).append(value)
@@ -174,7 +198,7 @@ def measure(options):
                         ValueError, KeyError, Ended) as error:
                     problems.append(f"{name} {broker}: {type(error).__name__} {error}")
                     print(f"  {problems[-1]}", flush=True)
-    return found, problems
+    return found, problems, busy
 
 
 def verdict(key, warren, rabbit):
@@ -192,7 +216,7 @@ def verdict(key, warren, rabbit):
     return shown, text, "yes" if (ratio >= aim if sign == ">=" else ratio <= aim) else "NO"
 
 
-def report(options, found, problems):
+def report(options, found, problems, busy):
     lines = [f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, "
              f"{options.seconds} s per run, {options.runs} run(s), median; load by warren-perf on "
              "the same machine", ""]
@@ -212,6 +236,15 @@ def report(options, found, problems):
         ratio, aim, reached = verdict(key, value["warren"], value["rabbitmq"])
         lines.append(f"{key:<14}{UNITS[key.rsplit('.', 1)[1]]:<18}{shown['rabbitmq']:>12}"
                      f"{shown['warren']:>12}{ratio:>9}  {aim:<11}{reached}")
+    for broker in options.only:
+        for key, values in sorted(found[broker].items()):
+            if max(values) > 1.3 * min(values):
+                lines.append(f"NOISY {key} {broker}: {min(values):,.2f} .. {max(values):,.2f}")
+    if busy and max(busy) > BUSY_MAX:
+        lines += ["", f"NOT A QUIET MACHINE: others used up to {max(busy):.0f} % of it between the "
+                  "runs. The two brokers did not have the same conditions: quote none of this."]
+    if options.runs < 3 or options.seconds < 20:
+        lines += ["", "TOO SHORT TO QUOTE: at least 3 runs of 20 s."]
     if problems:
         lines += [""] + [f"PROBLEM {problem}" for problem in problems]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -233,11 +266,12 @@ def main():
     unknown = set(options.only) - set(BROKERS) | set(options.scenario) - set(SCENARIOS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    found, problems = measure(options)
-    text = report(options, found, problems)
+    found, problems, busy = measure(options)
+    text = report(options, found, problems, busy)
     os.makedirs(options.out, exist_ok=True)
     with open(os.path.join(options.out, "result.json"), "w", encoding="utf-8") as file:
-        json.dump({"runs": found, "problems": problems, "seconds": options.seconds}, file, indent=1)
+        json.dump({"runs": found, "problems": problems, "busy_percent": busy,
+                   "seconds": options.seconds}, file, indent=1)
     with open(os.path.join(options.out, "report.txt"), "w", encoding="utf-8") as file:
         file.write(text)
     print("\n" + text)

@@ -173,6 +173,10 @@ def main():
         cluster_port_cases(suite)
         stranger_case(suite, options)
         suite.case("handshake.silent", waiting.check)
+        suite.bystander.raw.close()
+        for problem in cluster.end():
+            print(f"not ok stop: {problem}")
+            suite.failed += 1
         print(f"bad input: {suite.passed} passed, {suite.failed} failed, {suite.later} later")
         if suite.failed or options.keep:
             raise SystemExit(1 if suite.failed else 0)

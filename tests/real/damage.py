@@ -27,6 +27,7 @@ BODY_SIZE = 1024
 FILL = 600                      # messages: some ten segments of the smallest size
 REFUSE_S = 30
 LOOK_S = 20
+ADVICE = "from a backup"
 
 
 class Witness:
@@ -208,7 +209,7 @@ class Damage:
             if not lines:
                 return f"no reason in the event log: {text[-300:]}"
             print(f"   {lines[-1].partition('cannot start: ')[2]}")
-            missing = [word for word in wanted if word not in lines[-1]]
+            missing = [word for word in wanted + [ADVICE] if word not in lines[-1]]
             return f"{missing} not in: {lines[-1]}" if missing else None
         return run
 

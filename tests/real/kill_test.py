@@ -263,6 +263,9 @@ def main():
     with clusters.from_options(options, 3, "kill") as cluster:
         cluster.form()
         code = KillTest(options, cluster, ready).run()
+        for problem in cluster.end():
+            print(f"PROBLEM at the orderly stop: {problem}")
+            code = 1
         if code != 0 or options.keep:
             raise SystemExit(code)
     return 0

@@ -1,83 +1,305 @@
 #!/usr/bin/env python3
-"""Everything that runs on real processes: client suites, bad input, kill test; one table at the end."""
+"""Real clients against real processes: everything of ./dev test that needs a running broker.
+
+Each step starts its own nodes on free ports, below .dev/real/suite-PID, and ends them in an orderly way,
+which must succeed with exit code 0 and, for the sanitizers' programs, without a report. What a step
+prints goes to STEP.log there; the end of it is shown when it fails. Nothing is left running.
+"""
 
 import argparse
+import contextlib
+import glob
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
 
 import cluster as clusters
+from cluster import ClusterError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(clusters.ROOT, "tests", "compat"))
+COMPAT = os.path.join(clusters.ROOT, "tests", "compat")
+sys.path.insert(0, COMPAT)
 import clients  # noqa: E402  pylint: disable=wrong-import-position
-import run as compat  # noqa: E402  pylint: disable=wrong-import-position
+import later  # noqa: E402  pylint: disable=wrong-import-position
 
-PARTS = ("ledger", "bad-input", "compat-1", "compat-3", "kill")
+STEP_S = 400
+LOAD_S = 60
+SHOWN = 40              # lines of a failed step
+SANITIZERS = {
+    "ASAN_OPTIONS": "exitcode=97:detect_leaks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "exitcode=97:second_deadlock_stack=1:suppressions=" +
+                    os.path.join(clusters.ROOT, "tests", "tsan.supp"),
+}
+QUORUM = ("--quorum-queue", "-s", "1024", "-c", "100", "-q", "100")
+# name, options of warren-perf
+LOADS = (
+    ("transient", ("-x2", "-y2", "-s16", "-a", "-z3")),
+    ("durable", ("-x2", "-y2", "-s1024", "-c500", "-q500", "-f", "persistent", "-u", "durable", "-z3")),
+    ("quorum", ("-x2", "-y2", "-u", "quorum", "-z3") + QUORUM),
+    ("many-queues", ("-x2", "-y2", "-X4", "-Y10", "-qp", "many-%d", "-qpf", "1", "-qpt", "20",
+                     "--quorum-queue", "-s50000", "-c10", "-q10", "-z3")),
+    ("fill", ("-x1", "-y0", "-s1024", "-c1000", "-f", "persistent", "-u", "backlog", "-C10000")),
+    ("drain", ("-x0", "-y1", "-s1024", "-q50", "-f", "persistent", "-u", "backlog", "-D10000")),
+)
+# the same after a restart: what was filled before it is drained after it
+BEFORE, AFTER = LOADS[:-1], LOADS[-1:] + LOADS[2:3]
 
 
-def script(name, options, *more):
-    command = [sys.executable, os.path.join(HERE, name), "--driver", options.driver, "--warren",
-               options.warren, "--warrenctl", options.warrenctl, "--shards", str(options.shards)]
-    return subprocess.run(command + list(more), check=False).returncode
+class StepFailed(Exception):
+    pass
 
 
-def client_suites(options, count):
-    """The client suites against a cluster of `count` nodes."""
-    with clusters.from_options(options, count, f"compat-{count}") as cluster:
-        cluster.form()
-        # with three nodes it is the queues on several nodes that are of interest
-        kinds = ("classic", "quorum")
-        failed = compat.run_all(",".join(cluster.uris), options.clients.split(","), kinds)
+class Suite:
+    def __init__(self, options):
+        self.options = options
+        self.folder = os.path.join(clusters.ROOT, ".dev", "real", f"suite-{os.getpid()}")
+        self.rows, self.failed, self.out, self.log = [], [], None, None
+        self.listed = later.read(later.FILE)
+        self.names = list(clients.NAMES)
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def step(self, name, run, *arguments):
+        """Runs one step; run(...) answers with a short text for the table."""
+        if not any(name.startswith(wanted) for wanted in self.options.steps):
+            return
+        self.log = os.path.join(self.folder, name + ".log")
+        begun = time.monotonic()
+        print(f"   {name} ...", end="", flush=True)
+        with open(self.log, "w", encoding="utf-8") as self.out:
+            try:
+                note, why = run(*arguments), None
+            except (StepFailed, ClusterError, OSError, subprocess.SubprocessError) as error:
+                note, why = "", f"{error}"
+        seconds = time.monotonic() - begun
+        self.rows.append((name, "FAILED" if why else "passed", f"{seconds:.1f}",
+                          (why or note).split("\n", maxsplit=1)[0]))
+        print(f" {'FAILED' if why else 'passed'} ({seconds:.1f} s) {note}", flush=True)
+        if why:
+            self.failed.append(name)
+            print(f"{why}\n   the end of {self.log}:")
+            with open(self.log, encoding="utf-8", errors="replace") as file:
+                print("".join("      " + line for line in file.readlines()[-SHOWN:]), flush=True)
+
+    def program(self, *command, seconds=STEP_S, env=None):
+        """Runs a program with its output in the step's log; its exit code. At its time limit it is
+        interrupted, so that it can end what it has started."""
+        self.out.write(f"\n$ {' '.join(command)}\n")
+        self.out.flush()
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.out,
+                              stderr=subprocess.STDOUT, env=env) as process:
+            try:
+                return process.wait(seconds)
+            except subprocess.TimeoutExpired as error:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                raise StepFailed(f"{os.path.basename(command[1])} did not end within {seconds} s") \
+                    from error
+            except BaseException:
+                process.send_signal(signal.SIGINT)
+                process.wait(20)
+                raise
+
+    def last_line(self):
+        self.out.flush()
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            lines = [line.strip() for line in file if line.strip()]
+        return lines[-1] if lines else ""
+
+    @contextlib.contextmanager
+    def cluster(self, name, count, shards, binary=None):
+        """A formed cluster whose orderly end is checked."""
+        driver = clusters.WarrenDriver(binary or self.options.warren, self.options.warrenctl, shards)
+        cluster = clusters.Cluster(driver, count, os.path.join(self.folder, name))
+        try:
+            yield cluster.form()
+            self.all_running(cluster)
+            problems = cluster.end()
+            if problems:
+                raise StepFailed("\n".join(problems))
+        except BaseException:
+            for node in cluster.nodes:
+                self.out.write(f"\n--- {node.name}\n{cluster.tail(node, 200)}\n")
+            cluster.destroy(keep=True)
+            raise
+        cluster.destroy()
+
+    def all_running(self, cluster):
         for node in cluster.nodes:
             if not node.running:
-                failed += 1
-                print(f"{node.name} has ended: {cluster.tail(node)}")
-            elif cluster.stop(node) != 0:
-                failed += 1
-                print(f"{node.name} did not end with 0 after SIGTERM: {cluster.tail(node)}")
+                raise StepFailed(f"{node.name} has ended with {node.process.poll()}: " +
+                                 "; ".join(cluster.reports(node)))
+
+    # --- what the steps are made of ----------------------------------------------------------
+
+    def suites(self, cluster, only, with_later):
+        """The client suites; raises when one fails."""
+        left = [] if with_later else ["--leave-out"]
+        code = self.program(sys.executable, os.path.join(COMPAT, "run.py"), "--uris",
+                            ",".join(cluster.uris), "--only", ",".join(only), "--later",
+                            later.FILE, *left)
+        self.all_running(cluster)
+        total = self.last_line().split()
+        if code != 0:
+            raise StepFailed("a client suite failed")
+        counts = f"{len(only)} clients, {total[1]} checks"
+        return counts + (f", {total[3]} later" if total[3] != "0" else "")
+
+    def load(self, cluster, name, arguments):
+        """One load; answers with messages received (or confirmed) per second."""
+        path = os.path.join(cluster.folder, "load.json")
+        code = self.program(self.options.perf, "-H", ",".join(cluster.uris), "--quiet", "--json",
+                            path, *arguments, seconds=LOAD_S)
+        self.all_running(cluster)
+        if code != 0:
+            raise StepFailed(f"load {name}: warren-perf ended with {code}")
+        with open(path, encoding="utf-8") as file:
+            summary = json.load(file)
+        wanted = "confirmed" if name == "fill" else "received"
+        if not summary[wanted]:
+            raise StepFailed(f"load {name}: nothing was {wanted}")
+
+    def churn(self, cluster):
+        """Connections that come and go, and consumers that are killed in the middle of it."""
+        uris = ",".join(cluster.uris)
+        for _ in range(8):
+            code = self.program(self.options.perf, "-H", uris, "--quiet", "-x4", "-y4", "-X3", "-Y3",
+                                "-s100", "-a", "-C20", "-D20", seconds=LOAD_S)
+            if code != 0:
+                raise StepFailed(f"churn: warren-perf ended with {code}")
+        common = [self.options.perf, "-H", uris, "--quiet", "-u", "killed", *QUORUM]
+        with subprocess.Popen([*common, "-x1", "-y0", "-z4"], stdout=self.out,
+                              stderr=subprocess.STDOUT) as publisher:
+            for _ in range(3):
+                with subprocess.Popen([*common, "-x0", "-y4", "-z30"], stdout=self.out,
+                                      stderr=subprocess.STDOUT) as consumers:
+                    time.sleep(1)
+                    consumers.kill()
+            if publisher.wait(LOAD_S) != 0:
+                raise StepFailed(f"the publisher ended with {publisher.returncode} when consumers "
+                                 "were killed")
+        self.all_running(cluster)
+        self.load(cluster, "what the killed left", ("-x0", "-y1", "-z2", "-u", "killed", *QUORUM))
+
+    def restart(self, cluster):
+        problems = cluster.end()
+        if problems:
+            raise StepFailed("\n".join(problems))
+        cluster.form()
+
+    # --- the steps ---------------------------------------------------------------------------
+
+    def all_clients(self, name, count, shards):
+        with self.cluster(name, count, shards) as cluster:
+            return self.suites(cluster, self.names, False)
+
+    def later_checks(self):
+        """What is not there yet must fail in an orderly way too."""
+        with self.cluster("later", 1, 2) as cluster:
+            return self.suites(cluster, ["python"], True)
+
+    def script(self, name, *arguments):
+        """One of the programs of this folder, against the program that is given or the release."""
+        folder = os.path.join(self.folder, name)
+        code = self.program(sys.executable, os.path.join(HERE, name + ".py"), "--warrenctl",
+                            self.options.warrenctl, "--folder", folder, *arguments)
+        if code != 0:
+            raise StepFailed(f"{name}.py ended with {code}; logs and data are in {folder}")
+        return self.last_line()
+
+    def kill_test(self):
+        return self.script("kill_test", "--warren", self.options.warren, "--rounds", "6",
+                           "--clients", ",".join(self.workers()))
+
+    def workers(self):
+        """The clients that have a worker program."""
+        return [name for name in self.names
+                if glob.glob(os.path.join(COMPAT, name, "**", "[wW]orker*"), recursive=True)]
+
+    def sanitized(self, name, binary, count, shards):
+        """pika, loads, churn, a restart with data, and a clean end."""
+        with self.cluster(name, count, shards, binary) as cluster:
+            note = self.suites(cluster, ["python"], False)
+            for load, arguments in BEFORE:
+                self.load(cluster, load, arguments)
+            self.churn(cluster)
+            self.restart(cluster)
+            for load, arguments in AFTER:
+                self.load(cluster, load, arguments)
+        return f"{note}, {len(BEFORE) + len(AFTER)} loads, churn, restart: no report"
+
+    def prepare(self):
+        """Builds all clients first, so that no other step pays for it."""
+        _ready, failed = clients.prepare(self.names)
         if failed:
-            raise SystemExit(1)
-    return 0
+            raise StepFailed(f"cannot be built: {', '.join(failed)}")
+        return ", ".join(self.names)
 
+    def run(self):
+        o = self.options
+        os.makedirs(self.folder)
+        hard = o.asan_warren or o.warren    # where a bug would show best
+        self.step("clients", self.prepare)
+        self.step("suites-1-node", self.all_clients, "suites-1", 1, 2)
+        if not o.quick:
+            self.step("suites-3-nodes", self.all_clients, "suites-3", 3, 1)
+            self.step("suites-later", self.later_checks)
+        self.step("kill-test", self.kill_test)
+        self.step("bad-input", self.script, "bad_input", "--warren", hard, "--later", later.FILE)
+        self.step("damage", self.script, "damage", "--warren", hard)
+        for kind, binary, shards in (("asan", o.asan_warren, 2), ("tsan", o.tsan_warren, 3)):
+            if binary and not o.quick:
+                self.step(f"{kind}-1-node", self.sanitized, f"{kind}-1", binary, 1, shards)
+                self.step(f"{kind}-3-nodes", self.sanitized, f"{kind}-3", binary, 3, shards)
 
-def part(name, options):
-    """The exit code of one part."""
-    if name == "ledger":
-        return subprocess.run([sys.executable, "-m", "unittest", "-q", "test_ledger"], cwd=HERE,
-                              check=False).returncode
-    if name == "bad-input":
-        return script("bad_input.py", options)
-    if name == "kill":
-        return script("kill_test.py", options, "--rounds", str(options.rounds), "--clients",
-                      options.clients)
-    try:
-        return client_suites(options, int(name[-1]))
-    except SystemExit as error:
-        return error.code
-    except clusters.ClusterError as error:
-        print(error)
-        return 1
+    def show(self, seconds):
+        print(f"\n{'step':<16}{'result':<8}{'seconds':>8}  what")
+        for row in self.rows:
+            print("%-16s%-8s%8s  %s" % row)
+        print(f"{len(self.rows) - len(self.failed)} steps passed, {len(self.failed)} failed, "
+              f"{seconds:.0f} s")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    clusters.add_options(parser)
-    parser.add_argument("--rounds", type=int, default=4, help="of the kill test")
-    parser.add_argument("--clients", default=",".join(clients.NAMES))
-    parser.add_argument("--parts", default=",".join(PARTS))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    build = os.path.join(clusters.ROOT, "build", "release", "src")
+    parser.add_argument("--warren", default=clusters.WARREN, help="the server program")
+    parser.add_argument("--warrenctl", default=clusters.WARRENCTL)
+    parser.add_argument("--perf", default=os.path.join(build, "perf", "warren-perf"))
+    parser.add_argument("--asan-warren", help="the server built with address,undefined")
+    parser.add_argument("--tsan-warren", help="the server built with thread")
+    parser.add_argument("--quick", action="store_true", help="one node, no sanitizers")
+    parser.add_argument("--steps", default="", help="only steps that begin like one of these")
     options = parser.parse_args()
-    rows = []
-    for name in options.parts.split(","):
-        print(f"\n== {name}", flush=True)
-        begun = time.monotonic()
-        code = part(name, options)
-        rows.append((name, code, time.monotonic() - begun))
-    print(f"\n{'part':<12}{'result':<8}{'seconds':>8}")
-    for name, code, seconds in rows:
-        print(f"{name:<12}{'passed' if code == 0 else 'FAILED':<8}{seconds:>8.1f}")
-    return 1 if any(code for _name, code, _seconds in rows) else 0
+    for name in ("warren", "warrenctl", "perf", "asan_warren", "tsan_warren"):
+        path = getattr(options, name)
+        if path is not None:
+            setattr(options, name, os.path.abspath(path))
+            if not os.access(path, os.X_OK):
+                parser.error(f"{path} is not a program")
+    options.steps = options.steps.split(",")
+    os.environ.update(SANITIZERS)
+    begun = time.monotonic()
+    suite = Suite(options)
+    try:
+        suite.run()
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; logs are in {suite.folder}")
+        return 130
+    suite.show(time.monotonic() - begun)
+    if suite.failed:
+        print(f"logs and data are in {suite.folder}")
+        return 1
+    shutil.rmtree(suite.folder)
+    return 0
 
 
 if __name__ == "__main__":

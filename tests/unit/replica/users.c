@@ -113,7 +113,7 @@ static void on_blocked(void *ctx, bool blocked)
 }
 
 static const struct queue_client_sink sink = {on_applied, on_nacked, on_reply,  on_deliver,
-                                              on_cancel,  on_gone,   on_blocked};
+                                              on_cancel,  on_gone,   on_blocked, NULL};
 
 void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard,
                uint64_t queue, struct traffic *t)
