@@ -74,7 +74,8 @@ struct log_item {
 /*
  * Mails. A batch goes to the log context as BATCH and comes back as DONE. RETIRE asks every shard
  * to release segments <= segment; RELEASED answers (both struct log_retire_mail). STATE tells every
- * shard that writes are held back because the disk is full, or resumed.
+ * shard that space is running out, that writes are held back because the disk is full, or that
+ * neither is so any more.
  */
 #define LOG_MAIL_BATCH    0x4c01u
 #define LOG_MAIL_DONE     0x4c02u
@@ -92,10 +93,12 @@ struct log_batch {
 struct log_retire_mail {
     struct mail mail;
     uint32_t segment;
+    bool cheaply; /* only if little would have to be copied: space is what is missing */
 };
 struct log_state_mail {
     struct mail mail;
-    bool blocked;
+    bool blocked; /* nothing can be written */
+    bool low;     /* space is running out: no more publishes, so that settles can be written */
     char why[200];
 };
 
@@ -178,6 +181,7 @@ struct log_options {
     uint32_t recycle_max;  /* retired files kept for reuse; default 2 */
     uint32_t shard_count;
     bool sync; /* log.sync = on/off */
+    uint64_t disk_free_limit; /* bytes free below which STATE{low} is told; 0 = not looked at */
     struct uid node_id;
 };
 struct log;

@@ -189,6 +189,7 @@ static struct ops_dest *ops_dest_of(struct queue_client *client, bool encoded)
         dest->bundle = wr_calloc(1, sizeof *dest->bundle);
         if (encoded) {
             dest->bundle->encoded = buf_new(4096);
+            memset(dest->bundle->encoded->data, 0, ENTRY_HEADER); /* travels as it is */
             dest->bundle->encoded->size = ENTRY_HEADER;
         }
     }

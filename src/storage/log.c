@@ -179,21 +179,50 @@ static void state_destroy(struct mail *mail)
     wr_free(WR_CONTAINER_OF(mail, struct log_state_mail, mail));
 }
 
-static void set_blocked(struct log *log, bool blocked)
+static void set_state(struct log *log, bool blocked, bool low)
 {
-    if (blocked == log->blocked) {
+    if (blocked == log->blocked && low == log->low) {
         return;
     }
     log->blocked = blocked;
+    log->low = low;
     for (uint32_t shard = 0; shard < log->options.shard_count; shard++) {
         struct log_state_mail *state = wr_calloc(1, sizeof(*state));
         state->mail.kind = LOG_MAIL_STATE;
         state->mail.destroy = state_destroy;
         state->blocked = blocked;
-        if (blocked) {
+        state->low = low;
+        if (blocked || low) {
             (void)snprintf(state->why, sizeof(state->why), "%s", log->why);
         }
         log->env->ops->post(log->env, shard, &state->mail);
+    }
+}
+
+/* Space is low when less than the limit is free, or when the next segment cannot be made: then there
+ * is still the rest of the active one, for settles. */
+static void look_at_space(struct log *log)
+{
+    const uint64_t now = log->env->ops->mono_ns(log->env);
+    uint64_t bytes = 0;
+    if (now < log->space_at || log->options.disk_free_limit == 0) {
+        return;
+    }
+    log->space_at = now + LOG_SPACE_NS;
+    bool low = log->prepare_retry_at != UINT64_MAX || log->round_retry_at != UINT64_MAX;
+    if (log->env->ops->disk_free(log->env, log->log_dir, &bytes) == 0 &&
+        bytes < log->options.disk_free_limit) {
+        if (!low) {
+            (void)snprintf(log->why, sizeof(log->why),
+                           "free disk space is low: %llu MiB, the limit is %llu MiB",
+                           (unsigned long long)(bytes >> 20),
+                           (unsigned long long)(log->options.disk_free_limit >> 20));
+        }
+        low = true;
+    }
+    set_state(log, log->blocked, low);
+    if (low) {
+        retire__cheaply(log);
     }
 }
 
@@ -247,7 +276,7 @@ static void round_done(struct log *log, bool synced)
     for (uint32_t i = 0; i < round->batches; i++) {
         send_back(log);
     }
-    set_blocked(log, false);
+    set_state(log, false, log->low);
 }
 
 static void on_round_write(struct log *log, int64_t result)
@@ -348,7 +377,7 @@ static void pump(struct log *log)
     const uint64_t now = log->env->ops->mono_ns(log->env);
     activate_first(log);
     if (log->round.state == ROUND_IDLE && pump_round(log, now) && !log->failed) {
-        set_blocked(log, true);
+        set_state(log, true, log->low);
     }
     if (!log->failed && (log->active.number == 0 || log->active.offset >= log->active.size / 2)) {
         prepare__start(log);
@@ -366,7 +395,9 @@ void log_turn(struct log *log)
     pump(log);
     retire__request(log);
     retire__released(log);
-    uint64_t wake = log->mark_at;
+    look_at_space(log);
+    uint64_t wake = log->options.disk_free_limit == 0 ? UINT64_MAX : log->space_at;
+    wake = wake < log->mark_at ? wake : log->mark_at;
     wake = wake < log->round_retry_at ? wake : log->round_retry_at;
     wake = wake < log->prepare_retry_at ? wake : log->prepare_retry_at;
     log->env->ops->wake_at(log->env, wake);

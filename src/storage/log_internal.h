@@ -7,6 +7,7 @@
 #define LOG_ROUND_MAX   (UINT32_C(16) << 20) /* bytes of records gathered into one round */
 #define LOG_COPY_MAX    2048u /* payloads up to this are copied next to their header */
 #define LOG_RETRY_NS    UINT64_C(500000000) /* after "no space" */
+#define LOG_SPACE_NS    UINT64_C(500000000) /* between two looks at the free space */
 #define LOG_MARK_NS     UINT64_C(100000000) /* quiet for so long: mark the last round durable */
 #define LOG_BUFFER_KEEP (UINT32_C(4) << 20)
 
@@ -61,8 +62,9 @@ struct log {
     uint32_t *released; /* per shard: it needs nothing of segments <= this */
     uint32_t retire_requested;
 
-    bool blocked;
-    char why[200]; /* why there was no room the last time */
+    bool blocked, low;
+    uint64_t space_at; /* when the free space is looked at next */
+    char why[200];     /* why there was no room the last time */
     /* When what found no space is tried again, and when a mark is written; UINT64_MAX = never. */
     uint64_t round_retry_at, prepare_retry_at, mark_at;
     struct log_statistics statistics;
@@ -90,6 +92,7 @@ void prepare__on_sync(struct log *log, int64_t result);
 
 /* retire.c */
 void retire__request(struct log *log);  /* mails RETIRE when too many segments are live */
+void retire__cheaply(struct log *log);  /* asks for whatever costs next to nothing to release */
 void retire__released(struct log *log); /* removes the segments that every shard released */
 /* Start-up: keeps spares that can be used again, removes the others. 0 or WR_E_*. */
 WR_MUST_USE int retire__keep_spares(struct log *log, struct number_vec *owned_spares);

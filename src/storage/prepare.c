@@ -39,6 +39,7 @@ static void failed(struct log *log, const char *what, int error)
     if (error == WR_E_NOSPACE) {
         give_up(log);
         log->prepare_retry_at = log__no_space(log, what);
+        log->space_at = 0;
     } else {
         log__fail(log, what, error);
     }
@@ -124,6 +125,7 @@ void prepare__on_sync(struct log *log, int64_t result)
         log__fail(log, "the log directory cannot be synced", error);
         return;
     }
+    log->space_at = 0; /* it took space: look again */
     log->prepared = log->preparing;
     log->preparing = (struct scan_segment){0};
     log->prepare = PREPARE_IDLE;

@@ -17,6 +17,18 @@ static void mail_destroy(struct mail *mail)
     wr_free(WR_CONTAINER_OF(mail, struct log_retire_mail, mail));
 }
 
+static void ask(struct log *log, uint32_t segment, bool cheaply)
+{
+    for (uint32_t shard = 0; shard < log->options.shard_count; shard++) {
+        struct log_retire_mail *retire = wr_calloc(1, sizeof(*retire));
+        retire->mail.kind = LOG_MAIL_RETIRE;
+        retire->mail.destroy = mail_destroy;
+        retire->segment = segment;
+        retire->cheaply = cheaply;
+        log->env->ops->post(log->env, shard, &retire->mail);
+    }
+}
+
 void retire__request(struct log *log)
 {
     if (log->active.number == 0 || log->active.number - log->first < log->options.segments_max) {
@@ -33,12 +45,15 @@ void retire__request(struct log *log)
         return;
     }
     log->retire_requested = segment;
-    for (uint32_t shard = 0; shard < log->options.shard_count; shard++) {
-        struct log_retire_mail *retire = wr_calloc(1, sizeof(*retire));
-        retire->mail.kind = LOG_MAIL_RETIRE;
-        retire->mail.destroy = mail_destroy;
-        retire->segment = segment;
-        log->env->ops->post(log->env, shard, &retire->mail);
+    ask(log, segment, false);
+}
+
+/* The disk is nearly full. To make room by copying would need room first; but what nobody needs any
+ * more can go, also while there are less segments than are kept otherwise. */
+void retire__cheaply(struct log *log)
+{
+    if (log->active.number > log->first && log->first != 0 && log->head_items == 0) {
+        ask(log, log->active.number - 1, true);
     }
 }
 

@@ -1,5 +1,6 @@
 """Builds the client programs, each once, below .dev/compat; quick when nothing has changed."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -52,7 +53,13 @@ class Client:
         self.cache = os.path.join(CACHE, name)
 
     def ensure(self):
-        """Builds unless the cache is of these very sources."""
+        """Builds unless the cache is of these very sources; one at a time."""
+        os.makedirs(self.cache, exist_ok=True)
+        with open(os.path.join(self.cache, "lock"), "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.ensure_locked()
+
+    def ensure_locked(self):
         stamp = os.path.join(self.cache, "stamp")
         wanted = digest_of(self.source)
         try:
@@ -61,7 +68,6 @@ class Client:
                     return
         except FileNotFoundError:
             pass
-        os.makedirs(self.cache, exist_ok=True)
         getattr(self, "build_" + self.name)()
         with open(stamp, "w", encoding="utf-8") as file:
             file.write(wanted)

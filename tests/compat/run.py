@@ -100,7 +100,8 @@ def run_all(uris, only=NAMES, queue_types=("classic", "quorum"), pattern="*", jo
     clients, missing = prepare(only)
     listed = listed or {}
     left_out = sorted(listed) if leave_out else ()
-    log_folder = os.path.join(os.path.dirname(os.path.dirname(HERE)), ".dev", "compat", "logs")
+    log_folder = os.path.join(os.path.dirname(os.path.dirname(HERE)), ".dev", "compat", "logs",
+                              f"{int(time.time())}-{os.getpid()}")    # others may run at the same time
     os.makedirs(log_folder, exist_ok=True)
     results = []
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:

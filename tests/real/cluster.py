@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 from amqp_raw import answers
@@ -218,6 +219,8 @@ class Cluster:
             driver.configure(node, self.nodes, "warren-tests-cookie")
 
     def __enter__(self):
+        # asked to end, we must still end the nodes: they are in sessions of their own
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return self
 
     def __exit__(self, kind, _error, _trace):

@@ -145,7 +145,7 @@ class Suite:
         left = [] if with_later else ["--leave-out"]
         code = self.program(sys.executable, os.path.join(COMPAT, "run.py"), "--uris",
                             ",".join(cluster.uris), "--only", ",".join(only), "--later",
-                            later.FILE, *left)
+                            later.FILE, "--jobs", "4", *left)
         self.all_running(cluster)
         total = self.last_line().split()
         if code != 0:
@@ -287,6 +287,10 @@ def main():
                 parser.error(f"{path} is not a program")
     options.steps = options.steps.split(",")
     os.environ.update(SANITIZERS)
+
+    def interrupt(_number, _frame):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, interrupt)
     begun = time.monotonic()
     suite = Suite(options)
     try:

@@ -1,15 +1,16 @@
 #ifndef WR_SIM_H
 #define WR_SIM_H
 /*
- * What the files of the cluster simulator share (docs/simulation.md): one struct sim is one run from
- * one seed. Hosts 0 .. node_count-1 run nodes (the real src/node on a simulated env), the hosts
- * after them run clients, which use the same env.
+ * What the files of the cluster simulator share (docs/simulation.md): one struct sim is one run
+ * from one seed. Hosts 0 .. node_count-1 run nodes (the real src/node on a simulated env), the
+ * hosts after them run clients, which use the same env.
  *
  *   sim_sched.c   time and the queue of events        sim_node.c     hosts: start, kill, restart
  *   sim_env.c     struct env_ops, contexts and turns   sim_faults.c   what goes wrong, and when
  *   sim_net.c     connections and partitions           sim_client.c   AMQP from the client's side
- *   sim_role.c    publishers, consumers, getters       sim_ledger.c   what may be expected of messages
- *   sim_check.c   white-box invariants                 sim_run.c      options, phases, verdict
+ *   sim_role.c    publishers, consumers, getters       sim_ledger.c   what may be expected of
+ * messages sim_check.c   white-box invariants                 sim_run.c      options, phases,
+ * verdict
  *
  * Determinism: everything random is drawn from prngs forked from the seed by label; events are
  * ordered by (time, sequence); nothing depends on an address. Threads: one.
@@ -48,7 +49,7 @@ struct sim;
 struct sim_host;
 struct client;
 
-/* --- events (sim_sched.c) -------------------------------------------------------------------- */
+/* --- events (sim_sched.c) ------------------------------------------------------------ */
 
 typedef void (*sim_fn)(struct sim *sim, void *arg, uint64_t a, uint64_t b);
 
@@ -58,8 +59,8 @@ struct sim_event {
     sim_fn fn;
     void *arg;
     uint64_t a, b;
-    /* Set: the event belongs to that start of that host's process and is dropped (arg destroyed) when
-     * it is over. */
+    /* Set: the event belongs to that start of that host's process and is dropped (arg destroyed)
+     * when it is over. */
     struct sim_host *host;
     uint64_t incarnation;
     void (*destroy)(void *arg);
@@ -83,7 +84,8 @@ void sim_trace(struct sim *sim, const char *fmt, ...) WR_PRINTF(2, 3);
 /* An invariant is violated: reports and ends the process. */
 WR_NORETURN void sim_fail(struct sim *sim, const char *fmt, ...) WR_PRINTF(2, 3);
 
-/* --- contexts (sim_env.c) ---------------------------------------------------------------------- */
+/* --- contexts (sim_env.c) ------------------------------------------------------------
+ */
 
 enum sim_item_kind {
     SIM_ITEM_MAIL,
@@ -137,9 +139,10 @@ extern const struct env_ops sim_env_ops;
 uint64_t sim_host_mono(const struct sim_host *host);
 uint64_t sim_host_wall(const struct sim_host *host);
 
-/* --- network (sim_net.c) --------------------------------------------------------------------------- */
+/* --- network (sim_net.c)
+ * ------------------------------------------------------------ */
 
-struct sim_route { /* one direction between two hosts */
+struct sim_route {    /* one direction between two hosts */
     uint32_t blocked; /* reasons for which nothing passes */
     uint64_t latency_min, latency_spread;
     uint64_t clogged_until; /* everything arrives after this */
@@ -150,8 +153,8 @@ struct sim_net {
     struct sim_route routes[SIM_HOSTS_MAX][SIM_HOSTS_MAX];
     struct umap pipes;
     uint64_t pipe_counter;
-    size_t window;          /* bytes in flight per direction of a connection */
-    uint32_t cut_percent;   /* how often bytes are cut into small pieces */
+    size_t window;        /* bytes in flight per direction of a connection */
+    uint32_t cut_percent; /* how often bytes are cut into small pieces */
     uint64_t bytes, connections, resets;
 };
 
@@ -162,12 +165,14 @@ void sim_net_unblock(struct sim *sim, uint32_t from, uint32_t to);
 bool sim_net_blocked(const struct sim *sim, uint32_t from, uint32_t to);
 /* Stalled bytes move again: after a heal, or when a host is back. */
 void sim_net_kick(struct sim *sim);
-/* Resets one connection of two hosts (any when to == UINT32_MAX), chosen at random: false when there is none. */
+/* Resets one connection of two hosts (any when to == UINT32_MAX), chosen at random: false when
+ * there is none. */
 bool sim_net_reset_some(struct sim *sim, uint32_t host);
 /* The process is gone. silent: so is its kernel (power), nobody is told. */
 void sim_net_host_gone(struct sim *sim, struct sim_host *host, bool silent);
-void sim_net_item(struct sim_context *context, struct sim_item *item); /* delivers ACCEPT .. MOVED */
-void sim_net_flush(struct sim_context *context);                      /* end of a turn */
+void sim_net_item(struct sim_context *context,
+                  struct sim_item *item);        /* delivers ACCEPT .. MOVED */
+void sim_net_flush(struct sim_context *context); /* end of a turn */
 void sim_conn_free_all(struct sim_context *context);
 /* The network part of env_ops. */
 int sim_listen(struct env *env, enum env_listener kind, const struct net_addr *addr, char *errmsg);
@@ -182,12 +187,14 @@ void *sim_conn_user(const struct env_conn *conn);
 void sim_conn_set_user(struct env_conn *conn, void *user);
 void sim_conn_move(struct env_conn *conn, uint32_t context, void *user);
 
-/* --- hosts (sim_node.c) ------------------------------------------------------------------------------ */
+/* --- hosts (sim_node.c)
+ * ------------------------------------------------------------ */
 
-enum sim_end { /* how a process ends */
-    SIM_END_KILL,  /* SIGKILL: the kernel and its cache live on */
-    SIM_END_POWER, /* power failure: what was not synced may be lost, peers hear nothing */
-    SIM_END_EXIT,  /* by itself, after node_stop or a fatal error */
+enum sim_end {                /* how a process ends */
+               SIM_END_KILL,  /* SIGKILL: the kernel and its cache live on */
+               SIM_END_POWER, /* power failure: what was not synced may be lost, peers hear nothing
+                               */
+               SIM_END_EXIT,  /* by itself, after node_stop or a fatal error */
 };
 
 struct sim_host {
@@ -231,7 +238,8 @@ uint32_t sim_nodes_running(const struct sim *sim);
 void sim_disk_event(struct sim_host *host, bool sync); /* an operation was submitted */
 void sim_kv_event(struct sim_host *host);
 
-/* --- options (sim_run.c): the swarm ------------------------------------------------------------------------ */
+/* --- options (sim_run.c): the swarm
+ * ------------------------------------------------------------ */
 
 enum sim_fault_kind {
     SIM_FAULT_KILL,
@@ -273,7 +281,8 @@ struct sim_options {
     uint32_t rate_us; /* mean time between two publishes of a publisher */
 };
 
-/* --- messages (sim_ledger.c): what clients may expect ------------------------------------------------------- */
+/* --- messages (sim_ledger.c): what clients may expect
+ * ------------------------------------------------------- */
 
 struct sim_record {
     uint32_t queue, epoch;
@@ -304,16 +313,21 @@ void sim_ledger_confirm(struct sim *sim, uint32_t publisher, uint64_t seq, bool 
 /* Verifies a delivered body; sets what it is. Any mismatch is a failure. */
 struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue,
                                       bool redelivered, uint32_t *ret_publisher, uint64_t *ret_seq);
-/* Every confirmed message of strict queues was received. False: *ret_missing tells how many are not. */
+/* Every confirmed message of strict queues was received. False: *ret_missing tells how many are
+ * not. */
 bool sim_ledger_complete(struct sim *sim, uint64_t *ret_missing);
 
-/* --- clients ------------------------------------------------------------------------------------------------ */
+/* --- clients
+ * ------------------------------------------------------------
+ */
 
 void sim_clients_init(struct sim *sim);
 void sim_clients_deinit(struct sim *sim);
-bool sim_clients_settled(struct sim *sim, char *why, size_t size); /* liveness: nothing outstanding */
+bool sim_clients_settled(struct sim *sim, char *why,
+                         size_t size); /* liveness: nothing outstanding */
 
-/* --- checks (sim_check.c) --------------------------------------------------------------------------------------- */
+/* --- checks (sim_check.c)
+ * ------------------------------------------------------------ */
 
 struct sim_check;
 void sim_check_init(struct sim *sim);
@@ -324,14 +338,18 @@ void sim_check_node_gone(struct sim *sim, struct sim_host *host);
 void sim_check_describe(struct sim *sim); /* traces the state of every replica */
 bool sim_check_converged(struct sim *sim, char *why, size_t size);
 
-/* --- faults ------------------------------------------------------------------------------------------------------- */
+/* --- faults
+ * ------------------------------------------------------------
+ */
 
 void sim_faults_start(struct sim *sim);
-void sim_faults_heal(struct sim *sim); /* no new ones; those at work end by themselves */
+void sim_faults_heal(struct sim *sim);      /* no new ones; those at work end by themselves */
 void sim_faults_node_down(struct sim *sim); /* a node is away from now on, until node_up */
 void sim_faults_node_up(struct sim *sim);
 
-/* --- the run -------------------------------------------------------------------------------------------------------- */
+/* --- the run
+ * ------------------------------------------------------------
+ */
 
 #define SIM_LINES 60u
 struct sim {

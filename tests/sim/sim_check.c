@@ -1,9 +1,10 @@
 /*
- * What: invariants checked from inside, after every step of a shard: one leader per (group, term), commit and
- * applied indexes that never fall while a process lives, machines that are equal at equal applied index; and, at
- * the end, that every group has one leader and equal replicas.
+ * What: invariants checked from inside, after every step of a shard: one leader per (group, term),
+ * commit and applied indexes that never fall while a process lives, machines that are equal at
+ * equal applied index; and, at the end, that every group has one leader and equal replicas.
  *
- * It looks into src/replica (replica_internal.h) so that nothing has to be added to the product for it.
+ * It looks into src/replica (replica_internal.h) so that nothing has to be added to the product for
+ * it.
  */
 #include <inttypes.h>
 
@@ -16,10 +17,10 @@
 #define HASH_EVERY   4u /* machines are compared at applied indexes divisible by this */
 
 struct sim_check {
-    struct map leaders; /* (group, term) -> host + 1 */
-    struct map hashes;  /* (group, applied) -> hash of the machine, never 0 */
+    struct map leaders;             /* (group, term) -> host + 1 */
+    struct map hashes;              /* (group, applied) -> hash of the machine, never 0 */
     struct map seen[SIM_NODES_MAX]; /* group -> struct seen, of the running incarnation */
-    struct map ever;                /* group -> struct seen: the highest of any replica at any time */
+    struct map ever; /* group -> struct seen: the highest of any replica at any time */
 };
 
 struct seen {
@@ -95,10 +96,11 @@ static void check_leader(struct step *step, const struct group_status *s)
     void *mine = (void *)(uintptr_t)(step->host->index + 1);
     void *before = map_put(&step->sim->check->leaders, key_of(key, s->group, s->term), mine);
     if (before == NULL) {
-        sim_trace(step->sim, "node %u leads group %" PRIu64 " in term %" PRIu64, step->host->index, s->group, s->term);
+        sim_trace(step->sim, "node %u leads group %" PRIu64 " in term %" PRIu64, step->host->index,
+                  s->group, s->term);
     } else if (before != mine) {
-        sim_fail(step->sim, "two leaders of group %" PRIu64 " in term %" PRIu64 ": nodes %u and %u", s->group, s->term,
-                 (uint32_t)(uintptr_t)before - 1, step->host->index);
+        sim_fail(step->sim, "two leaders of group %" PRIu64 " in term %" PRIu64 ": nodes %u and %u",
+                 s->group, s->term, (uint32_t)(uintptr_t)before - 1, step->host->index);
     }
 }
 
@@ -108,20 +110,25 @@ static uint64_t machine_hash(struct host *replicas, uint64_t id)
     if (group == NULL || group->installing) {
         return 0;
     }
-    uint64_t hash = group->home != NULL ? queue_hash(group->home->queue) : catalog_hash(replicas->catalog);
+    uint64_t hash =
+        group->home != NULL ? queue_hash(group->home->queue) : catalog_hash(replicas->catalog);
     return hash == 0 ? 1 : hash;
 }
 
-static void check_machine(struct sim *sim, uint32_t node, struct host *replicas, const struct group_status *s)
+static void check_machine(struct sim *sim, uint32_t node, struct host *replicas,
+                          const struct group_status *s)
 {
     uint8_t key[16];
     uint64_t hash = machine_hash(replicas, s->group);
     if (hash == 0) {
         return;
     }
-    void *before = map_put(&sim->check->hashes, key_of(key, s->group, s->applied), (void *)(uintptr_t)hash);
+    void *before =
+        map_put(&sim->check->hashes, key_of(key, s->group, s->applied), (void *)(uintptr_t)hash);
     if (before != NULL && before != (void *)(uintptr_t)hash) {
-        sim_fail(sim, "the machine of group %" PRIu64 " at index %" PRIu64 " on node %u differs from another replica's",
+        sim_fail(sim,
+                 "the machine of group %" PRIu64 " at index %" PRIu64
+                 " on node %u differs from another replica's",
                  s->group, s->applied, node);
     }
 }
@@ -135,9 +142,11 @@ static void check_group(void *ctx, const struct group_status *s)
     struct seen *seen = seen_of(&step->sim->check->seen[step->host->index], s->group);
     struct seen *ever = seen_of(&step->sim->check->ever, s->group);
     if (s->commit < seen->commit || s->applied < seen->applied || s->term < seen->term) {
-        sim_fail(step->sim, "group %" PRIu64 " on node %u went from term %" PRIu64 " commit %" PRIu64 " applied %" PRIu64
-                 " to %" PRIu64 ", %" PRIu64 ", %" PRIu64, s->group, step->host->index, seen->term, seen->commit,
-                 seen->applied, s->term, s->commit, s->applied);
+        sim_fail(step->sim,
+                 "group %" PRIu64 " on node %u went from term %" PRIu64 " commit %" PRIu64
+                 " applied %" PRIu64 " to %" PRIu64 ", %" PRIu64 ", %" PRIu64,
+                 s->group, step->host->index, seen->term, seen->commit, seen->applied, s->term,
+                 s->commit, s->applied);
     }
     if (s->leading) {
         check_leader(step, s);
@@ -149,7 +158,8 @@ static void check_group(void *ctx, const struct group_status *s)
     ever->applied = s->applied > ever->applied ? s->applied : ever->applied;
 }
 
-/* --- a live message's bytes are somewhere ----------------------------------------------------------------------- */
+/* --- a live message's bytes are somewhere
+ * ------------------------------------------------------------ */
 
 struct bodies {
     struct step *step;
@@ -178,8 +188,11 @@ static void check_live(void *ctx, uint64_t position, uint64_t count)
         slice_unref(&key);
         slice_unref(&value);
         if (rc != 0) {
-            sim_fail(b->step->sim, "group %" PRIu64 " on node %u: the bytes of the live message at position %" PRIu64
-                     " are neither in memory, nor in the log, nor in the store", b->group->id, b->step->host->index, at);
+            sim_fail(b->step->sim,
+                     "group %" PRIu64
+                     " on node %u: the bytes of the live message at position %" PRIu64
+                     " are neither in memory, nor in the log, nor in the store",
+                     b->group->id, b->step->host->index, at);
         }
     }
 }
@@ -189,10 +202,11 @@ static void check_bodies(struct step *step)
     struct umap_iter it = umap_iterate(&step->replicas->groups);
     while (umap_next(&it)) {
         struct bodies b = {step, it.value};
-        /* A checkpoint, or a snapshot that is sent, leaves out what was consumed while it was made: until the entries that say
-         * so are applied, such messages seem to live. */
+        /* A checkpoint, or a snapshot that is sent, leaves out what was consumed while it was made:
+         * until the entries that say so are applied, such messages seem to live. */
         const struct seen *ever = seen_of(&step->sim->check->ever, b.group->id);
-        if (b.group->applied >= ever->applied && b.group->home != NULL && !b.group->installing && !b.group->ended && b.group->failed[0] == 0) {
+        if (b.group->applied >= ever->applied && b.group->home != NULL && !b.group->installing &&
+            !b.group->ended && b.group->failed[0] == 0) {
             queue_each_live(b.group->home->queue, check_live, &b);
         }
     }
@@ -211,7 +225,9 @@ void sim_check_step(struct sim_context *context)
     }
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------ */
+/* --- the end
+ * ------------------------------------------------------------
+ */
 
 struct final {
     uint64_t group, applied, hash;
@@ -248,9 +264,11 @@ static void final_group(void *ctx, const struct group_status *s)
     final->voters = s->leading ? s->voters : final->voters;
     if (s->why[0] != 0 || s->applied != final->applied || s->applied != s->commit ||
         (s->leading && s->voters_up != s->voters)) {
-        (void)snprintf(f->why, f->size, "group %" PRIu64 " on node %u: applied %" PRIu64 " of %" PRIu64
-                       ", elsewhere %" PRIu64 ", %u of %u voters up%s%.120s", s->group, f->node, s->applied, s->commit,
-                       final->applied, s->voters_up, s->voters, s->why[0] != 0 ? ": " : "", s->why);
+        (void)snprintf(f->why, f->size,
+                       "group %" PRIu64 " on node %u: applied %" PRIu64 " of %" PRIu64
+                       ", elsewhere %" PRIu64 ", %u of %u voters up%s%.120s",
+                       s->group, f->node, s->applied, s->commit, final->applied, s->voters_up,
+                       s->voters, s->why[0] != 0 ? ": " : "", s->why);
         f->ok = false;
         return;
     }
@@ -270,8 +288,8 @@ bool sim_check_converged(struct sim *sim, char *why, size_t size)
     for (size_t i = 0; i < f.groups.count && f.ok; i++) {
         const struct final *final = &f.groups.items[i];
         if (final->leaders != 1 || final->replicas < final->voters) {
-            (void)snprintf(why, size, "group %" PRIu64 " has %u leaders, %u replicas and %u voters", final->group,
-                           final->leaders, final->replicas, final->voters);
+            (void)snprintf(why, size, "group %" PRIu64 " has %u leaders, %u replicas and %u voters",
+                           final->group, final->leaders, final->replicas, final->voters);
             f.ok = false;
         }
     }
@@ -279,13 +297,17 @@ bool sim_check_converged(struct sim *sim, char *why, size_t size)
     return f.ok;
 }
 
-/* --- for the report of a failure ------------------------------------------------------------------------------- */
+/* --- for the report of a failure
+ * ------------------------------------------------------------ */
 
 static void describe_consumer(void *ctx, const struct queue_consumer_info *info)
 {
     const struct finals *f = ctx;
-    sim_trace(f->sim, "    consumer %u of client %" PRIx64 " (boot %" PRIu64 "): %" PRIu64 " unacked, prefetch %u%s", info->consumer,
-              info->client, info->client >> 32, info->unacked, info->prefetch, info->active ? "" : ", not active");
+    sim_trace(f->sim,
+              "    consumer %u of client %" PRIx64 " (boot %" PRIu64 "): %" PRIu64
+              " unacked, prefetch %u%s",
+              info->consumer, info->client, info->client >> 32, info->unacked, info->prefetch,
+              info->active ? "" : ", not active");
 }
 
 static void describe_group(void *ctx, const struct group_status *s)
@@ -296,13 +318,16 @@ static void describe_group(void *ctx, const struct group_status *s)
     if (group != NULL && group->home != NULL && group->home->queue != NULL) {
         struct queue_totals t;
         queue_totals(group->home->queue, &t);
-        (void)snprintf(queue, sizeof queue, "; %" PRIu64 " ready, %" PRIu64 " unacked, %" PRIu64 " consumers", t.ready,
+        (void)snprintf(queue, sizeof queue,
+                       "; %" PRIu64 " ready, %" PRIu64 " unacked, %" PRIu64 " consumers", t.ready,
                        t.unacked, t.consumers);
     }
-    sim_trace(f->sim, "  node %u group %" PRIu64 ": term %" PRIu64 " commit %" PRIu64 " applied %" PRIu64 " last %" PRIu64
-              "%s%s, %u of %u voters up%s%s%s", f->node, s->group, s->term, s->commit, s->applied, s->last,
-              s->leading ? " leads" : "", s->is_voter ? "" : " (no voter)", s->voters_up, s->voters, queue,
-              s->why[0] != 0 ? "; " : "", s->why);
+    sim_trace(f->sim,
+              "  node %u group %" PRIu64 ": term %" PRIu64 " commit %" PRIu64 " applied %" PRIu64
+              " last %" PRIu64 "%s%s, %u of %u voters up%s%s%s",
+              f->node, s->group, s->term, s->commit, s->applied, s->last,
+              s->leading ? " leads" : "", s->is_voter ? "" : " (no voter)", s->voters_up, s->voters,
+              queue, s->why[0] != 0 ? "; " : "", s->why);
     if (s->leading && queue[0] != 0) {
         queue_each_consumer(group->home->queue, describe_consumer, f);
     }

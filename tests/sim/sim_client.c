@@ -1,10 +1,11 @@
 /*
  * What: the client's side of AMQP 0-9-1 over the simulated network, with the codec of src/wire.
  *
- * Happy path: connect to some node, handshake, open the channels, hand methods and contents to the roles.
- * Failure modes: whatever ends the connection or a channel is met by waiting a little and connecting to a
- * node chosen at random; a handshake or a synchronous method that takes too long ends the connection. What a
- * correct broker never says (a framing or state error, an unknown delivery tag) fails the run.
+ * Happy path: connect to some node, handshake, open the channels, hand methods and contents to the
+ * roles. Failure modes: whatever ends the connection or a channel is met by waiting a little and
+ * connecting to a node chosen at random; a handshake or a synchronous method that takes too long
+ * ends the connection. What a correct broker never says (a framing or state error, an unknown
+ * delivery tag) fails the run.
  *
  * Invariants: I1 roles are told of every loss (role_lost) before the channel is used again.
  */
@@ -28,7 +29,8 @@ static struct bytes text(const char *s)
     return bytes_from_cstr(s);
 }
 
-/* --- sending ---------------------------------------------------------------------------------------- */
+/* --- sending
+ * ------------------------------------------------------------ */
 
 static void send_on(struct client *client, uint16_t number, const struct wire_method *method)
 {
@@ -52,11 +54,13 @@ static void flush(struct client *client)
     }
 }
 
-/* --- life ---------------------------------------------------------------------------------------------- */
+/* --- life
+ * ------------------------------------------------------------ */
 
 static void connection_over(struct client *client, const char *why)
 {
-    sim_trace(client->sim, "client %u lost its connection to node %u: %s", client->number, client->node, why);
+    sim_trace(client->sim, "client %u lost its connection to node %u: %s", client->number,
+              client->node, why);
     client->conn = NULL;
     client->state = CLIENT_DOWN;
     client->losses++;
@@ -72,7 +76,8 @@ static void connection_over(struct client *client, const char *why)
 void client_abort(struct client *client, const char *why)
 {
     if (client->conn != NULL && client->state != CLIENT_CLOSING) {
-        sim_trace(client->sim, "client %u gives up its connection to node %u: %s", client->number, client->node, why);
+        sim_trace(client->sim, "client %u gives up its connection to node %u: %s", client->number,
+                  client->node, why);
         client->state = CLIENT_CLOSING;
         client->state_since = now_of(client);
         sim_conn_close(client->conn, false, 0);
@@ -114,7 +119,8 @@ static void connect_somewhere(struct client *client)
     client->conn = sim_connect(client->env, &addr, NULL);
 }
 
-/* --- handshake -------------------------------------------------------------------------------------------- */
+/* --- handshake
+ * ------------------------------------------------------------ */
 
 static void on_start(struct client *client)
 {
@@ -166,16 +172,17 @@ static void count_close(struct sim *sim, uint16_t code)
     sim->closes[7]++;
 }
 
-/* What a server may answer when parts of the cluster are away; everything else is its mistake or ours. */
+/* What a server may answer when parts of the cluster are away; everything else is its mistake or
+ * ours. */
 static void check_close(struct client *client, uint16_t code, struct bytes reason, const char *what)
 {
-    sim_trace(client->sim, "client %u: node %u closes the %s: %u %.*s", client->number, client->node, what, code,
-              (int)reason.size, (const char *)reason.data);
+    sim_trace(client->sim, "client %u: node %u closes the %s: %u %.*s", client->number,
+              client->node, what, code, (int)reason.size, (const char *)reason.data);
     count_close(client->sim, code);
     bool allowed = code == 320 || code == 404 || code == 405 || code == 506 || code == 541;
     if (!allowed) {
-        sim_fail(client->sim, "client %u: node %u closed the %s with %u %.*s", client->number, client->node, what,
-                 code, (int)reason.size, (const char *)reason.data);
+        sim_fail(client->sim, "client %u: node %u closed the %s with %u %.*s", client->number,
+                 client->node, what, code, (int)reason.size, (const char *)reason.data);
     }
 }
 
@@ -198,7 +205,8 @@ static void connection_method(struct client *client, const struct wire_method *m
         }
         break;
     case WIRE_CONNECTION_CLOSE:
-        check_close(client, m->connection_close.reply_code, m->connection_close.reply_text, "connection");
+        check_close(client, m->connection_close.reply_code, m->connection_close.reply_text,
+                    "connection");
         ok.id = WIRE_CONNECTION_CLOSE_OK;
         send_on(client, 0, &ok);
         flush(client);
@@ -213,11 +221,14 @@ static void connection_method(struct client *client, const struct wire_method *m
         client->blocked = false;
         break;
     default:
-        sim_fail(client->sim, "client %u: unexpected %s on channel 0", client->number, wire_method_name(m->id));
+        sim_fail(client->sim, "client %u: unexpected %s on channel 0", client->number,
+                 wire_method_name(m->id));
     }
 }
 
-/* --- channels ------------------------------------------------------------------------------------------------ */
+/* --- channels
+ * ------------------------------------------------------------
+ */
 
 static void channel_method(struct channel *channel, const struct wire_method *m)
 {
@@ -274,8 +285,10 @@ static void on_frame(struct client *client, const struct wire_frame *frame)
     }
     if (frame->type == WIRE_FRAME_METHOD) {
         struct wire_method m;
-        if (wire_method_decode(frame->payload, &m) != WIRE_OK || (channel != NULL && channel->in_content)) {
-            sim_fail(sim, "client %u: bad method frame, or a method inside a content", client->number);
+        if (wire_method_decode(frame->payload, &m) != WIRE_OK ||
+            (channel != NULL && channel->in_content)) {
+            sim_fail(sim, "client %u: bad method frame, or a method inside a content",
+                     client->number);
         }
         if (channel == NULL) {
             connection_method(client, &m);
@@ -289,13 +302,16 @@ static void on_frame(struct client *client, const struct wire_frame *frame)
     }
     if (frame->type == WIRE_FRAME_HEADER) {
         struct wire_header header;
-        if (channel->content_left != UINT64_MAX || wire_header_decode(frame->payload, &header) != WIRE_OK) {
+        if (channel->content_left != UINT64_MAX ||
+            wire_header_decode(frame->payload, &header) != WIRE_OK) {
             sim_fail(sim, "client %u: bad content header", client->number);
         }
         channel->content_left = header.body_size;
     } else {
-        if (frame->payload.size > channel->content_left || frame->payload.size + 8 > client->frame_max) {
-            sim_fail(sim, "client %u: body frame of %zu bytes is too long", client->number, frame->payload.size);
+        if (frame->payload.size > channel->content_left ||
+            frame->payload.size + 8 > client->frame_max) {
+            sim_fail(sim, "client %u: body frame of %zu bytes is too long", client->number,
+                     frame->payload.size);
         }
         vec_reserve(&channel->body, frame->payload.size);
         memcpy(channel->body.items + channel->body.count, frame->payload.data, frame->payload.size);
@@ -307,10 +323,11 @@ static void on_frame(struct client *client, const struct wire_frame *frame)
     }
 }
 
-/* --- the env's upcalls ------------------------------------------------------------------------------------------ */
+/* --- the env's upcalls
+ * ------------------------------------------------------------ */
 
-static void up_accept(void *ctx, struct env_conn *conn, enum env_listener kind, const struct net_addr *peer,
-                      const struct net_addr *local)
+static void up_accept(void *ctx, struct env_conn *conn, enum env_listener kind,
+                      const struct net_addr *peer, const struct net_addr *local)
 {
     (void)ctx;
     (void)conn;
@@ -348,7 +365,8 @@ static void up_bytes(void *ctx, struct env_conn *conn, const uint8_t *data, size
             return;
         }
         if (got == WIRE_READ_FAULT) {
-            sim_fail(client->sim, "client %u: cannot read the frames of node %u", client->number, client->node);
+            sim_fail(client->sim, "client %u: cannot read the frames of node %u", client->number,
+                     client->node);
         }
         on_frame(client, &frame);
     }
@@ -498,7 +516,9 @@ static const struct env_sink client_sink = {
     .turn = up_turn,
 };
 
-/* --- all clients ------------------------------------------------------------------------------------------------- */
+/* --- all clients
+ * ------------------------------------------------------------
+ */
 
 static struct channel *add_channel(struct client *client, enum role_kind role, uint32_t queue)
 {
@@ -516,9 +536,11 @@ static struct client *client_for(struct sim *sim, struct prng *prng)
 {
     /* A free place at any client, else at the next one. */
     for (uint32_t tries = 0;; tries++) {
-        uint32_t at = sim->node_count + (uint32_t)prng_below(prng, sim->host_count - sim->node_count);
+        uint32_t at =
+            sim->node_count + (uint32_t)prng_below(prng, sim->host_count - sim->node_count);
         struct client *client = sim->hosts[at].client;
-        if (client->channel_count == 0 || (tries > 20 && client->channel_count < CLIENT_CHANNELS_MAX)) {
+        if (client->channel_count == 0 ||
+            (tries > 20 && client->channel_count < CLIENT_CHANNELS_MAX)) {
             return client;
         }
     }
@@ -551,13 +573,16 @@ void sim_clients_init(struct sim *sim)
         client_new(sim, &sim->hosts[i]);
     }
     for (uint32_t i = 0; i < o->publishers; i++) {
-        (void)add_channel(client_for(sim, &prng), ROLE_PUBLISHER, i < o->queues ? i : (uint32_t)prng_below(&prng, o->queues));
+        (void)add_channel(client_for(sim, &prng), ROLE_PUBLISHER,
+                          i < o->queues ? i : (uint32_t)prng_below(&prng, o->queues));
     }
     for (uint32_t i = 0; i < o->consumers; i++) { /* each queue has at least one */
-        (void)add_channel(client_for(sim, &prng), ROLE_CONSUMER, i < o->queues ? i : (uint32_t)prng_below(&prng, o->queues));
+        (void)add_channel(client_for(sim, &prng), ROLE_CONSUMER,
+                          i < o->queues ? i : (uint32_t)prng_below(&prng, o->queues));
     }
     for (uint32_t i = 0; i < o->getters; i++) {
-        (void)add_channel(client_for(sim, &prng), prng_ratio(&prng, 1, 2) ? ROLE_GETTER : ROLE_EXCLUSIVE,
+        (void)add_channel(client_for(sim, &prng),
+                          prng_ratio(&prng, 1, 2) ? ROLE_GETTER : ROLE_EXCLUSIVE,
                           (uint32_t)prng_below(&prng, o->queues));
     }
 }
@@ -586,7 +611,8 @@ bool sim_clients_settled(struct sim *sim, char *why, size_t size)
     for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
         struct client *client = sim->hosts[i].client;
         if (client->channel_count > 0 && client->state != CLIENT_OPEN) {
-            (void)snprintf(why, size, "client %u is not connected (node %u)", client->number, client->node);
+            (void)snprintf(why, size, "client %u is not connected (node %u)", client->number,
+                           client->node);
             return false;
         }
         for (uint32_t k = 0; k < client->channel_count; k++) {

@@ -41,13 +41,13 @@ struct channel {
     uint16_t number;
     enum channel_state state;
     enum role_kind role;
-    uint32_t queue;      /* index in the ledger */
-    uint32_t step;       /* within SETUP, or of the role's script */
-    uint64_t wake_at;    /* when the role wants to be called again; UINT64_MAX = not */
-    uint64_t op_since;   /* a synchronous method is under way since; 0 = none */
-    bool closing;        /* we sent channel.close */
+    uint32_t queue;    /* index in the ledger */
+    uint32_t step;     /* within SETUP, or of the role's script */
+    uint64_t wake_at;  /* when the role wants to be called again; UINT64_MAX = not */
+    uint64_t op_since; /* a synchronous method is under way since; 0 = none */
+    bool closing;      /* we sent channel.close */
     uint64_t failures;
-    uint32_t epoch;      /* counts openings */
+    uint32_t epoch; /* counts openings */
     /* content under way */
     struct wire_method method; /* deliver, get-ok or return: only its numbers are used */
     bool in_content;
@@ -62,9 +62,11 @@ struct channel {
     struct outstanding_vec applying; /* acked; known to be applied when the barrier answers */
     struct outstanding_vec barrier;
     uint64_t barrier_quiet; /* quiet_since when the barrier was sent */
-    VEC(uint64_t) newest;   /* per publisher: (epoch, seq) of its newest first delivery, for the order */
+    VEC(uint64_t)
+    newest; /* per publisher: (epoch, seq) of its newest first delivery, for the order */
     uint32_t prefetch, ack_delay_us, nack_percent, multiple_percent;
-    uint64_t last_tag, subscribed_tag; /* newest delivery tag; the one when the subscription began */
+    uint64_t last_tag,
+        subscribed_tag; /* newest delivery tag; the one when the subscription began */
     uint64_t subscribed_at;
     bool cancelled;
     /* exclusive */

@@ -1,12 +1,13 @@
 /*
  * What: struct env_ops for the contexts of every process in the simulation, and their turns.
  *
- * Happy path: whatever happens to a context (mail, bytes, a completion) becomes an item in its list and
- * a step is scheduled a little later; the step hands over what has gathered (all, or a part), makes one
- * turn, and lets the connections send. So batches of all sizes and orders across contexts happen.
+ * Happy path: whatever happens to a context (mail, bytes, a completion) becomes an item in its list
+ * and a step is scheduled a little later; the step hands over what has gathered (all, or a part),
+ * makes one turn, and lets the connections send. So batches of all sizes and orders across contexts
+ * happen.
  *
- * Invariants: those of env.h. I1 no upcall from inside a call into the env (asserted by in_upcall only
- * growing in steps). I4 mail of one sender to one context keeps its order (mail_last).
+ * Invariants: those of env.h. I1 no upcall from inside a call into the env (asserted by in_upcall
+ * only growing in steps). I4 mail of one sender to one context keeps its order (mail_last).
  */
 #include <string.h>
 
@@ -61,7 +62,8 @@ uint64_t sim_host_wall(const struct sim_host *host)
                       host->wall_offset_ms);
 }
 
-/* --- steps ------------------------------------------------------------------------------------------ */
+/* --- steps
+ * ------------------------------------------------------------ */
 
 struct sim_item *sim_item_push(struct sim_context *context, enum sim_item_kind kind)
 {
@@ -206,11 +208,14 @@ void sim_context_schedule(struct sim_context *context, bool with_turn)
         uint64_t delay = prng_below(&host->prng, 16) == 0 ? prng_below(&host->prng, SIM_MS)
                                                           : prng_below(&host->prng, 40 * SIM_US);
         context->step_scheduled = true;
-        sim_at_host(context->sim, host, context->sim->now + delay, context_step, context, 0, 0, NULL);
+        sim_at_host(context->sim, host, context->sim->now + delay, context_step, context, 0, 0,
+                    NULL);
     }
 }
 
-/* --- time ----------------------------------------------------------------------------------------------- */
+/* --- time
+ * ------------------------------------------------------------
+ */
 
 static uint64_t op_mono_ns(struct env *env)
 {
@@ -249,7 +254,8 @@ static void op_wake_at(struct env *env, uint64_t mono_ns)
     }
 }
 
-/* --- mail, exec, other ----------------------------------------------------------------------------------- */
+/* --- mail, exec, other
+ * ------------------------------------------------------------ */
 
 static void mail_destroy(void *arg)
 {
@@ -283,7 +289,8 @@ static void on_exec_due(struct sim *sim, void *arg, uint64_t context_number, uin
 {
     struct exec_job *job = arg;
     struct sim_host *host = &sim->hosts[context_number >> 32];
-    struct sim_item *item = sim_item_push(&host->contexts[context_number & 0xffffffff], SIM_ITEM_EXEC);
+    struct sim_item *item =
+        sim_item_push(&host->contexts[context_number & 0xffffffff], SIM_ITEM_EXEC);
     item->token = token;
     item->pointer = job;
 }
@@ -320,7 +327,9 @@ static void op_stop(struct env *env, int exit_code, const char *why)
     }
 }
 
-/* --- files ----------------------------------------------------------------------------------------------------- */
+/* --- files
+ * ------------------------------------------------------------
+ */
 
 static struct sim_disk *disk_of(struct env *env)
 {
@@ -440,7 +449,8 @@ static int op_disk_free(struct env *env, const char *dir, uint64_t *ret_bytes)
     return 0;
 }
 
-/* --- checkpoint store ---------------------------------------------------------------------------------------------- */
+/* --- checkpoint store
+ * ------------------------------------------------------------ */
 
 static void op_kv_write(struct env *env, struct kv_op *owned_ops, uint32_t count, uint64_t token)
 {
@@ -478,7 +488,9 @@ static int op_kv_get_now(struct env *env, struct slice key, struct slice *ret_va
     return sim_kv_get_now(context_of(env)->host->kv, key, ret_value);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------- */
+/* --- life
+ * ------------------------------------------------------------
+ */
 
 const struct env_ops sim_env_ops = {
     .mono_ns = op_mono_ns,

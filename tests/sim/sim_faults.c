@@ -1,12 +1,12 @@
 /*
- * What: what goes wrong, and when. Which kinds exist in a run and how often they come is part of the options,
- * drawn from the seed ("swarm": runs differ in kind, not only in luck).
+ * What: what goes wrong, and when. Which kinds exist in a run and how often they come is part of
+ * the options, drawn from the seed ("swarm": runs differ in kind, not only in luck).
  *
- * Every fault ends by itself after a bounded time; for the liveness phase no new ones begin. quiet_since tells
- * since when none is at work: checks that hold only in quiet times use it.
+ * Every fault ends by itself after a bounded time; for the liveness phase no new ones begin.
+ * quiet_since tells since when none is at work: checks that hold only in quiet times use it.
  *
- * What may happen at once is not limited: with honest disks even the loss of power everywhere must lose nothing
- * that was confirmed.
+ * What may happen at once is not limited: with honest disks even the loss of power everywhere must
+ * lose nothing that was confirmed.
  */
 #include "sim.h"
 
@@ -41,7 +41,9 @@ static uint32_t some_node(struct sim *sim)
     return (uint32_t)prng_below(&sim->fault_prng, sim->node_count);
 }
 
-/* --- nodes ------------------------------------------------------------------------------------------------ */
+/* --- nodes
+ * ------------------------------------------------------------
+ */
 
 void sim_faults_node_down(struct sim *sim)
 {
@@ -79,8 +81,10 @@ static void on_fault_over(struct sim *sim, void *arg, uint64_t a, uint64_t b)
 static void pause_node(struct sim *sim)
 {
     struct sim_host *host = &sim->hosts[some_node(sim)];
-    uint64_t ns = draw(sim, 20 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 12 * SIM_S : 2 * SIM_S);
-    sim_trace(sim, "fault: node %u stands still for %llu ms", host->index, (unsigned long long)(ns / SIM_MS));
+    uint64_t ns =
+        draw(sim, 20 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 12 * SIM_S : 2 * SIM_S);
+    sim_trace(sim, "fault: node %u stands still for %llu ms", host->index,
+              (unsigned long long)(ns / SIM_MS));
     host->paused_until = sim->now + ns;
     fault_begin(sim);
     sim_at(sim, host->paused_until, on_fault_over, NULL, 0, 0);
@@ -90,7 +94,8 @@ static void slow_disk(struct sim *sim)
 {
     struct sim_host *host = &sim->hosts[some_node(sim)];
     uint64_t ns = draw(sim, 100 * SIM_MS, 5 * SIM_S);
-    sim_trace(sim, "fault: the disk of node %u is slow for %llu ms", host->index, (unsigned long long)(ns / SIM_MS));
+    sim_trace(sim, "fault: the disk of node %u is slow for %llu ms", host->index,
+              (unsigned long long)(ns / SIM_MS));
     host->slow_disk_until = sim->now + ns;
     fault_begin(sim);
     sim_at(sim, host->slow_disk_until + 300 * SIM_MS, on_fault_over, NULL, 0, 0);
@@ -101,11 +106,14 @@ static void clock_jump(struct sim *sim)
     struct sim_host *host = &sim->hosts[some_node(sim)];
     int64_t most = prng_ratio(&sim->fault_prng, 1, 3) ? INT64_C(86400000) : 3000;
     host->wall_offset_ms += (int64_t)draw(sim, 0, (uint64_t)most * 2) - most;
-    sim_trace(sim, "fault: the clock of node %u jumps to %lld ms", host->index, (long long)host->wall_offset_ms);
+    sim_trace(sim, "fault: the clock of node %u jumps to %lld ms", host->index,
+              (long long)host->wall_offset_ms);
     fault_instant(sim);
 }
 
-/* --- network ------------------------------------------------------------------------------------------------- */
+/* --- network
+ * ------------------------------------------------------------
+ */
 
 struct direction {
     uint32_t from, to;
@@ -137,7 +145,8 @@ static void on_cut_over(struct sim *sim, void *arg, uint64_t a, uint64_t b)
 
 static void cut_for_a_while(struct sim *sim, struct cut *cut)
 {
-    uint64_t ns = draw(sim, 50 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 15 * SIM_S : 3 * SIM_S);
+    uint64_t ns =
+        draw(sim, 50 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 15 * SIM_S : 3 * SIM_S);
     fault_begin(sim);
     sim_at(sim, sim->now + ns, on_cut_over, cut, 0, 0);
 }
@@ -163,7 +172,10 @@ static void partition(struct sim *sim, bool one_way, bool bridge)
             }
         }
     }
-    sim_trace(sim, "fault: %s, %zu directions", one_way ? "one-way partition" : bridge ? "partition with a bridge" : "partition",
+    sim_trace(sim, "fault: %s, %zu directions",
+              one_way  ? "one-way partition"
+              : bridge ? "partition with a bridge"
+                       : "partition",
               cut->pairs.count);
     for (uint32_t i = 0; i < sim->node_count; i++) {
         sim_trace(sim, "  node %u is on side %u", i, side[i]);
@@ -186,8 +198,8 @@ static void isolate(struct sim *sim)
             cut_pair(sim, cut, node, i);
         }
     }
-    sim_trace(sim, "fault: node %u is cut off%s%s%s", node, in ? " inwards" : "", out ? " outwards" : "",
-              count > sim->node_count ? ", from clients too" : "");
+    sim_trace(sim, "fault: node %u is cut off%s%s%s", node, in ? " inwards" : "",
+              out ? " outwards" : "", count > sim->node_count ? ", from clients too" : "");
     cut_for_a_while(sim, cut);
 }
 
@@ -197,7 +209,8 @@ static void clog_routes(struct sim *sim)
     uint64_t longest = 0;
     uint32_t count = 1 + (uint32_t)draw(sim, 0, sim->node_count * 2);
     for (uint32_t i = 0; i < count; i++) {
-        struct sim_route *r = &sim->net.routes[some_node(sim)][prng_below(&sim->fault_prng, sim->host_count)];
+        struct sim_route *r =
+            &sim->net.routes[some_node(sim)][prng_below(&sim->fault_prng, sim->host_count)];
         uint64_t until = sim->now + draw(sim, 10 * SIM_MS, 4 * SIM_S);
         r->clogged_until = until > r->clogged_until ? until : r->clogged_until;
         longest = r->clogged_until > longest ? r->clogged_until : longest;
@@ -217,7 +230,9 @@ static void resets(struct sim *sim)
     fault_instant(sim);
 }
 
-/* --- schedule ----------------------------------------------------------------------------------------------------- */
+/* --- schedule
+ * ------------------------------------------------------------
+ */
 
 static void inject(struct sim *sim, enum sim_fault_kind kind)
 {
@@ -301,7 +316,8 @@ void sim_faults_start(struct sim *sim)
 {
     sim->faults_on = true;
     sim->quiet_since = sim->now;
-    sim_at(sim, sim->now + 2 * SIM_S + draw(sim, 0, 2 * sim->options.fault_every_ns), on_fault_time, NULL, 0, 0);
+    sim_at(sim, sim->now + 2 * SIM_S + draw(sim, 0, 2 * sim->options.fault_every_ns), on_fault_time,
+           NULL, 0, 0);
 }
 
 void sim_faults_heal(struct sim *sim)

@@ -89,7 +89,7 @@ struct sim_disk {
     struct fault faults[SIM_FILE_OP_COUNT];
 };
 
-/* --- content ------------------------------------------------------------------------------ */
+/* --- content ------------------------------------------------------------ */
 
 static void content_write(struct content *c, uint64_t offset, const uint8_t *bytes, uint64_t size)
 {
@@ -148,7 +148,7 @@ static uint32_t content_hash(const struct content *c, uint32_t crc)
     return n == 0 ? crc : crc32c(crc, c->bytes, n);
 }
 
-/* --- inodes and names ---------------------------------------------------------------------- */
+/* --- inodes and names ------------------------------------------------------------ */
 
 static struct inode *inode_ref(struct inode *inode)
 {
@@ -161,8 +161,7 @@ static void inode_unref(struct inode *inode)
     if (--inode->refs > 0) {
         return;
     }
-    LIST_FOREACH_SAFE(link, &inode->writes)
-    {
+    LIST_FOREACH_SAFE(link, &inode->writes) {
         wr_free(WR_CONTAINER_OF(link, struct dirty, link));
     }
     list_remove(&inode->link);
@@ -281,7 +280,7 @@ static bool dir_exists(const struct sim_disk *disk, const char *dir)
     return false;
 }
 
-/* --- life ---------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------ */
 
 struct sim_disk *sim_disk_new(uint64_t seed)
 {
@@ -306,12 +305,10 @@ static void op_free(struct sim_disk *disk, struct op *op)
 
 static void drop_ops_and_handles(struct sim_disk *disk)
 {
-    LIST_FOREACH_SAFE(link, &disk->ops)
-    {
+    LIST_FOREACH_SAFE(link, &disk->ops) {
         op_free(disk, WR_CONTAINER_OF(link, struct op, link));
     }
-    LIST_FOREACH_SAFE(link, &disk->handles)
-    {
+    LIST_FOREACH_SAFE(link, &disk->handles) {
         sim_file_close(WR_CONTAINER_OF(link, struct sim_handle, link));
     }
 }
@@ -322,8 +319,7 @@ void sim_disk_free(struct sim_disk *disk)
         return;
     }
     drop_ops_and_handles(disk);
-    LIST_FOREACH_SAFE(link, &disk->changes)
-    {
+    LIST_FOREACH_SAFE(link, &disk->changes) {
         change_free(WR_CONTAINER_OF(link, struct name_change, link));
     }
     names_clear(&disk->names);
@@ -346,8 +342,7 @@ void sim_disk_set_capacity(struct sim_disk *disk, uint64_t bytes)
 uint64_t sim_disk_used(const struct sim_disk *disk)
 {
     uint64_t used = 0;
-    LIST_FOREACH(link, &disk->inodes)
-    {
+    LIST_FOREACH(link, &disk->inodes) {
         used += WR_CONTAINER_OF(link, struct inode, link)->cache.size;
     }
     return used;
@@ -379,7 +374,7 @@ static int fault(struct sim_disk *disk, enum sim_file_op op)
     return f->error;
 }
 
-/* --- at once ------------------------------------------------------------------------------- */
+/* --- at once ------------------------------------------------------------ */
 
 int sim_dir_list(struct sim_disk *disk, const char *dir, char ***ret_names, uint32_t *ret_count)
 {
@@ -412,8 +407,7 @@ int sim_dir_sync(struct sim_disk *disk, const char *dir)
     if (error != 0) {
         return error;
     }
-    LIST_FOREACH_SAFE(link, &disk->changes)
-    {
+    LIST_FOREACH_SAFE(link, &disk->changes) {
         struct name_change *change = WR_CONTAINER_OF(link, struct name_change, link);
         if (in_dir(change->set != NULL ? change->set : change->remove, dir)) {
             change_apply(&disk->durable_names, change);
@@ -509,8 +503,7 @@ static void make_durable(struct inode *inode, uint64_t covers)
         content_resize(&inode->durable, inode->cache.size);
         inode->size_dirty = false;
     }
-    LIST_FOREACH_SAFE(link, &inode->writes)
-    {
+    LIST_FOREACH_SAFE(link, &inode->writes) {
         struct dirty *write = WR_CONTAINER_OF(link, struct dirty, link);
         if (write->sequence <= covers) {
             content_write(&inode->durable, write->offset, write->bytes, write->size);
@@ -559,7 +552,7 @@ int sim_file_rename(struct sim_disk *disk, const char *from, const char *to)
     return 0;
 }
 
-/* --- asynchronous -------------------------------------------------------------------------- */
+/* --- asynchronous ------------------------------------------------------------ */
 
 static struct op *op_new(struct sim_handle *handle, enum sim_file_op kind, uint64_t token)
 {
@@ -652,8 +645,7 @@ static void write_lottery(struct prng *prng, struct content *durable, const stru
 /* Linux after a failed sync: some of it reached the disk, and nobody will try again. */
 static void sync_failed(struct sim_disk *disk, struct inode *inode, uint64_t covers)
 {
-    LIST_FOREACH_SAFE(link, &inode->writes)
-    {
+    LIST_FOREACH_SAFE(link, &inode->writes) {
         struct dirty *write = WR_CONTAINER_OF(link, struct dirty, link);
         if (write->sequence <= covers) {
             write_lottery(&disk->prng, &inode->durable, write, (struct lottery){true, true, false});
@@ -702,8 +694,7 @@ bool sim_disk_step(struct sim_disk *disk, struct sim_file_done *ret_done)
         chosen = chosen->next;
     }
     struct inode *inode = WR_CONTAINER_OF(chosen, struct op, link)->inode;
-    LIST_FOREACH(link, &disk->ops)
-    {
+    LIST_FOREACH(link, &disk->ops) {
         struct op *op = WR_CONTAINER_OF(link, struct op, link);
         if (op->inode == inode) {
             *ret_done = (struct sim_file_done){op->user, op->token, op->kind, 0, NULL};
@@ -715,14 +706,13 @@ bool sim_disk_step(struct sim_disk *disk, struct sim_file_done *ret_done)
     WR_UNREACHABLE();
 }
 
-/* --- faults -------------------------------------------------------------------------------- */
+/* --- faults ------------------------------------------------------------ */
 
 static void crash_names(struct sim_disk *disk)
 {
     const bool ordered = prng_ratio(&disk->prng, 1, 2);
     bool dropping = false;
-    LIST_FOREACH_SAFE(link, &disk->changes)
-    {
+    LIST_FOREACH_SAFE(link, &disk->changes) {
         struct name_change *change = WR_CONTAINER_OF(link, struct name_change, link);
         const bool drop = prng_ratio(&disk->prng, 1, 3);
         dropping = ordered ? dropping || drop : drop;
@@ -741,8 +731,7 @@ static void crash_names(struct sim_disk *disk)
 void sim_disk_crash(struct sim_disk *disk)
 {
     /* In flight: the kernel may have begun with any part of it. */
-    LIST_FOREACH(link, &disk->ops)
-    {
+    LIST_FOREACH(link, &disk->ops) {
         struct op *op = WR_CONTAINER_OF(link, struct op, link);
         if (op->kind == SIM_FILE_WRITE) {
             write_complete(disk, op->inode, op);
@@ -750,14 +739,12 @@ void sim_disk_crash(struct sim_disk *disk)
     }
     const uint64_t draw = prng_below(&disk->prng, 8);
     const struct lottery may = {draw != 0, draw != 1, draw >= 3};
-    LIST_FOREACH_SAFE(inode_link, &disk->inodes)
-    {
+    LIST_FOREACH_SAFE(inode_link, &disk->inodes) {
         struct inode *inode = WR_CONTAINER_OF(inode_link, struct inode, link);
         if (inode->size_dirty && prng_ratio(&disk->prng, 1, 2)) {
             content_resize(&inode->durable, inode->cache.size);
         }
-        LIST_FOREACH_SAFE(link, &inode->writes)
-        {
+        LIST_FOREACH_SAFE(link, &inode->writes) {
             struct dirty *write = WR_CONTAINER_OF(link, struct dirty, link);
             write_lottery(&disk->prng, &inode->durable, write, may);
             list_remove(&write->link);
@@ -772,8 +759,7 @@ void sim_disk_crash(struct sim_disk *disk)
 
 void sim_disk_kill(struct sim_disk *disk)
 {
-    LIST_FOREACH(link, &disk->ops)
-    {
+    LIST_FOREACH(link, &disk->ops) {
         struct op *op = WR_CONTAINER_OF(link, struct op, link);
         if (op->kind == SIM_FILE_WRITE) {
             if (prng_ratio(&disk->prng, 1, 2)) {

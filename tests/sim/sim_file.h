@@ -63,7 +63,7 @@ uint64_t sim_disk_free_bytes(const struct sim_disk *disk);
 void sim_disk_fail(struct sim_disk *disk, enum sim_file_op op, uint32_t nth, uint32_t repeat,
                    int error);
 
-/* --- at once: 0 or WR_E_* ---------------------------------------------------------------- */
+/* --- at once: 0 or WR_E_* ------------------------------------------------------------ */
 int sim_dir_list(struct sim_disk *disk, const char *dir, char ***ret_names, uint32_t *ret_count);
 int sim_dir_make(struct sim_disk *disk, const char *dir); /* durable at once */
 int sim_dir_sync(struct sim_disk *disk, const char *dir);
@@ -81,7 +81,7 @@ int sim_file_rename(struct sim_disk *disk, const char *from, const char *to);
 /* Operations under way still complete. */
 void sim_file_close(struct sim_handle *owned_handle);
 
-/* --- asynchronous ------------------------------------------------------------------------ */
+/* --- asynchronous ------------------------------------------------------------ */
 /* Takes the references of the slices; the array stays the caller's. */
 void sim_file_write(struct sim_handle *handle, struct slice *owned, uint32_t count, uint64_t offset,
                     uint64_t token);
@@ -93,7 +93,7 @@ uint32_t sim_disk_pending(const struct sim_disk *disk);
  * there is none. */
 bool sim_disk_step(struct sim_disk *disk, struct sim_file_done *ret_done);
 
-/* --- faults ------------------------------------------------------------------------------ */
+/* --- faults ------------------------------------------------------------ */
 /* Power failure: see above. Pending operations and handles are gone (handles must not be used). */
 void sim_disk_crash(struct sim_disk *disk);
 /* The process died, the machine did not: the cache stays, what was in flight is done or dropped. */

@@ -60,7 +60,7 @@ struct sim_kv {
     struct fault faults[SIM_KV_OP_COUNT];
 };
 
-/* --- the map ------------------------------------------------------------------------------- */
+/* --- the map ------------------------------------------------------------ */
 
 static struct node *node_new(uint32_t levels)
 {
@@ -131,7 +131,7 @@ static struct slice map_set(struct sim_kv *kv, const struct slice *key, const st
     return old;
 }
 
-/* --- life ---------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------ */
 
 struct sim_kv *sim_kv_new(uint64_t seed)
 {
@@ -173,8 +173,7 @@ static void op_free(struct sim_kv *kv, struct op *op)
 
 static void drop_ops(struct sim_kv *kv)
 {
-    LIST_FOREACH_SAFE(link, &kv->ops)
-    {
+    LIST_FOREACH_SAFE(link, &kv->ops) {
         op_free(kv, WR_CONTAINER_OF(link, struct op, link));
     }
 }
@@ -191,8 +190,7 @@ static void drop_pairs(struct sim_kv *kv)
     }
     memset(kv->head->next, 0, LEVEL_MAX * sizeof(kv->head->next[0]));
     kv->count = 0;
-    LIST_FOREACH_SAFE(link, &kv->undos)
-    {
+    LIST_FOREACH_SAFE(link, &kv->undos) {
         undo_free(WR_CONTAINER_OF(link, struct undo, link));
     }
 }
@@ -225,7 +223,7 @@ static int fault(struct sim_kv *kv, enum sim_kv_op op)
     return f->error;
 }
 
-/* --- operations ---------------------------------------------------------------------------- */
+/* --- operations ------------------------------------------------------------ */
 
 static struct op *op_new(struct sim_kv *kv, void *user, enum sim_kv_op kind, uint64_t token)
 {
@@ -378,8 +376,7 @@ void kv_reply_free(struct kv_reply *reply)
 static struct op *choose(struct sim_kv *kv)
 {
     uint64_t nth = prng_below(&kv->prng, kv->pending);
-    LIST_FOREACH(link, &kv->ops)
-    {
+    LIST_FOREACH(link, &kv->ops) {
         struct op *op = WR_CONTAINER_OF(link, struct op, link);
         if (op->kind == SIM_KV_WRITE || nth-- == 0) {
             return op;
@@ -399,8 +396,7 @@ bool sim_kv_step(struct sim_kv *kv, struct sim_kv_done *ret_done)
         if (op->kind == SIM_KV_WRITE) {
             apply(kv, op);
         } else if (op->kind == SIM_KV_FLUSH) {
-            LIST_FOREACH_SAFE(link, &kv->undos)
-            {
+            LIST_FOREACH_SAFE(link, &kv->undos) {
                 struct undo *undo = WR_CONTAINER_OF(link, struct undo, link);
                 if (undo->sequence <= op->sequence) {
                     undo_free(undo);
@@ -414,14 +410,13 @@ bool sim_kv_step(struct sim_kv *kv, struct sim_kv_done *ret_done)
     return true;
 }
 
-/* --- faults -------------------------------------------------------------------------------- */
+/* --- faults ------------------------------------------------------------ */
 
 void sim_kv_crash(struct sim_kv *kv)
 {
     drop_ops(kv);
     uint64_t unsynced = 0;
-    LIST_FOREACH(link, &kv->undos)
-    {
+    LIST_FOREACH(link, &kv->undos) {
         unsynced++;
     }
     uint64_t lost = prng_below(&kv->prng, unsynced + 1);
@@ -434,8 +429,7 @@ void sim_kv_crash(struct sim_kv *kv)
         }
         undo_free(undo);
     }
-    LIST_FOREACH_SAFE(link, &kv->undos)
-    {
+    LIST_FOREACH_SAFE(link, &kv->undos) {
         undo_free(WR_CONTAINER_OF(link, struct undo, link)); /* these made it: now durable */
     }
 }

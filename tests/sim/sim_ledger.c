@@ -1,8 +1,8 @@
 /*
  * What: every message that clients sent, and what became of it, as far as they can know.
  *
- * A body names its publisher, number and queue, and is filled with a pattern that follows from them, so a
- * body that was mixed up or damaged is recognised.
+ * A body names its publisher, number and queue, and is filled with a pattern that follows from
+ * them, so a body that was mixed up or damaged is recognised.
  */
 #include <string.h>
 
@@ -39,7 +39,8 @@ struct sim_record *sim_ledger_record(struct sim *sim, uint32_t publisher, uint64
     return seq < p->records.count ? &p->records.items[seq] : NULL;
 }
 
-uint64_t sim_ledger_send(struct sim *sim, uint32_t publisher, uint32_t queue, uint32_t epoch, uint32_t size)
+uint64_t sim_ledger_send(struct sim *sim, uint32_t publisher, uint32_t queue, uint32_t epoch,
+                         uint32_t size)
 {
     struct sim_ledger *ledger = &sim->ledger;
     while (ledger->publishers.count <= publisher) {
@@ -65,8 +66,8 @@ void sim_ledger_confirm(struct sim *sim, uint32_t publisher, uint64_t seq, bool 
     sim->ledger.nacked += ack ? 0 : 1;
 }
 
-struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue, bool redelivered,
-                                      uint32_t *ret_publisher, uint64_t *ret_seq)
+struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue,
+                                      bool redelivered, uint32_t *ret_publisher, uint64_t *ret_seq)
 {
     if (body.size < SIM_BODY_MIN || bytes_load_le32(body.data) != BODY_MAGIC) {
         sim_fail(sim, "queue %u delivered a body of %zu bytes that nobody sent", queue, body.size);
@@ -76,29 +77,31 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
     struct sim_record *record = sim_ledger_record(sim, publisher, seq);
     if (record == NULL || record->queue != queue || bytes_load_le32(body.data + 16) != queue ||
         record->size != body.size || bytes_load_le32(body.data + 20) != body.size) {
-        sim_fail(sim, "queue %u delivered message %u.%llu, %zu bytes, which was not sent there like that", queue,
-                 publisher, (unsigned long long)seq, body.size);
+        sim_fail(
+            sim,
+            "queue %u delivered message %u.%llu, %zu bytes, which was not sent there like that",
+            queue, publisher, (unsigned long long)seq, body.size);
     }
     for (uint32_t i = SIM_BODY_MIN; i < body.size; i++) {
         if (body.data[i] != pattern(publisher, seq, i)) {
-            sim_fail(sim, "message %u.%llu is damaged at byte %u of %zu", publisher, (unsigned long long)seq, i,
-                     body.size);
+            sim_fail(sim, "message %u.%llu is damaged at byte %u of %zu", publisher,
+                     (unsigned long long)seq, i, body.size);
         }
     }
     if (record->settled) {
-        sim_fail(sim, "message %u.%llu of queue %u came again although its ack was applied", publisher,
-                 (unsigned long long)seq, queue);
+        sim_fail(sim, "message %u.%llu of queue %u came again although its ack was applied",
+                 publisher, (unsigned long long)seq, queue);
     }
     if (record->returned) {
-        sim_fail(sim, "message %u.%llu was returned as unroutable and delivered all the same", publisher,
-                 (unsigned long long)seq);
+        sim_fail(sim, "message %u.%llu was returned as unroutable and delivered all the same",
+                 publisher, (unsigned long long)seq);
     }
     record->received++;
     record->received_first += redelivered ? 0 : 1;
     record->delivered_at = sim->now;
     if (record->received_first > 1) {
-        sim_fail(sim, "message %u.%llu of queue %u came twice without the redelivered flag", publisher,
-                 (unsigned long long)seq, queue);
+        sim_fail(sim, "message %u.%llu of queue %u came twice without the redelivered flag",
+                 publisher, (unsigned long long)seq, queue);
     }
     sim->ledger.received++;
     sim->ledger.redelivered += redelivered ? 1 : 0;
@@ -114,7 +117,8 @@ bool sim_ledger_complete(struct sim *sim, uint64_t *ret_missing)
         struct sim_publisher *p = &sim->ledger.publishers.items[i];
         for (size_t k = 0; k < p->records.count; k++) {
             const struct sim_record *record = &p->records.items[k];
-            if (record->confirmed && record->received == 0 && sim->ledger.queues[record->queue].strict) {
+            if (record->confirmed && record->received == 0 &&
+                sim->ledger.queues[record->queue].strict) {
                 missing++;
             }
         }

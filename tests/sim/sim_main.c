@@ -1,6 +1,7 @@
 /*
- * What: the program: runs seeds, each in a process of its own, so that a crash is caught and belongs to its seed
- * and memory starts clean; every twentieth seed runs twice and must end with the same trace hash.
+ * What: the program: runs seeds, each in a process of its own, so that a crash is caught and
+ * belongs to its seed and memory starts clean; every twentieth seed runs twice and must end with
+ * the same trace hash.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 
 struct arguments {
     uint64_t seed, from, seeds, time_limit_s;
-    bool one, trace;
+    bool one, trace, twice;
     uint64_t nodes, events;
 };
 
@@ -29,11 +30,13 @@ static void usage(void)
 {
     (void)fprintf(stderr,
                   "Usage: warren-sim --seed N [--trace] [--nodes N] [--events N]\n"
-                  "       warren-sim --seeds N [--from S] [--time-limit SECONDS] [--nodes N] [--events N]\n"
+                  "       warren-sim --seeds N [--from S] [--time-limit SECONDS] [--twice] "
+                  "[--nodes N] [--events N]\n"
                   "  --seed N          run this seed\n"
                   "  --trace           print what happens\n"
                   "  --seeds N         run N seeds, from S (1) on\n"
                   "  --time-limit T    start no more seeds after T seconds\n"
+                  "  --twice           run each seed twice and compare, not only every twentieth\n"
                   "  --nodes N         so many nodes instead of what the seed draws\n"
                   "  --events N        at most so many faults (to find the least that fails)\n");
 }
@@ -44,6 +47,10 @@ static bool parse(int argc, char **argv, struct arguments *a)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--trace") == 0) {
             a->trace = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--twice") == 0) {
+            a->twice = true;
             continue;
         }
         uint64_t *value = NULL;
@@ -61,7 +68,8 @@ static bool parse(int argc, char **argv, struct arguments *a)
         } else if (strcmp(argv[i], "--events") == 0) {
             value = &a->events;
         }
-        if (value == NULL || i + 1 == argc || str_parse_u64(bytes_from_cstr(argv[++i]), UINT64_MAX, value) != 0) {
+        if (value == NULL || i + 1 == argc ||
+            str_parse_u64(bytes_from_cstr(argv[++i]), UINT64_MAX, value) != 0) {
             return false;
         }
     }
@@ -118,7 +126,9 @@ static bool run_child(const struct arguments *a, uint64_t seed, struct outcome *
 
 static void print_replay(uint64_t seed)
 {
-    (void)printf("replay: warren-sim --seed %" PRIu64 " --trace   (or ./dev sim --seed %" PRIu64 " --trace)\n", seed, seed);
+    (void)printf("replay: warren-sim --seed %" PRIu64 " --trace   (or ./dev sim --seed %" PRIu64
+                 " --trace)\n",
+                 seed, seed);
 }
 
 static uint64_t wall_ms(void)
@@ -138,7 +148,7 @@ static int run_many(const struct arguments *a)
         struct outcome first;
         struct outcome second;
         bool ok = run_child(a, seed, &first);
-        if (ok && seed % 20 == 0) {
+        if (ok && (a->twice || seed % 20 == 0)) {
             ok = run_child(a, seed, &second);
             if (ok && first.hash != second.hash) {
                 (void)printf("seed %" PRIu64 " FAILED: it ran twice and took two ways\n", seed);
@@ -153,7 +163,8 @@ static int run_many(const struct arguments *a)
         sim_ns += first.sim_ns;
         if (wall_ms() - told > 10000) {
             told = wall_ms();
-            (void)printf("%" PRIu64 " of %" PRIu64 " seeds, %zu failed\n", done, a->seeds, failed.count);
+            (void)printf("%" PRIu64 " of %" PRIu64 " seeds, %zu failed\n", done, a->seeds,
+                         failed.count);
             (void)fflush(stdout);
         }
         if (failed.count == FAILURES_MAX) {
@@ -161,11 +172,13 @@ static int run_many(const struct arguments *a)
         }
     }
     uint64_t ms = wall_ms() - begun + 1;
-    (void)printf("%" PRIu64 " seeds from %" PRIu64 ", %zu failed; %" PRIu64 ".%" PRIu64 " seeds/s, %" PRIu64
-                 " simulated seconds per second\n", done, a->from, failed.count, done * 1000 / ms, done * 10000 / ms % 10,
+    (void)printf("%" PRIu64 " seeds from %" PRIu64 ", %zu failed; %" PRIu64 ".%" PRIu64
+                 " seeds/s, %" PRIu64 " simulated seconds per second\n",
+                 done, a->from, failed.count, done * 1000 / ms, done * 10000 / ms % 10,
                  sim_ns / SIM_MS / ms);
     for (size_t i = 0; i < failed.count; i++) {
-        (void)printf("%s%" PRIu64 "%s", i == 0 ? "failing seeds: " : " ", failed.items[i], i + 1 == failed.count ? "\n" : "");
+        (void)printf("%s%" PRIu64 "%s", i == 0 ? "failing seeds: " : " ", failed.items[i],
+                     i + 1 == failed.count ? "\n" : "");
     }
     int code = failed.count == 0 ? 0 : 1;
     vec_deinit(&failed);
@@ -183,7 +196,7 @@ int main(int argc, char **argv)
         return run_many(&a);
     }
     struct outcome outcome = run_here(&a, a.seed);
-    (void)printf("seed %" PRIu64 " passed; hash %016" PRIx64 ", %" PRIu64 " simulated seconds\n", a.seed, outcome.hash,
-                 outcome.sim_ns / SIM_S);
+    (void)printf("seed %" PRIu64 " passed; hash %016" PRIx64 ", %" PRIu64 " simulated seconds\n",
+                 a.seed, outcome.hash, outcome.sim_ns / SIM_S);
     return 0;
 }

@@ -1,19 +1,20 @@
 /*
  * What: byte-stream connections between hosts, and what a network does to them.
  *
- * A connection is a pipe with two ends. An end is either held by an env_conn of a process, or moving
- * between two contexts, or gone. Each direction has bytes in flight as segments, in order, each with a
- * time of arrival; a direction whose route is blocked stalls (TCP would retransmit) until the route
- * opens or somebody closes. Bytes are never lost from the middle: a process that dies loses the tail of
- * what it sent, and whoever sends to an end that is gone gets a reset, if the reset can travel.
+ * A connection is a pipe with two ends. An end is either held by an env_conn of a process, or
+ * moving between two contexts, or gone. Each direction has bytes in flight as segments, in order,
+ * each with a time of arrival; a direction whose route is blocked stalls (TCP would retransmit)
+ * until the route opens or somebody closes. Bytes are never lost from the middle: a process that
+ * dies loses the tail of what it sent, and whoever sends to an end that is gone gets a reset, if
+ * the reset can travel.
  *
  * Failure modes: connect to a host without power or over a blocked route hears nothing, tries again
- * like TCP, and times out; to one without listener is refused. Power failure tells nobody: the other
- * end learns by a reset after the host is back, or never.
+ * like TCP, and times out; to one without listener is refused. Power failure tells nobody: the
+ * other end learns by a reset after the host is back, or never.
  *
- * Invariants: I1 every env_conn gets exactly one on_closed (or failed on_connected), unless it was moved
- * or its process ended. I2 bytes of a direction arrive in order and without gaps. I3 no upcall from inside
- * a call into the env: all go through items.
+ * Invariants: I1 every env_conn gets exactly one on_closed (or failed on_connected), unless it was
+ * moved or its process ended. I2 bytes of a direction arrive in order and without gaps. I3 no
+ * upcall from inside a call into the env: all go through items.
  */
 #include <string.h>
 
@@ -40,7 +41,7 @@ struct pipe_end {
     struct sim_host *host;
     struct env_conn *conn; /* NULL: moving or gone */
     bool moving, gone;
-    bool silent; /* gone with its machine's power: not even a reset comes back */
+    bool silent;    /* gone with its machine's power: not even a reset comes back */
     uint8_t *bytes; /* received and not read: [head, tail) */
     size_t head, tail, capacity;
     bool fin, reset;
@@ -110,7 +111,8 @@ static uint64_t latency(struct sim *sim, uint32_t from, uint32_t to)
     return ns;
 }
 
-/* --- pipes ----------------------------------------------------------------------------------------- */
+/* --- pipes
+ * ------------------------------------------------------------ */
 
 static void dir_clear(struct pipe_dir *dir)
 {
@@ -161,7 +163,8 @@ static void dir_schedule(struct sim *sim, struct pipe *pipe, uint32_t side)
     if (!dir->scheduled && first != NULL) {
         dir->scheduled = true;
         dir->stalled = false;
-        sim_at(sim, WR_CONTAINER_OF(first, struct segment, link)->at, on_arrival, NULL, pipe->id, side);
+        sim_at(sim, WR_CONTAINER_OF(first, struct segment, link)->at, on_arrival, NULL, pipe->id,
+               side);
     }
 }
 
@@ -181,7 +184,8 @@ static void segment_send(struct sim *sim, struct pipe *pipe, uint32_t side, stru
         return;
     }
     dir->fin_sent = segment->kind != SEGMENT_DATA;
-    uint64_t at = sim->now + latency(sim, pipe->ends[side].host->index, pipe->ends[1 - side].host->index);
+    uint64_t at =
+        sim->now + latency(sim, pipe->ends[side].host->index, pipe->ends[1 - side].host->index);
     segment->at = at < dir->last_at ? dir->last_at : at;
     dir->last_at = segment->at;
     dir->in_flight += segment->size;
@@ -207,7 +211,8 @@ static void end_close(struct sim *sim, struct pipe *pipe, uint32_t side, enum se
     (void)pipe_drop_if_over(sim, pipe);
 }
 
-/* --- life of an env_conn ------------------------------------------------------------------------------- */
+/* --- life of an env_conn
+ * ------------------------------------------------------------ */
 
 static struct env_conn *conn_new(struct sim_context *context, struct pipe *pipe, uint32_t side)
 {
@@ -254,7 +259,8 @@ void sim_conn_free_all(struct sim_context *context)
     }
 }
 
-/* --- receiving --------------------------------------------------------------------------------------------- */
+/* --- receiving
+ * ------------------------------------------------------------ */
 
 static void push_readable(struct pipe *pipe, uint32_t side)
 {
@@ -358,8 +364,8 @@ void sim_net_kick(struct sim *sim)
                 /* When the next retransmission happens. */
                 dir->scheduled = true;
                 dir->stalled = false;
-                sim_at(sim, sim->now + prng_below(&sim->net.prng, 400 * SIM_MS), on_arrival, NULL, pipe->id,
-                       side);
+                sim_at(sim, sim->now + prng_below(&sim->net.prng, 400 * SIM_MS), on_arrival, NULL,
+                       pipe->id, side);
             }
         }
     }
@@ -405,7 +411,9 @@ static void item_readable(struct sim_context *context, struct sim_item *item)
     wr_free(copy);
 }
 
-/* --- sending ------------------------------------------------------------------------------------------------- */
+/* --- sending
+ * ------------------------------------------------------------
+ */
 
 static void take_bytes(struct env_conn *conn, uint8_t *out, size_t size)
 {
@@ -462,8 +470,7 @@ static void conn_flush(struct env_conn *conn)
 
 void sim_net_flush(struct sim_context *context)
 {
-    LIST_FOREACH_SAFE(link, &context->conns)
-    {
+    LIST_FOREACH_SAFE(link, &context->conns) {
         conn_flush(WR_CONTAINER_OF(link, struct env_conn, link));
     }
 }
@@ -531,8 +538,8 @@ void sim_conn_close(struct env_conn *conn, bool graceful, uint32_t linger_ms)
         return;
     }
     conn->close_after_flush = true;
-    sim_at(conn->context->sim, conn->context->sim->now + linger_ms * SIM_MS, on_linger, NULL, conn->pipe,
-           conn->side);
+    sim_at(conn->context->sim, conn->context->sim->now + linger_ms * SIM_MS, on_linger, NULL,
+           conn->pipe, conn->side);
 }
 
 void *sim_conn_user(const struct env_conn *conn)
@@ -545,7 +552,9 @@ void sim_conn_set_user(struct env_conn *conn, void *user)
     conn->user = user;
 }
 
-/* --- connecting --------------------------------------------------------------------------------------------------- */
+/* --- connecting
+ * ------------------------------------------------------------
+ */
 
 static void connect_failed(struct sim *sim, struct pipe *pipe, int error)
 {
@@ -626,7 +635,8 @@ struct env_conn *sim_connect(struct env *env, const struct net_addr *addr, void 
     struct sim_context *context = (struct sim_context *)(void *)env;
     struct sim *sim = context->sim;
     uint32_t to = host_of_name(sim, addr->host);
-    struct pipe *pipe = pipe_new(sim, context->host, to == UINT32_MAX ? context->host : &sim->hosts[to]);
+    struct pipe *pipe =
+        pipe_new(sim, context->host, to == UINT32_MAX ? context->host : &sim->hosts[to]);
     struct env_conn *conn = conn_new(context, pipe, 0);
     conn->user = user;
     conn->connecting = true;
@@ -635,12 +645,14 @@ struct env_conn *sim_connect(struct env *env, const struct net_addr *addr, void 
         return conn;
     }
     pipe->port = addr->port;
-    uint64_t delay = latency(sim, context->host->index, to) + latency(sim, to, context->host->index);
+    uint64_t delay =
+        latency(sim, context->host->index, to) + latency(sim, to, context->host->index);
     sim_at(sim, sim->now + delay, on_syn, NULL, pipe->id, 0);
     return conn;
 }
 
-/* --- listening, moving ---------------------------------------------------------------------------------------------- */
+/* --- listening, moving
+ * ------------------------------------------------------------ */
 
 int sim_listen(struct env *env, enum env_listener kind, const struct net_addr *addr, char *errmsg)
 {
@@ -685,8 +697,7 @@ void sim_conn_move(struct env_conn *conn, uint32_t number, void *user)
     move->side = conn->side;
     pipe->ends[conn->side].conn = NULL;
     pipe->ends[conn->side].moving = true;
-    LIST_FOREACH_SAFE(link, &context->items)
-    {
+    LIST_FOREACH_SAFE(link, &context->items) {
         struct sim_item *item = WR_CONTAINER_OF(link, struct sim_item, link);
         if (item->conn == conn) {
             list_remove(link);
@@ -694,11 +705,13 @@ void sim_conn_move(struct env_conn *conn, uint32_t number, void *user)
         }
     }
     conn_free(conn);
-    sim_at_host(sim, context->host, sim->now + prng_below(&sim->net.prng, 100 * SIM_US), on_move, move,
-                context->host->index, number, wr_free);
+    sim_at_host(sim, context->host, sim->now + prng_below(&sim->net.prng, 100 * SIM_US), on_move,
+                move, context->host->index, number, wr_free);
 }
 
-/* --- upcalls ----------------------------------------------------------------------------------------------------------- */
+/* --- upcalls
+ * ------------------------------------------------------------
+ */
 
 static void addr_fill(struct net_addr *out, const struct sim_host *host, uint16_t port)
 {
@@ -775,7 +788,9 @@ void sim_net_item(struct sim_context *context, struct sim_item *item)
     }
 }
 
-/* --- faults ---------------------------------------------------------------------------------------------------------------- */
+/* --- faults
+ * ------------------------------------------------------------
+ */
 
 void sim_net_block(struct sim *sim, uint32_t from, uint32_t to)
 {
@@ -799,7 +814,8 @@ static void pipe_reset(struct sim *sim, struct pipe *pipe)
         struct pipe_dir *dir = &pipe->dirs[side];
         struct pipe_end *to = &pipe->ends[1 - side];
         struct list *link;
-        while ((link = list_first(&dir->segments)) != NULL && !to->gone && prng_ratio(&sim->net.prng, 2, 3)) {
+        while ((link = list_first(&dir->segments)) != NULL && !to->gone &&
+               prng_ratio(&sim->net.prng, 2, 3)) {
             struct segment *segment = WR_CONTAINER_OF(link, struct segment, link);
             list_remove(link);
             end_receive(to, segment);
@@ -820,7 +836,8 @@ bool sim_net_reset_some(struct sim *sim, uint32_t host)
     struct umap_iter it = umap_iterate(&sim->net.pipes);
     while (umap_next(&it)) {
         struct pipe *pipe = it.value;
-        if (pipe->established && (pipe->ends[0].host->index == host || pipe->ends[1].host->index == host)) {
+        if (pipe->established &&
+            (pipe->ends[0].host->index == host || pipe->ends[1].host->index == host)) {
             vec_push(&found, pipe);
         }
     }
@@ -841,8 +858,7 @@ static void drop_tail(struct sim *sim, struct pipe *pipe, uint32_t side, bool al
 {
     struct pipe_dir *dir = &pipe->dirs[side];
     uint32_t count = 0;
-    LIST_FOREACH(link, &dir->segments)
-    {
+    LIST_FOREACH(link, &dir->segments) {
         count++;
     }
     uint32_t drop = count == 0 ? 0 : (uint32_t)prng_below(&sim->net.prng, count + 1);
@@ -893,7 +909,8 @@ void sim_net_host_gone(struct sim *sim, struct sim_host *host, bool silent)
             if (prng_ratio(&sim->net.prng, 1, 4)) {
                 drop_tail(sim, pipe, side, false);
             }
-            end_close(sim, pipe, side, prng_ratio(&sim->net.prng, 1, 2) ? SEGMENT_FIN : SEGMENT_RESET);
+            end_close(sim, pipe, side,
+                      prng_ratio(&sim->net.prng, 1, 2) ? SEGMENT_FIN : SEGMENT_RESET);
         }
     }
     vec_deinit(&mine);
@@ -910,7 +927,8 @@ void sim_net_init(struct sim *sim)
     static const size_t windows[] = {4096, 16384, 65536, 262144};
     net->window = windows[prng_below(&net->prng, WR_ARRAY_SIZE(windows))];
     if (net->window < 65536 && sim->options.body_max > 10000) {
-        net->window = 65536; /* a window of 4 KiB is a network of some 100 KiB/s: a backlog would take minutes */
+        net->window = 65536; /* a window of 4 KiB is a network of some 100 KiB/s: a backlog would
+                                take minutes */
     }
     net->cut_percent = prng_ratio(&net->prng, 1, 2) ? (uint32_t)prng_below(&net->prng, 40) : 0;
     uint64_t least = 20 * SIM_US + prng_below(&net->prng, 2 * SIM_MS);

@@ -1,13 +1,14 @@
 /*
- * What: hosts: a machine with a clock, a disk and at most one process; nodes are started with node_new on
- * fresh envs over the disk that the last incarnation left.
+ * What: hosts: a machine with a clock, a disk and at most one process; nodes are started with
+ * node_new on fresh envs over the disk that the last incarnation left.
  *
- * A process ends by SIGKILL (the kernel lives: what was written is in its cache, connections are closed),
- * by power failure (what was not synced is kept, lost or torn by lot; peers hear nothing), or by itself.
- * In each case first the kernel's side of its connections, then node_free, then what waited for it.
+ * A process ends by SIGKILL (the kernel lives: what was written is in its cache, connections are
+ * closed), by power failure (what was not synced is kept, lost or torn by lot; peers hear nothing),
+ * or by itself. In each case first the kernel's side of its connections, then node_free, then what
+ * waited for it.
  *
- * Invariants: I1 nothing of an incarnation runs after its end (sim_sched_drop_host). I2 a node that was
- * started once always starts again: its disk was honest.
+ * Invariants: I1 nothing of an incarnation runs after its end (sim_sched_drop_host). I2 a node that
+ * was started once always starts again: its disk was honest.
  */
 #include <string.h>
 
@@ -16,7 +17,8 @@
 #include "warren/err.h"
 #include "warren/mem.h"
 
-/* --- disk and store: when operations complete --------------------------------------------------------- */
+/* --- disk and store: when operations complete
+ * --------------------------------------------------------- */
 
 static uint64_t disk_delay(struct sim_host *host, bool sync)
 {
@@ -48,7 +50,8 @@ static void on_disk(struct sim *sim, void *arg, uint64_t a, uint64_t b)
 
 void sim_disk_event(struct sim_host *host, bool sync)
 {
-    sim_at_host(host->sim, host, host->sim->now + disk_delay(host, sync), on_disk, host, 0, 0, NULL);
+    sim_at_host(host->sim, host, host->sim->now + disk_delay(host, sync), on_disk, host, 0, 0,
+                NULL);
 }
 
 static void on_kv(struct sim *sim, void *arg, uint64_t a, uint64_t b)
@@ -71,7 +74,8 @@ void sim_kv_event(struct sim_host *host)
     sim_at_host(host->sim, host, host->sim->now + disk_delay(host, false), on_kv, host, 0, 0, NULL);
 }
 
-/* --- configuration ---------------------------------------------------------------------------------------- */
+/* --- configuration
+ * ------------------------------------------------------------ */
 
 static void on_log_line(void *ctx, enum log_level level, const char *component, const char *line)
 {
@@ -79,10 +83,13 @@ static void on_log_line(void *ctx, enum log_level level, const char *component, 
     if (level >= LOG_LEVEL_INFO) {
         sim_mix_bytes(host->sim, line, strlen(line));
     }
-    sim_trace(host->sim, "node %u [%s] <%s> %s", host->index, log_level_name(level), component, line);
-    /* What a node only says when something is lost or beyond repair, and honest disks give no cause for. */
-    if (level >= LOG_LEVEL_ERROR && (strstr(line, "are lost") != NULL || strstr(line, "stands still") != NULL ||
-                                     strstr(line, "damaged") != NULL)) {
+    sim_trace(host->sim, "node %u [%s] <%s> %s", host->index, log_level_name(level), component,
+              line);
+    /* What a node only says when something is lost or beyond repair, and honest disks give no cause
+     * for. */
+    if (level >= LOG_LEVEL_ERROR &&
+        (strstr(line, "are lost") != NULL || strstr(line, "stands still") != NULL ||
+         strstr(line, "damaged") != NULL)) {
         sim_fail(host->sim, "node %u says: %s", host->index, line);
     }
 }
@@ -92,13 +99,16 @@ static void fill_config(struct sim *sim, struct sim_host *host)
     struct config *config = &host->config;
     char errmsg[512];
     config_defaults(config);
-    (void)snprintf(config->nodename, sizeof config->nodename, "warren%u@sim%u", host->index, host->index);
+    (void)snprintf(config->nodename, sizeof config->nodename, "warren%u@sim%u", host->index,
+                   host->index);
     (void)snprintf(config->data_dir, sizeof config->data_dir, "/data");
     (void)snprintf(config->cookie, sizeof config->cookie, "simulated");
-    (void)snprintf(config->cluster_listener.host, sizeof config->cluster_listener.host, "sim%u", host->index);
+    (void)snprintf(config->cluster_listener.host, sizeof config->cluster_listener.host, "sim%u",
+                   host->index);
     config->listeners_given = true;
     config->listener_count = 1;
-    (void)snprintf(config->listeners[0].host, sizeof config->listeners[0].host, "sim%u", host->index);
+    (void)snprintf(config->listeners[0].host, sizeof config->listeners[0].host, "sim%u",
+                   host->index);
     config->listeners[0].port = SIM_AMQP_PORT;
     config->cluster_listener.port = SIM_CLUSTER_PORT;
     for (uint32_t i = 0; i < sim->node_count && sim->node_count > 1; i++) {
@@ -118,7 +128,8 @@ static void fill_config(struct sim *sim, struct sim_host *host)
     }
 }
 
-/* --- life of a node ------------------------------------------------------------------------------------------- */
+/* --- life of a node
+ * ------------------------------------------------------------ */
 
 static void on_restart(struct sim *sim, void *arg, uint64_t index, uint64_t b)
 {
@@ -133,7 +144,8 @@ void sim_node_start(struct sim *sim, uint32_t index)
     struct sim_host *host = &sim->hosts[index];
     char errmsg[512] = "";
     WR_ASSERT(host->is_node && !host->running);
-    sim_trace(sim, "node %u starts, incarnation %llu", index, (unsigned long long)host->incarnation);
+    sim_trace(sim, "node %u starts, incarnation %llu", index,
+              (unsigned long long)host->incarnation);
     if (!host->powered) {
         host->powered = true;
         host->mono_base = SIM_S + prng_below(&host->prng, 1000 * SIM_S);
@@ -169,7 +181,9 @@ void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how)
     struct sim_host *host = &sim->hosts[index];
     WR_ASSERT(host->is_node && host->running);
     sim_trace(sim, "node %u ends by %s", index,
-              how == SIM_END_KILL ? "SIGKILL" : how == SIM_END_POWER ? "power failure" : "itself");
+              how == SIM_END_KILL    ? "SIGKILL"
+              : how == SIM_END_POWER ? "power failure"
+                                     : "itself");
     sim_check_node_gone(sim, host);
     sim_net_host_gone(sim, host, how == SIM_END_POWER);
     node_free(host->node);
@@ -193,8 +207,9 @@ void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how)
         sim_kv_kill(host->kv);
     }
     if (!sim->ending) {
-        uint64_t down = prng_ratio(&sim->fault_prng, 1, 3) ? prng_below(&sim->fault_prng, 200 * SIM_MS)
-                                                           : prng_below(&sim->fault_prng, 6 * SIM_S);
+        uint64_t down = prng_ratio(&sim->fault_prng, 1, 3)
+                            ? prng_below(&sim->fault_prng, 200 * SIM_MS)
+                            : prng_below(&sim->fault_prng, 6 * SIM_S);
         sim_faults_node_down(sim);
         sim_at(sim, sim->now + down, on_restart, NULL, index, 0);
     }
@@ -238,9 +253,10 @@ void sim_hosts_init(struct sim *sim)
         host->disk = sim_disk_new(prng_u64(&host->prng));
         host->kv = sim_kv_new(prng_u64(&host->prng));
         host->node_id = (struct uid){prng_u64(&host->prng), prng_u64(&host->prng)};
-        host->logger = (struct logger){.sink = on_log_line,
-                                       .ctx = host,
-                                       .level = sim->options.trace ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO};
+        host->logger =
+            (struct logger){.sink = on_log_line,
+                            .ctx = host,
+                            .level = sim->options.trace ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO};
         fill_config(sim, host);
     }
 }

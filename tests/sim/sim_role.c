@@ -1,11 +1,12 @@
 /*
- * What: what the channels of clients do: publishers with confirms, consumers with acks, nacks and prefetch,
- * getters, and owners of exclusive queues.
+ * What: what the channels of clients do: publishers with confirms, consumers with acks, nacks and
+ * prefetch, getters, and owners of exclusive queues.
  *
- * Checked here (the rest is in sim_ledger.c): confirms name outstanding numbers only; first deliveries of one
- * subscription keep the order of each publisher's channel; prefetch is respected; an exclusive queue gives back
- * exactly what was confirmed, in order; a message is *settled* when a synchronous method on the same channel was
- * answered after its ack, in a time without faults: then it must never come again.
+ * Checked here (the rest is in sim_ledger.c): confirms name outstanding numbers only; first
+ * deliveries of one subscription keep the order of each publisher's channel; prefetch is respected;
+ * an exclusive queue gives back exactly what was confirmed, in order; a message is *settled* when a
+ * synchronous method on the same channel was answered after its ack, in a time without faults: then
+ * it must never come again.
  */
 #include "sim_client.h"
 
@@ -79,7 +80,8 @@ void role_lost(struct channel *channel)
     channel->cancelled = false;
 }
 
-/* --- set up -------------------------------------------------------------------------------------------- */
+/* --- set up
+ * ------------------------------------------------------------ */
 
 static void send_declare(struct channel *channel, bool passive)
 {
@@ -146,7 +148,8 @@ static void setup_next(struct channel *channel, const struct wire_method *got)
     wake_in(channel, 0);
 }
 
-/* --- publishing -------------------------------------------------------------------------------------------- */
+/* --- publishing
+ * ------------------------------------------------------------ */
 
 static void publish(struct channel *channel, const char *queue_name, uint32_t size)
 {
@@ -154,14 +157,16 @@ static void publish(struct channel *channel, const char *queue_name, uint32_t si
     struct wire_basic_publish m = {.routing_key = bytes_from_cstr(queue_name), .mandatory = true};
     uint8_t props_bytes[64];
     struct wire_props props = {.flags = WIRE_PROP_DELIVERY_MODE, .delivery_mode = 2};
-    struct bytes raw = bytes_make(props_bytes, (size_t)(wire_props_write(props_bytes, &props) - props_bytes));
+    struct bytes raw =
+        bytes_make(props_bytes, (size_t)(wire_props_write(props_bytes, &props) - props_bytes));
     uint64_t seq = sim_ledger_send(sim, channel->publisher, channel->queue, channel->epoch, size);
     uint8_t *body = wr_alloc(size);
     sim_body_write(body, channel->publisher, seq, channel->queue, size);
     uint32_t frame_max = channel->client->frame_max;
     size_t whole = wire_publish_size(&m, raw.size, size, frame_max);
     uint8_t *out = wr_alloc(whole);
-    uint8_t *end = wire_publish_write(out, channel->number, &m, raw, bytes_make(body, size), frame_max);
+    uint8_t *end =
+        wire_publish_write(out, channel->number, &m, raw, bytes_make(body, size), frame_max);
     WR_ASSERT(end == out + whole);
     outq_append_bytes(&channel->client->out, out, whole);
     wr_free(out);
@@ -174,7 +179,8 @@ static uint32_t body_size(struct channel *channel)
 {
     struct prng *prng = prng_of(channel);
     const uint32_t most = sim_of(channel)->options.body_max;
-    return SIM_BODY_MIN + (uint32_t)prng_below(prng, prng_ratio(prng, 1, 10) ? most : most / 10 + 1);
+    return SIM_BODY_MIN +
+           (uint32_t)prng_below(prng, prng_ratio(prng, 1, 10) ? most : most / 10 + 1);
 }
 
 static void publisher_tick(struct channel *channel)
@@ -184,7 +190,8 @@ static void publisher_tick(struct channel *channel)
         wake_in(channel, 100 * SIM_MS);
         return;
     }
-    uint32_t burst = 1 + (uint32_t)(prng_ratio(prng_of(channel), 1, 5) ? prng_below(prng_of(channel), 10) : 0);
+    uint32_t burst =
+        1 + (uint32_t)(prng_ratio(prng_of(channel), 1, 5) ? prng_below(prng_of(channel), 10) : 0);
     for (uint32_t i = 0; i < burst && channel->unconfirmed.count < sim->options.window; i++) {
         publish(channel, queue_of(channel)->name, body_size(channel));
     }
@@ -200,8 +207,8 @@ static void on_confirm(struct channel *channel, uint64_t tag, bool multiple, boo
     struct sim *sim = sim_of(channel);
     bool any = false;
     if (tag >= channel->next_tag) {
-        sim_fail(sim, "client %u: confirm of number %llu, which was not sent", channel->client->number,
-                 (unsigned long long)tag);
+        sim_fail(sim, "client %u: confirm of number %llu, which was not sent",
+                 channel->client->number, (unsigned long long)tag);
     }
     for (size_t i = 0; i < channel->unconfirmed.count;) {
         const struct outstanding *item = &channel->unconfirmed.items[i];
@@ -214,17 +221,19 @@ static void on_confirm(struct channel *channel, uint64_t tag, bool multiple, boo
         }
     }
     if (!any) {
-        sim_fail(sim, "client %u: confirm of number %llu, which is not outstanding", channel->client->number,
-                 (unsigned long long)tag);
+        sim_fail(sim, "client %u: confirm of number %llu, which is not outstanding",
+                 channel->client->number, (unsigned long long)tag);
     }
     if (channel->role == ROLE_EXCLUSIVE) {
         wake_in(channel, 0);
     }
 }
 
-/* --- consuming -------------------------------------------------------------------------------------------- */
+/* --- consuming
+ * ------------------------------------------------------------ */
 
-static void check_order(struct channel *channel, const struct sim_record *record, uint32_t publisher, uint64_t seq)
+static void check_order(struct channel *channel, const struct sim_record *record,
+                        uint32_t publisher, uint64_t seq)
 {
     while (channel->newest.count <= publisher) {
         vec_push(&channel->newest, 0);
@@ -232,7 +241,8 @@ static void check_order(struct channel *channel, const struct sim_record *record
     const uint64_t mark = (uint64_t)record->epoch << 40 | (seq + 1);
     const uint64_t before = channel->newest.items[publisher];
     if (before >> 40 == mark >> 40 && before >= mark) {
-        sim_fail(sim_of(channel), "queue %u: message %u.%llu came after %u.%llu to the same consumer",
+        sim_fail(sim_of(channel),
+                 "queue %u: message %u.%llu came after %u.%llu to the same consumer",
                  channel->queue, publisher, (unsigned long long)seq, publisher,
                  (unsigned long long)(before & ((UINT64_C(1) << 40) - 1)) - 1);
     }
@@ -358,8 +368,9 @@ static void getter_tick(struct channel *channel)
     wake_in(channel, 20 * SIM_MS);
 }
 
-/* Unacked deliveries of the present subscription only: an earlier one's do not count against it. And only in quiet times:
- * what was returned because the consumer's node seemed to be down does not count for the queue, but it does here. */
+/* Unacked deliveries of the present subscription only: an earlier one's do not count against it.
+ * And only in quiet times: what was returned because the consumer's node seemed to be down does not
+ * count for the queue, but it does here. */
 static void check_prefetch(struct channel *channel)
 {
     uint32_t count = 0;
@@ -370,38 +381,41 @@ static void check_prefetch(struct channel *channel)
         count += channel->unacked.items[i].tag > channel->subscribed_tag ? 1 : 0;
     }
     if (channel->role == ROLE_CONSUMER && channel->prefetch > 0 && count > channel->prefetch) {
-        sim_fail(sim_of(channel), "client %u: %u unacked deliveries with a prefetch of %u", channel->client->number,
-                 count, channel->prefetch);
+        sim_fail(sim_of(channel), "client %u: %u unacked deliveries with a prefetch of %u",
+                 channel->client->number, count, channel->prefetch);
     }
 }
 
 static void on_delivery(struct channel *channel, uint64_t tag, bool redelivered, struct bytes body)
 {
     struct outstanding item = {.tag = tag, .at = sim_of(channel)->now};
-    struct sim_record *record =
-        sim_ledger_receive(sim_of(channel), body, channel->queue, redelivered, &item.publisher, &item.seq);
+    struct sim_record *record = sim_ledger_receive(sim_of(channel), body, channel->queue,
+                                                   redelivered, &item.publisher, &item.seq);
     if (tag != channel->last_tag + 1) {
-        sim_fail(sim_of(channel), "client %u: delivery tag %llu after %llu", channel->client->number,
-                 (unsigned long long)tag, (unsigned long long)channel->last_tag);
+        sim_fail(sim_of(channel), "client %u: delivery tag %llu after %llu",
+                 channel->client->number, (unsigned long long)tag,
+                 (unsigned long long)channel->last_tag);
     }
     channel->last_tag = tag;
     if (!redelivered && channel->role == ROLE_CONSUMER) {
         check_order(channel, record, item.publisher, item.seq);
     }
     if (sim_of(channel)->options.trace) {
-        sim_trace(sim_of(channel), "client %u gets %u.%llu%s", channel->client->number, item.publisher,
-                  (unsigned long long)item.seq, redelivered ? " again" : "");
+        sim_trace(sim_of(channel), "client %u gets %u.%llu%s", channel->client->number,
+                  item.publisher, (unsigned long long)item.seq, redelivered ? " again" : "");
     }
     vec_push(&channel->unacked, item);
     check_prefetch(channel);
     wake_in(channel, sim_of(channel)->liveness ? 0 : channel->ack_delay_us * SIM_US);
 }
 
-/* --- exclusive queues ------------------------------------------------------------------------------------------- */
+/* --- exclusive queues
+ * ------------------------------------------------------------ */
 
 static void exclusive_name(const struct channel *channel, char out[64])
 {
-    (void)snprintf(out, 64, "x-%u-%u-%u-%u", channel->client->number, channel->number, channel->epoch, channel->rounds);
+    (void)snprintf(out, 64, "x-%u-%u-%u-%u", channel->client->number, channel->number,
+                   channel->epoch, channel->rounds);
 }
 
 /* Script: 0 declare, 1 publish, 2 wait for the confirms, 3 get, 4 delete. */
@@ -456,15 +470,20 @@ static void exclusive_got(struct channel *channel, uint64_t seq, bool any)
     struct sim *sim = sim_of(channel);
     uint64_t first = sim->ledger.publishers.items[channel->publisher].records.count - channel->put;
     if (any != (channel->got < channel->put) || (any && seq != first + channel->got)) {
-        sim_fail(sim, "client %u: get number %u from its exclusive queue brought %s, of %u messages put there",
-                 channel->client->number, channel->got, any ? "the wrong message" : "nothing", channel->put);
+        sim_fail(sim,
+                 "client %u: get number %u from its exclusive queue brought %s, of %u messages put "
+                 "there",
+                 channel->client->number, channel->got, any ? "the wrong message" : "nothing",
+                 channel->put);
     }
     channel->got += any ? 1 : 0;
     channel->step = any ? 3 : 4;
     wake_in(channel, 0);
 }
 
-/* --- dispatch ------------------------------------------------------------------------------------------------------ */
+/* --- dispatch
+ * ------------------------------------------------------------
+ */
 
 static void running_method(struct channel *channel, const struct wire_method *m)
 {
@@ -507,7 +526,8 @@ static void running_method(struct channel *channel, const struct wire_method *m)
         wake_in(channel, 0);
         break;
     default:
-        sim_fail(sim_of(channel), "client %u: unexpected %s", channel->client->number, wire_method_name(m->id));
+        sim_fail(sim_of(channel), "client %u: unexpected %s", channel->client->number,
+                 wire_method_name(m->id));
     }
 }
 
@@ -536,13 +556,14 @@ void role_content(struct channel *channel, const struct wire_method *m, struct b
     }
     if (m->id == WIRE_BASIC_RETURN) {
         if (body.size >= SIM_BODY_MIN) {
-            struct sim_record *record = sim_ledger_record(sim_of(channel), bytes_load_le32(body.data + 4),
-                                                          bytes_load_le64(body.data + 8));
+            struct sim_record *record = sim_ledger_record(
+                sim_of(channel), bytes_load_le32(body.data + 4), bytes_load_le64(body.data + 8));
             if (record != NULL) {
                 record->returned = true;
             }
             if (queue_of(channel)->strict) {
-                sim_fail(sim_of(channel), "a message for queue %s was returned as unroutable", queue_of(channel)->name);
+                sim_fail(sim_of(channel), "a message for queue %s was returned as unroutable",
+                         queue_of(channel)->name);
             }
         }
         return;
@@ -551,7 +572,8 @@ void role_content(struct channel *channel, const struct wire_method *m, struct b
     if (channel->role == ROLE_EXCLUSIVE) {
         uint32_t publisher = 0;
         uint64_t seq = 0;
-        (void)sim_ledger_receive(sim_of(channel), body, channel->queue, m->basic_get_ok.redelivered, &publisher, &seq);
+        (void)sim_ledger_receive(sim_of(channel), body, channel->queue, m->basic_get_ok.redelivered,
+                                 &publisher, &seq);
         exclusive_got(channel, seq, true);
         return;
     }
@@ -578,7 +600,8 @@ void role_tick(struct channel *channel)
 
 bool role_settled(const struct channel *channel, char *why, size_t size)
 {
-    static const char *const names[] = {"publisher", "consumer", "getter", "owner of exclusive queues"};
+    static const char *const names[] = {"publisher", "consumer", "getter",
+                                        "owner of exclusive queues"};
     const char *what = NULL;
     if (channel->state != CHANNEL_RUNNING) {
         what = "its channel is not open and set up";
@@ -592,9 +615,12 @@ bool role_settled(const struct channel *channel, char *why, size_t size)
         what = "is not done with its queue";
     }
     if (what != NULL) {
-        (void)snprintf(why, size, "client %u, %s of %s, node %u: %s (state %d, step %u, operation since %llu ms, %zu unconfirmed, "
-                       "%zu unacked, %zu acked, %zu in a barrier)", channel->client->number, names[channel->role],
-                       queue_of(channel)->name, channel->client->node, what, (int)channel->state, channel->step,
+        (void)snprintf(why, size,
+                       "client %u, %s of %s, node %u: %s (state %d, step %u, operation since %llu "
+                       "ms, %zu unconfirmed, "
+                       "%zu unacked, %zu acked, %zu in a barrier)",
+                       channel->client->number, names[channel->role], queue_of(channel)->name,
+                       channel->client->node, what, (int)channel->state, channel->step,
                        (unsigned long long)(channel->op_since / SIM_MS), channel->unconfirmed.count,
                        channel->unacked.count, channel->applying.count, channel->barrier.count);
     }

@@ -1,7 +1,7 @@
 /*
- * What: one run: draws the options from the seed, then the safety phase (faults and load), then the liveness phase
- * (no faults: within a bounded time every group has one leader and equal replicas, every client is served, every
- * confirmed message has arrived), then an orderly stop of everything.
+ * What: one run: draws the options from the seed, then the safety phase (faults and load), then the
+ * liveness phase (no faults: within a bounded time every group has one leader and equal replicas,
+ * every client is served, every confirmed message has arrived), then an orderly stop of everything.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "warren/mem.h"
 
 #define HEAL_NS     (60 * SIM_S)
-#define LIVENESS_NS (45 * SIM_S)  /* without any progress */
+#define LIVENESS_NS (45 * SIM_S)   /* without any progress */
 #define DRAIN_NS    (1800 * SIM_S) /* with progress: a long backlog and a prefetch of 1 */
 #define STOP_NS     (40 * SIM_S)
 
@@ -49,8 +49,8 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
 static void print_options(struct sim *sim)
 {
     static const char *const names[SIM_FAULT_KIND_COUNT] = {
-        "kill",  "power", "restart", "pause", "partition", "one-way",  "isolate",
-        "bridge", "clog", "reset",   "clock", "slow-disk", "blackout",
+        "kill",   "power", "restart", "pause", "partition", "one-way",  "isolate",
+        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout",
     };
     const struct sim_options *o = &sim->options;
     char faults[200] = "";
@@ -60,10 +60,13 @@ static void print_options(struct sim *sim)
             n += (size_t)snprintf(faults + n, sizeof faults - n, " %s", names[i]);
         }
     }
-    sim_trace(sim, "seed %" PRIu64 ": %u nodes (%u late) of %u shards, %u queues, %u publishers, %u consumers, %u others, %" PRIu64
-              " s, a fault every %" PRIu64 " ms", o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
+    sim_trace(sim,
+              "seed %" PRIu64 ": %u nodes (%u late) of %u shards, %u queues, %u publishers, %u "
+                              "consumers, %u others, %" PRIu64 " s, a fault every %" PRIu64 " ms",
+              o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
               o->getters, o->safety_ns / SIM_S, o->fault_every_ns / SIM_MS);
-    sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults, o->body_max, o->window, o->rate_us);
+    sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults,
+              o->body_max, o->window, o->rate_us);
 }
 
 static void make_queues(struct sim *sim)
@@ -97,14 +100,17 @@ static void start_nodes(struct sim *sim)
     struct prng prng = prng_fork(&sim->prng, "start");
     for (uint32_t i = 0; i < sim->node_count; i++) {
         bool late = i + sim->options.late_nodes >= sim->node_count;
-        uint64_t at = prng_below(&prng, late ? sim->options.safety_ns : prng_ratio(&prng, 1, 2) ? SIM_S : 10 * SIM_MS);
+        uint64_t at = prng_below(&prng, late                      ? sim->options.safety_ns
+                                        : prng_ratio(&prng, 1, 2) ? SIM_S
+                                                                  : 10 * SIM_MS);
         sim_at(sim, at, on_first_start, NULL, i, 0);
     }
 }
 
 static void run_until(struct sim *sim, uint64_t until)
 {
-    while (sim->heap.count > 0 && WR_CONTAINER_OF(heap_first(&sim->heap), struct sim_event, node)->at <= until) {
+    while (sim->heap.count > 0 &&
+           WR_CONTAINER_OF(heap_first(&sim->heap), struct sim_event, node)->at <= until) {
         (void)sim_step(sim);
     }
     sim->now = until;
@@ -132,8 +138,10 @@ static void name_missing(struct sim *sim)
             const struct sim_record *r = &p->records.items[k];
             if (r->confirmed && r->received == 0 && sim->ledger.queues[r->queue].strict) {
                 named++;
-                sim_trace(sim, "confirmed and never delivered: message %zu.%zu of %s, sent at %" PRIu64 " us", i, k,
-                          sim->ledger.queues[r->queue].name, r->sent_at / SIM_US);
+                sim_trace(sim,
+                          "confirmed and never delivered: message %zu.%zu of %s, sent at %" PRIu64
+                          " us",
+                          i, k, sim->ledger.queues[r->queue].name, r->sent_at / SIM_US);
             }
         }
     }
@@ -163,7 +171,8 @@ static void phase_liveness(struct sim *sim)
         if (sim->now > done_by || sim->now > drained_by) {
             name_missing(sim);
             sim_check_describe(sim);
-            sim_fail(sim, "not well, and nothing moves for %" PRIu64 " s: %s", LIVENESS_NS / SIM_S, why);
+            sim_fail(sim, "not well, and nothing moves for %" PRIu64 " s: %s", LIVENESS_NS / SIM_S,
+                     why);
         }
         run_until(sim, sim->now + 200 * SIM_MS);
     }
@@ -188,10 +197,12 @@ static void phase_stop(struct sim *sim)
 static void print_summary(struct sim *sim)
 {
     const struct sim_ledger *l = &sim->ledger;
-    sim_trace(sim, "passed: %" PRIu64 " sent, %" PRIu64 " confirmed, %" PRIu64 " nacked, %" PRIu64 " received (%" PRIu64
-              " again), %" PRIu64 " known as settled; %" PRIu64 " events, %" PRIu64 " steps, %" PRIu64 " connections, %" PRIu64 " KiB",
-              l->sent, l->confirmed, l->nacked, l->received, l->redelivered, l->settled, sim->events, sim->steps,
-              sim->net.connections, sim->net.bytes / 1024);
+    sim_trace(sim,
+              "passed: %" PRIu64 " sent, %" PRIu64 " confirmed, %" PRIu64 " nacked, %" PRIu64
+              " received (%" PRIu64 " again), %" PRIu64 " known as settled; %" PRIu64
+              " events, %" PRIu64 " steps, %" PRIu64 " connections, %" PRIu64 " KiB",
+              l->sent, l->confirmed, l->nacked, l->received, l->redelivered, l->settled,
+              sim->events, sim->steps, sim->net.connections, sim->net.bytes / 1024);
 }
 
 static void on_panic(void *ctx, const char *message)

@@ -1,8 +1,8 @@
 /*
  * What: virtual time and the queue of events, the trace and its hash.
  *
- * Invariants: I1 events run in order of (time, sequence of scheduling). I2 an event bound to a host's
- * incarnation never runs after its end.
+ * Invariants: I1 events run in order of (time, sequence of scheduling). I2 an event bound to a
+ * host's incarnation never runs after its end.
  */
 #include <stdarg.h>
 #include <stdlib.h>
@@ -102,7 +102,8 @@ bool sim_step(struct sim *sim)
     return true;
 }
 
-/* --- trace ------------------------------------------------------------------------------------- */
+/* --- trace ------------------------------------------------------------
+ */
 
 void sim_mix(struct sim *sim, uint64_t value)
 {

@@ -357,7 +357,7 @@ class Tidy:
             folder = os.path.dirname(path)
             includes = ["-Iinclude", f"-I{folder}"]
             if folder.startswith("tests/"):
-                includes += ["-Itests/lib", "-Itests/sim"]
+                includes += ["-Itests/lib", "-Itests/sim", "-Isrc"]
             mirrored = re.match(r"tests/unit/([^/]+)$", folder)
             if mirrored:
                 name = mirrored.group(1)
