@@ -199,8 +199,8 @@ static void set_state(struct log *log, bool blocked, bool low)
     }
 }
 
-/* Space is low when less than the limit is free, or when the next segment cannot be made: then there
- * is still the rest of the active one, for settles. */
+/* Space is low when less than the limit is free, or when the next segment cannot be made: then
+ * there is still the rest of the active one, for settles. */
 static void look_at_space(struct log *log)
 {
     const uint64_t now = log->env->ops->mono_ns(log->env);

@@ -267,8 +267,8 @@ def facts(options):
 def report(options, about, found, problems, busy):
     lines = [f"{about['machine']}; Warren {about['warren']}; RabbitMQ {about['rabbitmq']} on Erlang "
              f"{about['erlang']}",
-             f"{options.seconds} s per run after {options.warm} s of the same load, {options.runs} run(s), median; load by warren-perf on "
-             "the same machine", ""]
+             f"{options.seconds} s per run after {options.warm} s of the same load, "
+             f"{options.runs} run(s), median; load by warren-perf on the same machine", ""]
     lines += [f"{name}: {what}; {' '.join(arguments)}"
               for name, (what, _n, _d, _q, arguments) in LOADS.items()]
     lines += ["d: confirm latency of b and c at 200 msg/s",
