@@ -20,7 +20,6 @@
 #define NAME_MAX_SIZE     255u
 #define WINDOW_FIRST      128u /* deliveries granted to a new consumer, before sizes are known */
 #define WINDOW_BYTES      (16u << 20) /* of deliveries granted ahead, once they are */
-#define MISS_FRESH_MS     5u          /* an unroutable publish needs no new barrier for that long */
 #define ORPHAN_MS         UINT64_C(3600000)
 #define ROUTE_CACHE_SLOTS 32u
 #define ROUTE_CACHE_TEXT  96u
@@ -184,8 +183,6 @@ struct broker_channel {
     uint32_t blocked_queues;
     struct list unblock_link; /* broker->unblocked */
     bool publish_looked;      /* the read barrier for the waiting publish is done */
-    uint64_t fresh_until_ms;  /* until then what cannot be routed is taken to be unroutable without
-                                 another barrier */
     uint64_t write_serial;    /* view in which write_exchange may be written to */
     uint32_t write_size;
     uint8_t write_exchange[255];

@@ -209,7 +209,6 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
 static void on_looked(struct request *r)
 {
     r->channel->publish_looked = true;
-    r->channel->fresh_until_ms = r->count + MISS_FRESH_MS; /* counted from when the barrier began */
     request_finish(r);
 }
 
@@ -232,7 +231,6 @@ static enum broker_publish_result look_again(struct broker_channel *ch, void (*r
                                              void *ctx)
 {
     struct request *r = request_new(ch, on_look_done, ch);
-    r->count = broker_now_ms(ch->broker);
     ch->retry = retry;
     ch->retry_ctx = ctx;
     request_barrier(r, on_looked);
@@ -299,8 +297,7 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
                                 .extra_count = routing.extra_count};
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
     if (count == 0) {
-        return looked || broker_now_ms(broker) < ch->fresh_until_ms ? BROKER_UNROUTABLE
-                                                                    : look_again(ch, retry, ctx);
+        return looked ? BROKER_UNROUTABLE : look_again(ch, retry, ctx);
     }
     VEC(struct ch_queue *) targets = {0};
     for (uint32_t i = 0; i < count; i++) {
