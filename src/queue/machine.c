@@ -209,7 +209,11 @@ static void apply_client_batch(struct queue_apply *a, const struct queue_batch *
             break; /* A gap: it and what follows will be sent again. */
         }
         heard = true;
+#ifdef WR_PLANT_dedup_dropped
+        if (false) { /* planted: see docs/simulation.md */
+#else
         if (op->seq <= client->last_seq) {
+#endif
             answer_again(a, client, op->seq);
             continue;
         }

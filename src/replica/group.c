@@ -236,7 +236,11 @@ void group_log_hard_state(struct group *group, const struct raft_hard_state *har
 {
     struct writer w;
     writer_init(&w, UID_SIZE);
+#ifdef WR_PLANT_vote_not_persisted
+    put_uid(&w, UID_NONE); /* planted: see docs/simulation.md */
+#else
     put_uid(&w, uid_of_raft(hard->vote));
+#endif
     group_log(group, LOG_HARD_STATE, hard->term, hard->commit, 0, generation,
               slice_of_buf(writer_take(&w)));
 }
