@@ -382,14 +382,9 @@ bool client_leader_of(const struct host *host, uint64_t queue, struct uid *ret_n
 
 /* --- finding the leader ---------------------------------------------------------------------- */
 
-static void resume(struct queue_client *client, struct uid node, uint32_t shard)
+static void send_resume(struct queue_client *client)
 {
     struct host *host = client->host;
-    client->node = node;
-    client->shard = shard;
-    client->session++;
-    client->number = 0;
-    client->state = CLIENT_RESUMING;
     struct resume_body *body = wr_calloc(1, sizeof *body);
     body->client = client->id;
     body->session = client->session;
@@ -398,8 +393,9 @@ static void resume(struct queue_client *client, struct uid node, uint32_t shard)
         vec_push(&body->consumers, client->consumers.items[i]);
     }
     vec_push(&body->consumers, (struct consumer_expect){0, client->get_next});
-    struct parcel *parcel = parcel_make(host, PARCEL_RESUME, 1, client->queue, node, shard);
-    if (host_is_self(host, node)) {
+    struct parcel *parcel =
+        parcel_make(host, PARCEL_RESUME, 1, client->queue, client->node, client->shard);
+    if (host_is_self(host, client->node)) {
         parcel->local = body;
         parcel->local_free = resume_body_free;
     } else {
@@ -408,6 +404,16 @@ static void resume(struct queue_client *client, struct uid node, uint32_t shard)
     }
     parcel_send(host, parcel);
     client_arm(client);
+}
+
+static void resume(struct queue_client *client, struct uid node, uint32_t shard)
+{
+    client->node = node;
+    client->shard = shard;
+    client->session++;
+    client->number = 0;
+    client->state = CLIENT_RESUMING;
+    send_resume(client);
 }
 
 static bool reachable(const struct host *host, struct uid node)
@@ -484,18 +490,23 @@ static void on_retry(struct timer *timer)
     }
     if (client->state == CLIENT_CONNECTED && client->progress != client->applied) {
         client->progress = client->applied;
-        client->backoff_ms = RETRY_FIRST_MS;
+        client->backoff_ms = CONNECTED_RETRY_MS;
         client_arm(client);
         return;
     }
     client->progress = client->applied;
-    /* A RESUME that is on its way to a node in reach is not lost, only slow: each one asked in
-     * addition makes the leader deliver everything again, and a link that is slow already would
-     * never get to the answer. */
+    /* What is on its way to or from a node in reach is not lost, only slow. To begin anew makes the
+     * leader deliver everything again, and a link that is slow already would never get to the
+     * answer: so the same is asked again at first, which costs nothing where it is being answered.
+     */
     const bool slow = client->state == CLIENT_RESUMING && reachable(client->host, client->node);
-    const uint32_t most = slow ? RESUME_RETRY_MAX_MS : RETRY_MAX_MS;
+    const bool same = slow && client->backoff_ms < RESUME_RETRY_MAX_MS;
+    const uint32_t most =
+        slow || client->state == CLIENT_CONNECTED ? RESUME_RETRY_MAX_MS : RETRY_MAX_MS;
     client->backoff_ms = client->backoff_ms * 2 > most ? most : client->backoff_ms * 2;
-    if (client->state == CLIENT_CONNECTED && reachable(client->host, client->node)) {
+    if (same) {
+        send_resume(client);
+    } else if (client->state == CLIENT_CONNECTED && reachable(client->host, client->node)) {
         resume(client, client->node, client->shard); /* the same leader: did anything get lost? */
     } else {
         client_seek(client);
@@ -635,7 +646,7 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     client->shard = shard;
     client->number = 0;
     client->candidate = 0;
-    client->backoff_ms = RETRY_FIRST_MS;
+    client->backoff_ms = CONNECTED_RETRY_MS;
     uint64_t again = first_unanswered(client, body->applied);
     uint64_t from = again != 0 ? again : body->received + 1;
     client_settle(client, again != 0 ? again - 1 : body->applied);

@@ -510,6 +510,15 @@ void home_on_resume(struct home *home, struct uid node, uint32_t shard,
     WR_ASSERT(home->serving);
     struct route *old = umap_get(&home->routes, body->client);
     uint64_t received = old != NULL ? old->received : 0;
+    if (old != NULL && old->session == body->session && old->shard == shard &&
+        uid_eq(old->node, node)) {
+        /* Asked again, because the answer is slow: it and what follows it are on their way. */
+        struct resumed_body again = {.client = body->client, .session = body->session};
+        again.applied = queue_client_last_seq(home->queue, body->client);
+        again.received = received > again.applied ? received : again.applied;
+        answer_resumed(home, old, &again);
+        return;
+    }
     struct route *route = route_open(home, body->client, node, shard, body->session);
     route->via = route->via && !body->inlined;
     home_drops_flush(home);
