@@ -56,6 +56,9 @@ void broker_set_boot(struct broker *broker, uint32_t boot); /* before the first 
 /* A queue reached its auto-delete condition (host_sink.on_queue_unused): deletes it; repeated until
  * it worked. */
 void broker_queue_unused(struct broker *broker, uint64_t queue_id);
+/* A node is short of disk space: channels that publish are held back after the publish under way.
+ */
+void broker_set_disk_low(struct broker *broker, bool low);
 void broker_turn(struct broker *broker);
 uint64_t broker_deadline_ns(const struct broker *broker);
 
@@ -110,6 +113,9 @@ struct broker_channel_sink {
     /* Publishing should pause (true) because a target queue's pending ops are over the limit, or
      * may go on. */
     void (*on_blocked)(void *ctx, bool blocked);
+    /* Why publishing is held back cluster-wide ("low on disk"), told to a channel that publishes;
+     * NULL: no more. May be NULL. */
+    void (*on_alarm)(void *ctx, const char *reason);
 };
 struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number,
                                            const struct broker_channel_sink *sink, void *ctx);
@@ -164,6 +170,9 @@ enum broker_publish_result { BROKER_ROUTED, BROKER_UNROUTABLE, BROKER_REFUSED, B
 enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
                                           uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx);
+/* The next publish had come already when the barrier of the last BROKER_WAIT on this channel began:
+ * where it cannot be routed it needs none of its own. */
+void broker_publish_looked(struct broker_channel *ch);
 
 void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
                     struct bytes args, broker_done_fn done,

@@ -86,6 +86,8 @@ void host_set_boot(struct host *host,
  * started, stopped, re-configured to match. */
 void host_set_view(struct host *host, struct catalog_view *view);
 void host_on_parcel(struct host *host, struct parcel *owned);
+/* The log said that the disk is (nearly) full: publishers are to be held back. */
+bool host_disk_is_low(const struct host *host);
 bool host_on_mail(struct host *host,
                   struct mail *owned); /* LOG_MAIL_DONE/RETIRE/STATE; false: not the host's */
 bool host_on_file(struct host *host, uint64_t token, int64_t result);

@@ -74,6 +74,7 @@ struct amqp_conn {
     bool drop_pending; /* the session is to be closed in the turn */
     bool session_busy; /* ... is being closed: its callback is still to come */
     bool cancel_notify, failure_close, blocked_notify;
+    bool blocked_told; /* connection.blocked was sent */
     uint8_t header[8];
     uint32_t header_size;
     char user[256];
@@ -89,7 +90,8 @@ struct amqp_conn {
 
 struct saved_frame {
     uint8_t type;
-    bool request; /* a method frame, but not basic.publish */
+    bool request;         /* a method frame, but not basic.publish */
+    uint64_t received_at; /* conn->received_bytes when it came */
     struct slice payload;
 };
 
@@ -135,6 +137,8 @@ struct amqp_channel {
     bool no_wait; /* of the request under way */
     enum wire_method_id request;
     struct content content;
+    uint64_t received_at;    /* conn->received_bytes when the frame being worked on came */
+    uint64_t looked_at;      /* and when the last look-up for a publish began */
     struct saved_vec queued; /* from queued_head on */
     size_t queued_head, queued_bytes;
     size_t queued_requests; /* kept frames that settles may not overtake */

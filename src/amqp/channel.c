@@ -227,6 +227,7 @@ static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct saved_frame saved = {.type = frame->type,
                                 .request = is_request(frame),
+                                .received_at = ch->conn->received_bytes,
                                 .payload = slice_copy(frame->payload.data, frame->payload.size)};
     size_t cost = frame->payload.size + sizeof saved;
     vec_push(&ch->queued, saved);
@@ -252,6 +253,7 @@ void channel_resume(struct amqp_channel *ch)
         ch->queued_requests -= saved.request;
         ch->queued_bytes -= cost;
         conn_kept(ch->conn, 0, cost);
+        ch->received_at = saved.received_at;
         work_frame(ch, &frame);
         slice_unref(&saved.payload);
     }
@@ -410,5 +412,6 @@ void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame)
         }
         return;
     }
+    ch->received_at = ch->conn->received_bytes;
     work_frame(ch, frame);
 }

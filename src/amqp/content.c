@@ -50,6 +50,9 @@ static void publish(struct amqp_channel *ch)
     struct broker_fault fault;
     uint64_t token = ch->confirm ? ch->next_token : 0;
     fault.code = 0;
+    if (ch->received_at <= ch->looked_at) {
+        broker_publish_looked(ch->broker);
+    }
     enum broker_publish_result result =
         broker_publish(ch->broker, c->message, token, &fault, on_retry, ch);
     switch (result) {
@@ -69,6 +72,7 @@ static void publish(struct amqp_channel *ch)
         break;
     case BROKER_WAIT:
         ch->waiting_publish = true;
+        ch->looked_at = ch->conn->received_bytes;
         return; /* the message is kept */
     }
     slice_unref(&c->message.record);

@@ -142,12 +142,33 @@ void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t 
     }
 }
 
+void broker_set_disk_low(struct broker *broker, bool low)
+{
+    if (broker->disk_low == low) {
+        return;
+    }
+    broker->disk_low = low; /* when it becomes low, the channels hear of it as they publish */
+    LIST_FOREACH (at, &broker->sessions) {
+        struct broker_session *session = WR_CONTAINER_OF(at, struct broker_session, link);
+        LIST_FOREACH (link, &session->channels) {
+            struct broker_channel *ch = WR_CONTAINER_OF(link, struct broker_channel, link);
+            if (!low && ch->alarmed) {
+                ch->alarmed = false;
+                if (!ch->closed && ch->sink->on_alarm != NULL) {
+                    ch->sink->on_alarm(ch->ctx, NULL);
+                }
+                channel_check_blocked(ch);
+            }
+        }
+    }
+}
+
 static void tell_unblocked(struct broker *broker)
 {
     struct list *link;
     while ((link = list_pop_front(&broker->unblocked)) != NULL) {
         struct broker_channel *ch = WR_CONTAINER_OF(link, struct broker_channel, unblock_link);
-        if (ch->blocked_queues == 0 && ch->told_blocked) {
+        if (ch->blocked_queues == 0 && !ch->alarmed && ch->told_blocked) {
             ch->told_blocked = false;
             ch->sink->on_blocked(ch->ctx, false);
         }

@@ -63,6 +63,7 @@ struct broker {
     uint64_t view_index;
     uint64_t view_serial;
     uint32_t boot;
+    bool disk_low;
     uint64_t next_session;
     struct prng prng;
     struct hash_seed hash;
@@ -178,11 +179,12 @@ struct broker_channel {
     uint16_t number;
     bool closed, held, confirm_used;
     bool told_blocked; /* what the front end knows */
+    bool alarmed;      /* held back because of broker->disk_low */
     uint32_t prefetch, global_limit;
     uint64_t outstanding; /* unacked by the application, consumers only: the sum over its queues */
     uint32_t blocked_queues;
     struct list unblock_link; /* broker->unblocked */
-    bool publish_looked;      /* the read barrier for the waiting publish is done */
+    bool publish_looked;      /* a read barrier that began after the next publish came is done */
     uint64_t write_serial;    /* view in which write_exchange may be written to */
     uint32_t write_size;
     uint8_t write_exchange[255];
@@ -209,6 +211,7 @@ void consumer_free(struct consumer *consumer);
 void consumer_renew(struct consumer *consumer);
 void consumer_resumed(struct consumer *consumer); /* deliveries may have been lost */
 void channel_free_slots(struct broker_channel *ch);
+void channel_check_blocked(struct broker_channel *ch); /* after blocked_queues or alarmed changed */
 void deliver_resume(struct broker_channel *ch); /* the channel's outstanding count fell */
 
 /* --- requests: one asynchronous call of a front end

@@ -51,6 +51,20 @@ void channel_free_slots(struct broker_channel *ch)
 
 /* Stopping is told at once; going on in the turn, because the front end then works off what it
  * kept. */
+void channel_check_blocked(struct broker_channel *ch)
+{
+    bool blocked = ch->blocked_queues > 0 || ch->alarmed;
+    if (ch->closed || blocked == ch->told_blocked) {
+        return;
+    }
+    if (blocked) {
+        ch->told_blocked = true;
+        ch->sink->on_blocked(ch->ctx, true);
+    } else if (list_is_empty(&ch->unblock_link)) {
+        list_push_back(&ch->broker->unblocked, &ch->unblock_link);
+    }
+}
+
 static void set_blocked(struct ch_queue *q, bool blocked)
 {
     struct broker_channel *ch = q->channel;
@@ -59,15 +73,7 @@ static void set_blocked(struct ch_queue *q, bool blocked)
     }
     q->blocked = blocked;
     ch->blocked_queues += blocked ? 1u : UINT32_MAX;
-    if (ch->closed || (ch->blocked_queues > 0) == ch->told_blocked) {
-        return;
-    }
-    if (ch->blocked_queues > 0) {
-        ch->told_blocked = true;
-        ch->sink->on_blocked(ch->ctx, true);
-    } else if (list_is_empty(&ch->unblock_link)) {
-        list_push_back(&ch->broker->unblocked, &ch->unblock_link);
-    }
+    channel_check_blocked(ch);
 }
 
 void ch_queue_close(struct ch_queue *q)
@@ -280,6 +286,12 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
         return;
     }
     struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
+    if (c != NULL && !c->attached && q->request != NULL && q->request->consumer == c) {
+        /* A new leader delivers again before it repeats what it said to the attach: it went well.
+         * consume-ok comes before the first delivery. */
+        on_reply(q, q->request_seq, QUEUE_OK, 0, 0);
+        c = q->consumers.items[id];
+    }
     if (c == NULL || c->cancelled) {
         if ((flags & QUEUE_NO_ACK) ==
             0) { /* cancelled meanwhile: it never reached the application */

@@ -135,7 +135,9 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
     row_number(&row, "messages_unconfirmed", unconfirmed);
     row_number(&row, "prefetch_count", ch->prefetch);
     row_number(&row, "global_prefetch_count", ch->global_limit);
-    row_text(&row, "state", bytes_from_cstr(ch->blocked_queues > 0 ? "flow" : "running"));
+    row_text(&row, "state", bytes_from_cstr(ch->alarmed              ? "blocked"
+                                           : ch->blocked_queues > 0 ? "flow"
+                                                                    : "running"));
     row_emit(&row, fn, ctx);
 }
 

@@ -204,12 +204,24 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
         }
     }
     ch->published++;
+    if (WR_UNLIKELY(ch->broker->disk_low && !ch->alarmed)) {
+        ch->alarmed = true;
+        if (ch->sink->on_alarm != NULL) {
+            ch->sink->on_alarm(ch->ctx, "low on disk");
+        }
+        channel_check_blocked(ch);
+    }
 }
 
 static void on_looked(struct request *r)
 {
     r->channel->publish_looked = true;
     request_finish(r);
+}
+
+void broker_publish_looked(struct broker_channel *ch)
+{
+    ch->publish_looked = true;
 }
 
 /* The barrier is done (the publish is tried again) or failed (the front end hears of it). */

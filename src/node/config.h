@@ -47,6 +47,7 @@ struct config {
     uint32_t quorum_initial_size;
     bool log_sync;
     uint32_t segment_size, segments_max;
+    uint64_t disk_free_limit;     /* bytes; publishers are held back below it */
     uint32_t liveness_timeout_ms; /* silence after which a node counts as down */
     uint32_t election_min_ms, election_max_ms;
 };

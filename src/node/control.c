@@ -500,6 +500,24 @@ void control_on_reply(struct shard *shard, struct bytes text)
 
 /* --- status ----------------------------------------------------------------------------------- */
 
+static json_t *alarms_json(const struct shard *shard)
+{
+    json_t *alarms = json_array();
+    if (host_disk_is_low(shard->host)) {
+        (void)json_array_append_new(alarms, json_pack("{s:s, s:s}", "node", shard->config->nodename,
+                                                      "resource", "disk"));
+    }
+    LIST_FOREACH(at, &shard->links.peers)
+    {
+        const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
+        if (peer->ready && peer->disk_low) {
+            (void)json_array_append_new(
+                alarms, json_pack("{s:s, s:s}", "node", peer->name, "resource", "disk"));
+        }
+    }
+    return alarms;
+}
+
 static void add_listener(json_t *list, const char *node, const char *host, uint16_t port, bool amqp)
 {
     (void)json_array_append_new(
@@ -569,7 +587,7 @@ static json_t *cluster_status(struct shard *shard)
     (void)json_object_set_new(result, "ram_nodes", json_array());
     (void)json_object_set_new(result, "running_nodes", running);
     (void)json_object_set_new(result, "partitions", json_object());
-    (void)json_object_set_new(result, "alarms", json_array());
+    (void)json_object_set_new(result, "alarms", alarms_json(shard));
     (void)json_object_set_new(result, "listeners", listeners);
     (void)json_object_set_new(result, "versions", versions);
     (void)json_object_set_new(result, "catalog_leader", node_name_json(shard, status.leader_node));

@@ -9,6 +9,7 @@
  * Ownership: a link_conn lives from accept/connect to on_closed. Threads: the shard that holds it.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "warren/err.h"
 #include "warren/mem.h"
@@ -16,6 +17,8 @@
 #include "node_internal.h"
 
 #define LINK_TAKE_MAX      64
+#define PING_SIZE          8u
+#define PONG_DISK_LOW      1u
 #define LINK_STRANGERS_MAX 512u /* incoming connections that have not proved anything yet */
 
 static const char *on_ready(void *ctx, const struct link_identity *peer);
@@ -180,6 +183,19 @@ static void on_parcel(struct link_conn *link, const struct slice *payload)
     parcel_arrived(link->shard, parcel);
 }
 
+/* The ping's bytes, and a byte of flags: how this node is. */
+static void send_pong(struct link_conn *link, struct bytes ping)
+{
+    uint8_t pong[PING_SIZE + 1];
+    if (ping.size != PING_SIZE) {
+        link_conn_send(link, LINK_PONG, ping);
+        return;
+    }
+    memcpy(pong, ping.data, PING_SIZE);
+    pong[PING_SIZE] = host_disk_is_low(link->shard->host) ? PONG_DISK_LOW : 0;
+    link_conn_send(link, LINK_PONG, bytes_make(pong, sizeof pong));
+}
+
 static void on_frame(void *ctx, uint8_t type, const struct slice *payload)
 {
     struct link_conn *link = ctx;
@@ -187,11 +203,13 @@ static void on_frame(void *ctx, uint8_t type, const struct slice *payload)
     const struct link_identity *peer = link_session_peer(link->session);
     switch (type) {
     case LINK_PING:
-        link_conn_send(link, LINK_PONG, bytes);
+        send_pong(link, bytes);
         break;
     case LINK_PONG:
         if (link->peer != NULL) {
             link->peer->heard_ns = link->shard->env->ops->mono_ns(link->shard->env);
+            link->peer->disk_low =
+                bytes.size > PING_SIZE && (bytes.data[PING_SIZE] & PONG_DISK_LOW) != 0;
         }
         break;
     case LINK_PARCEL:

@@ -221,6 +221,7 @@ const char *peer_ready(struct peer *peer, struct shard *shard, const struct link
     peer->backoff_ms = BACKOFF_MIN_MS;
     peer->heard_ns = peer->ping_ns = now_ns(shard);
     peer->backlog = 0;
+    peer->disk_low = false;
     peer->reported_down = false;
     if (!peer->reported_up) {
         peer->reported_up = true;
@@ -439,6 +440,18 @@ size_t links_backlog(struct shard *shard, struct uid node)
         return 0;
     }
     return shard->env->ops->conn_backlog(peer->conn->conn) + (size_t)outq_size(&peer->conn->out);
+}
+
+bool links_disk_low(const struct shard *shard)
+{
+    LIST_FOREACH(at, &shard->links.peers)
+    {
+        const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
+        if (peer->ready && peer->disk_low) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* --- turn ------------------------------------------------------------------------------------- */

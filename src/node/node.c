@@ -87,6 +87,7 @@ static int recover(struct node *node, char *errmsg)
                                   .recycle_max = 2,
                                   .shard_count = node->shard_count,
                                   .sync = node->config->log_sync,
+                                  .disk_free_limit = node->config->disk_free_limit,
                                   .node_id = node->node_id};
     struct log_recovery_sink sink = {.record = on_record, .ctx = node};
     int rc = log_open(node->log_env, dir, &options, &sink, &node->log, errmsg);

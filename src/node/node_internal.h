@@ -62,6 +62,7 @@ struct peer {
     struct net_addr addr;
     struct link_conn *conn; /* outgoing, or NULL */
     bool ready;             /* its handshake is over */
+    bool disk_low;          /* it said so with its last pong */
     bool reported_up, reported_down;
     bool refused;          /* the last attempt to connect was refused: its process is gone */
     bool wanted;           /* in the catalog or the configuration; otherwise dropped */
@@ -87,6 +88,8 @@ void links_deinit(struct shard *shard);
 /* Peers are those of the catalog view, or of the configuration while there is none. */
 void links_update_peers(struct shard *shard);
 void links_send(struct shard *shard, struct parcel *owned);
+/* A node with which this shard has a link is short of disk space. */
+bool links_disk_low(const struct shard *shard);
 size_t links_backlog(struct shard *shard, struct uid node);
 void links_turn(struct shard *shard);
 void links_flush(struct shard *shard); /* sends what gathered on all links */

@@ -334,6 +334,8 @@ static void turn(void *ctx)
         placement_turn(shard);
     }
     host_turn(shard->host);
+    /* As in RabbitMQ on every node of the cluster: a replica's disk fills from all of them. */
+    broker_set_disk_low(shard->broker, host_disk_is_low(shard->host) || links_disk_low(shard));
     broker_turn(shard->broker);
     amqp_turn(shard->amqp);
     shutdown_turn(shard);

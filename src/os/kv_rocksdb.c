@@ -11,9 +11,11 @@
  *
  * Threads: RocksDB handles are thread-safe; jobs touch nothing else.
  */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include <rocksdb/c.h>
 
@@ -33,12 +35,16 @@ const char *__tsan_default_suppressions(void)
 }
 #endif
 
+#define COMPACT_BELOW (UINT64_C(256) << 20) /* bytes free */
+
 struct os_kv {
     rocksdb_t *db;
     rocksdb_options_t *options;
     rocksdb_writeoptions_t *write_options;
     rocksdb_readoptions_t *read_options;
     rocksdb_flushoptions_t *flush_options;
+    char dir[1200];
+    _Atomic uint32_t deletes; /* of ranges, since the last compaction */
 };
 
 enum kv_job_kind { KV_JOB_WRITE, KV_JOB_FLUSH, KV_JOB_GET, KV_JOB_SCAN };
@@ -96,6 +102,7 @@ static void run_write(struct os_kv *kv, struct kv_job *job)
             break;
         case KV_DELETE_RANGE:
             rocksdb_writebatch_delete_range(batch, key, op->key.size, value, op->value.size);
+            atomic_fetch_add(&kv->deletes, 1);
             break;
         }
     }
@@ -105,11 +112,23 @@ static void run_write(struct os_kv *kv, struct kv_job *job)
     job->result = kv_error(job->work.context, "write", err);
 }
 
+/* RocksDB gives the space of deleted ranges back when it happens to compact them; when little is
+ * left it is made to. */
+static bool space_is_low(const struct os_kv *kv)
+{
+    struct statvfs vfs;
+    return statvfs(kv->dir, &vfs) == 0 &&
+           (uint64_t)vfs.f_bavail * (uint64_t)vfs.f_frsize < COMPACT_BELOW;
+}
+
 static void run_flush(struct os_kv *kv, struct kv_job *job)
 {
     char *err = NULL;
     rocksdb_flush(kv->db, kv->flush_options, &err);
     job->result = kv_error(job->work.context, "flush", err);
+    if (job->result == 0 && space_is_low(kv) && atomic_exchange(&kv->deletes, 0) > 0) {
+        rocksdb_compact_range(kv->db, NULL, 0, NULL, 0);
+    }
 }
 
 static struct kv_reply *reply_new(uint32_t capacity)
@@ -300,6 +319,7 @@ static int env_kv_get_now(struct env *env, struct slice key, struct slice *ret_v
 int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg)
 {
     struct os_kv *kv = wr_calloc(1, sizeof *kv);
+    (void)snprintf(kv->dir, sizeof kv->dir, "%s", dir);
     kv->options = rocksdb_options_create();
     rocksdb_options_set_create_if_missing(kv->options, 1);
     rocksdb_options_set_write_buffer_size(kv->options, 16u * 1024 * 1024);

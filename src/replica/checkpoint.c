@@ -168,6 +168,52 @@ static bool needs(const struct group *group, uint32_t segment)
             below(group->segment_checkpoint, segment));
 }
 
+/* The segment that holds the oldest message of a queue that is alive and not in the store. */
+static uint32_t oldest_needed(const struct group *group)
+{
+    struct queue_totals totals;
+    struct log_location location;
+    const struct store *store = &group->home->store;
+    queue_totals(group->home->queue, &totals);
+    for (size_t i = store->where_first; i < store->where.count; i++) {
+        const struct where_run *run = &store->where.items[i];
+        if (run->position + run->count > totals.lowest_position) {
+            return log_index_find(group->index, run->index, &location) ? location.position.segment
+                                                                       : UINT32_MAX;
+        }
+    }
+    return UINT32_MAX;
+}
+
+/* The disk is nearly full: lets go of segments in which no message lives, as far as that goes.
+ * Nothing is copied but the machines' snapshots. */
+void checkpoint_retire_cheaply(struct host *host, uint32_t segment)
+{
+    bool any = false;
+    if (host->checkpoint != NULL) {
+        return; /* asked again in a moment */
+    }
+    struct umap_iter it = umap_iterate(&host->groups);
+    while (umap_next(&it)) {
+        const struct group *group = it.value;
+        if (group->home != NULL && needs(group, segment)) {
+            uint32_t oldest = oldest_needed(group);
+            segment = oldest <= segment ? oldest - 1 : segment;
+        }
+    }
+    it = umap_iterate(&host->groups);
+    while (segment > 0 && !any && umap_next(&it)) {
+        any = needs(it.value, segment);
+    }
+    if (any) {
+        checkpoint_retire(host, segment);
+    } else if (segment > 0) {
+        log_release(host->env, segment);
+        /* What was deleted in the store takes space until it is compacted: the seam sees to it. */
+        host->env->ops->kv_flush(host->env, kv_request_new(host)->token);
+    }
+}
+
 void checkpoint_retire(struct host *host, uint32_t segment)
 {
     if (host->checkpoint != NULL) {
@@ -440,6 +486,11 @@ static void flush(struct host *host)
     if (job->waiting || job->retry_ms > host->now_ms) {
         return;
     }
+#ifdef WR_PLANT_checkpoint_not_flushed
+    job->phase = PHASE_RECORDS; /* planted: see docs/simulation.md */
+    host_mark_now(host);
+    return;
+#endif
     struct kv_request *request = kv_request_new(host);
     job->serial = ++host->incarnations;
     request->done = on_flushed;

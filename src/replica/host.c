@@ -502,19 +502,44 @@ static void on_batch(struct host *host, struct log_batch *batch)
     log_batch_free(batch);
 }
 
+static void on_log_state(struct host *host, const struct log_state_mail *state)
+{
+    bool trouble = state->blocked || state->low;
+    if (host->options.shard == 0 && state->blocked && !host->log_blocked) {
+        wr_log(host->logger, LOG_LEVEL_ERROR, "disk",
+               "nothing can be written: %s; everything that must be durable waits", state->why);
+    } else if (host->options.shard == 0 && trouble && !host->log_blocked && !host->disk_low) {
+        wr_log(host->logger, LOG_LEVEL_WARNING, "disk", "publishers are held back: %s",
+               state->why);
+    } else if (host->options.shard == 0 && !trouble && (host->log_blocked || host->disk_low)) {
+        wr_log(host->logger, LOG_LEVEL_INFO, "disk", "there is enough free space again");
+    }
+    host->log_blocked = state->blocked;
+    host->disk_low = trouble;
+    snprintf(host->log_why, sizeof host->log_why, "%s", trouble ? state->why : "");
+    host_mark_now(host);
+}
+
+bool host_disk_is_low(const struct host *host)
+{
+    return host->disk_low;
+}
+
 bool host_on_mail(struct host *host, struct mail *owned)
 {
     host_refresh(host);
     if (owned->kind == LOG_MAIL_DONE) {
         on_batch(host, WR_CONTAINER_OF(owned, struct log_batch, mail));
     } else if (owned->kind == LOG_MAIL_RETIRE) {
-        uint32_t segment = WR_CONTAINER_OF(owned, struct log_retire_mail, mail)->segment;
+        const struct log_retire_mail retire = *WR_CONTAINER_OF(owned, struct log_retire_mail, mail);
         owned->destroy(owned);
-        checkpoint_retire(host, segment);
+        if (retire.cheaply) {
+            checkpoint_retire_cheaply(host, retire.segment);
+        } else {
+            checkpoint_retire(host, retire.segment);
+        }
     } else if (owned->kind == LOG_MAIL_STATE) {
-        const struct log_state_mail *state = WR_CONTAINER_OF(owned, struct log_state_mail, mail);
-        host->log_blocked = state->blocked;
-        snprintf(host->log_why, sizeof host->log_why, "%s", state->blocked ? state->why : "");
+        on_log_state(host, WR_CONTAINER_OF(owned, struct log_state_mail, mail));
         owned->destroy(owned);
     } else {
         return false;

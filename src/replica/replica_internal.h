@@ -47,6 +47,7 @@
 #define BACKLOG_MAX       (UINT64_C(8) << 20) /* more queued to a node: deliveries wait */
 #define RETRY_FIRST_MS    200u
 #define RETRY_MAX_MS      1000u
+#define CONNECTED_RETRY_MS 2000u /* without progress, while the link stands */
 #define RESUME_RETRY_MAX_MS 16000u
 #define HELD_PARCELS_MAX  4096u
 #define HELD_MS           1000u
@@ -442,6 +443,7 @@ struct kv_request {
 };
 struct kv_request *kv_request_new(struct host *host);
 void checkpoint_retire(struct host *host, uint32_t segment);
+void checkpoint_retire_cheaply(struct host *host, uint32_t segment);
 void checkpoint_work(struct host *host);
 #define RELOG_GENERATION UINT64_MAX /* an entry written again because its segment goes */
 void checkpoint_free(struct host *host);
@@ -532,7 +534,7 @@ struct host {
     VEC(struct parcel *) inbox;
     VEC(struct held_parcel) held;
     struct log_batch *batch;
-    bool log_blocked;
+    bool log_blocked, disk_low;
     char log_why[200];
     VEC(struct dest *) dests;
     VEC(struct ops_dest *) ops_dests;

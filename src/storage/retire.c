@@ -49,10 +49,11 @@ void retire__request(struct log *log)
 }
 
 /* The disk is nearly full. To make room by copying would need room first; but what nobody needs any
- * more can go, also while there are less segments than are kept otherwise. */
+ * more can go, also while there are less segments than are kept otherwise. (Also asked when only
+ * the active one is left: the shards then give back what the checkpoint store wastes.) */
 void retire__cheaply(struct log *log)
 {
-    if (log->active.number > log->first && log->first != 0 && log->head_items == 0) {
+    if (log->active.number > 1 && log->head_items == 0) {
         ask(log, log->active.number - 1, true);
     }
 }

@@ -261,7 +261,8 @@ class Cluster:
             wait_until(ready, seconds, f"{node.name} accepts connections")
 
     def signal(self, node, number):
-        if node.process is not None:
+        # once reaped, its number may belong to somebody else's processes
+        if node.process is not None and node.process.returncode is None:
             try:
                 os.killpg(node.process.pid, number)
             except ProcessLookupError:

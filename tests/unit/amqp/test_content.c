@@ -294,8 +294,29 @@ Test(amqp_content, a_publish_that_waits_keeps_the_channel_in_order)
     EXPECT_CALLS("1 publish waits\n");
     rig.publish_waits = false;
     rig.retry(rig.retry_ctx);
-    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 get 'q'\n");
+    EXPECT_CALLS("1 looked\n1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 get 'q'\n");
     EXPECT_OUT("1 basic.get-empty\n");
+}
+
+Test(amqp_content, only_what_came_before_a_look_up_may_share_it)
+{
+    rig_open();
+    rig_channel(1);
+    rig.publish_waits = true;
+    begin();
+    rig_content(1, 0);
+    EXPECT_CALLS("1 publish waits\n");
+    begin();
+    rig_content(1, 0); /* comes while the first one waits */
+    rig.retry(rig.retry_ctx);
+    EXPECT_CALLS("1 looked\n1 publish waits\n"); /* a second look-up: the other was there by then */
+    begin();
+    rig_content(1, 0); /* but not this one */
+    rig.publish_waits = false;
+    rig.retry(rig.retry_ctx);
+    EXPECT_CALLS("1 looked\n1 publish 'x' 'k' token=0  priority=0 props=2 body=''\n"
+                 "1 looked\n1 publish 'x' 'k' token=0  priority=0 props=2 body=''\n"
+                 "1 publish 'x' 'k' token=0  priority=0 props=2 body=''\n");
 }
 
 Test(amqp_content, a_publish_that_waits_may_lose_its_channel)

@@ -275,11 +275,18 @@ static void on_blocked(void *ctx, bool blocked)
     strbuf_printf(&rig.said, blocked ? "blocked\n" : "unblocked\n");
 }
 
+static void on_alarm(void *ctx, const char *reason)
+{
+    (void)ctx;
+    strbuf_printf(&rig.said, "alarm %s\n", reason == NULL ? "over" : reason);
+}
+
 static const struct broker_channel_sink sink = {.on_confirm = on_confirm,
                                                 .on_deliver = on_deliver,
                                                 .on_cancel = on_cancel,
                                                 .on_fault = on_fault,
-                                                .on_blocked = on_blocked};
+                                                .on_blocked = on_blocked,
+                                                .on_alarm = on_alarm};
 
 static void on_close(void *ctx, const char *reason)
 {

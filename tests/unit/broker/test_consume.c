@@ -84,6 +84,17 @@ Test(broker_consume, the_queue_goes_while_the_consumer_is_being_attached)
     EXPECT_SAID("consume ok 't' 0 0\n");
 }
 
+/* After a failover the new leader delivers again before it repeats its answer to the attach. */
+Test(broker_consume, consume_ok_comes_before_the_first_delivery)
+{
+    rig_queue("q");
+    consume("q", "t", 0);
+    rig_deliver("q", 1, 1, 1, 0, 0);
+    EXPECT_SAID("consume ok 't' 0 0\ndeliver 't' 0.1.1 'm'\n");
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("");
+}
+
 Test(broker_consume, deliveries_carry_what_is_needed_to_settle_them)
 {
     rig_queue("q");

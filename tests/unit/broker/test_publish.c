@@ -323,3 +323,24 @@ Test(broker_publish, full_queues_block_the_channel_until_the_last_has_room)
     a->sink->on_blocked(a->ctx, false);
     EXPECT_SAID("unblocked\n");
 }
+
+/* Only who publishes is held back: consumers go on, and make the room that is missing. */
+Test(broker_publish, low_disk_space_blocks_channels_that_publish)
+{
+    rig_queue("a");
+    broker_set_disk_low(rig.broker, true);
+    EXPECT_SAID("");
+    rig_publish("", "a", BYTES_NONE, 0);
+    EXPECT_SAID("alarm low on disk\nblocked\nrouted\n");
+    struct queue_client *a = rig_client("a");
+    a->sink->on_blocked(a->ctx, true);
+    broker_set_disk_low(rig.broker, false);
+    EXPECT_SAID("alarm over\n"); /* still blocked by its queue */
+    a->sink->on_blocked(a->ctx, false);
+    EXPECT_SAID("unblocked\n");
+    broker_set_disk_low(rig.broker, true);
+    rig_publish("", "a", BYTES_NONE, 0);
+    EXPECT_SAID("alarm low on disk\nblocked\nrouted\n");
+    broker_set_disk_low(rig.broker, false);
+    EXPECT_SAID("alarm over\nunblocked\n");
+}

@@ -200,10 +200,18 @@ Test(config, keys_without_effect_are_reported)
     cr_assert_eq(ignored_count, 1);
     cr_assert_eq(ignored_line, 2);
     cr_assert_str_eq(ignored_key, "vm_memory_high_watermark.relative");
-    (void)good("disk_free_limit.absolute = 50MB\nnum_acceptors.tcp = 10\nnet_ticktime = 60\n"
+    (void)good("disk_free_limit.relative = 1.0\nnum_acceptors.tcp = 10\nnet_ticktime = 60\n"
                "management.tcp.port = 15672\nconsumer_timeout = 1800000\nlog.exchange = true\n"
                "cluster_formation.dns.hostname = h\nraft.segment_max_entries = 1\n");
     cr_assert_eq(ignored_count, 8);
+}
+
+Test(config, disk_free_limit)
+{
+    struct config c = good("");
+    cr_assert_eq(c.disk_free_limit, 50000000);
+    c = good("disk_free_limit.absolute = 2GB\n");
+    cr_assert_eq(c.disk_free_limit, 2000000000);
 }
 
 Test(config, listeners)

@@ -158,6 +158,29 @@ Test(catalog_group, goes_on_when_its_leader_dies)
     }
 }
 
+/* What a node decided while it led must not be carried out by the next leader. */
+Test(catalog_group, what_only_the_leader_may_decide_is_not_passed_on)
+{
+    struct test_cluster *c = cluster_new(21, 3, 1);
+    struct seen seen[NODES_MAX] = {0};
+    form(c, seen);
+    uint32_t led = 0;
+    for (uint32_t node = 0; node < 3; node++) {
+        struct catalog_command command = {.kind = CATALOG_PUT_VHOST};
+        struct group_status status;
+        struct outcome o = {0};
+        cr_assert(host_group_status(cluster_host(c, node, 0), 1, &status));
+        command.u.vhost.name = BYTES_LITERAL("x");
+        host_catalog_propose_leading(cluster_host(c, node, 0), &command, on_done, &o);
+        cr_assert(cluster_run(c, one_done, &o, 3500));
+        led += status.leading;
+        cr_assert_eq(o.status == WR_E_UNAVAILABLE, !status.leading);
+    }
+    cr_assert_eq(led, 1);
+    cluster_free(c);
+    views_free(seen);
+}
+
 Test(catalog_group, no_majority_is_said_in_time)
 {
     struct test_cluster *c = cluster_new(20, 3, 1);

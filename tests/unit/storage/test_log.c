@@ -190,6 +190,39 @@ Test(log, full_disk_holds_batches_and_recovers)
     harness_deinit(&h);
 }
 
+/* Publishers are to stop before the disk is full, so that settles can still be written. */
+Test(log, low_space_is_told_before_the_disk_is_full)
+{
+    struct harness h;
+    open_new(&h, 10, 2, 8192);
+    h.options.disk_free_limit = 3 * 8192;
+    h.auto_release = false;
+    harness_crash(&h, false);
+    cr_assert_eq(harness_open(&h), 0);
+    sim_disk_set_capacity(h.disk, 6 * 8192);
+    uint32_t count = 0;
+    while (h.low_mails == 0 && count < 100) {
+        harness_submit(&h, 0, 1, 600);
+        harness_run(&h);
+        count++;
+    }
+    cr_assert_eq(h.low_mails, 2, "one per shard");
+    cr_assert_eq(h.blocked_mails, 0);
+    cr_assert_eq(h.durable, count);
+    harness_submit(&h, 1, 1, 600); /* a settle */
+    harness_run(&h);
+    cr_assert_eq(h.durable, count + 1);
+    cr_assert_geq(h.cheap_mails, 2, "what nobody needs may go");
+    sim_disk_set_capacity(h.disk, UINT64_MAX);
+    for (uint32_t i = 0; i < 20; i++) {
+        cr_assert(fake_env_sleep(&h.fake));
+        harness_run(&h);
+    }
+    cr_assert_eq(h.low_mails, 2);
+    cr_assert_eq(h.resumed_mails, 2);
+    harness_deinit(&h);
+}
+
 Test(log, full_disk_is_left_by_retiring)
 {
     struct harness h;
