@@ -185,10 +185,10 @@ class Raw:
             return data
 
 
-def answers(port, seconds=2.0):
+def answers(port, host="127.0.0.1", seconds=2.0):
     """True when a client could log in now."""
     try:
-        with Raw(port, timeout=seconds) as raw:
+        with Raw(port, host, seconds) as raw:
             raw.socket.settimeout(seconds)
             raw.open(channel=True)
             return True

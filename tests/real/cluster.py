@@ -19,6 +19,7 @@ START_S = 60
 COMPLAINTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
               "WARNING: ThreadSanitizer", "FATAL: ThreadSanitizer", "warren: panic:")
 POLL_S = 0.02
+LOOPBACK = "127.0.0.1"
 
 
 class ClusterError(Exception):
@@ -57,14 +58,14 @@ def free_ports(count, start=20000, end=32000):
 class Node:
     """One process (group); index from 1."""
 
-    def __init__(self, index, name, folder, amqp_port, cluster_port):
+    def __init__(self, index, name, folder, amqp_port, cluster_port, host):
         self.index, self.name, self.folder = index, name, folder
-        self.amqp_port, self.cluster_port = amqp_port, cluster_port
+        self.amqp_port, self.cluster_port, self.host = amqp_port, cluster_port, host
         self.process, self.paused = None, False
 
     @property
     def uri(self):
-        return f"amqp://guest:guest@127.0.0.1:{self.amqp_port}"
+        return f"amqp://guest:guest@{self.host}:{self.amqp_port}"
 
     @property
     def running(self):
@@ -116,14 +117,14 @@ class WarrenDriver:
     def __init__(self, binary=WARREN, ctl=WARRENCTL, shards=1, extra=()):
         self.binary, self.ctl_binary, self.shards, self.extra = binary, ctl, shards, list(extra)
 
-    def node_name(self, index, _ports):
-        return f"warren{index}@localhost"
+    def node_name(self, index, _ports, host):
+        return f"warren{index}@{'localhost' if host == LOOPBACK else host}"
 
     def configure(self, node, nodes, cookie):
         lines = [
             f"nodename = {node.name}",
-            f"listeners.tcp.1 = 127.0.0.1:{node.amqp_port}",
-            "distribution.listener.interface = 127.0.0.1",
+            f"listeners.tcp.1 = {node.host}:{node.amqp_port}",
+            f"distribution.listener.interface = {node.host}",
             f"distribution.listener.port_range.min = {node.cluster_port}",
             f"distribution.listener.port_range.max = {node.cluster_port}",
             f"erlang.cookie = {cookie}",
@@ -131,6 +132,8 @@ class WarrenDriver:
             "log.file.level = info",
             f"shards = {self.shards}",
         ]
+        if node.host != LOOPBACK:
+            lines.append("loopback_users = none")
         if len(nodes) > 1:
             lines += [f"cluster_formation.classic_config.nodes.{other.index} = "
                       f"{other.name}:{other.cluster_port}" for other in nodes]
@@ -159,7 +162,7 @@ class RabbitDriver:
             raise ClusterError("rabbitmq-server is not installed")
         self.sbin, self.extra = found[-1], list(extra)
 
-    def node_name(self, index, ports):
+    def node_name(self, index, ports, _host):
         return f"rabbit{index}-{ports[0]}@localhost"
 
     def configure(self, node, nodes, cookie):
@@ -202,19 +205,34 @@ class RabbitDriver:
             self.environment(node)
 
 
+class Loopback:
+    """All nodes on this host. Another network has the same methods (netns.py)."""
+
+    def host(self, _index):
+        return LOOPBACK
+
+    def enter(self, _node):
+        """The words before a command line that is to run where the node runs."""
+        return []
+
+    def close(self):
+        pass
+
+
 class Cluster:
     """`count` nodes below `folder`, which must not hold another run."""
 
-    def __init__(self, driver, count, folder):
-        self.driver, self.folder = driver, folder
+    def __init__(self, driver, count, folder, network=None):
+        self.driver, self.folder, self.network = driver, folder, network or Loopback()
         shutil.rmtree(folder, ignore_errors=True)
         ports = free_ports(2 * count)
         self.nodes = []
         for i in range(1, count + 1):
             path = os.path.join(folder, f"node{i}")
             os.makedirs(path)
-            self.nodes.append(Node(i, driver.node_name(i, ports), path, ports[2 * i - 2],
-                                   ports[2 * i - 1]))
+            host = self.network.host(i)
+            self.nodes.append(Node(i, driver.node_name(i, ports, host), path, ports[2 * i - 2],
+                                   ports[2 * i - 1], host))
         for node in self.nodes:
             driver.configure(node, self.nodes, "warren-tests-cookie")
 
@@ -240,6 +258,7 @@ class Cluster:
 
     def start(self, node):
         command, environment = self.driver.command(node)
+        command = self.network.enter(node) + command
         with open(os.path.join(node.folder, "stdout"), "ab") as out:
             node.process = subprocess.Popen(  # pylint: disable=consider-using-with
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=out,
@@ -257,7 +276,7 @@ class Cluster:
                 if not node.running:
                     raise ClusterError(f"{node.name} ended with {node.process.poll()}: "
                                        f"{self.tail(node)}")
-                return answers(node.amqp_port)
+                return answers(node.amqp_port, node.host)
             wait_until(ready, seconds, f"{node.name} accepts connections")
 
     def signal(self, node, number):
@@ -323,6 +342,7 @@ class Cluster:
     def ctl(self, node, *arguments, seconds=30):
         """Runs the control program against a node: (exit code, stdout)."""
         command, environment = self.driver.ctl(node, *arguments)
+        command = self.network.enter(node) + command
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True,
                                   timeout=seconds, check=False)
@@ -334,13 +354,17 @@ class Cluster:
         """The control program's answer from the first node that gives one, else None."""
         for node in self.nodes:
             if node.running and not node.paused:
-                code, text = self.ctl(node, *arguments, "--formatter", "json", "-q")
-                if code == 0:
-                    try:
-                        return json.loads(text)
-                    except ValueError:
-                        continue
+                answer = self.ctl_json_of(node, *arguments)
+                if answer is not None:
+                    return answer
         return None
+
+    def ctl_json_of(self, node, *arguments):
+        code, text = self.ctl(node, *arguments, "--formatter", "json", "-q")
+        try:
+            return json.loads(text) if code == 0 else None
+        except ValueError:
+            return None
 
     def queue_leader(self, queue):
         """The node that leads the queue, None if it is not known."""
@@ -376,6 +400,7 @@ class Cluster:
                 self.signal(node, signal.SIGCONT)
                 self.signal(node, signal.SIGKILL)
                 node.process.wait(10)
+        self.network.close()
         if keep:
             print(f"logs and data are in {self.folder}")
         else:
@@ -392,7 +417,7 @@ def add_options(parser):
     parser.add_argument("--keep", action="store_true", help="keep logs and data")
 
 
-def from_options(options, count, name):
+def from_options(options, count, name, network=None):
     """A cluster, not started yet."""
     if options.driver == "rabbitmq":
         driver = RabbitDriver()
@@ -400,4 +425,4 @@ def from_options(options, count, name):
         driver = WarrenDriver(os.path.abspath(options.warren), os.path.abspath(options.warrenctl),
                               options.shards)
     folder = options.folder or os.path.join(ROOT, ".dev", "real", f"{name}-{os.getpid()}")
-    return Cluster(driver, count, os.path.abspath(folder))
+    return Cluster(driver, count, os.path.abspath(folder), network)

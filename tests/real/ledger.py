@@ -3,6 +3,11 @@
 import collections
 
 
+def port_of(broker):
+    """Workers name their broker by its port or by its URI."""
+    return int(broker.rsplit(":", maxsplit=1)[-1].split("/")[0])
+
+
 class Publisher:
     """The lines of one publisher: A = attempted, C = confirmed, N = not taken."""
 
@@ -10,7 +15,7 @@ class Publisher:
         self.attempted = collections.Counter()     # (epoch, seq) -> times
         self.confirmed = {}                        # seq -> epoch
         self.nacked = set()                        # (epoch, seq)
-        self.sessions, self.done = 0, None
+        self.sessions, self.port, self.done = 0, None, None     # port: of the broker in use
 
     def take(self, words):
         if words[0] == "A":
@@ -20,7 +25,9 @@ class Publisher:
         elif words[0] == "N":
             self.nacked.add((int(words[1]), int(words[2])))
         elif words[0] == "O":
-            self.sessions += 1
+            self.sessions, self.port = self.sessions + 1, port_of(words[2])
+        elif words[0] == "L":
+            self.port = None
         elif words[0] == "DONE":
             self.done = int(words[1])
 
