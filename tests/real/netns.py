@@ -1,17 +1,19 @@
 """A network of hosts on this machine: a namespace each, cables to a switch, and what can cut them.
 
 The switch is in a namespace of its own, in which this process and its clients run from then on (enter_hub);
-nothing outside the namespaces is touched. Needs root. A packet is dropped where it arrives, so each
+nothing outside the namespaces is touched. Whoever is not root becomes it in a user namespace. A packet is dropped where it arrives, so each
 direction between two hosts can be cut by itself.
 """
 
 import ctypes
 import os
 import subprocess
+import sys
 
 CLONE_NEWNET = 0x40000000
 NET = "10.77.0."
 HUB = NET + "254"
+ENVIRONMENT = dict(os.environ, PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
 class NetworkError(Exception):
@@ -19,17 +21,22 @@ class NetworkError(Exception):
 
 
 def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     if done.returncode != 0:
         raise NetworkError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def become_root():
+    """Starts this program anew as root of a user namespace, where `ip netns` has a /run of its own."""
+    if os.geteuid() != 0:
+        os.execvp("unshare", ["unshare", "-rnm", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"',
+                              "sh", sys.executable, *sys.argv])
 
 
 class Namespaces:
     """Hosts 1 to `count`. The same methods as cluster.Loopback, and cutting."""
 
     def __init__(self, count):
-        if os.geteuid() != 0:
-            raise NetworkError("network namespaces need root: run it with sudo")
         self.tag, self.count, self.names = f"wr{os.getpid()}", count, []
         try:
             self.build()

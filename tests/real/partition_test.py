@@ -108,5 +108,6 @@ def form(options):
 
 
 if __name__ == "__main__":
+    netns.become_root()
     sys.exit(workload.main(argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]),
                            PartitionTest, form))
