@@ -223,6 +223,10 @@ class Suite:
         return self.script("partition_test", "--warren", self.options.warren, "--rounds", "10",
                            "--clients", "python,go,c")
 
+    def proxy_test(self):
+        return self.script("proxy_test", "--warren", self.options.warren, "--rounds", "2",
+                           "--clients", "python,c")
+
     def workers(self):
         """The clients that have a worker program."""
         return [name for name in self.names
@@ -258,6 +262,7 @@ class Suite:
             self.step("suites-later", self.later_checks)
         self.step("kill-test", self.kill_test)
         self.step("partition-test", self.partition_test)
+        self.step("proxy-test", self.proxy_test)
         self.step("bad-input", self.script, "bad_input", "--warren", hard, "--later", later.FILE)
         self.step("damage", self.script, "damage", "--warren", hard)
         for kind, binary, shards in (("asan", o.asan_warren, 2), ("tsan", o.tsan_warren, 3)):

@@ -76,6 +76,7 @@ class Workload:
         self.problems, self.rows, self.workers = [], [], []
         self.python = clients.Client("python").python
         self.quorum, self.classic = f"{self.NAME}.quorum", f"{self.NAME}.classic"
+        self.uris = cluster.uris        # where the clients connect
 
     def round(self, number):
         raise NotImplementedError
@@ -101,7 +102,7 @@ class Workload:
                  for mode in ("publisher", "consumer")]
         for i, (client, mode, queue) in enumerate(plan):
             name = f"{client.name}-{queue.split('.')[1]}-{mode[0]}"
-            self.workers.append(Worker(client, mode, name, queue, self.cluster.uris, i // 2 + i % 2,
+            self.workers.append(Worker(client, mode, name, queue, self.uris, i // 2 + i % 2,
                                        self.options, folder))
 
     def of(self, mode, queue=None):
