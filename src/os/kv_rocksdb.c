@@ -35,7 +35,8 @@ const char *__tsan_default_suppressions(void)
 }
 #endif
 
-#define COMPACT_BELOW (UINT64_C(256) << 20) /* bytes free */
+#define LOG_LEVEL_WARN_OF_ROCKSDB 2                     /* rocksdb::InfoLogLevel::WARN_LEVEL */
+#define COMPACT_BELOW             (UINT64_C(256) << 20) /* bytes free */
 
 struct os_kv {
     rocksdb_t *db;
@@ -329,7 +330,12 @@ int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg)
     rocksdb_options_set_enable_blob_files(kv->options, 1);
     rocksdb_options_set_min_blob_size(kv->options, 4096);
     rocksdb_options_set_enable_blob_gc(kv->options, 1);
+    /* Its own log has some kilobytes for every flush, and no end otherwise; nor has its manifest.
+     */
+    rocksdb_options_set_info_log_level(kv->options, LOG_LEVEL_WARN_OF_ROCKSDB);
+    rocksdb_options_set_max_log_file_size(kv->options, 1u * 1024 * 1024);
     rocksdb_options_set_keep_log_file_num(kv->options, 2);
+    rocksdb_options_set_max_manifest_file_size(kv->options, (size_t)4 * 1024 * 1024);
     rocksdb_options_set_max_open_files(kv->options, 256);
     kv->write_options = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(kv->write_options, 1);
