@@ -52,3 +52,38 @@ KIND(resumed, PARCEL_RESUMED)
 KIND(leader, PARCEL_LEADER)
 KIND(raft, PARCEL_RAFT)
 KIND(any, 0)
+
+static uint32_t lines_refused;
+
+static void count_refused(void *ctx, enum log_level level, const char *component, const char *line)
+{
+    (void)ctx;
+    (void)level;
+    (void)component;
+    lines_refused += strstr(line, "refused") != NULL;
+}
+
+Test(damage, a_leader_on_a_shard_that_is_not_there)
+{
+    struct test_cluster *c = cluster_new(1, 2, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    uint64_t queue = cluster_declare(c, "q", (uint32_t[]){0, 1}, 2, -1);
+    user_open(u, c, 1, 0, queue, t);
+    user_publish(u, 1, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    const struct uid own = c->nodes[1].id;
+    const uint64_t numbers[] = {own.hi, own.lo, 7};
+    struct parcel *parcel = parcel_make(cluster_host(c, 0, 0), PARCEL_LEADER, 1, queue, own, 0);
+    numbers_pack(parcel, numbers, 3, SLICE_NONE);
+    c->logger.sink = count_refused;
+    host_on_parcel(cluster_host(c, 1, 0), parcel);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    cr_assert_eq(lines_refused, 1);
+    user_close(u);
+    cluster_settle(c, 500);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
