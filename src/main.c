@@ -209,14 +209,14 @@ static int run(struct program *program)
     if (rc == 0) {
         struct os_note note = leave_note(program);
         code = os_node_run(program->os);
+        if (os_data_dir_begun(config->data_dir, errmsg) != 0) {
+            wr_log(&program->logger, LOG_LEVEL_WARNING, "node", "%s", errmsg);
+        }
         if (code == 0) {
             os_note_remove(&note);
         }
     } else {
         wr_log(&program->logger, LOG_LEVEL_CRITICAL, "node", "cannot start: %s", errmsg);
-        if (config->log_file[0] != 0 && !config->log_console) {
-            (void)fprintf(stderr, "warren: cannot start: %s\n", errmsg);
-        }
     }
     node_free(program->node);
     os_node_free(program->os);

@@ -36,7 +36,8 @@
     X(WR_E_PERMISSION, -24, "permission denied")                                                   \
     X(WR_E_RESET, -25, "connection reset by peer")                                                 \
     X(WR_E_UNREACHABLE, -26, "peer cannot be reached")                                             \
-    X(WR_E_TRUNCATED, -27, "data ends too early")
+    X(WR_E_TRUNCATED, -27, "data ends too early")                                                  \
+    X(WR_E_FILES, -28, "too many open files")
 
 enum wr_err {
     WR_OK = 0,

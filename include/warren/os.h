@@ -52,6 +52,8 @@ int os_data_dir_lock(const char *dir, int *ret_fd, char *errmsg);
 /* The directory's identity; made at random the first time. WR_E_CORRUPT when it, the log or the
  * checkpoint store should be there and is not, or is damaged. */
 int os_data_dir_identity(const char *dir, struct uid *ret_id, char *errmsg);
+/* To be called once the node has run: notes that there is a log, if there is. */
+int os_data_dir_begun(const char *dir, char *errmsg);
 
 /* Where warrenctl finds a node that runs under the same user: HOME/.warren/nodes/NODE, readable by
  * its owner only. */

@@ -31,6 +31,8 @@
 #define AMQP_FRAME_MIN     4096u
 #define AMQP_HOLD_HIGH     (1024u * 1024u) /* output backlog to hold deliveries back at ... */
 #define AMQP_HOLD_LOW      (256u * 1024u)  /* ... and where they go on */
+#define AMQP_ANSWERS_MAX                                                                           \
+    (4u * 1024u * 1024u) /* answers the client has not read before we stop reading it */
 
 /* In this order: handshake < running < closing. */
 enum conn_state {
@@ -67,12 +69,15 @@ struct amqp_conn {
     uint64_t received_bytes, sent_bytes;
     uint32_t frame_max, heartbeat_s;
     uint32_t channel_max;
-    size_t kept_bytes; /* of frames that channels keep back */
-    bool paused;       /* reading stopped: kept_bytes is over the limit */
-    bool held;         /* deliveries held back: the socket is slow */
-    bool gone;         /* the socket is dead: no env call any more */
-    bool drop_pending; /* the session is to be closed in the turn */
-    bool session_busy; /* ... is being closed: its callback is still to come */
+    size_t kept_bytes;        /* of frames that channels keep back */
+    uint64_t delivered_bytes; /* of sent_bytes: basic.deliver with content */
+    uint64_t answers_read;    /* other bytes sent when the backlog was last low */
+    bool paused;              /* reading stopped: kept_bytes is over the limit, or ... */
+    bool unread;              /* ... the client does not read our answers */
+    bool held;                /* deliveries held back: the socket is slow */
+    bool gone;                /* the socket is dead: no env call any more */
+    bool drop_pending;        /* the session is to be closed in the turn */
+    bool session_busy;        /* ... is being closed: its callback is still to come */
     bool cancel_notify, failure_close, blocked_notify;
     bool blocked_told; /* connection.blocked was sent */
     uint8_t header[8];
@@ -192,6 +197,7 @@ void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16
 void conn_abort(struct amqp_conn *conn); /* closes the socket without a frame */
 void conn_end(struct amqp_conn *conn, uint32_t linger_ms);
 void conn_kept(struct amqp_conn *conn, size_t more, size_t less); /* bytes of frames kept back */
+void conn_answers_read(struct amqp_conn *conn); /* the client reads again, or is gone */
 void conn_drop_session(struct amqp_conn *conn); /* closes channels and session, now */
 void conn_set_timer(struct amqp_conn *conn, uint32_t delay_ms, timer_fn fn);
 /* heartbeat.c */

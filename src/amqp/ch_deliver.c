@@ -41,7 +41,9 @@ static void on_deliver(void *ctx, struct bytes consumer_tag, const struct broker
     struct slice body = body_of(message);
     struct wire_content content = {
         .props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
+    uint64_t before = outq_size(&ch->conn->out);
     wire_send_deliver(&ch->conn->out, ch->number, &deliver, &content);
+    ch->conn->delivered_bytes += outq_size(&ch->conn->out) - before;
     conn_dirty(ch->conn);
 }
 

@@ -206,7 +206,7 @@ bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault)
 
 static bool waits(const struct amqp_channel *ch)
 {
-    return ch->busy || ch->blocked || ch->waiting_publish;
+    return ch->busy || ch->blocked || ch->waiting_publish || ch->conn->unread;
 }
 
 bool channel_is_quiet(const struct amqp_channel *ch)

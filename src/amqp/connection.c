@@ -15,7 +15,7 @@
  *
  * Invariants: I1 in CONN_CLOSED nothing is sent. I2 the session is closed exactly once, in the turn
  * or from an upcall of the env, never below a channel's frame. I3 conn->kept_bytes is the sum over
- * its channels' queued_bytes; reading is paused iff it is over the limit.
+ * its channels' queued_bytes; reading is paused iff it is over the limit or answers are unread.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,18 +44,23 @@ void conn_set_timer(struct amqp_conn *conn, uint32_t delay_ms, timer_fn fn)
     timer_add(&conn->server->timers, &conn->timer, conn_now_ms(conn->server) + delay_ms, fn);
 }
 
-void conn_kept(struct amqp_conn *conn, size_t more, size_t less)
+static void pause_if_due(struct amqp_conn *conn)
 {
-    WR_ASSERT_OP(less, <=, conn->kept_bytes + more);
-    conn->kept_bytes += more;
-    conn->kept_bytes -= less;
-    bool pause = conn->kept_bytes > AMQP_KEPT_MAX;
+    bool pause = conn->unread || conn->kept_bytes > AMQP_KEPT_MAX;
     if (pause != conn->paused) {
         conn->paused = pause;
         if (conn->state != CONN_CLOSED && !conn->gone) {
             conn->server->env->ops->conn_pause(conn->conn, pause);
         }
     }
+}
+
+void conn_kept(struct amqp_conn *conn, size_t more, size_t less)
+{
+    WR_ASSERT_OP(less, <=, conn->kept_bytes + more);
+    conn->kept_bytes += more;
+    conn->kept_bytes -= less;
+    pause_if_due(conn);
 }
 
 /* --- output ----------------------------------------------------------------------------------- */
@@ -101,6 +106,42 @@ static bool is_finished(const struct amqp_conn *conn)
     return true;
 }
 
+static uint64_t answered_bytes(const struct amqp_conn *conn)
+{
+    return conn->sent_bytes + outq_size(&conn->out) - conn->delivered_bytes;
+}
+
+/*
+ * A client that asks and does not read (returns of unroutable messages, confirms, answers) would
+ * fill our memory with answers: it is not listened to until it has read them. Deliveries do not
+ * count: they are held back by themselves, and a consumer that is slow must be able to settle.
+ */
+static void limit_answers(struct amqp_conn *conn, size_t backlog)
+{
+    uint64_t answers = answered_bytes(conn);
+    if (backlog <= AMQP_HOLD_LOW) {
+        conn->answers_read = answers;
+    } else if (!conn->unread && conn->state == CONN_RUNNING && backlog > AMQP_ANSWERS_MAX &&
+               answers - conn->answers_read > AMQP_ANSWERS_MAX) {
+        conn->unread = true;
+        pause_if_due(conn);
+    }
+}
+
+void conn_answers_read(struct amqp_conn *conn)
+{
+    if (!conn->unread) {
+        return;
+    }
+    conn->unread = false;
+    conn->answers_read = answered_bytes(conn);
+    struct umap_iter it = umap_iterate(&conn->channels);
+    while (umap_next(&it)) {
+        channel_resume(it.value);
+    }
+    pause_if_due(conn);
+}
+
 void conn_flush(struct amqp_conn *conn)
 {
     if (conn->state == CONN_FINISHING && is_finished(conn)) {
@@ -118,10 +159,14 @@ void conn_flush(struct amqp_conn *conn)
     if (conn->session != NULL) {
         broker_session_count(conn->session, conn->received_bytes, conn->sent_bytes, "running");
     }
-    if (!conn->held && !conn->gone &&
-        conn->server->env->ops->conn_backlog(conn->conn) > AMQP_HOLD_HIGH) {
+    if (conn->gone) {
+        return;
+    }
+    size_t backlog = conn->server->env->ops->conn_backlog(conn->conn);
+    if (!conn->held && backlog > AMQP_HOLD_HIGH) {
         hold_deliveries(conn);
     }
+    limit_answers(conn, backlog);
 }
 
 /* --- closing ---------------------------------------------------------------------------------- */

@@ -115,6 +115,7 @@ void amqp_on_drained(struct amqp_server *server, void *user)
             broker_channel_hold(ch->broker, false);
         }
     }
+    conn_answers_read(conn);
 }
 
 void amqp_on_closed(struct amqp_server *server, void *user, int error)
@@ -133,6 +134,7 @@ void amqp_on_closed(struct amqp_server *server, void *user, int error)
     conn->gone = true;
     timer_cancel(&server->timers, &conn->heartbeat_timer);
     if (conn->state == CONN_FINISHING) {
+        conn_answers_read(conn);
         return; /* what the client sent before its close still counts: conn_flush ends it */
     }
     conn->state = CONN_CLOSED;
@@ -169,14 +171,14 @@ void amqp_server_free(struct amqp_server *server)
     if (server == NULL) {
         return;
     }
-    LIST_FOREACH_SAFE (link, &server->conns) {
+    LIST_FOREACH_SAFE(link, &server->conns) {
         struct amqp_conn *conn = WR_CONTAINER_OF(link, struct amqp_conn, link);
         conn->gone = true;
         conn->state = CONN_CLOSED;
         conn_drop_session(conn);
         conn_free(conn);
     }
-    LIST_FOREACH_SAFE (link, &server->graveyard) {
+    LIST_FOREACH_SAFE(link, &server->graveyard) {
         conn_free(WR_CONTAINER_OF(link, struct amqp_conn, link));
     }
     timers_deinit(&server->timers);
@@ -209,7 +211,7 @@ void amqp_close_all(struct amqp_server *server, const char *reason)
 {
     char text[200];
     (void)snprintf(text, sizeof text, "broker forced connection closure with reason '%s'", reason);
-    LIST_FOREACH_SAFE (link, &server->conns) {
+    LIST_FOREACH_SAFE(link, &server->conns) {
         struct amqp_conn *conn = WR_CONTAINER_OF(link, struct amqp_conn, link);
         if (conn->state == CONN_RUNNING) {
             conn_fault(conn, 320, 0, 0, "%s", text);

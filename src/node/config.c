@@ -536,7 +536,8 @@ int config_parse(struct config *config, struct bytes text,
                  char *errmsg)
 {
     struct parse p = {.config = config, .line = 0, .errmsg = errmsg};
-    size_t at = 0;
+    /* Some editors put a byte order mark before the first key, where nobody sees it. */
+    size_t at = text.size >= 3 && memcmp(text.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     while (at < text.size) {
         const uint8_t *end = memchr(text.data + at, '\n', text.size - at);
         size_t size = end == NULL ? text.size - at : (size_t)(end - text.data - at);
@@ -596,7 +597,7 @@ int config_finish(struct config *config, char *errmsg)
         config->listeners[0] = (struct net_addr){.host = "", .port = 5672};
         config->listener_count = 1;
     }
-    if (at == NULL || at == config->nodename || at[1] == 0) {
+    if (at == NULL || at == config->nodename || at[1] == 0 || strchr(at + 1, '@') != NULL) {
         (void)snprintf(errmsg, 512, "nodename '%.200s' is not of the form name@host",
                        config->nodename);
         return WR_E_INVALID;

@@ -21,7 +21,9 @@
 
 #include "node_internal.h"
 
-#define JOB_MS 5000u
+#define JOB_MS           5000u
+#define TOOL_JOBS_MAX    64u                 /* requests of one tool that are being answered */
+#define TOOL_ANSWERS_MAX (64u * 1024 * 1024) /* bytes of answers that it has not read */
 
 enum { EXIT_USAGE = 64, EXIT_UNAVAILABLE = 69 };
 
@@ -687,8 +689,33 @@ static void await_startup(struct shard *shard, struct link_conn *link, json_t *r
                        (uint64_t)(timeout_s > 0 ? timeout_s : 300) * 1000000000;
 }
 
+/* A listing is work for shard 0, which has links and clients to serve: a tool that asks without end
+ * would keep it from them. (Nodes pass on what tools ask.) */
+static bool asks_too_much(struct shard *shard, const struct link_conn *link)
+{
+    uint32_t jobs = 0;
+    if (link_session_peer(link->session)->kind != LINK_KIND_TOOL) {
+        return false;
+    }
+    LIST_FOREACH(at, &control_of(shard)->jobs) {
+        jobs += WR_CONTAINER_OF(at, struct job, link)->from == link;
+    }
+    return jobs >= TOOL_JOBS_MAX ||
+           outq_size(&link->out) + shard->env->ops->conn_backlog(link->conn) > TOOL_ANSWERS_MAX;
+}
+
 void control_request(struct shard *shard, struct link_conn *link, struct bytes text)
 {
+    if (link->closing) {
+        return;
+    }
+    if (asks_too_much(shard, link)) {
+        wr_log(shard->logger, LOG_LEVEL_WARNING, "link",
+               "peer %s port=%u: too many requests at once; connection closed", link->remote.host,
+               link->remote.port);
+        link_conn_close(link);
+        return;
+    }
     json_t *request = json_loadb((const char *)text.data, text.size, 0, NULL);
     const char *command = json_string_value(json_object_get(request, "command"));
     if (command == NULL) {

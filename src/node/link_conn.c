@@ -221,7 +221,8 @@ static void on_frame(void *ctx, uint8_t type, const struct slice *payload)
         }
         break;
     case LINK_REQUEST:
-        if (link->incoming && link->shard->number == 0) {
+        /* Not while it is on its way to another shard: an answer would not find it there. */
+        if (link->incoming && link->shard->number == 0 && !link->move_pending) {
             control_request(link->shard, link, bytes);
         }
         break;

@@ -162,8 +162,8 @@ static int make_identity(const char *dir, const char *path, struct uid *ret_id, 
     return 0;
 }
 
-/* Whether the log holds segments; any file counts. */
-static bool holds_segments(const char *dir)
+/* Whether the log holds files whose names begin so. */
+static bool holds_files(const char *dir, const char *prefix)
 {
     char path[PATH_SIZE];
     (void)snprintf(path, sizeof path, "%s/log/log", dir);
@@ -174,10 +174,49 @@ static bool holds_segments(const char *dir)
     }
     for (struct dirent *entry = readdir(segments); entry != NULL && !found;
          entry = readdir(segments)) {
-        found = entry->d_name[0] != '.';
+        found = entry->d_name[0] != '.' && strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
     }
     (void)closedir(segments);
     return found;
+}
+
+/* Notes that the log has its first segment: a log without any is damaged from then on. */
+int os_data_dir_begun(const char *dir, char *errmsg)
+{
+    char path[PATH_SIZE];
+    struct stat st;
+    (void)snprintf(path, sizeof path, "%s/log.begun", dir);
+    if (stat(path, &st) == 0 || !holds_files(dir, "segment-")) {
+        return 0;
+    }
+    int rc = write_file(path, "", 0640);
+    if (rc == 0) {
+        rc = sync_dir(dir);
+    }
+    return rc == 0 ? 0 : failed(errmsg, WR_E_IO, "cannot write %.300s: %s", path, strerror(-rc));
+}
+
+/* An emptied log looks like one that was never begun: the node would found a new cluster, or vote
+ * as one that has forgotten its votes. */
+static int check_segments(const char *dir, char *errmsg)
+{
+    char path[PATH_SIZE];
+    struct stat st;
+    (void)snprintf(path, sizeof path, "%s/log.begun", dir);
+    if (stat(path, &st) == 0 && !holds_files(dir, "segment-")) {
+        return failed(errmsg, WR_E_CORRUPT,
+                      "the segments in %.300s/log/log are missing: the data directory is "
+                      "damaged. " WHAT_TO_DO,
+                      dir);
+    }
+    return os_data_dir_begun(dir, errmsg);
+}
+
+/* 1 or 0, or why that cannot be told. */
+static int is_there(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? 1 : errno == ENOENT ? 0 : -errno;
 }
 
 /* The log and the checkpoint store belong together: each holds what the other has let go of. Both
@@ -187,12 +226,16 @@ static int check_parts(const char *dir, char *errmsg)
 {
     char log_dir[PATH_SIZE];
     char store[PATH_SIZE];
-    struct stat st;
     (void)snprintf(log_dir, sizeof log_dir, "%s/log", dir);
     (void)snprintf(store, sizeof store, "%s/checkpoints/CURRENT", dir);
-    bool has_store = stat(store, &st) == 0;
-    bool has_log = stat(log_dir, &st) == 0;
-    if (has_store ? !has_log : holds_segments(dir)) {
+    int has_store = is_there(store);
+    int has_log = is_there(log_dir);
+    if (has_store < 0 || has_log < 0) { /* not damaged: nothing is to be removed */
+        return failed(errmsg, WR_E_PERMISSION, "cannot look at %.300s: %s",
+                      has_store < 0 ? store : log_dir,
+                      strerror(has_store < 0 ? -has_store : -has_log));
+    }
+    if (has_store ? !has_log : holds_files(dir, "")) {
         return failed(errmsg, WR_E_CORRUPT,
                       "%.300s is missing but the directory holds %s: the data directory is "
                       "damaged. " WHAT_TO_DO,
@@ -206,7 +249,7 @@ static int check_parts(const char *dir, char *errmsg)
     if (rc == 0) {
         rc = sync_dir(dir);
     }
-    return rc == 0 ? 0
+    return rc == 0 ? check_segments(dir, errmsg)
                    : failed(errmsg, WR_E_IO, "cannot make the directories in %.300s: %s", dir,
                             strerror(-rc));
 }

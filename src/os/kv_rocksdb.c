@@ -35,7 +35,9 @@ const char *__tsan_default_suppressions(void)
 }
 #endif
 
-#define COMPACT_BELOW (UINT64_C(256) << 20) /* bytes free */
+#define LOG_LEVEL_WARN_OF_ROCKSDB 2                     /* rocksdb::InfoLogLevel::WARN_LEVEL */
+#define OPEN_BYTES_MIN            (UINT64_C(4) << 20) /* free: opening writes a manifest and flushes */
+#define COMPACT_BELOW             (UINT64_C(256) << 20) /* bytes free */
 
 struct os_kv {
     rocksdb_t *db;
@@ -316,8 +318,25 @@ static int env_kv_get_now(struct env *env, struct slice key, struct slice *ret_v
     return 0;
 }
 
+/* RocksDB does not survive it when space runs out while it opens: it aborts the process. */
+static bool has_room_to_open(const char *dir, char *errmsg)
+{
+    struct statvfs vfs;
+    if (statvfs(dir, &vfs) != 0 || vfs.f_bavail * (uint64_t)vfs.f_frsize >= OPEN_BYTES_MIN) {
+        return true;
+    }
+    (void)snprintf(errmsg, 256,
+                   "cannot open the checkpoint store in %.120s: no space left on device (%llu KiB "
+                   "are free): make room first",
+                   dir, (unsigned long long)(vfs.f_bavail * (uint64_t)vfs.f_frsize >> 10));
+    return false;
+}
+
 int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg)
 {
+    if (!has_room_to_open(dir, errmsg)) {
+        return WR_E_NOSPACE;
+    }
     struct os_kv *kv = wr_calloc(1, sizeof *kv);
     (void)snprintf(kv->dir, sizeof kv->dir, "%s", dir);
     kv->options = rocksdb_options_create();
@@ -329,7 +348,12 @@ int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg)
     rocksdb_options_set_enable_blob_files(kv->options, 1);
     rocksdb_options_set_min_blob_size(kv->options, 4096);
     rocksdb_options_set_enable_blob_gc(kv->options, 1);
+    /* Its own log has some kilobytes for every flush, and no end otherwise; nor has its manifest.
+     */
+    rocksdb_options_set_info_log_level(kv->options, LOG_LEVEL_WARN_OF_ROCKSDB);
+    rocksdb_options_set_max_log_file_size(kv->options, 1u * 1024 * 1024);
     rocksdb_options_set_keep_log_file_num(kv->options, 2);
+    rocksdb_options_set_max_manifest_file_size(kv->options, (size_t)4 * 1024 * 1024);
     rocksdb_options_set_max_open_files(kv->options, 256);
     kv->write_options = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(kv->write_options, 1);
@@ -341,7 +365,9 @@ int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg)
     kv->db = rocksdb_open(kv->options, dir, &err);
     if (err != NULL) {
         (void)snprintf(errmsg, 256, "cannot open the checkpoint store in %.90s: %.110s", dir, err);
-        int rc = strstr(err, "lock") != NULL ? WR_E_INUSE : WR_E_CORRUPT;
+        int rc = strstr(err, "lock") != NULL         ? WR_E_INUSE
+                 : strstr(err, "Corruption") != NULL ? WR_E_CORRUPT
+                                                     : WR_E_IO;
         rocksdb_free(err);
         os_kv_close(kv);
         return rc;

@@ -7,7 +7,9 @@
  *
  * Failure modes: out of descriptors or buffers: accepting rests for ACCEPT_REST_MS (the backlog
  * keeps the client waiting; the socket stays readable, so that going on at once would only burn the
- * processor), and one warning is logged until it works again.
+ * processor), and one warning is logged until it works again. It hardly comes to that: a part of
+ * the descriptors is not for connections. Without one the log cannot make a segment, and the node
+ * ends; nobody may bring that about by connecting often enough.
  *
  * Threads: listeners belong to shard 0; a descriptor in mail to nobody.
  */
@@ -27,6 +29,7 @@
 
 #define ACCEPT_BATCH   64
 #define ACCEPT_REST_MS 100
+#define RESERVE_MAX    512u /* descriptors that clients never get */
 
 struct os_listener {
     uv_poll_t poll;
@@ -156,6 +159,29 @@ static void starve(struct os_listener *listener, int error)
     (void)uv_timer_start(&listener->rest, on_rested, ACCEPT_REST_MS, 0);
 }
 
+/* Descriptors are given out from the lowest: this one tells how many there are. */
+static bool is_one_too_many(const struct os_listener *listener, int fd)
+{
+    uint32_t max = listener->context->node->descriptors_max;
+    uint32_t reserve = max / 3 < RESERVE_MAX ? max / 3 : RESERVE_MAX;
+    if (listener->kind == ENV_LISTEN_CLUSTER) {
+        reserve /= 2; /* clients do not keep other nodes out, nor do those keep us from our files */
+    }
+    return (uint32_t)fd >= max - reserve;
+}
+
+static void turn_away(struct os_listener *listener, int fd)
+{
+    (void)close(fd);
+    if (!listener->starved) {
+        listener->starved = true;
+        wr_log(listener->context->node->logger, LOG_LEVEL_WARNING, "listener",
+               "connections are turned away: the rest of the %u descriptors is for files and other "
+               "nodes; raise the limit of open files (ulimit -n)",
+               listener->context->node->descriptors_max);
+    }
+}
+
 static void on_acceptable(uv_poll_t *poll, int status, int events)
 {
     struct os_listener *listener = poll->data;
@@ -167,8 +193,10 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
     for (int i = 0; i < ACCEPT_BATCH && !uv_is_closing((uv_handle_t *)poll);
          i++) { /* an upcall may unlisten */
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            listener->starved = false;
+        if (fd >= 0 && is_one_too_many(listener, fd)) {
+            turn_away(listener, fd);
+        } else if (fd >= 0) {
+            listener->starved = listener->starved && is_one_too_many(listener, fd + 16);
             hand_out(listener, fd);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             starve(listener, errno);

@@ -86,7 +86,8 @@ void os_log_sink(void *ctx, enum log_level level, const char *component, const c
     }
     (void)pthread_mutex_lock(&log->mutex);
     ssize_t written = write(log->fd, text, size);
-    if (log->console) {
+    /* What ends the node is told to whoever started it, too. */
+    if (log->console || (log->path != NULL && level >= LOG_LEVEL_CRITICAL)) {
         written = write(STDERR_FILENO, text, size);
     }
     (void)written; /* a log that cannot be written must not stop the broker */

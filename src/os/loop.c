@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,6 +42,7 @@
 #define MAIL_ACQUIRE(mail) ((void)(mail))
 #endif
 
+#define DESCRIPTORS_MAX (1u << 20)
 #define OS_TURNS_MAX 8 /* in one round of the loop, before sockets are looked at again */
 
 /* The mailbox's node is laid over struct mail's link. */
@@ -548,6 +550,21 @@ static int context_init(struct os_node *node, uint32_t number)
     return rc;
 }
 
+/* As many descriptors as we may have: each connection costs one. */
+static uint32_t raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return 1024;
+    }
+    rlim_t had = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    if (limit.rlim_cur != had && setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        limit.rlim_cur = had;
+    }
+    return limit.rlim_cur > DESCRIPTORS_MAX ? DESCRIPTORS_MAX : (uint32_t)limit.rlim_cur;
+}
+
 int os_node_new(const struct os_options *options, struct os_node **ret_node, char *errmsg)
 {
     WR_ASSERT(options->shards >= 1 && options->shards <= 64);
@@ -557,6 +574,7 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
     node->on_signal = options->on_signal;
     node->signal_ctx = options->signal_ctx;
     node->context_count = options->shards + 1;
+    node->descriptors_max = raise_descriptors();
     node->contexts = wr_calloc(node->context_count, sizeof *node->contexts);
     for (uint32_t i = 0; i < node->context_count; i++) {
         int rc = context_init(node, i);
@@ -572,6 +590,7 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
         return rc;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file over `ulimit -f` is an error with a text, too */
     *ret_node = node;
     return 0;
 }

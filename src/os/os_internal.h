@@ -89,6 +89,7 @@ struct os_node {
     _Atomic int exit_code;
     _Atomic bool stop;
     uint32_t next_accept; /* round robin over the shards; shard 0 only */
+    uint32_t descriptors_max; /* that this process may have */
 };
 
 static inline struct os_context *os_context_of(struct env *env)

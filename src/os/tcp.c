@@ -94,6 +94,11 @@ int os_error(int code)
         return WR_E_CANCELLED;
     case UV_EADDRINUSE:
         return WR_E_INUSE;
+    case UV_EMFILE:
+    case UV_ENFILE:
+        return WR_E_FILES;
+    case UV_EFBIG:
+        return WR_E_TOOBIG;
     case UV_EACCES:
     case UV_EPERM:
         return WR_E_PERMISSION;

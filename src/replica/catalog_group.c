@@ -333,7 +333,9 @@ void catalog_on_propose(struct group *group, struct parcel *parcel)
     struct host *host = group->host;
     uint64_t id;
     struct slice raw;
-    if (numbers_unpack(parcel, &id, 1, &raw) != 0 || raw.size <= ENTRY_HEADER) {
+    int error = numbers_unpack(parcel, &id, 1, &raw);
+    if (error != 0 || raw.size <= ENTRY_HEADER) {
+        parcel_refused(host, parcel, "a proposal", error != 0 ? error : WR_E_CORRUPT);
         return;
     }
     struct catalog_wait wait = {
@@ -358,7 +360,9 @@ void catalog_on_proposed(struct host *host, struct parcel *parcel)
 {
     uint64_t n[5];
     struct slice raw;
-    if (numbers_unpack(parcel, n, 5, &raw) != 0) {
+    int error = numbers_unpack(parcel, n, 5, &raw);
+    if (error != 0) {
+        parcel_refused(host, parcel, "an answer to a proposal", error);
         return;
     }
     struct catalog_request *request = umap_get(&host->catalog_requests, n[0]);

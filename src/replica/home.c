@@ -586,9 +586,12 @@ static void serve(struct home *home, struct parcel *parcel)
         struct ops_bundle *bundle = parcel->local;
         struct slice raw = SLICE_NONE;
         parcel->local = NULL;
-        if (bundle != NULL || ops_unpack(parcel, &bundle, &raw) == 0) {
-            home_on_ops(home, parcel->from_node, parcel->from_shard, bundle, raw);
+        int error = bundle != NULL ? 0 : ops_unpack(parcel, &bundle, &raw);
+        if (error != 0) {
+            parcel_refused(home->host, parcel, "operations", error);
+            return;
         }
+        home_on_ops(home, parcel->from_node, parcel->from_shard, bundle, raw);
         return;
     }
     if (parcel->local != NULL) {
@@ -596,10 +599,13 @@ static void serve(struct home *home, struct parcel *parcel)
         return;
     }
     struct resume_body body = {0};
-    if (resume_unpack(parcel, &body) == 0) {
-        home_on_resume(home, parcel->from_node, parcel->from_shard, &body);
-        vec_deinit(&body.consumers);
+    int error = resume_unpack(parcel, &body);
+    if (error != 0) {
+        parcel_refused(home->host, parcel, "a client's return", error);
+        return;
     }
+    home_on_resume(home, parcel->from_node, parcel->from_shard, &body);
+    vec_deinit(&body.consumers);
 }
 
 /* PARCEL_OPS and PARCEL_RESUME. */

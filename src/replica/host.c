@@ -247,8 +247,7 @@ static void on_effects(struct host *host, struct parcel *parcel)
     if (bundle == NULL) {
         int error = effects_unpack(parcel, &bundle);
         if (error != 0) {
-            wr_log(host->logger, LOG_LEVEL_ERROR, "queue", "effects of queue %llu are refused: %s",
-                   (unsigned long long)parcel->group, wr_err_text(error));
+            parcel_refused(host, parcel, "effects", error);
             return;
         }
     }
@@ -264,12 +263,17 @@ static void on_effects(struct host *host, struct parcel *parcel)
 
 static void on_leader(struct host *host, struct parcel *parcel)
 {
-    uint64_t n[3];
+    uint64_t n[3] = {0};
     struct slice raw;
-    if (numbers_unpack(parcel, n, 3, &raw) != 0) {
+    int error = numbers_unpack(parcel, n, 3, &raw);
+    struct uid node = {n[0], n[1]};
+    if (error == 0 && host_is_self(host, node) && n[2] >= host->options.shard_count) {
+        error = WR_E_CORRUPT; /* what is sent to that shard would be our own fault */
+    }
+    if (error != 0) {
+        parcel_refused(host, parcel, "an announcement", error);
         return;
     }
-    struct uid node = {n[0], n[1]};
     /* It came to the shard of the group, or from there: the first one tells the node's other
      * shards. */
     bool first = !host_is_self(host, parcel->from_node) || host_is_self(host, node);
@@ -291,8 +295,10 @@ static void on_not_member(struct host *host, struct parcel *parcel)
     uint64_t n[2];
     struct slice raw;
     struct group *group = group_find(host, parcel->group);
-    if (group != NULL && numbers_unpack(parcel, n, 2, &raw) == 0 &&
-        raft_id_equal(group->self, (struct raft_id){n[0], n[1]})) {
+    int error = numbers_unpack(parcel, n, 2, &raw);
+    if (error != 0) {
+        parcel_refused(host, parcel, "a dismissal", error);
+    } else if (group != NULL && raft_id_equal(group->self, (struct raft_id){n[0], n[1]})) {
         group->not_member = true;
         group_check_end(group);
     }
@@ -303,7 +309,10 @@ static void on_member(struct host *host, struct parcel *parcel)
     uint64_t n[2];
     struct slice raw;
     struct group *group = group_find(host, parcel->group);
-    if (group != NULL && numbers_unpack(parcel, n, 2, &raw) == 0) {
+    int error = numbers_unpack(parcel, n, 2, &raw);
+    if (error != 0) {
+        parcel_refused(host, parcel, "a member's question", error);
+    } else if (group != NULL) {
         group_tell_not_member(group, (struct raft_id){n[0], n[1]}, parcel->from_node);
     }
 }
@@ -312,7 +321,9 @@ static void on_client_answer(struct host *host, struct parcel *parcel)
 {
     uint64_t n[4];
     struct slice raw;
-    if (numbers_unpack(parcel, n, 4, &raw) != 0) {
+    int error = numbers_unpack(parcel, n, 4, &raw);
+    if (error != 0) {
+        parcel_refused(host, parcel, "an answer to a client", error);
         return;
     }
     if (parcel->kind == PARCEL_RESUMED) {

@@ -105,6 +105,13 @@ int parcel_body(struct parcel *parcel, struct bytes *ret_head, struct slice *ret
     return 0;
 }
 
+/* What a peer sent and cannot be read: dropped, as a lost packet would be. */
+void parcel_refused(struct host *host, const struct parcel *parcel, const char *what, int error)
+{
+    wr_log(host->logger, LOG_LEVEL_ERROR, "queue", "%s of queue %llu refused: %s", what,
+           (unsigned long long)parcel->group, wr_err_text(error));
+}
+
 void parcel_send(struct host *host, struct parcel *owned)
 {
     if (host_is_self(host, owned->to_node)) {

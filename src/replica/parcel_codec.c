@@ -209,6 +209,9 @@ static int get_effect(struct pack_reader *r, struct effect_bundle *bundle, struc
         e->flags = (uint8_t)pack_get_uint(r, UINT8_MAX);
         e->position = pack_get_uint(r, UINT64_MAX / 2);
         e->count = pack_get_uint(r, UINT32_MAX);
+        if (e->count == 0) {
+            return WR_E_CORRUPT; /* neither with bytes nor without */
+        }
         messages = pack_get_bool(r) ? (uint32_t)e->count : 0;
         if (messages == 0) {
             bundle->by_position++;

@@ -140,6 +140,7 @@ void parcel_set_body(struct parcel *parcel, struct buf *owned_head, struct slice
 int parcel_body(struct parcel *parcel, struct bytes *ret_head, struct slice *ret_raw);
 /* Sends or, to the own shard, puts into the inbox. */
 void parcel_send(struct host *host, struct parcel *owned);
+void parcel_refused(struct host *host, const struct parcel *parcel, const char *what, int error);
 
 void raft_message_pack(struct parcel *parcel, const struct raft_message *message);
 int raft_message_unpack(struct parcel *parcel, struct raft_message *ret,

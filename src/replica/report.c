@@ -316,7 +316,9 @@ void report_on_answer(struct host *host, struct parcel *parcel)
 {
     uint64_t n[13];
     struct slice raw;
-    if (numbers_unpack(parcel, n, 13, &raw) != 0) {
+    int error = numbers_unpack(parcel, n, 13, &raw);
+    if (error != 0) {
+        parcel_refused(host, parcel, "a report", error);
         return;
     }
     struct report *report = umap_get(&host->reports, n[0]);

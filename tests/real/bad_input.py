@@ -14,6 +14,7 @@ import time
 
 import bad_frames
 import bad_handshake
+import bad_link
 import bad_methods
 import cluster as clusters
 from amqp_raw import BODY, METHOD, Ended, Raw, content, frame, method, publish, queue_declare, \
@@ -171,6 +172,9 @@ def main():
             for name, run in module.CASES:
                 suite.case(name, run)
         cluster_port_cases(suite)
+        if options.driver == "warren":
+            for name, run in bad_link.CASES:
+                suite.case(name, lambda _port, run=run: run(suite.node.cluster_port, clusters.COOKIE))
         stranger_case(suite, options)
         suite.case("handshake.silent", waiting.check)
         suite.bystander.raw.close()

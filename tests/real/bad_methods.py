@@ -1,6 +1,7 @@
 """Legal frames with bad or hostile arguments."""
 
 import os
+import select
 import struct
 import time
 
@@ -127,6 +128,29 @@ def many_cc(port):
         raw.send(publish(1, "", "nowhere"),
                  content(1, 0, 0x2000, longstr(short("CC") + b"A" + longstr(keys))))
         raw.expect(60, 80)
+
+
+@case("publish.returns-not-read")
+def returns_not_read(port):
+    """Who does not read what comes back is not read either; and then all of it is there."""
+    with Raw(port).open() as raw:
+        body = bytes(100000)
+        message = publish(1, "", "nowhere", 1) + content(1, len(body)) + frame(BODY, 1, body)
+        raw.socket.setblocking(False)
+        sent, rest = 0, b""
+        while sent < 6000:
+            rest = rest or message
+            try:
+                rest = rest[raw.socket.send(rest):]
+                sent += not rest
+            except BlockingIOError:
+                if not select.select([], [raw.socket], [], 1.0)[1]:
+                    break
+        if sent == 6000:
+            return "600 MB of returns were taken on"
+        for number in range(sent):
+            raw.expect(60, 50)
+    return None
 
 
 @case("publish.forged-reply-name")

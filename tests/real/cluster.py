@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 WARREN = os.path.join(ROOT, "build", "release", "src", "warren")
 WARRENCTL = os.path.join(ROOT, "build", "release", "src", "ctl", "warrenctl")
 START_S = 60
+COOKIE = "warren-tests-cookie"
 COMPLAINTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
               "WARNING: ThreadSanitizer", "FATAL: ThreadSanitizer", "warren: panic:")
 POLL_S = 0.02
@@ -234,7 +235,7 @@ class Cluster:
             self.nodes.append(Node(i, driver.node_name(i, ports, host), path, ports[2 * i - 2],
                                    ports[2 * i - 1], host))
         for node in self.nodes:
-            driver.configure(node, self.nodes, "warren-tests-cookie")
+            driver.configure(node, self.nodes, COOKIE)
 
     def __enter__(self):
         # asked to end, we must still end the nodes: they are in sessions of their own

@@ -130,10 +130,17 @@ def missing_log(node):
     return ["log", "missing"]
 
 
+def emptied_log(node):
+    for path in glob.glob(os.path.join(node.folder, "data", "log", "log", "segment-*")):
+        os.unlink(path)
+    return ["segments", "missing"]
+
+
 REFUSING = (("flipped-bytes", flipped_bytes), ("truncated-segment", truncated_segment),
             ("missing-segment", missing_segment), ("missing-identity", missing_identity),
             ("damaged-identity", damaged_identity), ("foreign-identity", foreign_identity),
-            ("missing-checkpoints", missing_checkpoints), ("missing-log", missing_log))
+            ("missing-checkpoints", missing_checkpoints), ("missing-log", missing_log),
+            ("emptied-log", emptied_log))
 
 
 class Damage:

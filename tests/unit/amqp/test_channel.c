@@ -464,6 +464,72 @@ Test(amqp_channel, a_slow_socket_holds_deliveries_back_on_all_channels)
     EXPECT_CALLS("1 hold off\n2 hold off\n");
 }
 
+/* Requests that are answered at once. */
+static void ask(int count)
+{
+    struct wire_method m = {.id = WIRE_CHANNEL_FLOW};
+    m.channel_flow.active = true;
+    for (int i = 0; i < count; i++) {
+        rig_send(1, &m);
+    }
+    rig_turn();
+}
+
+Test(amqp_channel, who_does_not_read_answers_is_not_listened_to)
+{
+    rig_open();
+    rig_channel(1);
+    rig.conn.backlog = (8u << 20);
+    while (rig.conn.out->size < (4u << 20)) {
+        cr_assert_not(rig.conn.paused);
+        ask(1000);
+    }
+    ask(1000);
+    cr_assert(rig.conn.paused);
+    uint32_t size = rig.conn.out->size;
+    ask(1000); /* what had been read from the socket already waits */
+    cr_assert_eq(rig.conn.out->size, size);
+    rig.conn.backlog = 0;
+    amqp_on_drained(rig.server, rig.conn.user);
+    rig_turn();
+    cr_assert_not(rig.conn.paused);
+    cr_assert_gt(rig.conn.out->size, size);
+}
+
+Test(amqp_channel, deliveries_do_not_keep_a_slow_consumer_from_settling)
+{
+    static char body[1 << 20];
+    memset(body, 'x', sizeof body - 1);
+    rig_open();
+    rig_channel(1);
+    rig.conn.backlog = (16u << 20);
+    for (uint64_t i = 1; i <= 16; i++) {
+        rig_deliver(1, "t", 0, 1, i, false, body);
+        rig_turn();
+    }
+    cr_assert_not(rig.conn.paused);
+    (void)rig_calls();
+    struct wire_method m = ack(1);
+    rig_send(1, &m);
+    rig_turn();
+    EXPECT_CALLS("1 settle ack 0.1.1+1\n");
+}
+
+Test(amqp_channel, who_hangs_up_with_answers_unread_is_forgotten)
+{
+    rig_open();
+    rig_channel(1);
+    rig.conn.backlog = (8u << 20);
+    for (int i = 0; i < 1000 && !rig.conn.paused; i++) {
+        ask(1000);
+    }
+    cr_assert(rig.conn.paused);
+    ask(10);
+    (void)rig_calls();
+    rig_hang_up();
+    EXPECT_CALLS("1 channel_close\nsession_close\n");
+}
+
 Test(amqp_channel, a_cancel_of_the_broker_is_told_to_those_who_asked_for_it)
 {
     rig_open();

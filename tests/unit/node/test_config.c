@@ -189,6 +189,8 @@ Test(config, the_format_is_rabbitmqs)
     cr_assert_str_eq(c.cluster_name, "a b");
     cr_assert_str_eq(c.default_user, "x");
     cr_assert_str_eq(c.default_pass, "'o\"k");
+    c = good("\xef\xbb\xbfheartbeat = 11\r\n"); /* as some editors write it */
+    cr_assert_eq(c.heartbeat_s, 11);
     c = good("log.file = false");
     cr_assert_str_eq(c.log_file, "");
 }
@@ -322,6 +324,7 @@ Test(config, what_only_the_whole_can_tell)
     finish_fails("", "no data directory: give data_dir in the file or --data DIR");
     finish_fails("data_dir = d\nnodename = a", "nodename 'a' is not of the form name@host");
     finish_fails("data_dir = d\nnodename = @h", "nodename '@h' is not of the form name@host");
+    finish_fails("data_dir = d\nnodename = a@b@c", "nodename 'a@b@c' is not of the form name@host");
     finish_fails("data_dir = d\nnodename = a@", "nodename 'a@' is not of the form name@host");
     finish_fails("data_dir = d\n" PEER "1 = b@h",
                  "cluster_formation.classic_config.nodes does not contain this node, "

@@ -99,6 +99,46 @@ Test(data_dir, a_log_without_its_checkpoint_store_is_damaged_and_so_is_the_rever
     rig_deinit(&rig);
 }
 
+Test(data_dir, a_log_that_was_begun_has_segments)
+{
+    struct rig rig;
+    char path[256];
+    struct uid id;
+    rig_init(&rig, 1);
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), 0, "%s", errmsg);
+    cr_assert_eq(os_data_dir_begun(rig.dir, errmsg), 0); /* nothing there yet: still a new one */
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), 0, "%s", errmsg);
+    rig_path(&rig, "checkpoints/CURRENT", path);
+    write_text(path, "x");
+    rig_path(&rig, "log/log", path);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    rig_path(&rig, "log/log/segment-0000000000000001.log", path);
+    write_text(path, "x");
+    cr_assert_eq(os_data_dir_begun(rig.dir, errmsg), 0);
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), 0, "%s", errmsg);
+    cr_assert_eq(unlink(path), 0);
+    rig_path(&rig, "log/log/spare-0000000000000001.log", path);
+    write_text(path, "x");
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), WR_E_CORRUPT);
+    cr_assert(strstr(errmsg, "segments in") != NULL, "%s", errmsg);
+    rig_deinit(&rig);
+}
+
+Test(data_dir, what_cannot_be_looked_at_is_not_called_damaged)
+{
+    struct rig rig;
+    char path[256];
+    struct uid id;
+    rig_init(&rig, 1);
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), 0, "%s", errmsg);
+    rig_path(&rig, "checkpoints/CURRENT", path);
+    cr_assert_eq(symlink(path, path), 0); /* ELOOP, for root too */
+    cr_assert_eq(os_data_dir_identity(rig.dir, &id, errmsg), WR_E_PERMISSION);
+    cr_assert(strstr(errmsg, "cannot look at") != NULL, "%s", errmsg);
+    cr_assert(strstr(errmsg, "damaged") == NULL, "%s", errmsg);
+    rig_deinit(&rig);
+}
+
 Test(data_dir, the_note_is_for_its_owner_and_goes_with_its_node)
 {
     struct rig rig;

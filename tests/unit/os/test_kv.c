@@ -1,8 +1,10 @@
 /* The checkpoint store over RocksDB: order, atomicity as seen from outside, scans, what is not
  * there. */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "rig.h"
 #include "warren/err.h"
@@ -186,6 +188,56 @@ Test(kv, what_is_written_is_read_from_a_shard_and_from_the_log, .timeout = 60)
         slice_unref(&key);
         finish(&t);
     }
+}
+
+static uint64_t own_log_bytes(const char *dir)
+{
+    uint64_t bytes = 0;
+    DIR *entries = opendir(dir);
+    cr_assert_not_null(entries);
+    for (struct dirent *e; (e = readdir(entries)) != NULL;) {
+        char path[600];
+        struct stat st;
+        (void)snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (strncmp(e->d_name, "LOG", 3) == 0 && stat(path, &st) == 0) {
+            bytes += (uint64_t)st.st_size;
+        }
+    }
+    (void)closedir(entries);
+    return bytes;
+}
+
+static void flush_turn(void *ctx)
+{
+    struct kv_test *t = ctx;
+    if (t->done < t->expected) {
+        return;
+    }
+    if (t->step++ == 0) {
+        for (uint64_t i = 0; i < 60; i += 2) {
+            put(t, "k", "v", i);
+            t->env->ops->kv_flush(t->env, i + 1);
+        }
+        t->expected = 60;
+    } else {
+        rig_done(t->env, 7);
+    }
+}
+
+Test(kv, the_stores_own_log_does_not_grow_with_each_flush, .timeout = 60)
+{
+    struct kv_test t = {0};
+    char dir[256];
+    rig_init(&t.rig, 1);
+    rig_path(&t.rig, "kv", dir);
+    uint64_t before = own_log_bytes(dir);
+    struct env_sink sink = rig_sink((struct env_sink){.on_kv = on_kv, .turn = flush_turn});
+    t.env = rig_env(&t.rig, 0);
+    rig_set(&t.rig, 0, &sink, &t);
+    cr_assert_eq(rig_run(&t.rig), 7);
+    uint64_t grown = own_log_bytes(dir) - before;
+    cr_assert_lt(grown, 8192, "%llu", (unsigned long long)grown);
+    finish(&t);
 }
 
 Test(kv, a_stop_with_work_under_way_is_clean, .timeout = 60)

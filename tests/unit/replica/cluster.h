@@ -63,11 +63,12 @@ struct test_cluster {
     uint32_t segment_size, segments_max;
     struct logger logger;
     uint64_t parcels, wire_bytes;
+    uint32_t damage;     /* of so many parcels one arrives damaged as well; 0 = none */
+    uint8_t damage_kind; /* only of this kind; 0 = any */
 };
 
-uint64_t
-cluster_seeds(uint64_t count);     /* times WR_TEST_MORE */
-uint64_t cluster_seed_first(void); /* WR_TEST_FROM */
+uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE */
+uint64_t cluster_seed_first(void);      /* WR_TEST_FROM */
 struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
 void cluster_free(struct test_cluster *c);
 struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard);

@@ -6,7 +6,8 @@
 
 #define MESSAGES_MAX 20000
 
-struct traffic { /* of one queue */
+struct traffic {  /* of one queue */
+    bool damaged; /* what comes may be anything: it is not judged */
     uint32_t published;
     bool confirmed[MESSAGES_MAX], nacked[MESSAGES_MAX];
     uint8_t delivered[MESSAGES_MAX]; /* times */

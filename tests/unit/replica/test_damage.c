@@ -1,0 +1,89 @@
+/* Parcels that arrive damaged: refused or of no consequence, never an abort. */
+#include "users.h"
+
+#include "replica_internal.h"
+
+static void run(uint64_t seed, uint8_t kind)
+{
+    struct test_cluster *c = cluster_new(seed, 3, 1 + seed % 2);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(2, sizeof *u);
+    uint64_t queue = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    t->damaged = true;
+    user_open(&u[0], c, 1, 0, queue, t);
+    user_open(&u[1], c, 2, 0, queue, t);
+    user_consume(&u[1], 1, 0, 20, UINT64_MAX);
+    c->damage = 1 + (uint32_t)seed % 8;
+    c->damage_kind = kind;
+    for (uint32_t i = 0; i < 20; i++) {
+        user_publish(&u[0], 10, i % 3 == 0 ? 20000 : 100);
+        for (uint32_t k = 0; k < 100; k++) {
+            if (!cluster_step(c)) {
+                cluster_sleep(c, 10);
+            }
+        }
+        if (i == 10) {
+            cluster_crash(c, 0); /* no client is there */
+        } else if (i == 13) {
+            cluster_restart(c, 0, false);
+        }
+    }
+    c->damage = 0;
+    user_close(&u[0]);
+    user_close(&u[1]);
+    cluster_settle(c, 1000);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
+
+#define KIND(name, kind)                                                                           \
+    Test(damage, name)                                                                             \
+    {                                                                                              \
+        for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(20); seed++) {            \
+            run(seed, kind);                                                                       \
+        }                                                                                          \
+    }
+
+KIND(ops, PARCEL_OPS)
+KIND(effects, PARCEL_EFFECTS)
+KIND(resume, PARCEL_RESUME)
+KIND(resumed, PARCEL_RESUMED)
+KIND(leader, PARCEL_LEADER)
+KIND(raft, PARCEL_RAFT)
+KIND(any, 0)
+
+static uint32_t lines_refused;
+
+static void count_refused(void *ctx, enum log_level level, const char *component, const char *line)
+{
+    (void)ctx;
+    (void)level;
+    (void)component;
+    lines_refused += strstr(line, "refused") != NULL;
+}
+
+Test(damage, a_leader_on_a_shard_that_is_not_there)
+{
+    struct test_cluster *c = cluster_new(1, 2, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    uint64_t queue = cluster_declare(c, "q", (uint32_t[]){0, 1}, 2, -1);
+    user_open(u, c, 1, 0, queue, t);
+    user_publish(u, 1, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    const struct uid own = c->nodes[1].id;
+    const uint64_t numbers[] = {own.hi, own.lo, 7};
+    struct parcel *parcel = parcel_make(cluster_host(c, 0, 0), PARCEL_LEADER, 1, queue, own, 0);
+    numbers_pack(parcel, numbers, 3, SLICE_NONE);
+    c->logger.sink = count_refused;
+    host_on_parcel(cluster_host(c, 1, 0), parcel);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    cr_assert_eq(lines_refused, 1);
+    user_close(u);
+    cluster_settle(c, 500);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
