@@ -139,8 +139,9 @@ static void answer_kept_close(struct amqp_channel *ch)
 {
     for (size_t i = ch->queued_head; i < ch->queued.count && conn_works(ch->conn); i++) {
         const struct saved_frame *saved = &ch->queued.items[i];
-        const struct wire_frame frame = {
-            .type = saved->type, .channel = ch->number, .payload = bytes_from_slice(&saved->payload)};
+        const struct wire_frame frame = {.type = saved->type,
+                                         .channel = ch->number,
+                                         .payload = bytes_from_slice(&saved->payload)};
         if (decodes_to(&frame, WIRE_CHANNEL_CLOSE)) {
             send_close_ok(ch);
         }
