@@ -49,11 +49,16 @@ void channel_free_slots(struct broker_channel *ch)
     }
 }
 
+bool channel_is_blocked(const struct broker_channel *ch)
+{
+    return ch->blocked_queues > 0 || ch->alarmed || ch->crowded || ch->tired;
+}
+
 /* Stopping is told at once; going on in the turn, because the front end then works off what it
  * kept. */
 void channel_check_blocked(struct broker_channel *ch)
 {
-    bool blocked = ch->blocked_queues > 0 || ch->alarmed;
+    bool blocked = channel_is_blocked(ch);
     if (ch->closed || blocked == ch->told_blocked) {
         return;
     }
@@ -63,6 +68,52 @@ void channel_check_blocked(struct broker_channel *ch)
     } else if (list_is_empty(&ch->unblock_link)) {
         list_push_back(&ch->broker->unblocked, &ch->unblock_link);
     }
+}
+
+static void set_pending(struct ch_queue *q)
+{
+    uint64_t pending = q->published > q->applied ? q->published - q->applied : 0;
+    q->channel->pending += pending - q->pending;
+    q->pending = pending;
+}
+
+/* Room among what is pending: half of the limit, so that it is not told for each publish. */
+static void check_crowded(struct broker_channel *ch)
+{
+    if (ch->crowded && ch->pending <= PENDING_MAX / 2) {
+        ch->crowded = false;
+        channel_check_blocked(ch);
+    }
+}
+
+void ch_queue_note_publish(struct ch_queue *q, uint64_t seq)
+{
+    q->published = seq;
+    set_pending(q);
+}
+
+/*
+ * A publish to n targets is n times the work and, until it is applied, n times the memory. The
+ * limit of each queue client does not bound that: with thousands of queues on one exchange a
+ * channel would have millions of ops under way, and one read of its socket would be seconds of
+ * work.
+ */
+void channel_note_published(struct broker_channel *ch, size_t targets)
+{
+    struct broker *broker = ch->broker;
+    if (ch->extra_turn != broker->turn) {
+        ch->extra_turn = broker->turn;
+        ch->extra = 0;
+    }
+    ch->extra += targets - 1;
+    ch->crowded = ch->crowded || ch->pending > PENDING_MAX;
+    if (ch->extra > TURN_EXTRA_MAX && !ch->tired) {
+        ch->tired = true;
+        if (list_is_empty(&ch->unblock_link)) {
+            list_push_back(&broker->unblocked, &ch->unblock_link);
+        }
+    }
+    channel_check_blocked(ch);
 }
 
 static void set_blocked(struct ch_queue *q, bool blocked)
@@ -88,6 +139,8 @@ void ch_queue_close(struct ch_queue *q)
         }
     }
     set_blocked(q, false);
+    ch->pending -= q->pending;
+    check_crowded(ch);
     if (q->has_got) {
         message_unref(q->got);
     }
@@ -153,6 +206,9 @@ static void answer(struct broker_channel *ch, uint64_t token, uint32_t count, bo
 static void on_applied(void *ctx, uint64_t seq)
 {
     struct ch_queue *q = ctx;
+    q->applied = seq;
+    set_pending(q);
+    check_crowded(q->channel);
     while (q->confirms_first < q->confirms.count) {
         struct confirm_run *run = &q->confirms.items[q->confirms_first];
         if (run->seq > seq) {
