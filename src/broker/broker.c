@@ -182,6 +182,7 @@ static void tell_unblocked(struct broker *broker)
 void broker_turn(struct broker *broker)
 {
     broker->turn++;
+    broker->extra = 0;
     (void)timers_run(&broker->timers, broker_now_ms(broker));
     tell_unblocked(broker);
     /* What is deferred meanwhile runs in the same turn; every completion answers one method, so

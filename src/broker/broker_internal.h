@@ -18,9 +18,10 @@
 #include "warren/wire_table.h"
 
 #define NAME_MAX_SIZE     255u
-#define WINDOW_FIRST      128u   /* deliveries granted to a new consumer, before sizes are known */
-#define PENDING_MAX       40000u /* publishes of a channel, counted per target, not applied yet */
-#define TURN_EXTRA_MAX    16384u /* targets but the first of a channel's publishes in one turn */
+#define WINDOW_FIRST      128u    /* deliveries granted to a new consumer, before sizes are known */
+#define PENDING_MAX       40000u  /* publishes of a channel, counted per target, not applied yet */
+#define TURN_EXTRA_ALL    131072u /* ... and over all channels, before each may have one more */
+#define TURN_EXTRA_MAX    8192u   /* targets but the first of a channel's publishes in one turn */
 #define WINDOW_BYTES      (16u << 20) /* of deliveries granted ahead, once they are */
 #define ORPHAN_MS         UINT64_C(3600000)
 #define ROUTE_CACHE_SLOTS 32u
@@ -67,6 +68,7 @@ struct broker {
     uint32_t boot;
     bool disk_low;
     uint64_t turn;
+    uint64_t extra; /* in this turn, see channel_note_published */
     uint64_t next_session;
     struct prng prng;
     struct hash_seed hash;

@@ -106,8 +106,10 @@ void channel_note_published(struct broker_channel *ch, size_t targets)
         ch->extra = 0;
     }
     ch->extra += targets - 1;
+    broker->extra += targets - 1;
     ch->crowded = ch->crowded || ch->pending > PENDING_MAX;
-    if (ch->extra > TURN_EXTRA_MAX && !ch->tired) {
+    bool enough = ch->extra > TURN_EXTRA_MAX || (targets > 1 && broker->extra > TURN_EXTRA_ALL);
+    if (enough && !ch->tired) {
         ch->tired = true;
         if (list_is_empty(&ch->unblock_link)) {
             list_push_back(&broker->unblocked, &ch->unblock_link);

@@ -354,6 +354,29 @@ Test(broker_publish, wide_fan_outs_are_spread_over_turns)
     EXPECT_SAID("routed\n");
 }
 
+Test(broker_publish, many_channels_share_what_a_turn_has_for_wide_fan_outs)
+{
+    many_queues(200);
+    uint32_t published = 0;
+    struct broker_channel *ch = NULL;
+    for (uint16_t number = 2; rig.broker->extra <= TURN_EXTRA_ALL; number++) {
+        ch = rig.ch = rig_channel(rig.session, number);
+        for (uint32_t i = 0; i < TURN_EXTRA_MAX / 199; i++, published++) {
+            rig_publish("amq.fanout", "", BYTES_NONE, 0);
+        }
+    }
+    cr_assert_geq(published, TURN_EXTRA_ALL / 199);
+    cr_assert(ch->told_blocked);
+    rig.ch = rig_channel(rig.session, 1000);
+    rig_publish("", "q1", BYTES_NONE, 0); /* one target: not meant */
+    cr_assert_not(rig.ch->told_blocked);
+    rig_publish("amq.fanout", "", BYTES_NONE, 0);
+    cr_assert(rig.ch->told_blocked);
+    rig_turn();
+    cr_assert_not(rig.ch->told_blocked);
+    cr_assert_not(ch->told_blocked);
+}
+
 /* The limit of a queue does not bound a channel that publishes to many. */
 Test(broker_publish, what_is_pending_over_all_queues_blocks_the_channel)
 {
