@@ -62,6 +62,7 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     list_init(&broker->deletions);
     list_init(&broker->orphans);
     list_init(&broker->unblocked);
+    list_init(&broker->yielding);
     list_init(&broker->view_waits);
     list_init(&broker->abandoned);
     return broker;
@@ -179,12 +180,21 @@ static void tell_unblocked(struct broker *broker)
     }
 }
 
+static void yielding_go_on(struct broker *broker)
+{
+    struct list *link;
+    while ((link = list_pop_front(&broker->yielding)) != NULL) {
+        consumers_go_on(WR_CONTAINER_OF(link, struct broker_channel, yield_link));
+    }
+}
+
 void broker_turn(struct broker *broker)
 {
     broker->turn++;
     broker->extra = 0;
     (void)timers_run(&broker->timers, broker_now_ms(broker));
     tell_unblocked(broker);
+    yielding_go_on(broker);
     /* What is deferred meanwhile runs in the same turn; every completion answers one method, so
      * this ends with the input. */
     size_t at = 0;
@@ -201,7 +211,8 @@ void broker_turn(struct broker *broker)
 
 uint64_t broker_deadline_ns(const struct broker *broker)
 {
-    if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked)) {
+    if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked) ||
+        !list_is_empty(&broker->yielding)) {
         return 0;
     }
     uint64_t next = timers_next_deadline(&broker->timers);

@@ -80,6 +80,7 @@ struct broker {
     struct list deletions;
     struct list orphans;
     struct list unblocked;  /* channels whose front end is to hear that publishing may go on */
+    struct list yielding;   /* channels with consumers that let others go first */
     struct list view_waits; /* requests that wait for view_index */
     struct list abandoned;  /* requests whose channel is closed */
     VEC(struct deferred) deferred;
@@ -132,7 +133,10 @@ struct consumer {
     uint8_t tag[255];
     bool no_ack, exclusive, attached, cancelled;
     bool doubt; /* deliveries may have been lost with their credit: to be looked at when not held */
-    bool stopped; /* over the channel's limit: credit withdrawn */
+    bool stopped;          /* over the channel's limit: credit withdrawn */
+    struct list stop_link; /* channel->stopped */
+    uint64_t served;       /* when it last had a message under a limit, by channel->served */
+    bool yields;           /* stopped to let the others go first: until the next turn */
     uint32_t prefetch;
     uint64_t ordinal; /* highest delivered */
     uint64_t credit;  /* limit granted */
@@ -196,8 +200,11 @@ struct broker_channel {
     uint64_t extra;           /* targets but the first of the publishes of turn extra_turn */
     uint64_t extra_turn;      /* of broker->turn */
     struct list unblock_link; /* broker->unblocked */
-    bool publish_looked;      /* a read barrier that began after the next publish came is done */
-    uint64_t write_serial;    /* view in which write_exchange may be written to */
+    struct list stopped;      /* consumers without credit, who waits longest first */
+    uint64_t served;
+    struct list yield_link; /* broker->yielding: it has consumers that yield */
+    bool publish_looked;    /* a read barrier that began after the next publish came is done */
+    uint64_t write_serial;  /* view in which write_exchange may be written to */
     uint32_t write_size;
     uint8_t write_exchange[255];
     void (*retry)(void *ctx); /* then the front end tries again */
@@ -227,7 +234,9 @@ void channel_check_blocked(struct broker_channel *ch); /* after what channel_is_
 bool channel_is_blocked(const struct broker_channel *ch);
 void channel_note_published(struct broker_channel *ch, size_t targets);
 void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
-void deliver_resume(struct broker_channel *ch); /* the channel's outstanding count fell */
+void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */
+void consumer_stop(struct consumer *c);          /* it gets no credit until deliver_resume */
+void consumers_go_on(struct broker_channel *ch); /* those that let others go first */
 
 /* --- requests: one asynchronous call of a front end
  * --------------------------------------------------------------------------------- */

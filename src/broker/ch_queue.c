@@ -306,10 +306,19 @@ static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_
 static void give_back(struct consumer *c, uint64_t ordinal)
 {
     (void)queue_client_settle(c->queue->client, c->id, ordinal, 1, QUEUE_RELEASE);
-    if (!c->stopped) {
-        c->stopped = true;
-        c->credit = c->ordinal;
-        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+    consumer_stop(c);
+}
+
+/* The channel reached its limit, which as in RabbitMQ holds for its no-ack consumers too, though
+ * what they get does not count. */
+static void stop_no_ack(struct broker_channel *ch)
+{
+    struct map_iter it = map_iterate(&ch->consumers);
+    while (map_next(&it)) {
+        struct consumer *c = it.value;
+        if (c->no_ack) {
+            consumer_stop(c);
+        }
     }
 }
 
@@ -364,8 +373,11 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
                 give_back(c, c->ordinal);
                 continue;
             }
-            ch->outstanding++;
             q->unacked++;
+            c->served = ++ch->served;
+            if (++ch->outstanding == ch->global_limit) {
+                stop_no_ack(ch);
+            }
         }
         deliver_one(c, c->ordinal, delivery_count, &messages[i]);
     }
