@@ -120,6 +120,34 @@ static void finish_client_close(struct amqp_channel *ch)
     vec_deinit(&later);
 }
 
+static bool decodes_to(const struct wire_frame *frame, enum wire_method_id id)
+{
+    struct wire_method method;
+    return frame->type == WIRE_FRAME_METHOD &&
+           wire_method_decode(frame->payload, &method) == WIRE_OK && method.id == id;
+}
+
+static void send_close_ok(struct amqp_channel *ch)
+{
+    struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
+    conn_send(ch->conn, ch->number, &ok);
+}
+
+/* A channel.close that was kept when the error came crosses ours: its sender waits for close-ok,
+ * and some clients without a time limit. */
+static void answer_kept_close(struct amqp_channel *ch)
+{
+    for (size_t i = ch->queued_head; i < ch->queued.count && conn_works(ch->conn); i++) {
+        const struct saved_frame *saved = &ch->queued.items[i];
+        const struct wire_frame frame = {.type = saved->type,
+                                         .channel = ch->number,
+                                         .payload = bytes_from_slice(&saved->payload)};
+        if (decodes_to(&frame, WIRE_CHANNEL_CLOSE)) {
+            send_close_ok(ch);
+        }
+    }
+}
+
 void channel_flush(struct amqp_channel *ch)
 {
     if (ch->client_closed) {
@@ -127,6 +155,7 @@ void channel_flush(struct amqp_channel *ch)
         return;
     }
     if (ch->closing) {
+        answer_kept_close(ch);
         close_broker(ch);
         return;
     }
@@ -377,16 +406,10 @@ static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 /* Frames of a channel for which we sent channel.close: only close-ok and close count. */
 static void closing_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 {
-    struct wire_method method;
-    if (frame->type != WIRE_FRAME_METHOD ||
-        wire_method_decode(frame->payload, &method) != WIRE_OK) {
-        return;
-    }
-    if (method.id == WIRE_CHANNEL_CLOSE_OK) {
+    if (decodes_to(frame, WIRE_CHANNEL_CLOSE_OK)) {
         remove_channel(ch);
-    } else if (method.id == WIRE_CHANNEL_CLOSE) {
-        struct wire_method ok = {.id = WIRE_CHANNEL_CLOSE_OK};
-        conn_send(ch->conn, ch->number, &ok);
+    } else if (decodes_to(frame, WIRE_CHANNEL_CLOSE)) {
+        send_close_ok(ch);
     }
 }
 

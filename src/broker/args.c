@@ -265,19 +265,23 @@ bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, s
 
 /* --- equivalence ------------------------------------------------------------------------------ */
 
-static void describe_side(struct strbuf *s, bool present, const struct wire_value *v)
+/* RabbitMQ names the type only when the other side has none. */
+static void describe_side(struct strbuf *s, bool present, const struct wire_value *v, bool alone)
 {
     if (!present) {
         strbuf_add_cstr(s, "none");
         return;
     }
-    strbuf_add_cstr(s, "the value '");
+    strbuf_add_cstr(s, alone ? "the value '" : "'");
     if (v->type == WIRE_FIELD_LONGSTR) {
         strbuf_add(s, v->bytes.data, v->bytes.size);
     } else {
         wire_describe_value(s, v);
     }
-    strbuf_printf(s, "' of type '%s'", wire_field_name(v->type));
+    strbuf_add_cstr(s, "'");
+    if (alone) {
+        strbuf_printf(s, " of type '%s'", wire_field_name(v->type));
+    }
 }
 
 /* One argument of two tables: equal, or a fault. x-queue-type: absent means classic. */
@@ -302,9 +306,9 @@ static bool equivalent_arg(const char *name, const char *kind, struct bytes obje
     struct strbuf s;
     strbuf_init(&s, text, sizeof text);
     strbuf_add_cstr(&s, "received ");
-    describe_side(&s, has_a, &a);
+    describe_side(&s, has_a, &a, !has_b);
     strbuf_add_cstr(&s, " but current is ");
-    describe_side(&s, has_b, &b);
+    describe_side(&s, has_b, &b, !has_a);
     fault_set(fault, 406, false, "inequivalent arg '%s' for %s '%.*s' in vhost '%.*s': %.*s", name,
               kind, FMT(object), FMT(vhost), FMT(strbuf_bytes(&s)));
     return false;

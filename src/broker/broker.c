@@ -62,6 +62,7 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     list_init(&broker->deletions);
     list_init(&broker->orphans);
     list_init(&broker->unblocked);
+    list_init(&broker->yielding);
     list_init(&broker->view_waits);
     list_init(&broker->abandoned);
     return broker;
@@ -69,7 +70,7 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
 
 static void free_session_list(struct list *sessions)
 {
-    LIST_FOREACH_SAFE (link, sessions) {
+    LIST_FOREACH_SAFE(link, sessions) {
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
         list_remove(&session->link);
         slice_unref(&session->client_properties);
@@ -90,13 +91,13 @@ void broker_free(struct broker *broker)
         request_finish(broker->deferred.items[i].request);
     }
     vec_deinit(&broker->deferred);
-    LIST_FOREACH_SAFE (link, &broker->abandoned) {
+    LIST_FOREACH_SAFE(link, &broker->abandoned) {
         request_finish(WR_CONTAINER_OF(link, struct request, link));
     }
-    LIST_FOREACH_SAFE (link, &broker->deletions) {
+    LIST_FOREACH_SAFE(link, &broker->deletions) {
         wr_free(WR_CONTAINER_OF(link, struct deletion, link));
     }
-    LIST_FOREACH_SAFE (link, &broker->orphans) {
+    LIST_FOREACH_SAFE(link, &broker->orphans) {
         wr_free(WR_CONTAINER_OF(link, struct orphan, link));
     }
     free_session_list(&broker->ending);
@@ -127,17 +128,17 @@ void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t 
     broker->view_serial = catalog_view_serial(view);
     broker->view_index = index;
     catalog_view_unref(old);
-    LIST_FOREACH_SAFE (link, &broker->view_waits) {
+    LIST_FOREACH_SAFE(link, &broker->view_waits) {
         struct request *request = WR_CONTAINER_OF(link, struct request, wait_link);
         if (request->wait_index <= index) {
             list_remove(&request->wait_link);
             broker_defer(broker, request->step, request);
         }
     }
-    LIST_FOREACH_SAFE (link, &broker->orphans) {
+    LIST_FOREACH_SAFE(link, &broker->orphans) {
         orphan_step(broker, WR_CONTAINER_OF(link, struct orphan, link));
     }
-    LIST_FOREACH_SAFE (link, &broker->deletions) {
+    LIST_FOREACH_SAFE(link, &broker->deletions) {
         deletion_step(WR_CONTAINER_OF(link, struct deletion, link));
     }
 }
@@ -148,9 +149,9 @@ void broker_set_disk_low(struct broker *broker, bool low)
         return;
     }
     broker->disk_low = low; /* when it becomes low, the channels hear of it as they publish */
-    LIST_FOREACH (at, &broker->sessions) {
+    LIST_FOREACH(at, &broker->sessions) {
         struct broker_session *session = WR_CONTAINER_OF(at, struct broker_session, link);
-        LIST_FOREACH (link, &session->channels) {
+        LIST_FOREACH(link, &session->channels) {
             struct broker_channel *ch = WR_CONTAINER_OF(link, struct broker_channel, link);
             if (!low && ch->alarmed) {
                 ch->alarmed = false;
@@ -166,19 +167,34 @@ void broker_set_disk_low(struct broker *broker, bool low)
 static void tell_unblocked(struct broker *broker)
 {
     struct list *link;
-    while ((link = list_pop_front(&broker->unblocked)) != NULL) {
+    struct list work; /* who gets tired again waits for the next turn */
+    list_init(&work);
+    list_splice_back(&work, &broker->unblocked);
+    while ((link = list_pop_front(&work)) != NULL) {
         struct broker_channel *ch = WR_CONTAINER_OF(link, struct broker_channel, unblock_link);
-        if (ch->blocked_queues == 0 && !ch->alarmed && ch->told_blocked) {
+        ch->tired = false;
+        if (!channel_is_blocked(ch) && ch->told_blocked) {
             ch->told_blocked = false;
             ch->sink->on_blocked(ch->ctx, false);
         }
     }
 }
 
+static void yielding_go_on(struct broker *broker)
+{
+    struct list *link;
+    while ((link = list_pop_front(&broker->yielding)) != NULL) {
+        consumers_go_on(WR_CONTAINER_OF(link, struct broker_channel, yield_link));
+    }
+}
+
 void broker_turn(struct broker *broker)
 {
+    broker->turn++;
+    broker->extra = 0;
     (void)timers_run(&broker->timers, broker_now_ms(broker));
     tell_unblocked(broker);
+    yielding_go_on(broker);
     /* What is deferred meanwhile runs in the same turn; every completion answers one method, so
      * this ends with the input. */
     size_t at = 0;
@@ -195,7 +211,8 @@ void broker_turn(struct broker *broker)
 
 uint64_t broker_deadline_ns(const struct broker *broker)
 {
-    if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked)) {
+    if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked) ||
+        !list_is_empty(&broker->yielding)) {
         return 0;
     }
     uint64_t next = timers_next_deadline(&broker->timers);
@@ -262,7 +279,7 @@ static void on_first_step(struct timer *t)
 
 void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker_session *session)
 {
-    LIST_FOREACH (link, &broker->deletions) {
+    LIST_FOREACH(link, &broker->deletions) {
         struct deletion *d = WR_CONTAINER_OF(link, struct deletion, link);
         if (d->queue_id == queue_id && session == NULL) {
             return; /* on its way */
@@ -315,7 +332,7 @@ void broker_queue_unused(struct broker *broker, uint64_t queue_id)
 
 void broker_close_all(struct broker *broker, const char *reason)
 {
-    LIST_FOREACH_SAFE (link, &broker->sessions) {
+    LIST_FOREACH_SAFE(link, &broker->sessions) {
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
         session->on_close(session->ctx, reason);
     }

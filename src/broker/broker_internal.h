@@ -18,7 +18,10 @@
 #include "warren/wire_table.h"
 
 #define NAME_MAX_SIZE     255u
-#define WINDOW_FIRST      128u /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_FIRST      128u    /* deliveries granted to a new consumer, before sizes are known */
+#define PENDING_MAX       40000u  /* publishes of a channel, counted per target, not applied yet */
+#define TURN_EXTRA_ALL    131072u /* ... and over all channels, before each may have one more */
+#define TURN_EXTRA_MAX    8192u   /* targets but the first of a channel's publishes in one turn */
 #define WINDOW_BYTES      (16u << 20) /* of deliveries granted ahead, once they are */
 #define ORPHAN_MS         UINT64_C(3600000)
 #define ROUTE_CACHE_SLOTS 32u
@@ -64,6 +67,8 @@ struct broker {
     uint64_t view_serial;
     uint32_t boot;
     bool disk_low;
+    uint64_t turn;
+    uint64_t extra; /* in this turn, see channel_note_published */
     uint64_t next_session;
     struct prng prng;
     struct hash_seed hash;
@@ -75,6 +80,7 @@ struct broker {
     struct list deletions;
     struct list orphans;
     struct list unblocked;  /* channels whose front end is to hear that publishing may go on */
+    struct list yielding;   /* channels with consumers that let others go first */
     struct list view_waits; /* requests that wait for view_index */
     struct list abandoned;  /* requests whose channel is closed */
     VEC(struct deferred) deferred;
@@ -127,7 +133,10 @@ struct consumer {
     uint8_t tag[255];
     bool no_ack, exclusive, attached, cancelled;
     bool doubt; /* deliveries may have been lost with their credit: to be looked at when not held */
-    bool stopped; /* over the channel's limit: credit withdrawn */
+    bool stopped;          /* over the channel's limit: credit withdrawn */
+    struct list stop_link; /* channel->stopped */
+    uint64_t served;       /* when it last had a message under a limit, by channel->served */
+    bool yields;           /* stopped to let the others go first: until the next turn */
     uint32_t prefetch;
     uint64_t ordinal; /* highest delivered */
     uint64_t credit;  /* limit granted */
@@ -159,7 +168,9 @@ struct ch_queue {
     struct message got; /* basic.get's message, until its reply */
     struct broker_delivery got_delivery;
     uint32_t got_count;
-    uint64_t unacked; /* its part of channel->outstanding */
+    uint64_t unacked;            /* its part of channel->outstanding */
+    uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
+    uint64_t pending;            /* its part of channel->pending */
     bool has_got, blocked, limited;
 };
 
@@ -180,12 +191,20 @@ struct broker_channel {
     bool closed, held, confirm_used;
     bool told_blocked; /* what the front end knows */
     bool alarmed;      /* held back because of broker->disk_low */
+    bool crowded;      /* held back because of pending */
+    bool tired;        /* held back until the next turn because of extra */
     uint32_t prefetch, global_limit;
     uint64_t outstanding; /* unacked by the application, consumers only: the sum over its queues */
     uint32_t blocked_queues;
+    uint64_t pending;         /* publishes handed over and not applied, counted per target */
+    uint64_t extra;           /* targets but the first of the publishes of turn extra_turn */
+    uint64_t extra_turn;      /* of broker->turn */
     struct list unblock_link; /* broker->unblocked */
-    bool publish_looked;      /* a read barrier that began after the next publish came is done */
-    uint64_t write_serial;    /* view in which write_exchange may be written to */
+    struct list stopped;      /* consumers without credit, who waits longest first */
+    uint64_t served;
+    struct list yield_link; /* broker->yielding: it has consumers that yield */
+    bool publish_looked;    /* a read barrier that began after the next publish came is done */
+    uint64_t write_serial;  /* view in which write_exchange may be written to */
     uint32_t write_size;
     uint8_t write_exchange[255];
     void (*retry)(void *ctx); /* then the front end tries again */
@@ -211,8 +230,13 @@ void consumer_free(struct consumer *consumer);
 void consumer_renew(struct consumer *consumer);
 void consumer_resumed(struct consumer *consumer); /* deliveries may have been lost */
 void channel_free_slots(struct broker_channel *ch);
-void channel_check_blocked(struct broker_channel *ch); /* after blocked_queues or alarmed changed */
-void deliver_resume(struct broker_channel *ch); /* the channel's outstanding count fell */
+void channel_check_blocked(struct broker_channel *ch); /* after what channel_is_blocked asks for */
+bool channel_is_blocked(const struct broker_channel *ch);
+void channel_note_published(struct broker_channel *ch, size_t targets);
+void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
+void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */
+void consumer_stop(struct consumer *c);          /* it gets no credit until deliver_resume */
+void consumers_go_on(struct broker_channel *ch); /* those that let others go first */
 
 /* --- requests: one asynchronous call of a front end
  * --------------------------------------------------------------------------------- */

@@ -49,11 +49,16 @@ void channel_free_slots(struct broker_channel *ch)
     }
 }
 
+bool channel_is_blocked(const struct broker_channel *ch)
+{
+    return ch->blocked_queues > 0 || ch->alarmed || ch->crowded || ch->tired;
+}
+
 /* Stopping is told at once; going on in the turn, because the front end then works off what it
  * kept. */
 void channel_check_blocked(struct broker_channel *ch)
 {
-    bool blocked = ch->blocked_queues > 0 || ch->alarmed;
+    bool blocked = channel_is_blocked(ch);
     if (ch->closed || blocked == ch->told_blocked) {
         return;
     }
@@ -63,6 +68,54 @@ void channel_check_blocked(struct broker_channel *ch)
     } else if (list_is_empty(&ch->unblock_link)) {
         list_push_back(&ch->broker->unblocked, &ch->unblock_link);
     }
+}
+
+static void set_pending(struct ch_queue *q)
+{
+    uint64_t pending = q->published > q->applied ? q->published - q->applied : 0;
+    q->channel->pending += pending - q->pending;
+    q->pending = pending;
+}
+
+/* Room among what is pending: half of the limit, so that it is not told for each publish. */
+static void check_crowded(struct broker_channel *ch)
+{
+    if (ch->crowded && ch->pending <= PENDING_MAX / 2) {
+        ch->crowded = false;
+        channel_check_blocked(ch);
+    }
+}
+
+void ch_queue_note_publish(struct ch_queue *q, uint64_t seq)
+{
+    q->published = seq;
+    set_pending(q);
+}
+
+/*
+ * A publish to n targets is n times the work and, until it is applied, n times the memory. The
+ * limit of each queue client does not bound that: with thousands of queues on one exchange a
+ * channel would have millions of ops under way, and one read of its socket would be seconds of
+ * work.
+ */
+void channel_note_published(struct broker_channel *ch, size_t targets)
+{
+    struct broker *broker = ch->broker;
+    if (ch->extra_turn != broker->turn) {
+        ch->extra_turn = broker->turn;
+        ch->extra = 0;
+    }
+    ch->extra += targets - 1;
+    broker->extra += targets - 1;
+    ch->crowded = ch->crowded || ch->pending > PENDING_MAX;
+    bool enough = ch->extra > TURN_EXTRA_MAX || (targets > 1 && broker->extra > TURN_EXTRA_ALL);
+    if (enough && !ch->tired) {
+        ch->tired = true;
+        if (list_is_empty(&ch->unblock_link)) {
+            list_push_back(&broker->unblocked, &ch->unblock_link);
+        }
+    }
+    channel_check_blocked(ch);
 }
 
 static void set_blocked(struct ch_queue *q, bool blocked)
@@ -88,6 +141,8 @@ void ch_queue_close(struct ch_queue *q)
         }
     }
     set_blocked(q, false);
+    ch->pending -= q->pending;
+    check_crowded(ch);
     if (q->has_got) {
         message_unref(q->got);
     }
@@ -153,6 +208,9 @@ static void answer(struct broker_channel *ch, uint64_t token, uint32_t count, bo
 static void on_applied(void *ctx, uint64_t seq)
 {
     struct ch_queue *q = ctx;
+    q->applied = seq;
+    set_pending(q);
+    check_crowded(q->channel);
     while (q->confirms_first < q->confirms.count) {
         struct confirm_run *run = &q->confirms.items[q->confirms_first];
         if (run->seq > seq) {
@@ -248,10 +306,19 @@ static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_
 static void give_back(struct consumer *c, uint64_t ordinal)
 {
     (void)queue_client_settle(c->queue->client, c->id, ordinal, 1, QUEUE_RELEASE);
-    if (!c->stopped) {
-        c->stopped = true;
-        c->credit = c->ordinal;
-        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+    consumer_stop(c);
+}
+
+/* The channel reached its limit, which as in RabbitMQ holds for its no-ack consumers too, though
+ * what they get does not count. */
+static void stop_no_ack(struct broker_channel *ch)
+{
+    struct map_iter it = map_iterate(&ch->consumers);
+    while (map_next(&it)) {
+        struct consumer *c = it.value;
+        if (c->no_ack) {
+            consumer_stop(c);
+        }
     }
 }
 
@@ -306,8 +373,11 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
                 give_back(c, c->ordinal);
                 continue;
             }
-            ch->outstanding++;
             q->unacked++;
+            c->served = ++ch->served;
+            if (++ch->outstanding == ch->global_limit) {
+                stop_no_ack(ch);
+            }
         }
         deliver_one(c, c->ordinal, delivery_count, &messages[i]);
     }

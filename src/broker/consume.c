@@ -22,6 +22,7 @@ static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
             .count; /* ids are not used again within a client: late deliveries must find nobody */
     c->tag_size = (uint8_t)tag.size;
     memcpy(c->tag, tag.data, tag.size);
+    list_init(&c->stop_link);
     vec_push(&q->consumers, c);
     (void)map_put(&q->channel->consumers, tag, c);
     return c;
@@ -32,6 +33,7 @@ void consumer_free(struct consumer *c)
     struct ch_queue *q = c->queue;
     (void)map_remove(&q->channel->consumers, (struct bytes){c->tag, c->tag_size});
     q->consumers.items[c->id] = NULL;
+    list_remove(&c->stop_link);
     slice_unref(&c->args);
     wr_free(c);
 }
@@ -73,6 +75,84 @@ void consumer_resumed(struct consumer *c)
         c->credit += window;
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
     }
+}
+
+/* --- the limit over a channel ----------------------------------------------------------------- */
+
+static bool channel_is_full(const struct broker_channel *ch)
+{
+    return ch->global_limit != 0 && ch->outstanding >= ch->global_limit;
+}
+
+/* Who waits longest is first when there is room: everybody gets a turn. */
+static void put_among_stopped(struct consumer *c)
+{
+    struct list *before = &c->queue->channel->stopped;
+    LIST_FOREACH(link, &c->queue->channel->stopped) {
+        if (WR_CONTAINER_OF(link, struct consumer, stop_link)->served > c->served) {
+            before = link;
+            break;
+        }
+    }
+    c->stopped = true;
+    list_push_back(before, &c->stop_link);
+}
+
+void consumer_stop(struct consumer *c)
+{
+    if (!c->stopped) {
+        put_among_stopped(c);
+        c->credit = c->ordinal;
+        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+    }
+}
+
+/*
+ * Room under the channel's limit: all consumers that were stopped ask again, for as much as there
+ * is room. What comes over it is given back once more: which of their queues have messages is not
+ * known here.
+ */
+void deliver_resume(struct broker_channel *ch)
+{
+    if (channel_is_full(ch)) {
+        return;
+    }
+    uint64_t room = ch->global_limit == 0 ? WINDOW_FIRST : ch->global_limit - ch->outstanding;
+    LIST_FOREACH_SAFE(link, &ch->stopped) {
+        struct consumer *c = WR_CONTAINER_OF(link, struct consumer, stop_link);
+        if (!c->yields) {
+            list_remove(link);
+            c->stopped = false;
+            c->credit = c->ordinal + (room < WINDOW_FIRST ? room : WINDOW_FIRST);
+            (void)queue_client_credit(c->queue->client, c->id, c->credit);
+        }
+    }
+}
+
+/* The channel is at its limit and this consumer's message is settled: left alone it would be served
+ * again at once, before the channel's other consumers hear that there is room, and they would
+ * starve. So it goes behind them. */
+static void let_others_go_first(struct ch_queue *q, uint32_t id)
+{
+    struct broker_channel *ch = q->channel;
+    struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
+    if (c == NULL || c->stopped || !c->attached || !channel_is_full(ch) ||
+        ch->consumers.count < 2) {
+        return;
+    }
+    consumer_stop(c);
+    c->yields = true;
+    if (list_is_empty(&ch->yield_link)) {
+        list_push_back(&ch->broker->yielding, &ch->yield_link);
+    }
+}
+
+void consumers_go_on(struct broker_channel *ch)
+{
+    LIST_FOREACH(link, &ch->stopped) {
+        WR_CONTAINER_OF(link, struct consumer, stop_link)->yields = false;
+    }
+    deliver_resume(ch);
 }
 
 /* --- consume ---------------------------------------------------------------------------------- */
@@ -123,6 +203,10 @@ static void consume_step(struct request *r)
     c->prefetch = c->no_ack ? 0 : ch->prefetch;
     c->args = slice_copy(r->args.data, r->args.size);
     c->credit = WINDOW_FIRST;
+    if (channel_is_full(ch)) {
+        c->credit = 0;
+        put_among_stopped(c);
+    }
     if (ch->global_limit > 0 && !q->limited) {
         q->limited = true;
         (void)queue_client_limit(q->client, ch->global_limit);
@@ -239,26 +323,6 @@ void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
 
 /* --- settle and qos --------------------------------------------------------------------------- */
 
-/* Room under the channel's limit: all consumers that were stopped ask again, for as much as there
- * is room. What comes over it is given back once more: which of their queues have messages is not
- * known here. */
-void deliver_resume(struct broker_channel *ch)
-{
-    if (ch->global_limit != 0 && ch->outstanding >= ch->global_limit) {
-        return;
-    }
-    uint64_t room = ch->global_limit == 0 ? WINDOW_FIRST : ch->global_limit - ch->outstanding;
-    struct map_iter it = map_iterate(&ch->consumers);
-    while (map_next(&it)) {
-        struct consumer *c = it.value;
-        if (c->stopped) {
-            c->stopped = false;
-            c->credit = c->ordinal + (room < WINDOW_FIRST ? room : WINDOW_FIRST);
-            (void)queue_client_credit(c->queue->client, c->id, c->credit);
-        }
-    }
-}
-
 void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
                    enum queue_outcome outcome)
 {
@@ -267,6 +331,9 @@ void broker_settle(struct broker_channel *ch, const struct broker_delivery *firs
         return; /* the queue was deleted: there is nothing left to settle */
     }
     ch->acked += count;
+    if (first->consumer != 0) {
+        let_others_go_first(q, first->consumer);
+    }
     (void)queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
     if (first->consumer != 0) {
         uint64_t n = count < q->unacked ? count : q->unacked;

@@ -59,7 +59,7 @@ static void row_pid(struct row *row, const struct broker_session *session, uint1
 static uint32_t channel_count(const struct broker_session *session)
 {
     uint32_t n = 0;
-    LIST_FOREACH (link, &session->channels) {
+    LIST_FOREACH(link, &session->channels) {
         n++;
     }
     return n;
@@ -98,7 +98,7 @@ static void emit_connection(const struct broker_session *s, broker_row_fn fn, vo
 
 void broker_list_connections(struct broker *broker, broker_row_fn fn, void *ctx)
 {
-    LIST_FOREACH (link, &broker->sessions) {
+    LIST_FOREACH(link, &broker->sessions) {
         emit_connection(WR_CONTAINER_OF(link, struct broker_session, link), fn, ctx);
     }
 }
@@ -135,17 +135,18 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
     row_number(&row, "messages_unconfirmed", unconfirmed);
     row_number(&row, "prefetch_count", ch->prefetch);
     row_number(&row, "global_prefetch_count", ch->global_limit);
-    row_text(&row, "state", bytes_from_cstr(ch->alarmed              ? "blocked"
-                                           : ch->blocked_queues > 0 ? "flow"
-                                                                    : "running"));
+    row_text(&row, "state",
+             bytes_from_cstr(ch->alarmed              ? "blocked"
+                             : channel_is_blocked(ch) ? "flow"
+                                                      : "running"));
     row_emit(&row, fn, ctx);
 }
 
 void broker_list_channels(struct broker *broker, broker_row_fn fn, void *ctx)
 {
-    LIST_FOREACH (link, &broker->sessions) {
+    LIST_FOREACH(link, &broker->sessions) {
         const struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
-        LIST_FOREACH (at, &session->channels) {
+        LIST_FOREACH(at, &session->channels) {
             emit_channel(WR_CONTAINER_OF(at, struct broker_channel, link), fn, ctx);
         }
     }

@@ -199,11 +199,13 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
     }
     for (size_t i = 0; i < count; i++) {
         uint64_t seq = queue_client_publish(targets[i]->client, message);
+        ch_queue_note_publish(targets[i], seq);
         if (token != 0) {
             confirm_expect(targets[i], seq, token, sole);
         }
     }
     ch->published++;
+    channel_note_published(ch, count);
     if (WR_UNLIKELY(ch->broker->disk_low && !ch->alarmed)) {
         ch->alarmed = true;
         if (ch->sink->on_alarm != NULL) {

@@ -240,9 +240,6 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
     uint8_t type = CATALOG_CLASSIC;
     bool passive = (flags & BROKER_PASSIVE) != 0;
     r->flags = flags;
-    if (name.size == 0 && passive && ch->has_last_queue) {
-        name = bytes_from_cstr(ch->last_queue);
-    }
     bool generate = name.size == 0 && !passive;
     bool bad_type =
         generate && (!args_queue_type(session_vhost(ch->session), name, args, &type, &r->fault) ||
@@ -258,8 +255,8 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
     } else if (bad_type) {
         request_fail(r, 406, false,
                      "Cannot declare a server-named queue for type rabbit_quorum_queue");
-    } else if (name.size == 0) {
-        request_fail(r, 404, false, "no previously declared queue");
+    } else if (name.size == 0) { /* here, alone, it does not stand for the last one declared */
+        request_fail(r, 404, false, "no queue '' in vhost '%s'", ch->session->vhost);
     } else if (!passive && !generate && bytes_starts_with(name, bytes_from_cstr("amq."))) {
         request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'",
                      FMT(name));

@@ -161,6 +161,8 @@ struct broker_channel *broker_channel_open(struct broker_session *session, uint1
     ch->ctx = ctx;
     ch->number = number;
     list_init(&ch->unblock_link);
+    list_init(&ch->yield_link);
+    list_init(&ch->stopped);
     umap_init(&ch->by_handle, session->broker->hash);
     umap_init(&ch->by_id, session->broker->hash);
     umap_init(&ch->multi, session->broker->hash);
@@ -185,6 +187,7 @@ void broker_channel_close(struct broker_channel *ch)
     channel_free_slots(ch);
     list_remove(&ch->link);
     list_remove(&ch->unblock_link);
+    list_remove(&ch->yield_link);
     umap_deinit(&ch->by_handle);
     umap_deinit(&ch->by_id);
     umap_deinit(&ch->multi);

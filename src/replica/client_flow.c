@@ -204,6 +204,27 @@ static void sent_bytes(struct queue_client *client, uint64_t last_seq)
     }
 }
 
+static bool asks_what_is_ready(const struct queue_op *op)
+{
+    return op->kind == QUEUE_OP_GET || op->kind == QUEUE_OP_PURGE || op->kind == QUEUE_OP_SEAL;
+}
+
+/*
+ * Where the batch that begins at `begin` ends. The machine hands messages out after each batch: an
+ * op that looks at what is ready begins one of its own, or a basic.get would take what was
+ * published just before it, past a consumer that waits.
+ */
+static size_t batch_end(const struct queue_op *ops, size_t begin, size_t count)
+{
+    uint64_t bytes = 0;
+    size_t end = begin;
+    while (end < count && end - begin < OPS_PER_BATCH && bytes < ENTRY_BYTES_WANTED &&
+           (end == begin || !asks_what_is_ready(&ops[end]))) {
+        bytes += ops[end++].message.record.size;
+    }
+    return end;
+}
+
 /* A local queue of this shard: its ops are applied now; nothing is kept. */
 static void flush_here(struct queue_client *client, struct home *home)
 {
@@ -217,8 +238,12 @@ static void flush_here(struct queue_client *client, struct home *home)
     client->state = CLIENT_CONNECTED;
     sent_bytes(client, last);
     struct host *host = client->host;
-    home_take_ops(home, host->options.node_id, host->options.shard, &section, ops.items + first,
-                  (uint32_t)(ops.count - first));
+    for (size_t begin = first; begin < ops.count;) {
+        size_t end = batch_end(ops.items, begin, ops.count);
+        home_take_ops(home, host->options.node_id, host->options.shard, &section, ops.items + begin,
+                      (uint32_t)(end - begin));
+        begin = end;
+    }
     ops_release(ops.items + first, ops.count - first);
     if (client->ops.items == NULL) {
         vec_clear(&ops);
@@ -234,13 +259,17 @@ static void flush_local_shard(struct queue_client *client)
     size_t count = client->ops.count - client->ops_first;
     struct ops_section section = {
         .client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
-    section.begin = (uint32_t)dest->bundle->ops.count;
-    section.end = section.begin + (uint32_t)count;
+    uint32_t base = (uint32_t)dest->bundle->ops.count;
+    for (size_t begin = 0; begin < count; begin = section.end - base) {
+        section.begin = base + (uint32_t)begin;
+        section.end =
+            base + (uint32_t)batch_end(client->ops.items + client->ops_first, begin, count);
+        vec_push(&dest->bundle->sections, section);
+    }
     vec_reserve(&dest->bundle->ops, count);
     memcpy(dest->bundle->ops.items + dest->bundle->ops.count, client->ops.items + client->ops_first,
            count * sizeof *client->ops.items);
     dest->bundle->ops.count += count;
-    vec_push(&dest->bundle->sections, section);
     vec_clear(&client->ops);
     client->ops_first = client->ops_sent = 0;
     client->state = CLIENT_CONNECTED;
@@ -254,12 +283,7 @@ static void flush_encoded(struct queue_client *client)
     while (client->ops_sent < client->ops.count) {
         struct ops_dest *dest = ops_dest_of(client, true);
         struct ops_bundle *bundle = dest->bundle;
-        uint64_t bytes = 0;
-        size_t end = client->ops_sent;
-        while (end < client->ops.count && end - client->ops_sent < OPS_PER_BATCH &&
-               bytes < ENTRY_BYTES_WANTED) {
-            bytes += client->ops.items[end++].message.record.size;
-        }
+        size_t end = batch_end(client->ops.items, client->ops_sent, client->ops.count);
         const struct queue_batch batch = {client->id, (uint32_t)(end - client->ops_sent),
                                           client->ops.items + client->ops_sent};
         section.begin = bundle->encoded->size;
@@ -282,12 +306,8 @@ static void flush_group_here(struct queue_client *client, struct home *home)
     client->state = CLIENT_CONNECTED;
     sent_bytes(client, client->next_seq - 1);
     while (client->ops_sent < client->ops.count && client->state == CLIENT_CONNECTED) {
-        uint64_t bytes = 0;
         size_t begin = client->ops_sent;
-        while (client->ops_sent < client->ops.count && client->ops_sent - begin < OPS_PER_BATCH &&
-               bytes < ENTRY_BYTES_WANTED) {
-            bytes += client->ops.items[client->ops_sent++].message.record.size;
-        }
+        client->ops_sent = batch_end(client->ops.items, begin, client->ops.count);
         home_take_ops(home, host->options.node_id, host->options.shard, &section,
                       client->ops.items + begin, (uint32_t)(client->ops_sent - begin));
     }

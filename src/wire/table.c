@@ -298,6 +298,25 @@ static bool integers_equal(const struct wire_value *a, const struct wire_value *
     return a_negative == b_negative && a_bits == b_bits;
 }
 
+/* The same number, however it is written: 1 and 1.0 are. */
+static bool integer_is_real(const struct wire_value *integer, double real)
+{
+    if (!(real >= -0x1p63 && real < 0x1p64)) {
+        return false;
+    }
+    struct wire_value whole = {.type = WIRE_FIELD_INT64, .integer = 0};
+    if (real < 0x1p63) {
+        whole.integer = (int64_t)real;
+        if ((double)whole.integer != real) {
+            return false;
+        }
+    } else {
+        whole.type = WIRE_FIELD_TIMESTAMP; /* the kind that has room for it */
+        whole.timestamp = (uint64_t)real;
+    }
+    return integers_equal(integer, &whole);
+}
+
 /* Everything but the inside of nested values; *ret_nested says that the insides must be compared.
  */
 static bool flat_equal(const struct wire_value *a, const struct wire_value *b, bool *ret_nested)
@@ -305,7 +324,10 @@ static bool flat_equal(const struct wire_value *a, const struct wire_value *b, b
     const enum value_kind kind = kind_of(a->type);
     *ret_nested = false;
     if (kind != kind_of(b->type)) {
-        return false;
+        if (kind == KIND_INTEGER && kind_of(b->type) == KIND_REAL) {
+            return integer_is_real(a, b->real);
+        }
+        return kind == KIND_REAL && kind_of(b->type) == KIND_INTEGER && integer_is_real(b, a->real);
     }
     switch (kind) {
     case KIND_INTEGER:

@@ -323,6 +323,26 @@ Test(amqp_channel, nothing_is_delivered_to_a_channel_that_is_being_closed)
                "tag 9\" class-id=60 method-id=80\n");
 }
 
+Test(amqp_channel, a_close_that_crosses_an_error_is_answered)
+{
+    struct wire_method m = declare("q", false);
+    struct wire_method again = declare("r", false);
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    rig_send(1, &m);
+    publish(1, "k", "a");
+    rig_send(1, &again);
+    send_bare(1, WIRE_CHANNEL_CLOSE); /* kept: the declare is not answered yet */
+    EXPECT_OUT("");
+    rig_answer(405, false, "locked", 0, 0);
+    EXPECT_OUT("1 channel.close reply-code=405 reply-text=\"RESOURCE_LOCKED - locked\" class-id=50 "
+               "method-id=10\n1 channel.close-ok\n");
+    EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n1 channel_close\n");
+    send_bare(1, WIRE_CHANNEL_CLOSE_OK); /* ours is answered too: the number is free */
+    rig_channel(1);
+}
+
 /* --- order and back-pressure ------------------------------------------------------------------ */
 
 Test(amqp_channel, frames_behind_a_waiting_request_are_kept_in_order)

@@ -302,7 +302,8 @@ Test(broker_consume, what_comes_over_the_limit_is_given_back)
     EXPECT_SAID("deliver 'ta' 0.1.1 'm'\ndeliver 'ta' 0.1.2 'm'\n");
     EXPECT_CALLS("a credit 1 8194\nb settle release 1.1+1\nb credit 1 1\nb settle release 1.2+1\n");
     settle(0, 1, 1, 1, QUEUE_ACK);
-    EXPECT_CALLS("a settle ack 1.1+1\nb credit 1 3\n"); /* as many as there is room for */
+    /* As many as there is room for, and whose message it was goes last. */
+    EXPECT_CALLS("a credit 1 2\na settle ack 1.1+1\nb credit 1 3\na credit 1 3\n");
     rig_deliver("b", 1, 3, 1, 0, 0);
     EXPECT_SAID("deliver 'tb' 1.1.3 'm'\n");
     (void)rig_calls();
@@ -323,8 +324,71 @@ Test(broker_consume, with_room_every_stopped_consumer_asks_again)
     rig_deliver("c", 1, 1, 1, 0, 0);
     (void)rig_calls();
     settle(0, 1, 1, 1, QUEUE_ACK); /* b may be empty by now: c must not starve behind it */
-    EXPECT_CALLS("a settle ack 1.1+1\nb credit 1 2\nc credit 1 2\n");
+    EXPECT_CALLS("a credit 1 1\na settle ack 1.1+1\nb credit 1 2\nc credit 1 2\na credit 1 2\n");
     (void)rig_said();
+}
+
+Test(broker_consume, consumers_of_a_full_channel_take_turns)
+{
+    rig_queue("a");
+    rig_queue("b");
+    broker_qos(rig.ch, 1, true);
+    attached("a", "ta");
+    attached("b", "tb");
+    rig_deliver("a", 1, 1, 1, 0, 0);
+    rig_deliver("b", 1, 1, 1, 0, 0); /* given back, stopped */
+    (void)rig_calls();
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1}, 1, QUEUE_ACK));
+    rig_deliver("b", 1, 2, 1, 0, 0); /* before the next turn */
+    EXPECT_CALLS("a credit 1 1\na settle ack 1.1+1\nb credit 1 2\nb credit 1 8194\n");
+    EXPECT_SAID("deliver 'ta' 0.1.1 'm'\ndeliver 'tb' 1.1.2 'm'\n");
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){1, 1, 2}, 1, QUEUE_ACK));
+    rig_deliver("a", 1, 2, 1, 0, 0);
+    EXPECT_CALLS("b credit 1 2\nb settle ack 1.2+1\na credit 1 2\na credit 1 8194\n");
+    EXPECT_SAID("deliver 'ta' 0.1.2 'm'\n");
+}
+
+Test(broker_consume, who_had_to_give_back_is_first_when_there_is_room)
+{
+    rig_queue("a");
+    rig_queue("b");
+    rig_queue("c");
+    broker_qos(rig.ch, 1, true);
+    attached("a", "ta");
+    attached("b", "tb");
+    attached("c", "tc");
+    rig_deliver("a", 1, 1, 1, 0, 0);
+    rig_deliver("c", 1, 1, 1, 0, 0);
+    rig_deliver("b", 1, 1, 1, 0, 0);
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1}, 1, QUEUE_ACK));
+    rig_deliver("b", 1, 2, 1, 0, 0);
+    rig_deliver("c", 1, 2, 1, 0, 0);
+    (void)rig_calls();
+    (void)rig_said();
+    settle(1, 1, 2, 1, QUEUE_ACK);
+    EXPECT_CALLS("b credit 1 2\nb settle ack 1.2+1\nc credit 1 3\na credit 1 2\nb credit 1 3\n");
+}
+
+Test(broker_consume, a_full_channel_stops_its_no_ack_consumers)
+{
+    rig_queue("a");
+    rig_queue("b");
+    broker_qos(rig.ch, 1, true);
+    attached("a", "ta");
+    consume("b", "tb", BROKER_NO_ACK);
+    rig_reply("b", QUEUE_OK, 0);
+    (void)rig_said();
+    (void)rig_calls();
+    rig_deliver("a", 1, 1, 1, 0, 0);
+    EXPECT_CALLS("b credit 1 0\na credit 1 8193\n");
+    consume("b", "tc", BROKER_NO_ACK); /* one that begins now has none */
+    EXPECT_CALLS("b attach 2 'tc' flags=1 prefetch=0 credit=0 priority=0 args=0\n");
+    rig_reply("b", QUEUE_OK, 0);
+    (void)rig_said();
+    settle(0, 1, 1, 1, QUEUE_ACK);
+    const char *calls = rig_calls();
+    cr_assert_not_null(strstr(calls, "b credit 1 1\n"), "%s", calls);
+    cr_assert_not_null(strstr(calls, "b credit 2 1\n"), "%s", calls);
 }
 
 Test(broker_consume, unacked_messages_of_a_deleted_queue_make_room)

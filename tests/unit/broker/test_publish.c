@@ -324,6 +324,86 @@ Test(broker_publish, full_queues_block_the_channel_until_the_last_has_room)
     EXPECT_SAID("unblocked\n");
 }
 
+static void many_queues(int count)
+{
+    char name[16];
+    for (int i = 0; i < count; i++) {
+        (void)snprintf(name, sizeof name, "q%d", i);
+        rig_queue(name);
+        rig_bind("amq.fanout", name, "");
+    }
+}
+
+/* A read of the socket may hold thousands of publishes, and each of them go to thousands of queues.
+ */
+Test(broker_publish, wide_fan_outs_are_spread_over_turns)
+{
+    many_queues(200);
+    rig_publish("amq.fanout", "", BYTES_NONE, 0);
+    EXPECT_SAID("routed\n");
+    for (uint32_t i = 0; i < TURN_EXTRA_MAX / 199; i++) {
+        rig_publish("amq.fanout", "", BYTES_NONE, 0);
+        cr_assert_not(rig.ch->told_blocked);
+    }
+    rig_publish("amq.fanout", "", BYTES_NONE, 0);
+    cr_assert(rig.ch->told_blocked);
+    cr_assert_eq(broker_deadline_ns(rig.broker), 0); /* the next turn comes at once */
+    cr_assert(strstr(rig_said(), "blocked\n") != NULL);
+    cr_assert_not(rig.ch->told_blocked);
+    rig_publish("amq.fanout", "", BYTES_NONE, 0);
+    EXPECT_SAID("routed\n");
+}
+
+Test(broker_publish, many_channels_share_what_a_turn_has_for_wide_fan_outs)
+{
+    many_queues(200);
+    uint32_t published = 0;
+    struct broker_channel *ch = NULL;
+    for (uint16_t number = 2; rig.broker->extra <= TURN_EXTRA_ALL; number++) {
+        ch = rig.ch = rig_channel(rig.session, number);
+        for (uint32_t i = 0; i < TURN_EXTRA_MAX / 199; i++, published++) {
+            rig_publish("amq.fanout", "", BYTES_NONE, 0);
+        }
+    }
+    cr_assert_geq(published, TURN_EXTRA_ALL / 199);
+    cr_assert(ch->told_blocked);
+    rig.ch = rig_channel(rig.session, 1000);
+    rig_publish("", "q1", BYTES_NONE, 0); /* one target: not meant */
+    cr_assert_not(rig.ch->told_blocked);
+    rig_publish("amq.fanout", "", BYTES_NONE, 0);
+    cr_assert(rig.ch->told_blocked);
+    rig_turn();
+    cr_assert_not(rig.ch->told_blocked);
+    cr_assert_not(ch->told_blocked);
+}
+
+/* The limit of a queue does not bound a channel that publishes to many. */
+Test(broker_publish, what_is_pending_over_all_queues_blocks_the_channel)
+{
+    const uint32_t count = 100;
+    many_queues((int)count);
+    uint32_t published = 0;
+    while (!rig.ch->told_blocked) {
+        rig_publish("amq.fanout", "", BYTES_NONE, 0);
+        published++;
+        rig_turn(); /* nobody is tired */
+        cr_assert_leq(published * count, PENDING_MAX + count);
+    }
+    cr_assert_gt(published * count, PENDING_MAX);
+    (void)rig_said();
+    char name[16];
+    for (uint32_t i = 0; i < count / 2; i++) {
+        (void)snprintf(name, sizeof name, "q%u", i);
+        struct queue_client *client = rig_client(name);
+        client->sink->on_applied(client->ctx, published);
+    }
+    EXPECT_SAID(""); /* half of it is not less than half of the limit: a publish was over it */
+    (void)snprintf(name, sizeof name, "q%u", count - 1);
+    rig_delete(name);
+    EXPECT_SAID("unblocked\n");
+    cr_assert_eq(rig.ch->pending, (count / 2 - 1) * published);
+}
+
 /* Only who publishes is held back: consumers go on, and make the room that is missing. */
 Test(broker_publish, low_disk_space_blocks_channels_that_publish)
 {

@@ -151,9 +151,9 @@ Test(broker_queue, names_of_the_server)
     declare("", 0);
     EXPECT_SAID("declare ok 'amq.gen-' 0 0\n");
     (void)rig_calls();
-    declare("", BROKER_PASSIVE); /* the last declared */
-    EXPECT_SAID("declare ok 'amq.gen-' 0 0\n");
-    EXPECT_CALLS("barrier\nreport\n");
+    declare("", BROKER_PASSIVE); /* alone among all methods, not the last declared */
+    EXPECT_SAID("declare 404 no queue '' in vhost '/'\n");
+    EXPECT_CALLS("");
     declare("amq.mine", 0);
     EXPECT_SAID("declare 403 queue name 'amq.mine' contains reserved prefix 'amq.*'\n");
     rig_queue("amq.old");
@@ -176,7 +176,7 @@ Test(broker_queue, an_empty_name_needs_a_last_queue)
     bind("", "amq.direct", "k", false);
     CALL(broker_get(rig.ch, BYTES_NONE, false, rig_on_get, rig_done, "get"));
     CALL(broker_consume(rig.ch, BYTES_NONE, B("t"), 0, BYTES_NONE, rig_done, "consume"));
-    EXPECT_SAID("declare 404 no previously declared queue\npurge 404 no previously declared "
+    EXPECT_SAID("declare 404 no queue '' in vhost '/'\npurge 404 no previously declared "
                 "queue\ndelete 404 no previously declared queue\n"
                 "bind 404 no previously declared queue\nget 404 no previously declared "
                 "queue\nconsume 404 no previously declared queue\n");

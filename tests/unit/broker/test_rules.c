@@ -226,9 +226,11 @@ Test(broker_rules, equivalence_of_queues)
          "406 inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received none but "
          "current is the value '60' of type 'signedint'"},
         {false, false, false, "x-dead-letter-exchange=Sa", 0, "x-dead-letter-exchange=Sb",
-         "406 inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the "
-         "value 'b' of type 'longstr' but current is "
-         "the value 'a' of type 'longstr'"},
+         "406 inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received 'b' "
+         "but current is 'a'"},
+        {false, false, false, "x-message-ttl=I60", 0, "x-message-ttl=l61",
+         "406 inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '61' but "
+         "current is '60'"},
     };
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         struct writer current;

@@ -113,6 +113,49 @@ Test(straight, group_elsewhere)
     cluster_free(c);
 }
 
+/* A client that publishes, gets, purges and deletes without waiting: who consumes has what was
+ * published before the get, as if each op had come alone. */
+Test(straight, what_was_published_before_a_get_goes_to_the_consumer)
+{
+    for (uint32_t round = 0; round < 8; round++) {
+        const bool local = round % 2 == 0;
+        const uint32_t shard = round / 2 % 2;
+        const uint32_t node = round / 4;
+        struct test_cluster *c = cluster_new(40 + round, 2, 2);
+        struct traffic *t = traffic_new();
+        struct user *u = users_new(1);
+        uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, local ? 0 : -1);
+        user_open(u, c, node, shard, q, t);
+        user_consume(u, 1, 0, 0, 100);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        u->replies = 0;
+        user_publish(u, 3, 10);
+        queue_client_get(u->client, true);
+        (void)cluster_host(c, node, shard);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        cr_assert_eq(u->status, QUEUE_EMPTY, "round %u", round);
+        cr_assert(cluster_run(c, all_seen, t, 5000));
+        u->replies = 0;
+        user_publish(u, 3, 10);
+        queue_client_purge(u->client);
+        (void)cluster_host(c, node, shard);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        cr_assert_eq(u->value, 0, "round %u", round);
+        u->replies = 0;
+        user_publish(u, 3, 10);
+        queue_client_seal(u->client, QUEUE_IF_EMPTY);
+        (void)cluster_host(c, node, shard);
+        cr_assert(cluster_run(c, replied, u, 5000));
+        cr_assert_eq(u->status, QUEUE_OK, "round %u", round);
+        cr_assert(cluster_run(c, all_seen, t, 5000));
+        user_close(u);
+        cluster_settle(c, 100);
+        wr_free(u);
+        wr_free(t);
+        cluster_free(c);
+    }
+}
+
 Test(straight, get_purge_seal)
 {
     struct test_cluster *c = cluster_new(10, 2, 1);

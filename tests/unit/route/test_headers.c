@@ -107,7 +107,7 @@ static const struct {
     {"a", "a", true},
     {"a", "b=1", false},
     {"x-match=any a b=1", "a=0", true},
-    /* values: integers of any width are equal, other kinds never */
+    /* values: numbers are equal whatever their width, other kinds never */
     {"a=1", "a:1", true},
     {"a:1", "a=1", true},
     {"a=1", "a=1x", false},
