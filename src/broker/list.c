@@ -1,6 +1,8 @@
 /*
  * What: rows for listings: this shard's connections and channels, as names and JSON values.
  */
+#include "warren/wire_table.h"
+
 #include "broker_internal.h"
 
 #define ROW_MAX 40
@@ -59,7 +61,7 @@ static void row_pid(struct row *row, const struct broker_session *session, uint1
 static uint32_t channel_count(const struct broker_session *session)
 {
     uint32_t n = 0;
-    LIST_FOREACH (link, &session->channels) {
+    LIST_FOREACH(link, &session->channels) {
         n++;
     }
     return n;
@@ -88,17 +90,14 @@ static void emit_connection(const struct broker_session *s, broker_row_fn fn, vo
     row_number(&row, "recv_oct", s->recv_bytes);
     row_number(&row, "send_oct", s->send_bytes);
     row_number(&row, "connected_at", s->connected_ms);
-    char properties[2048];
-    struct strbuf text;
-    strbuf_init(&text, properties, sizeof properties);
-    wire_describe_table(&text, bytes_from_slice(&s->client_properties));
-    row_text(&row, "client_properties", strbuf_bytes(&text));
+    wire_put_table_json(row_add(&row, "client_properties"),
+                        bytes_from_slice(&s->client_properties));
     row_emit(&row, fn, ctx);
 }
 
 void broker_list_connections(struct broker *broker, broker_row_fn fn, void *ctx)
 {
-    LIST_FOREACH (link, &broker->sessions) {
+    LIST_FOREACH(link, &broker->sessions) {
         emit_connection(WR_CONTAINER_OF(link, struct broker_session, link), fn, ctx);
     }
 }
@@ -115,6 +114,14 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
             unconfirmed += q->confirms.items[k].sole ? q->confirms.items[k].count : 0;
         }
     }
+    struct writer *clients = row_add(&row, "clients");
+    put_u8(clients, '[');
+    for (it = umap_iterate(&ch->by_id); umap_next(&it);) {
+        const struct ch_queue *q = it.value;
+        put_printf(clients, "%s%llu", writer_size(clients) > 1 ? "," : "",
+                   (unsigned long long)queue_client_id(q->client));
+    }
+    put_u8(clients, ']');
     char text[640];
     struct strbuf full;
     strbuf_init(&full, text, sizeof text);
@@ -135,17 +142,18 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
     row_number(&row, "messages_unconfirmed", unconfirmed);
     row_number(&row, "prefetch_count", ch->prefetch);
     row_number(&row, "global_prefetch_count", ch->global_limit);
-    row_text(&row, "state", bytes_from_cstr(ch->alarmed              ? "blocked"
-                                           : ch->blocked_queues > 0 ? "flow"
-                                                                    : "running"));
+    row_text(&row, "state",
+             bytes_from_cstr(ch->alarmed              ? "blocked"
+                             : ch->blocked_queues > 0 ? "flow"
+                                                      : "running"));
     row_emit(&row, fn, ctx);
 }
 
 void broker_list_channels(struct broker *broker, broker_row_fn fn, void *ctx)
 {
-    LIST_FOREACH (link, &broker->sessions) {
+    LIST_FOREACH(link, &broker->sessions) {
         const struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
-        LIST_FOREACH (at, &session->channels) {
+        LIST_FOREACH(at, &session->channels) {
             emit_channel(WR_CONTAINER_OF(at, struct broker_channel, link), fn, ctx);
         }
     }

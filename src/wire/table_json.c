@@ -4,13 +4,11 @@
  * would lose. Invariants: the text is JSON whatever the input (what is not UTF-8 becomes U+FFFD, a
  * number that JSON cannot write null, the rest of a broken table is left out); nothing recurses.
  */
-#include <math.h>
-
 #include "warren/wire_table.h"
 
 static void put_real(struct writer *w, double value)
 {
-    if (isfinite(value)) {
+    if (__builtin_isfinite(value)) {
         put_printf(w, "%.17g", value);
     } else {
         put_cstr(w, "null");
