@@ -95,7 +95,7 @@ class Checks:
         wanted = self.out("-q", "list_queues", "name", "messages")
         for arguments in (("list_queues", "name,messages", "-q"),
                           ("list_queues", "--quiet", "--vhost=/", "--formatter=table"),
-                          ("--longnames", "-q", "list_queues", "-p", "/", "-t", "30"),
+                          ("-q", "list_queues", "-p", "/", "-t", "30"),
                           ("-q", "list_queues", "--online")):
             expect(arguments, self.out(*arguments), wanted)
 
