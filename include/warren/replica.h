@@ -176,6 +176,8 @@ struct queue_client_sink {
 /* Opens a client of a queue of the current view. Ops may be sent at once. */
 struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,
                                        const struct queue_client_sink *sink, void *ctx);
+/* Its number, unique in the cluster for all time: what a queue knows its consumers by. */
+uint64_t queue_client_id(const struct queue_client *client);
 /* Closes: sends what is pending and a CLOSE, keeps resending until applied; no more upcalls; the
  * pointer is dead. */
 void queue_client_close(struct queue_client *client);

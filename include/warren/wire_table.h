@@ -169,4 +169,9 @@ void wire_describe_table(struct strbuf *s, struct bytes table);
 /* The value alone, without its type name: 60, "text", true, {…}, […]. */
 void wire_describe_value(struct strbuf *s, const struct wire_value *value);
 
+/* [["a","signedint",1],["c","table",[["d","void","undefined"]]],["e","array",[["bool",true]]]]: as
+ * RabbitMQ's command line shows tables in JSON. Always JSON; the rest of a broken table is left
+ * out. */
+void wire_put_table_json(struct writer *w, struct bytes table);
+
 #endif

@@ -1,6 +1,8 @@
 /*
  * What: rows for listings: this shard's connections and channels, as names and JSON values.
  */
+#include "warren/wire_table.h"
+
 #include "broker_internal.h"
 
 #define ROW_MAX 40
@@ -88,11 +90,8 @@ static void emit_connection(const struct broker_session *s, broker_row_fn fn, vo
     row_number(&row, "recv_oct", s->recv_bytes);
     row_number(&row, "send_oct", s->send_bytes);
     row_number(&row, "connected_at", s->connected_ms);
-    char properties[2048];
-    struct strbuf text;
-    strbuf_init(&text, properties, sizeof properties);
-    wire_describe_table(&text, bytes_from_slice(&s->client_properties));
-    row_text(&row, "client_properties", strbuf_bytes(&text));
+    wire_put_table_json(row_add(&row, "client_properties"),
+                        bytes_from_slice(&s->client_properties));
     row_emit(&row, fn, ctx);
 }
 
@@ -115,6 +114,14 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
             unconfirmed += q->confirms.items[k].sole ? q->confirms.items[k].count : 0;
         }
     }
+    struct writer *clients = row_add(&row, "clients");
+    put_u8(clients, '[');
+    for (it = umap_iterate(&ch->by_id); umap_next(&it);) {
+        const struct ch_queue *q = it.value;
+        put_printf(clients, "%s%llu", writer_size(clients) > 1 ? "," : "",
+                   (unsigned long long)queue_client_id(q->client));
+    }
+    put_u8(clients, ']');
     char text[640];
     struct strbuf full;
     strbuf_init(&full, text, sizeof text);

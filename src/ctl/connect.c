@@ -23,11 +23,13 @@ struct target {
 };
 
 struct asking {
+    struct ctl_options *options;
     struct link_session *session;
     struct outq out;
     int fd;
     bool ready;
     char *answer;
+    char refusal[640];
 };
 
 static void trim(char *text)
@@ -127,7 +129,15 @@ static int dial(const struct target *t)
 static const char *on_ready(void *ctx, const struct link_identity *peer)
 {
     struct asking *a = ctx;
-    (void)peer;
+    if (a->options->any_node) {
+        (void)snprintf(a->options->found, sizeof a->options->found, "%s", peer->name);
+        a->options->node = a->options->found;
+    } else if (strcmp(peer->name, a->options->node) != 0) {
+        /* it must not be another node that is stopped because this one's note is gone */
+        (void)snprintf(a->refusal, sizeof a->refusal, "the node there is '%s', not '%s'",
+                       peer->name, a->options->node);
+        return a->refusal;
+    }
     a->ready = true;
     return NULL;
 }
@@ -190,10 +200,9 @@ static int pump(struct asking *a, int timeout_ms, char *errmsg)
     return 1;
 }
 
-static char *converse(struct asking *a, const struct ctl_options *o, const char *json,
-                      bool until_closed, char *errmsg)
+static char *converse(struct asking *a, const char *json, bool until_closed, char *errmsg)
 {
-    int timeout_ms = o->timeout_s * 1000;
+    int timeout_ms = a->options->timeout_s * 1000;
     link_session_start(a->session);
     if (!flush(a)) {
         (void)snprintf(errmsg, 512, "the connection broke");
@@ -219,11 +228,11 @@ static char *converse(struct asking *a, const struct ctl_options *o, const char 
     return a->answer;
 }
 
-char *ctl_ask(const struct ctl_options *o, const char *json, bool until_closed, char *errmsg)
+char *ctl_ask(struct ctl_options *o, const char *json, bool until_closed, char *errmsg)
 {
     static const struct link_sink sink = {.on_ready = on_ready, .on_frame = on_frame};
     struct target t = {.cookie = ""};
-    struct asking a = {.fd = -1};
+    struct asking a = {.options = o, .fd = -1};
     struct link_identity own = {.kind = LINK_KIND_TOOL, .name = "warrenctl"};
     uint8_t nonce[32];
     if (!find_target(o, &t, errmsg)) {
@@ -233,9 +242,9 @@ char *ctl_ask(const struct ctl_options *o, const char *json, bool until_closed, 
     if (a.fd < 0) {
         (void)snprintf(
             errmsg, 512,
-            "unable to perform an operation on node '%s': cannot connect to %s:%s. Is it running? "
-            "(its note in ~/.warren/nodes, or --config, tells where it listens)",
-            o->node, t.host, t.port);
+            "cannot connect to %s:%s. Is it running? (its note in ~/.warren/nodes, or --config, "
+            "tells where it listens)",
+            t.host, t.port);
         return NULL;
     }
     if (getrandom(nonce, sizeof nonce, 0) != (ssize_t)sizeof nonce) {
@@ -245,7 +254,7 @@ char *ctl_ask(const struct ctl_options *o, const char *json, bool until_closed, 
     }
     outq_init(&a.out);
     a.session = link_session_new(true, bytes_from_cstr(t.cookie), &own, nonce, &a.out, &sink, &a);
-    char *answer = converse(&a, o, json, until_closed, errmsg);
+    char *answer = converse(&a, json, until_closed, errmsg);
     link_session_free(a.session);
     outq_deinit(&a.out);
     (void)close(a.fd);

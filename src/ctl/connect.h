@@ -9,11 +9,13 @@ struct ctl_options {
     const char *config; /* the node's configuration file, or NULL */
     const char *cookie; /* or NULL: from the configuration, the environment or the registry */
     int timeout_s;      /* for the answer */
+    bool any_node;      /* whoever is at the address that `config` gives; then `node` is set */
+    char found[256];    /* the name for that */
 };
 
 /* Sends a JSON text and returns the answer (caller frees with free()). NULL with text in
- * errmsg[512]: node down, wrong cookie, time-out. With until_closed it then waits for the node to
- * close the connection (stop). */
-char *ctl_ask(const struct ctl_options *options, const char *json, bool until_closed, char *errmsg);
+ * errmsg[512]: node down, another node than the one asked for, wrong cookie, time-out. With
+ * until_closed it then waits for the node to close the connection (stop). */
+char *ctl_ask(struct ctl_options *options, const char *json, bool until_closed, char *errmsg);
 
 #endif

@@ -1,13 +1,12 @@
 /*
- * What: warrenctl's formats. Values in tables: strings as they are with control bytes as octal
- * escapes, booleans true/false, lists [a, b], tables
- * [{"key","value"}], what is not there empty, as rabbitmqctl prints them.
+ * What: warrenctl's formats.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "output.h"
+#include "value.h"
 
 bool output_parse_format(const char *name, enum output_format *ret_format)
 {
@@ -17,7 +16,8 @@ bool output_parse_format(const char *name, enum output_format *ret_format)
     } formats[] = {{"table", OUTPUT_TABLE},
                    {"pretty_table", OUTPUT_PRETTY},
                    {"json", OUTPUT_JSON},
-                   {"csv", OUTPUT_CSV}};
+                   {"csv", OUTPUT_CSV},
+                   {"erlang", OUTPUT_ERLANG}};
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
         if (strcmp(name, formats[i].name) == 0) {
             *ret_format = formats[i].format;
@@ -27,119 +27,77 @@ bool output_parse_format(const char *name, enum output_format *ret_format)
     return false;
 }
 
+bool output_is_for_machines(enum output_format format)
+{
+    return format == OUTPUT_JSON || format == OUTPUT_CSV;
+}
+
 static void print_json(json_t *value)
 {
     (void)json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
     (void)printf("\n");
 }
 
-/* --- one value as text ------------------------------------------------------------------------ */
-
-static void add(char *out, size_t size, const char *text)
-{
-    size_t used = strlen(out);
-    if (used + 1 < size) {
-        (void)snprintf(out + used, size - used, "%s", text);
-    }
-}
-
-static void add_string(char *out, size_t size, const char *text)
-{
-    char one[8];
-    for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++) {
-        if (*at < 0x20 || *at == 0x7f) {
-            (void)snprintf(one, sizeof one, "\\%03o", *at);
-        } else {
-            (void)snprintf(one, sizeof one, "%c", *at);
-        }
-        add(out, size, one);
-    }
-}
-
-static void add_value(char *out, size_t size, json_t *value)
-{
-    char number[64];
-    size_t i;
-    json_t *item;
-    const char *key;
-    bool first = true;
-    switch (json_typeof(value)) {
-    case JSON_STRING:
-        add_string(out, size, json_string_value(value));
-        break;
-    case JSON_INTEGER:
-        (void)snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
-        add(out, size, number);
-        break;
-    case JSON_REAL:
-        (void)snprintf(number, sizeof number, "%g", json_real_value(value));
-        add(out, size, number);
-        break;
-    case JSON_TRUE:
-        add(out, size, "true");
-        break;
-    case JSON_FALSE:
-        add(out, size, "false");
-        break;
-    case JSON_NULL:
-        break;
-    case JSON_ARRAY:
-        add(out, size, "[");
-        json_array_foreach(value, i, item) {
-            add(out, size, i == 0 ? "" : ", ");
-            add_value(out, size, item);
-        }
-        add(out, size, "]");
-        break;
-    case JSON_OBJECT:
-        add(out, size, "[");
-        json_object_foreach(value, key, item) {
-            add(out, size, first ? "{\"" : ",{\"");
-            first = false;
-            add(out, size, key);
-            add(out, size, json_is_string(item) ? "\",\"" : "\",");
-            add_value(out, size, item);
-            add(out, size, json_is_string(item) ? "\"}" : "}");
-        }
-        add(out, size, "]");
-        break;
-    }
-}
-
-#define CELL_MAX 4096
-
-static void cell_text(json_t *row, const char *column, char out[CELL_MAX])
-{
-    json_t *value = json_object_get(row, column);
-    out[0] = 0;
-    if (value != NULL) {
-        add_value(out, CELL_MAX, value);
-    }
-}
-
 /* --- rows ------------------------------------------------------------------------------------- */
 
-static void print_line(json_t *columns, json_t *row, const char *separator, bool quote)
+/* A row's column; without a row the column's name. free() it. */
+static char *cell_text(json_t *row, json_t *column, enum value_bytes bytes)
+{
+    const char *name = json_string_value(column);
+    char *text = row != NULL ? value_text(row, name, bytes) : strdup(name);
+    if (text == NULL) {
+        abort();
+    }
+    return text;
+}
+
+static void print_table_line(json_t *columns, json_t *row)
 {
     size_t i;
     json_t *column;
-    static char cell[CELL_MAX];
     json_array_foreach(columns, i, column) {
-        if (row == NULL) {
-            (void)snprintf(cell, sizeof cell, "%s", json_string_value(column));
-        } else {
-            cell_text(row, json_string_value(column), cell);
-        }
-        (void)fputs(i == 0 ? "" : separator, stdout);
-        bool quoted = quote && strpbrk(cell, ",\"\n") != NULL;
-        (void)fputs(quoted ? "\"" : "", stdout);
-        for (const char *at = cell; *at != 0; at++) {
-            (void)fputs(quoted && *at == '"' ? "\"" : "", stdout);
-            (void)putchar(*at);
-        }
-        (void)fputs(quoted ? "\"" : "", stdout);
+        char *cell = cell_text(row, column, VALUE_BYTES_ESCAPED);
+        (void)printf("%s%s", i == 0 ? "" : "\t", cell);
+        free(cell);
     }
     (void)putchar('\n');
+}
+
+/* Every cell is quoted, so that nothing in it needs an escape but the quote itself. */
+static void print_csv_line(json_t *columns, json_t *row)
+{
+    size_t i;
+    json_t *column;
+    json_array_foreach(columns, i, column) {
+        char *cell = cell_text(row, column, VALUE_BYTES_RAW);
+        (void)fputs(i == 0 ? "\"" : ",\"", stdout);
+        for (const char *at = cell; *at != 0; at++) {
+            (void)fputs(*at == '"' ? "\"" : "", stdout);
+            (void)putchar(*at);
+        }
+        (void)putchar('"');
+        free(cell);
+    }
+    (void)putchar('\n');
+}
+
+static void print_erlang_rows(json_t *columns, json_t *rows)
+{
+    size_t i;
+    size_t k;
+    json_t *column;
+    json_t *row;
+    (void)putchar('[');
+    json_array_foreach(rows, k, row) {
+        (void)fputs(k == 0 ? "[" : ",\n [", stdout);
+        json_array_foreach(columns, i, column) {
+            char *cell = value_erlang(row, json_string_value(column));
+            (void)printf("%s{%s,%s}", i == 0 ? "" : ",", json_string_value(column), cell);
+            free(cell);
+        }
+        (void)putchar(']');
+    }
+    (void)puts("]");
 }
 
 static size_t display_width(const char *text)
@@ -168,14 +126,10 @@ static void print_boxed(json_t *columns, json_t *row, const size_t *widths)
 {
     size_t i;
     json_t *column;
-    static char cell[CELL_MAX];
     json_array_foreach(columns, i, column) {
-        if (row == NULL) {
-            (void)snprintf(cell, sizeof cell, "%s", json_string_value(column));
-        } else {
-            cell_text(row, json_string_value(column), cell);
-        }
+        char *cell = cell_text(row, column, VALUE_BYTES_ESCAPED);
         (void)printf("│ %s%*s ", cell, (int)(widths[i] - display_width(cell)), "");
+        free(cell);
     }
     (void)printf("│\n");
 }
@@ -187,16 +141,16 @@ static void print_pretty(json_t *columns, json_t *rows)
     size_t k;
     json_t *column;
     json_t *row;
-    static char cell[CELL_MAX];
     size_t *widths = calloc(count == 0 ? 1 : count, sizeof *widths);
     if (widths == NULL) {
-        return;
+        abort();
     }
     json_array_foreach(columns, i, column) {
         widths[i] = display_width(json_string_value(column));
         json_array_foreach(rows, k, row) {
-            cell_text(row, json_string_value(column), cell);
+            char *cell = cell_text(row, column, VALUE_BYTES_ESCAPED);
             widths[i] = display_width(cell) > widths[i] ? display_width(cell) : widths[i];
+            free(cell);
         }
     }
     print_rule(widths, count, "┌", "┬", "┐");
@@ -219,9 +173,8 @@ static void print_json_rows(json_t *columns, json_t *rows)
     json_array_foreach(rows, k, row) {
         json_t *picked = json_object();
         json_array_foreach(columns, i, column) {
-            json_t *value = json_object_get(row, json_string_value(column));
-            (void)json_object_set(picked, json_string_value(column),
-                                  value != NULL ? value : json_null());
+            (void)json_object_set_new(picked, json_string_value(column),
+                                      value_json(row, json_string_value(column)));
         }
         (void)json_array_append_new(out, picked);
     }
@@ -240,16 +193,19 @@ void output_rows(const struct output_options *o, json_t *columns, json_t *rows)
     case OUTPUT_PRETTY:
         print_pretty(columns, rows);
         return;
+    case OUTPUT_ERLANG:
+        print_erlang_rows(columns, rows);
+        return;
     case OUTPUT_TABLE:
     case OUTPUT_CSV:
         break;
     }
-    const char *separator = o->format == OUTPUT_CSV ? "," : "\t";
-    if (!o->no_headers && (json_array_size(rows) > 0 || o->format == OUTPUT_CSV)) {
-        print_line(columns, NULL, separator, o->format == OUTPUT_CSV);
+    bool csv = o->format == OUTPUT_CSV;
+    if (!o->no_headers && (json_array_size(rows) > 0 || csv)) {
+        (csv ? print_csv_line : print_table_line)(columns, NULL);
     }
     json_array_foreach(rows, k, row) {
-        print_line(columns, row, separator, o->format == OUTPUT_CSV);
+        (csv ? print_csv_line : print_table_line)(columns, row);
     }
 }
 
@@ -257,11 +213,13 @@ void output_rows(const struct output_options *o, json_t *columns, json_t *rows)
 
 void output_text(const struct output_options *o, const char *node, const char *text)
 {
+    bool done = strcmp(text, "ok") == 0; /* a command; else there is something to say */
     if (o->format == OUTPUT_JSON) {
-        json_t *value = json_pack("{s:s, s:s}", "node", node, "result", text);
+        json_t *value = done ? json_pack("{s:s, s:s}", "node", node, "result", text)
+                             : json_pack("{s:s}", "message", text);
         print_json(value);
         json_decref(value);
-    } else if (strcmp(text, "ok") != 0 && !o->quiet) {
+    } else if (!done) {
         (void)printf("%s\n", text);
     }
 }
@@ -285,27 +243,62 @@ static void print_listeners(json_t *list)
     }
 }
 
+static void print_lines(json_t *status, const char *const lines[][2], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *text = value_text(status, lines[i][1], VALUE_BYTES_ESCAPED);
+        (void)printf("%s: %s\n", lines[i][0], text);
+        free(text);
+    }
+}
+
+static void print_alarms(json_t *alarms)
+{
+    size_t i;
+    json_t *alarm;
+    heading("Alarms");
+    json_array_foreach(alarms, i, alarm) {
+        const char *resource = json_string_value(json_object_get(alarm, "resource"));
+        bool disk = resource != NULL && strcmp(resource, "disk") == 0;
+        (void)printf("%s alarm on node %s\n", disk ? "Free disk space" : "Memory",
+                     json_string_value(json_object_get(alarm, "node")));
+    }
+    if (json_array_size(alarms) == 0) {
+        (void)printf("(none)\n");
+    }
+}
+
 void output_status(const struct output_options *o, json_t *status)
 {
-    static const char *const lines[] = {"node",           "state",          "rabbitmq_version",
-                                        "warren_version", "data_directory", "log_file",
-                                        "shards"};
-    static const char *const totals[] = {"queues", "exchanges", "vhosts"};
-    static char cell[CELL_MAX];
+    static const char *const runtime[][2] = {{"Uptime (seconds)", "uptime"},
+                                             {"Is under maintenance?", "is_under_maintenance"},
+                                             {"RabbitMQ version", "rabbitmq_version"},
+                                             {"Warren version", "warren_version"},
+                                             {"Node name", "node"},
+                                             {"State", "state"},
+                                             {"Shards", "shards"}};
+    static const char *const totals[][2] = {{"Connection count", "connection_count"},
+                                            {"Queue count", "queue_count"},
+                                            {"Virtual host count", "virtual_host_count"},
+                                            {"Exchange count", "exchange_count"}};
+    static const char *const data[][2] = {{"Node data directory", "data_directory"}};
+    size_t i;
+    json_t *file;
     if (o->format == OUTPUT_JSON) {
         print_json(status);
         return;
     }
     heading("Runtime");
-    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-        cell_text(status, lines[i], cell);
-        (void)printf("%s: %s\n", lines[i], cell);
+    print_lines(status, runtime, sizeof runtime / sizeof runtime[0]);
+    heading("Data directory");
+    print_lines(status, data, 1);
+    heading("Log file(s)");
+    json_array_foreach(json_object_get(status, "log_files"), i, file) {
+        (void)printf(" * %s\n", json_string_value(file));
     }
+    print_alarms(json_object_get(status, "alarms"));
     heading("Totals");
-    for (size_t i = 0; i < sizeof totals / sizeof totals[0]; i++) {
-        cell_text(status, totals[i], cell);
-        (void)printf("%s: %s\n", totals[i], cell);
-    }
+    print_lines(json_object_get(status, "totals"), totals, sizeof totals / sizeof totals[0]);
     heading("Listeners");
     print_listeners(json_object_get(status, "listeners"));
 }
@@ -340,8 +333,7 @@ void output_cluster_status(const struct output_options *o, json_t *status)
         (void)printf("%s: %s %s\n", node, json_string_value(json_object_get(item, "rabbitmq_name")),
                      json_string_value(json_object_get(item, "rabbitmq_version")));
     }
-    heading("Alarms");
-    (void)printf("(none)\n");
+    print_alarms(json_object_get(status, "alarms"));
     heading("Network Partitions");
     (void)printf("(none)\n");
     heading("Listeners");

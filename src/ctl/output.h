@@ -5,11 +5,13 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-enum output_format { OUTPUT_TABLE, OUTPUT_PRETTY, OUTPUT_JSON, OUTPUT_CSV };
+enum output_format { OUTPUT_TABLE, OUTPUT_PRETTY, OUTPUT_JSON, OUTPUT_CSV, OUTPUT_ERLANG };
 struct output_options {
     enum output_format format;
     bool quiet, no_headers;
 };
+/* Formats whose readers want nothing but the data. */
+bool output_is_for_machines(enum output_format format);
 bool output_parse_format(const char *name, enum output_format *ret_format);
 void output_rows(const struct output_options *options, json_t *columns, json_t *rows);
 void output_text(const struct output_options *options, const char *node, const char *text);

@@ -17,9 +17,8 @@
 
 #include "warren/err.h"
 #include "warren/mem.h"
-#include "warren/wire_table.h"
 
-#include "node_internal.h"
+#include "listing.h"
 
 #define JOB_MS           5000u
 #define TOOL_JOBS_MAX    64u                 /* requests of one tool that are being answered */
@@ -33,6 +32,8 @@ struct job {
     struct link_conn *from; /* NULL when it closed */
     uint64_t id;
     json_t *rows;     /* array of objects */
+    json_t *status;   /* the answer, but for the number of rows; NULL: the rows are the answer */
+    json_t *channels; /* rows of channels, to be joined with those; NULL: none are wanted */
     uint32_t waiting; /* answers still to come */
     uint32_t missing;
     uint64_t deadline_ns;
@@ -66,12 +67,6 @@ static struct control *control_of(struct shard *shard)
     return shard->control;
 }
 
-static json_t *text_of(struct bytes b)
-{
-    json_t *text = b.size == 0 ? json_string("") : json_stringn((const char *)b.data, b.size);
-    return text != NULL ? text : json_string("(not UTF-8)");
-}
-
 /* --- answers ---------------------------------------------------------------------------------- */
 
 static void send_json(struct link_conn *link, json_t *owned)
@@ -98,12 +93,22 @@ static void job_free(struct job *job)
 {
     list_remove(&job->link);
     json_decref(job->rows);
+    json_decref(job->channels);
+    json_decref(job->status);
     wr_free(job);
 }
 
 static void job_finish(struct job *job)
 {
-    json_t *reply = json_pack("{s:O, s:i}", "result", job->rows, "missing", (int)job->missing);
+    if (job->channels != NULL) {
+        listing_join_channels(job->rows, job->channels);
+    }
+    if (job->status != NULL) {
+        (void)json_object_set_new(json_object_get(job->status, "totals"), "connection_count",
+                                  json_integer((json_int_t)json_array_size(job->rows)));
+    }
+    json_t *reply = json_pack("{s:O, s:i}", "result", job->status != NULL ? job->status : job->rows,
+                              "missing", (int)job->missing);
     if (job->local) {
         (void)json_object_set_new(reply, "for", json_integer((json_int_t)job->reply_for));
     }
@@ -150,195 +155,12 @@ static struct job *job_find(struct shard *shard, uint64_t id)
     return NULL;
 }
 
-/* --- catalog listings ------------------------------------------------------------------------- */
-
-static json_t *value_json(const struct wire_value *v)
-{
-    if (wire_value_is_integer(v)) {
-        return json_integer(v->integer);
-    }
-    switch (v->type) {
-    case WIRE_FIELD_BOOL:
-        return json_boolean(v->boolean);
-    case WIRE_FIELD_LONGSTR:
-    case WIRE_FIELD_BINARY:
-        return text_of(v->bytes);
-    case WIRE_FIELD_FLOAT:
-    case WIRE_FIELD_DOUBLE:
-        return json_real(v->real);
-    case WIRE_FIELD_TIMESTAMP:
-        return json_integer((json_int_t)v->timestamp);
-    default:
-        break;
-    }
-    char text[1024];
-    struct strbuf s;
-    strbuf_init(&s, text, sizeof text);
-    wire_describe_value(&s, v);
-    return text_of(strbuf_bytes(&s));
-}
-
-static json_t *table_json(struct bytes table)
-{
-    json_t *object = json_object();
-    struct wire_table_iter it;
-    struct wire_value v;
-    struct bytes key;
-    wire_table_iter_init(&it, table);
-    while (wire_table_iter_next(&it, &key, &v)) {
-        char name[256];
-        (void)snprintf(name, sizeof name, "%.*s", (int)key.size, (const char *)key.data);
-        (void)json_object_set_new(object, name, value_json(&v));
-    }
-    return object;
-}
-
-static void put_text(json_t *row, const char *name, struct bytes value)
-{
-    (void)json_object_set_new(row, name, text_of(value));
-}
-
-static void list_exchanges(struct job *job, const struct catalog_vhost *vhost)
-{
-    struct catalog_iter it;
-    catalog_iter_exchanges(&it, job->shard->view, vhost);
-    for (const struct catalog_exchange *x; (x = catalog_iter_next(&it)) != NULL;) {
-        json_t *row = json_object();
-        put_text(row, "name", x->name);
-        put_text(row, "type", x->type);
-        (void)json_object_set_new(row, "durable", json_boolean(x->durable));
-        (void)json_object_set_new(row, "auto_delete", json_boolean(x->auto_delete));
-        (void)json_object_set_new(row, "internal", json_boolean(x->internal));
-        (void)json_object_set_new(row, "arguments", table_json(x->arguments));
-        (void)json_object_set_new(row, "policy", json_string(""));
-        put_text(row, "vhost", x->vhost);
-        (void)json_array_append_new(job->rows, row);
-    }
-}
-
-static void binding_row(struct job *job, struct bytes source, const char *kind,
-                        struct bytes destination, struct bytes key, struct bytes arguments,
-                        struct bytes vhost)
-{
-    json_t *row = json_object();
-    put_text(row, "source_name", source);
-    (void)json_object_set_new(row, "source_kind", json_string("exchange"));
-    put_text(row, "destination_name", destination);
-    (void)json_object_set_new(row, "destination_kind", json_string(kind));
-    put_text(row, "routing_key", key);
-    (void)json_object_set_new(row, "arguments", table_json(arguments));
-    put_text(row, "vhost", vhost);
-    (void)json_array_append_new(job->rows, row);
-}
-
-static void list_bindings(struct job *job, const struct catalog_vhost *vhost)
-{
-    struct catalog_iter it;
-    catalog_iter_queues(&it, job->shard->view, vhost); /* the default exchange's */
-    for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
-        binding_row(job, BYTES_NONE, "queue", q->spec.name, q->spec.name, BYTES_NONE,
-                    q->spec.vhost);
-    }
-    catalog_iter_bindings(&it, job->shard->view, vhost);
-    for (const struct catalog_binding *b; (b = catalog_iter_next(&it)) != NULL;) {
-        binding_row(job, b->source, b->destination_kind == CATALOG_TO_QUEUE ? "queue" : "exchange",
-                    b->destination, b->key, b->arguments, b->vhost);
-    }
-}
-
 /* --- queues ----------------------------------------------------------------------------------- */
 
 struct report_ctx {
     struct shard *shard;
     uint64_t job;
 };
-
-static json_t *node_name_json(struct shard *shard, struct uid id)
-{
-    const struct catalog_node *node = shard->view == NULL ? NULL : catalog_node(shard->view, id);
-    return node == NULL ? json_string("") : text_of(node->info.name);
-}
-
-static void put_members(json_t *row, struct shard *shard, const struct catalog_queue *q)
-{
-    json_t *members = json_array();
-    json_t *online = json_array();
-    if (q->spec.run == CATALOG_RUN_LOCAL) {
-        (void)json_array_append_new(members, node_name_json(shard, q->spec.local.node));
-        (void)json_array_append_new(online, node_name_json(shard, q->spec.local.node));
-    }
-    for (uint32_t i = 0; q->spec.run == CATALOG_RUN_GROUP && i < q->spec.group.member_count; i++) {
-        struct uid node = q->spec.group.members[i].node;
-        const struct peer *peer = links_peer(shard, node);
-        (void)json_array_append_new(members, node_name_json(shard, node));
-        if (uid_eq(node, node_id_of(shard->node)) || (peer != NULL && peer->ready)) {
-            (void)json_array_append_new(online, node_name_json(shard, node));
-        }
-    }
-    (void)json_object_set_new(row, "members", members);
-    (void)json_object_set_new(row, "online", online);
-}
-
-static json_t *queue_row(struct shard *shard, const struct catalog_queue *q)
-{
-    json_t *row = json_object();
-    put_text(row, "name", q->spec.name);
-    put_text(row, "vhost", q->spec.vhost);
-    (void)json_object_set_new(row, "durable", json_boolean(q->spec.durable));
-    (void)json_object_set_new(row, "auto_delete", json_boolean(q->spec.auto_delete));
-    (void)json_object_set_new(row, "exclusive", json_boolean(q->spec.exclusive));
-    (void)json_object_set_new(row, "arguments", table_json(q->spec.arguments));
-    (void)json_object_set_new(row, "type",
-                              json_string(q->spec.type == CATALOG_QUORUM ? "quorum" : "classic"));
-    (void)json_object_set_new(row, "policy", json_string(""));
-    (void)json_object_set_new(row, "id", json_integer((json_int_t)q->id));
-    put_members(row, shard, q);
-    return row;
-}
-
-static void put_totals(json_t *row, struct shard *shard, const struct queue_report *report)
-{
-    static const char *const names[] = {
-        "messages_ready",      "messages_unacknowledged",      "messages",     "consumers",
-        "message_bytes_ready", "message_bytes_unacknowledged", "message_bytes"};
-    const struct queue_totals *t = &report->totals;
-    const uint64_t values[] = {t->ready,
-                               t->unacked,
-                               t->ready + t->unacked,
-                               t->consumers,
-                               t->bytes_ready,
-                               t->bytes_unacked,
-                               t->bytes_ready + t->bytes_unacked};
-    for (size_t i = 0; i < WR_ARRAY_SIZE(names); i++) {
-        (void)json_object_set_new(row, names[i], json_integer((json_int_t)values[i]));
-    }
-    json_t *leader = node_name_json(shard, report->leader_node);
-    (void)json_object_set_new(row, "leader", leader);
-    (void)json_object_set(row, "pid", leader);
-    (void)json_object_set_new(row, "state", json_string("running"));
-}
-
-static void consumer_rows(struct job *job, const struct catalog_queue *q,
-                          const struct queue_report *report)
-{
-    for (uint32_t i = 0; i < report->consumer_count; i++) {
-        const struct queue_consumer_info *c = &report->consumers[i];
-        json_t *row = json_object();
-        char pid[64];
-        (void)snprintf(pid, sizeof pid, "<%llu.%u>", (unsigned long long)c->client, c->consumer);
-        put_text(row, "queue_name", q->spec.name);
-        (void)json_object_set_new(row, "channel_pid", json_string(pid));
-        put_text(row, "consumer_tag", c->name);
-        (void)json_object_set_new(row, "ack_required", json_boolean(!c->no_ack));
-        (void)json_object_set_new(row, "prefetch_count", json_integer(c->prefetch));
-        (void)json_object_set_new(row, "active", json_boolean(c->active));
-        (void)json_object_set_new(row, "arguments", table_json(c->args));
-        (void)json_object_set_new(row, "activity_status",
-                                  json_string(c->active ? "up" : "suspected_down"));
-        put_text(row, "vhost", q->spec.vhost);
-        (void)json_array_append_new(job->rows, row);
-    }
-}
 
 static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *report)
 {
@@ -352,14 +174,14 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     const struct catalog_queue *q = catalog_queue_by_id(shard->view, queue_id);
     if (q != NULL && job->consumers) {
         if (report->error == 0) {
-            consumer_rows(job, q, report);
+            listing_consumers(q, report, job->rows);
         } else {
             job->missing++;
         }
     } else if (q != NULL) {
-        json_t *row = queue_row(shard, q);
+        json_t *row = listing_queue(shard, q);
         if (report->error == 0) {
-            put_totals(row, shard, report);
+            listing_put_report(row, shard, q, report);
         } else {
             (void)json_object_set_new(row, "state", json_string("down"));
             (void)json_object_set_new(
@@ -375,7 +197,6 @@ static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool
 {
     struct shard *shard = job->shard;
     struct catalog_iter it;
-    job->consumers = consumers;
     catalog_iter_queues(&it, shard->view, vhost);
     for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
         struct report_ctx *r = wr_calloc(1, sizeof *r);
@@ -399,6 +220,9 @@ static void on_row(void *ctx, const char *const *names, const char *const *value
     json_t *row = json_object();
     for (uint32_t i = 0; i < count; i++) {
         json_t *value = json_loads(values[i], JSON_DECODE_ANY, NULL);
+        if (strcmp(names[i], "pid") == 0 || strcmp(names[i], "connection") == 0) {
+            value = listing_full_pid(value, r->node);
+        }
         (void)json_object_set_new(row, names[i], value != NULL ? value : json_null());
     }
     (void)json_object_set_new(row, "node", json_string(r->node));
@@ -422,11 +246,17 @@ static void query_destroy(struct mail *mail)
     wr_free(q);
 }
 
+/* Rows of sessions: what was asked for, or what is to be joined with it. */
+static json_t *session_rows(struct job *job)
+{
+    return job->channels != NULL ? job->channels : job->rows;
+}
+
 static void append_rows(struct job *job, const char *text)
 {
     json_t *rows = text == NULL ? NULL : json_loads(text, 0, NULL);
     if (rows != NULL) {
-        (void)json_array_extend(job->rows, rows);
+        (void)json_array_extend(session_rows(job), rows);
         json_decref(rows);
     }
 }
@@ -454,7 +284,7 @@ void control_on_query(struct shard *shard, struct mail *owned_mail)
 static void list_sessions(struct job *job, bool channels, bool local)
 {
     struct shard *shard = job->shard;
-    own_rows(shard, channels, job->rows);
+    own_rows(shard, channels, session_rows(job));
     for (uint32_t i = 1; i < shard->count; i++) {
         struct query_mail *q = wr_calloc(1, sizeof *q);
         q->mail.kind = NODE_MAIL_QUERY;
@@ -490,7 +320,7 @@ void control_on_reply(struct shard *shard, struct bytes text)
     if (job != NULL) {
         json_t *rows = json_object_get(reply, "result");
         if (json_is_array(rows)) {
-            (void)json_array_extend(job->rows, rows);
+            (void)json_array_extend(session_rows(job), rows);
             job->missing += (uint32_t)json_integer_value(json_object_get(reply, "missing"));
         } else {
             job->missing++;
@@ -506,11 +336,10 @@ static json_t *alarms_json(const struct shard *shard)
 {
     json_t *alarms = json_array();
     if (host_disk_is_low(shard->host)) {
-        (void)json_array_append_new(alarms, json_pack("{s:s, s:s}", "node", shard->config->nodename,
-                                                      "resource", "disk"));
+        (void)json_array_append_new(
+            alarms, json_pack("{s:s, s:s}", "node", shard->config->nodename, "resource", "disk"));
     }
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    LIST_FOREACH(at, &shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
         if (peer->ready && peer->disk_low) {
             (void)json_array_append_new(
@@ -562,6 +391,7 @@ static json_t *cluster_status(struct shard *shard)
     json_t *running = json_array();
     json_t *listeners = json_object();
     json_t *versions = json_object();
+    json_t *maintenance = json_object();
     struct group_status status = {0};
     for (uint32_t i = 0; i < count; i++) {
         const struct peer *peer = links_peer(shard, nodes[i]->info.id);
@@ -575,6 +405,7 @@ static json_t *cluster_status(struct shard *shard)
             (void)json_object_set_new(listeners, name,
                                       self ? own_listeners(shard->config)
                                            : listeners_of(name, &nodes[i]->info));
+            (void)json_object_set_new(maintenance, name, json_string("not under maintenance"));
             (void)json_object_set_new(versions, name,
                                       json_pack("{s:s, s:s}", "rabbitmq_name",
                                                 shard->config->product, "rabbitmq_version",
@@ -584,7 +415,7 @@ static json_t *cluster_status(struct shard *shard)
     (void)host_group_status(shard->host, 1, &status);
     json_t *result = json_object();
     struct bytes name = shard->view == NULL ? BYTES_NONE : catalog_cluster_name(shard->view);
-    put_text(result, "cluster_name", name);
+    listing_put_text(result, "cluster_name", name);
     (void)json_object_set_new(result, "disk_nodes", disk);
     (void)json_object_set_new(result, "ram_nodes", json_array());
     (void)json_object_set_new(result, "running_nodes", running);
@@ -592,7 +423,10 @@ static json_t *cluster_status(struct shard *shard)
     (void)json_object_set_new(result, "alarms", alarms_json(shard));
     (void)json_object_set_new(result, "listeners", listeners);
     (void)json_object_set_new(result, "versions", versions);
-    (void)json_object_set_new(result, "catalog_leader", node_name_json(shard, status.leader_node));
+    (void)json_object_set_new(result, "maintenance_status", maintenance);
+    (void)json_object_set_new(result, "feature_flags", json_array());
+    (void)json_object_set_new(result, "catalog_leader",
+                              listing_node_name(shard, status.leader_node));
     (void)json_object_set_new(result, "state", json_string(formation_state(shard)));
     return result;
 }
@@ -608,23 +442,33 @@ static void count_group(void *ctx, const struct group_status *status)
     c->leading += status->leading;
 }
 
-static json_t *node_status(struct shard *shard)
+/* The connections of all shards are counted, so this is a job. */
+static void begin_status(struct shard *shard, struct link_conn *link)
 {
+    struct job *job = job_new(shard, link);
     struct catalog_totals totals = {0};
     struct group_count groups = {0};
+    const struct config *config = shard->config;
+    uint64_t now = shard->env->ops->mono_ns(shard->env);
     if (shard->view != NULL) {
         catalog_count(shard->view, &totals);
     }
     host_each_group(shard->host, count_group, &groups);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "node",
-                     shard->config->nodename, "state", formation_state(shard), "rabbitmq_version",
-                     "4.1.0", "warren_version", WARREN_VERSION, "data_directory",
-                     shard->config->data_dir, "log_file",
-                     shard->config->log_file[0] != 0 ? shard->config->log_file : "stderr", "shards",
-                     (int)shard->count, "queues", (json_int_t)totals.queues, "exchanges",
-                     (json_int_t)totals.exchanges, "vhosts", (json_int_t)totals.vhosts,
-                     "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
-                     (json_int_t)groups.leading, "listeners", own_listeners(shard->config));
+    json_t *total =
+        json_pack("{s:I, s:I, s:I}", "virtual_host_count", (json_int_t)totals.vhosts, "queue_count",
+                  (json_int_t)totals.queues, "exchange_count", (json_int_t)totals.exchanges);
+    job->status =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:[s], s:i, s:I, s:b, s:o, s:o, s:I, s:I, s:o}",
+                  "node", config->nodename, "state", formation_state(shard), "rabbitmq_version",
+                  "4.1.0", "warren_version", WARREN_VERSION, "data_directory", config->data_dir,
+                  "log_files", config->log_file[0] != 0 ? config->log_file : "<stderr>", "shards",
+                  (int)shard->count, "uptime", (json_int_t)((now - shard->started_ns) / 1000000000),
+                  "is_under_maintenance", 0, "alarms", alarms_json(shard), "totals", total,
+                  "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
+                  (json_int_t)groups.leading, "listeners", own_listeners(config));
+    list_sessions(job, false, true);
+    job->starting = false;
+    job_progress(job);
 }
 
 /* --- dispatch --------------------------------------------------------------------------------- */
@@ -653,20 +497,28 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
     }
     if (vhost_name != NULL && kind < 4 &&
         (vhost = catalog_vhost(shard->view, bytes_from_cstr(vhost_name))) == NULL) {
-        answer_error(link, 65, "Virtual host does not exist");
+        char text[320];
+        (void)snprintf(text, sizeof text, "Virtual host '%.256s' does not exist", vhost_name);
+        answer_error(link, 65, text);
         return true;
     }
     struct job *job = job_new(shard, link);
+    bool consumers = kind == 3 || json_is_true(json_object_get(request, "consumers"));
     switch (kind) {
     case 0:
     case 3:
-        list_queues(job, vhost, kind == 3);
+        job->consumers = kind == 3;
+        list_queues(job, vhost, consumers);
+        if (consumers) { /* whose channels may be on any node */
+            job->channels = json_array();
+            list_sessions(job, true, false);
+        }
         break;
     case 1:
-        list_exchanges(job, vhost);
+        listing_exchanges(shard, vhost, job->rows);
         break;
     case 2:
-        list_bindings(job, vhost);
+        listing_bindings(shard, vhost, job->rows);
         break;
     default:
         list_sessions(job, kind == 5, local);
@@ -723,7 +575,7 @@ void control_request(struct shard *shard, struct link_conn *link, struct bytes t
     } else if (strcmp(command, "ping") == 0) {
         send_json(link, json_pack("{s:s}", "result", "Ping succeeded"));
     } else if (strcmp(command, "status") == 0) {
-        send_json(link, json_pack("{s:o}", "result", node_status(shard)));
+        begin_status(shard, link);
     } else if (strcmp(command, "cluster_status") == 0) {
         send_json(link, json_pack("{s:o}", "result", cluster_status(shard)));
     } else if (strcmp(command, "await_startup") == 0) {

@@ -110,6 +110,7 @@ static void shard_build_host(struct node *node, uint32_t number, struct env *env
     struct shard *shard = &node->shards[number];
     char dir[1200];
     shard->env = env;
+    shard->started_ns = env->ops->mono_ns(env);
     shard->node = node;
     shard->config = node->config;
     shard->logger = node->logger;

@@ -158,6 +158,7 @@ struct shard {
     struct amqp_server *amqp;
     struct catalog_view *view; /* held; NULL before there is one */
     uint32_t boot;             /* 0 = not known yet */
+    uint64_t started_ns;       /* for the uptime */
     struct links links;
     struct formation *formation; /* shard 0 */
     struct control *control;     /* shard 0 */

@@ -18,7 +18,7 @@
 #define OPTION_TABLE(X)                                                                            \
     X(OPT_URI, "-h", "--uri", true, "amqp://user:pass@host:port/vhost; may be repeated")           \
     X(OPT_URIS, "-H", "--uris", true, "several of them, separated by commas")                      \
-    X(OPT_VHOST, "-v", "--vhost", true, "virtual host, instead of the URIs'")                      \
+    X(OPT_VHOST, "", "--vhost", true, "virtual host, instead of the URIs'")                        \
     X(OPT_ID, "-d", "--id", true, "name of the run in the output")                                 \
     X(OPT_PRODUCERS, "-x", "--producers", true, "producer connections (default 1)")                \
     X(OPT_CONSUMERS, "-y", "--consumers", true, "consumer connections (default 1)")                \
@@ -57,6 +57,7 @@
     X(OPT_GAP, "", "--gap-report", false, "longest gap without confirm or delivery; --reconnect")  \
     X(OPT_SILENCE, "", "--silence", true, "ms without an answer that count as cut off")            \
     X(OPT_CONNECT, "", "--connect-timeout", true, "ms for connecting (default 1000)")              \
+    X(OPT_VERSION, "-v", "--version", false, "the version of warren-perf")                         \
     X(OPT_HELP, "-?", "--help", false, "this text")
 
 enum option {
@@ -74,6 +75,64 @@ static const struct {
     {short_name, long_name, help, argument},
     OPTION_TABLE(OPTION_ROW)
 #undef OPTION_ROW
+};
+
+/* PerfTest's other options. They must not be taken for one of ours with a value in the same word
+ * (-dcr is no run called "cr"): what tunes threads or switches off what is not there is taken and
+ * does nothing, the rest is refused. */
+static const struct {
+    const char *short_name, *long_name;
+    bool has_argument, ignored;
+} foreign_options[] = {
+    {"-dcr", "--disable-connection-recovery", false, true},
+    {"-ctp", "--consumers-thread-pools", true, true},
+    {"-hst", "--heartbeat-sender-threads", true, true},
+    {"-niot", "--nio-threads", true, true},
+    {"-niotp", "--nio-thread-pool", true, true},
+    {"-pst", "--producer-scheduler-threads", true, true},
+    {"-st", "--shutdown-timeout", true, true},
+    {"-vth", "--virtual-threads", false, true},
+    {"-B", "--body", true, false},
+    {"-bc", "--body-count", true, false},
+    {"-bfc", "--body-field-count", true, false},
+    {"-ca", "--consumer-args", true, false},
+    {"-cri", "--connection-recovery-interval", true, false},
+    {"-ct", "--confirm-timeout", true, false},
+    {"-env", "--environment-variables", false, false},
+    {"-ew", "--exit-when", true, false},
+    {"-jb", "--json-body", false, false},
+    {"-K", "--random-routing-key", false, false},
+    {"-l", "--legacy-metrics", false, false},
+    {"-L", "--consumer-latency", true, false},
+    {"-ll", "--leader-locator", true, false},
+    {"-m", "--ptxsize", true, false},
+    {"-mf", "--metrics-format", true, false},
+    {"-mh", "--metrics-help", false, false},
+    {"-ms", "--use-millis", false, false},
+    {"-n", "--ctxsize", true, false},
+    {"-na", "--nack", false, false},
+    {"-o", "--output-file", true, false},
+    {"-P", "--publishing-interval", true, false},
+    {"-pi", "--polling-interval", true, false},
+    {"-po", "--polling", false, false},
+    {"-prsd", "--producer-random-start-delay", true, false},
+    {"-Q", "--global-qos", true, false},
+    {"-qf", "--queue-file", true, false},
+    {"-R", "--consumer-rate", true, false},
+    {"-re", "--requeue", true, false},
+    {"-rkcs", "--routing-key-cache-size", true, false},
+    {"-S", "--slow-start", false, false},
+    {"-sb", "--skip-binding-queues", false, false},
+    {"-se", "--sasl-external", false, false},
+    {"-so", "--stream-consumer-offset", true, false},
+    {"-sq", "--stream-queue", false, false},
+    {"-sst", "--servers-startup-timeout", true, false},
+    {"-sul", "--servers-up-limit", true, false},
+    {"-T", "--body-content-type", true, false},
+    {"-udsc", "--use-default-ssl-context", false, false},
+    {"-vl", "--variable-latency", true, false},
+    {"-vr", "--variable-rate", true, false},
+    {"-vs", "--variable-size", true, false},
 };
 
 WR_NORETURN static void fail(const char *what, const char *value)
@@ -493,6 +552,9 @@ static void apply_other(struct options *o, enum option id, const char *value)
     case OPT_CONNECT:
         o->connect_timeout_ms = number(value, 1000000);
         break;
+    case OPT_VERSION:
+        printf("warren-perf %s\n", WARREN_VERSION);
+        exit(0);
     case OPT_HELP:
         help();
     default:
@@ -523,12 +585,33 @@ static enum option find_option(const char *word, const char **ret_value)
         for (unsigned i = 0; i < OPTION_COUNT; i++) {
             if (option_table[i].has_argument && strlen(option_table[i].short_name) == size &&
                 strncmp(word, option_table[i].short_name, size) == 0) {
-                *ret_value = word + size;
+                *ret_value = word + size + (word[size] == '=');
                 return (enum option)i;
             }
         }
     }
     return OPTION_COUNT;
+}
+
+/* True when the word is an option of PerfTest that does nothing here; *ret_value: and the next word
+ * is its value. One that would do something ends the program. */
+static bool is_ignored(const char *word, bool *ret_value)
+{
+    const size_t size = strcspn(word, "=");
+    for (unsigned i = 0; i < WR_ARRAY_SIZE(foreign_options); i++) {
+        const char *names[] = {foreign_options[i].short_name, foreign_options[i].long_name};
+        for (unsigned k = 0; k < 2; k++) {
+            if (strlen(names[k]) != size || strncmp(word, names[k], size) != 0) {
+                continue;
+            }
+            if (!foreign_options[i].ignored) {
+                fail("an option of PerfTest that warren-perf does not have", word);
+            }
+            *ret_value = foreign_options[i].has_argument && word[size] == '\0';
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The one '%' of a pattern must be %d: it is given to a formatter of our own, not to printf. */
@@ -593,6 +676,11 @@ void options_parse(struct options *o, int argc, char **argv)
     const char *props = "";
     for (int i = 1; i < argc; i++) {
         const char *value;
+        bool skip_value = false;
+        if (is_ignored(argv[i], &skip_value)) {
+            i += skip_value && i + 1 < argc;
+            continue;
+        }
         const enum option id = find_option(argv[i], &value);
         if (id == OPTION_COUNT) {
             fail("unknown option", argv[i]);

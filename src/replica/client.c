@@ -98,6 +98,11 @@ static void want_reply(struct queue_client *client, const struct queue_op *op)
     vec_push(&client->replies, (struct client_reply){op->seq, op->consumer, op->kind});
 }
 
+uint64_t queue_client_id(const struct queue_client *client)
+{
+    return client->id;
+}
+
 void queue_client_close(struct queue_client *client)
 {
     WR_ASSERT(!client->closing);

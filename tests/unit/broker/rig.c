@@ -109,6 +109,11 @@ struct queue_client *queue_client_open(struct host *host, const struct catalog_q
     return client;
 }
 
+uint64_t queue_client_id(const struct queue_client *client)
+{
+    return client->number;
+}
+
 void queue_client_close(struct queue_client *client)
 {
     cr_assert(client->open);

@@ -232,6 +232,27 @@ static void on_row(void *ctx, const char *const *names, const char *const *value
     }
 }
 
+static void on_joined(void *ctx, const char *const *names, const char *const *values,
+                      uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(names[i], "client_properties") == 0 || strcmp(names[i], "clients") == 0) {
+            strbuf_printf(ctx, "%s=%s ", names[i], values[i]);
+        }
+    }
+}
+
+/* What a listing of consumers finds the channels by, and properties with their types. */
+Test(broker_session, listings_name_queue_clients)
+{
+    char text[500];
+    struct strbuf s;
+    strbuf_init(&s, text, sizeof text);
+    broker_list_connections(rig.broker, on_joined, &s);
+    broker_list_channels(rig.broker, on_joined, &s);
+    cr_assert_str_eq(text, "client_properties=[] clients=[] ");
+}
+
 Test(broker_session, listings)
 {
     char text[500];

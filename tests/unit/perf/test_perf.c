@@ -141,6 +141,36 @@ Test(options, unknown_ones_end_the_program, .exit_code = 2)
     PARSE("--no-such-option");
 }
 
+/* -x=1 as in PerfTest; what tunes PerfTest's threads does nothing, with or without its value. */
+Test(options, perftests_tuning_is_taken)
+{
+    PARSE("-x=4", "-dcr", "-hst", "5", "--nio-threads=3", "-u=work", "-y", "2");
+    cr_assert(o.producers == 4 && o.consumers == 2 && !o.reconnect);
+    cr_assert_str_eq(o.queue, "work");
+    cr_assert_neq(strcmp(o.id, "cr"), 0);
+    options_deinit(&o);
+}
+
+/* Not an exchange called "nv". */
+Test(options, perftests_others_are_refused, .exit_code = 2)
+{
+    PARSE("-env");
+}
+
+Test(options, perftests_others_are_refused_by_their_long_names, .exit_code = 2)
+{
+    PARSE("--variable-rate=100:2");
+}
+
+/* An option's value may look like an option of PerfTest. */
+Test(options, values_are_not_options)
+{
+    PARSE("-d", "-env", "-k", "-K");
+    cr_assert_str_eq(o.id, "-env");
+    cr_assert_str_eq(o.key, "-K");
+    options_deinit(&o);
+}
+
 Test(options, a_pattern_must_have_one_number, .exit_code = 2)
 {
     PARSE("-qp", "a-%s", "-qpt", "5");

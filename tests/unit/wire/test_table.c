@@ -295,3 +295,63 @@ Test(table, values_print_alone_and_types_have_rabbitmqs_names)
     cr_assert_str_eq(wire_field_name('I'), "signedint");
     cr_assert_str_eq(wire_field_name('?'), "unknown");
 }
+
+static const char all_types_json[] =
+    "[[\"t\",\"bool\",true],[\"b\",\"byte\",-1],[\"B\",\"unsignedbyte\",255],[\"s\",\"short\",-2],"
+    "[\"u\",\"unsignedshort\",65534],[\"I\",\"signedint\",-3],[\"i\",\"unsignedint\",4294967293],"
+    "[\"l\",\"long\",-4],[\"L\",\"long\",5],[\"f\",\"float\",1.5],[\"d\",\"double\",1.5],"
+    "[\"D\",\"decimal\",[2,100]],[\"S\",\"longstr\",\"hi\"],[\"x\",\"binary\",\"\\u0000\\u0001\"],"
+    "[\"T\",\"timestamp\",6],"
+    "[\"A\",\"array\",[[\"bool\",false],[\"void\",\"undefined\"],[\"void\",\"undefined\"]]],"
+    "[\"F\",\"table\",[[\"a\",\"bool\",true]]],[\"V\",\"void\",\"undefined\"]]";
+
+static void check_json(const char *hex, const char *expected)
+{
+    uint8_t raw[256];
+    struct writer w;
+    writer_init(&w, 16);
+    wire_put_table_json(&w, test_hex(hex, raw, sizeof(raw)));
+    put_u8(&w, 0);
+    cr_assert_str_eq((const char *)writer_bytes(&w).data, expected);
+    writer_deinit(&w);
+}
+
+Test(table, as_json_types_and_order_survive)
+{
+    check_json("", "[]");
+    check_json(all_types, all_types_json);
+    /* a number that JSON cannot write; a string that is not UTF-8 */
+    check_json("01 66 66 7f 80 00 00 01 53 53 00 00 00 01 ff",
+               "[[\"f\",\"float\",null],[\"S\",\"longstr\",\"\xef\xbf\xbd\"]]");
+    /* cut in the middle of its second field */
+    check_json("01 74 74 01 01 49 49 00", "[[\"t\",\"bool\",true]]");
+}
+
+/* Deeper than any table that is let in: still JSON, and no more levels than there may be. */
+Test(table, as_json_depth_is_bounded)
+{
+    struct writer w;
+    uint32_t marks[WIRE_TABLE_DEPTH_MAX + 4];
+    writer_init(&w, 16);
+    for (size_t i = 0; i < WR_ARRAY_SIZE(marks); i++) {
+        marks[i] = wire_table_put_table_begin(&w, "d");
+    }
+    for (size_t i = WR_ARRAY_SIZE(marks); i-- > 0;) {
+        wire_value_put_end(&w, marks[i]);
+    }
+    struct writer json;
+    writer_init(&json, 16);
+    wire_put_table_json(&json, writer_bytes(&w));
+    size_t open = 0;
+    size_t depth = 0;
+    const struct bytes text = writer_bytes(&json);
+    for (size_t i = 0; i < text.size; i++) {
+        open += text.data[i] == '[';
+        open -= text.data[i] == ']';
+        depth = open > depth ? open : depth;
+    }
+    cr_assert_eq(open, 0);
+    cr_assert_eq(depth, 2 * WIRE_TABLE_DEPTH_MAX + 1);
+    writer_deinit(&json);
+    writer_deinit(&w);
+}

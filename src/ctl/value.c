@@ -1,0 +1,329 @@
+/*
+ * What: values of listings. In tables: strings as they are with control bytes as octal escapes,
+ * booleans true/false, lists [a, b], field tables [{"key","value"}], what is not there empty, as
+ * rabbitmqctl prints them. Field tables come as [[name, type, value], ...].
+ */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "value.h"
+
+static bool one_of(const char *column, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], column) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What RabbitMQ counts and Warren does not: it reads as "none", never as an unknown column. */
+static bool is_uncounted(const char *column)
+{
+    static const char *const names[] = {"messages_ready_ram",
+                                        "messages_unacknowledged_ram",
+                                        "messages_ram",
+                                        "message_bytes_ram",
+                                        "disk_reads",
+                                        "disk_writes",
+                                        "consumer_utilisation",
+                                        "consumer_capacity",
+                                        "memory",
+                                        "recv_cnt",
+                                        "send_cnt",
+                                        "send_pend"};
+    return one_of(column, names, sizeof names / sizeof names[0]);
+}
+
+static bool is_field_table(const char *column)
+{
+    static const char *const names[] = {"arguments", "client_properties"};
+    return one_of(column, names, sizeof names / sizeof names[0]);
+}
+
+/* The name that the node gives it, which RabbitMQ's tools show as a version. */
+static bool is_our_protocol(const char *column, json_t *value)
+{
+    return strcmp(column, "protocol") == 0 && json_is_string(value) &&
+           strcmp(json_string_value(value), "AMQP 0-9-1") == 0;
+}
+
+static bool is_address(const char *column)
+{
+    static const char *const names[] = {"host", "peer_host"};
+    return one_of(column, names, sizeof names / sizeof names[0]);
+}
+
+/* --- text
+ * ----------------------------------------------------------------------------------------- */
+
+struct text {
+    FILE *file;
+    char *bytes;
+    size_t size;
+};
+
+static void text_begin(struct text *t)
+{
+    t->file = open_memstream(&t->bytes, &t->size);
+    if (t->file == NULL) {
+        abort();
+    }
+}
+
+static char *text_end(struct text *t)
+{
+    if (fclose(t->file) != 0 || t->bytes == NULL) {
+        abort();
+    }
+    return t->bytes;
+}
+
+static void put_string(FILE *out, const char *text, enum value_bytes bytes)
+{
+    for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++) {
+        if (bytes == VALUE_BYTES_ESCAPED && (*at < 0x20 || *at == 0x7f)) {
+            (void)fprintf(out, "\\%03o", *at);
+        } else {
+            (void)fputc(*at, out);
+        }
+    }
+}
+
+/* A string within a field table, as an Erlang term has it. */
+static void put_quoted(FILE *out, const char *text)
+{
+    static const char controls[] = "\n\t\r\b\f";
+    static const char letters[] = "ntrbf";
+    (void)fputc('"', out);
+    for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++) {
+        const char *control = strchr(controls, *at);
+        if (control != NULL) {
+            (void)fprintf(out, "\\%c", letters[control - controls]);
+        } else if (*at < 0x20 || *at == 0x7f) {
+            (void)fprintf(out, "\\%03o", *at);
+        } else {
+            (void)fprintf(out, "%s%c", *at == '"' || *at == '\\' ? "\\" : "", *at);
+        }
+    }
+    (void)fputc('"', out);
+}
+
+static void put_scalar(FILE *out, json_t *value)
+{
+    if (json_is_integer(value)) {
+        (void)fprintf(out, "%lld", (long long)json_integer_value(value));
+    } else if (json_is_real(value)) {
+        (void)fprintf(out, "%.17g", json_real_value(value));
+    } else if (json_is_boolean(value)) {
+        (void)fputs(json_is_true(value) ? "true" : "false", out);
+    } /* null is nothing */
+}
+
+static void put_fields(FILE *out, json_t *fields);
+
+/* A value of a field table with its type's name. Nesting is bounded by what the node lets in. */
+static void put_typed(FILE *out, const char *type, json_t *value)
+{
+    size_t i;
+    json_t *item;
+    if (strcmp(type, "table") == 0) {
+        put_fields(out, value);
+    } else if (strcmp(type, "array") == 0) {
+        (void)fputc('[', out);
+        json_array_foreach(value, i, item) {
+            (void)fputs(i == 0 ? "" : ",", out);
+            put_typed(out, json_string_value(json_array_get(item, 0)), json_array_get(item, 1));
+        }
+        (void)fputc(']', out);
+    } else if (strcmp(type, "void") == 0) {
+        (void)fputs("undefined", out);
+    } else if (strcmp(type, "decimal") == 0) {
+        (void)fprintf(out, "{%lld,%lld}", (long long)json_integer_value(json_array_get(value, 0)),
+                      (long long)json_integer_value(json_array_get(value, 1)));
+    } else if (json_is_string(value)) {
+        put_quoted(out, json_string_value(value));
+    } else {
+        put_scalar(out, value);
+    }
+}
+
+static void put_fields(FILE *out, json_t *fields)
+{
+    size_t i;
+    json_t *field;
+    (void)fputc('[', out);
+    json_array_foreach(fields, i, field) {
+        const char *name = json_string_value(json_array_get(field, 0));
+        const char *type = json_string_value(json_array_get(field, 1));
+        if (name == NULL || type == NULL) {
+            continue; /* not from a node of ours */
+        }
+        (void)fputs(i == 0 ? "{" : ",{", out);
+        put_quoted(out, name);
+        (void)fputc(',', out);
+        put_typed(out, type, json_array_get(field, 2));
+        (void)fputc('}', out);
+    }
+    (void)fputc(']', out);
+}
+
+char *value_text(json_t *row, const char *column, enum value_bytes bytes)
+{
+    struct text t;
+    size_t i;
+    json_t *item;
+    json_t *value = json_object_get(row, column);
+    text_begin(&t);
+    if (value == NULL) {
+        (void)fputs(is_uncounted(column) ? "0" : "", t.file);
+    } else if (is_our_protocol(column, value)) {
+        (void)fputs("{0,9,1}", t.file);
+    } else if (is_field_table(column)) {
+        put_fields(t.file, value);
+    } else if (json_is_array(value)) {
+        (void)fputc('[', t.file);
+        json_array_foreach(value, i, item) {
+            (void)fputs(i == 0 ? "" : ", ", t.file);
+            put_string(t.file, json_is_string(item) ? json_string_value(item) : "", bytes);
+        }
+        (void)fputc(']', t.file);
+    } else if (json_is_string(value)) {
+        put_string(t.file, json_string_value(value), bytes);
+    } else {
+        put_scalar(t.file, value);
+    }
+    return text_end(&t);
+}
+
+/* --- Erlang terms
+ * ----------------------------------------------------------------------------------- */
+
+static void put_binary(FILE *out, const char *text)
+{
+    bool ascii = true;
+    for (const char *at = text; *at != 0; at++) {
+        ascii = ascii && (unsigned char)*at < 0x80;
+    }
+    (void)fputs("<<", out);
+    if (text[0] != 0) {
+        put_quoted(out, text);
+    }
+    (void)fputs(ascii ? ">>" : "/utf8>>", out);
+}
+
+static void put_erlang_fields(FILE *out, json_t *fields);
+
+static void put_erlang_typed(FILE *out, const char *type, json_t *value)
+{
+    size_t i;
+    json_t *item;
+    if (strcmp(type, "table") == 0) {
+        put_erlang_fields(out, value);
+    } else if (strcmp(type, "array") == 0) {
+        (void)fputc('[', out);
+        json_array_foreach(value, i, item) {
+            const char *kind = json_string_value(json_array_get(item, 0));
+            (void)fprintf(out, "%s{%s,", i == 0 ? "" : ",", kind);
+            put_erlang_typed(out, kind, json_array_get(item, 1));
+            (void)fputc('}', out);
+        }
+        (void)fputc(']', out);
+    } else if (strcmp(type, "longstr") == 0 || strcmp(type, "binary") == 0) {
+        put_binary(out, json_string_value(value));
+    } else {
+        put_typed(out, type, value);
+    }
+}
+
+static void put_erlang_fields(FILE *out, json_t *fields)
+{
+    size_t i;
+    json_t *field;
+    (void)fputc('[', out);
+    json_array_foreach(fields, i, field) {
+        const char *name = json_string_value(json_array_get(field, 0));
+        const char *type = json_string_value(json_array_get(field, 1));
+        if (name == NULL || type == NULL) {
+            continue; /* not from a node of ours */
+        }
+        (void)fputs(i == 0 ? "{" : ",{", out);
+        put_binary(out, name);
+        (void)fprintf(out, ",%s,", type);
+        put_erlang_typed(out, type, json_array_get(field, 2));
+        (void)fputc('}', out);
+    }
+    (void)fputc(']', out);
+}
+
+char *value_erlang(json_t *row, const char *column)
+{
+    struct text t;
+    size_t i;
+    json_t *item;
+    json_t *value = json_object_get(row, column);
+    text_begin(&t);
+    if (value == NULL) {
+        (void)fputs(is_uncounted(column) ? "0" : "[]", t.file);
+    } else if (is_our_protocol(column, value)) {
+        (void)fputs("{0,9,1}", t.file);
+    } else if (is_field_table(column)) {
+        put_erlang_fields(t.file, value);
+    } else if (json_is_array(value)) {
+        (void)fputc('[', t.file);
+        json_array_foreach(value, i, item) {
+            (void)fprintf(t.file, "%s'%s'", i == 0 ? "" : ",", json_string_value(item));
+        }
+        (void)fputc(']', t.file);
+    } else if (json_is_string(value)) {
+        put_binary(t.file, json_string_value(value));
+    } else {
+        put_scalar(t.file, value);
+    }
+    return text_end(&t);
+}
+
+/* --- JSON
+ * ------------------------------------------------------------------------------------------- */
+
+/* Addresses are tuples in RabbitMQ, and so lists of numbers in its JSON; names stay names. */
+static json_t *address_json(json_t *value)
+{
+    struct in_addr four;
+    struct in6_addr six;
+    json_t *list = json_array();
+    const char *text = json_is_string(value) ? json_string_value(value) : "";
+    if (inet_pton(AF_INET, text, &four) == 1) {
+        const unsigned char *bytes = (const unsigned char *)&four;
+        for (size_t i = 0; i < 4; i++) {
+            (void)json_array_append_new(list, json_integer(bytes[i]));
+        }
+    } else if (inet_pton(AF_INET6, text, &six) == 1) {
+        for (size_t i = 0; i < 16; i += 2) {
+            (void)json_array_append_new(list,
+                                        json_integer(six.s6_addr[i] * 256 + six.s6_addr[i + 1]));
+        }
+    } else {
+        json_decref(list);
+        return json_incref(value);
+    }
+    return list;
+}
+
+json_t *value_json(json_t *row, const char *column)
+{
+    json_t *value = json_object_get(row, column);
+    if (value == NULL || json_is_null(value)) {
+        return is_uncounted(column) ? json_integer(0) : json_string("");
+    }
+    if (is_address(column)) {
+        return address_json(value);
+    }
+    if (is_our_protocol(column, value)) {
+        return json_pack("[i,i,i]", 0, 9, 1);
+    }
+    return json_incref(value);
+}

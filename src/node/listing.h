@@ -1,0 +1,31 @@
+#ifndef WR_NODE_LISTING_H
+#define WR_NODE_LISTING_H
+/*
+ * Rows of warrenctl's listings: objects by RabbitMQ's column names. A column without a value is
+ * left out. Pids are <NODE.BOOT.CONNECTION.CHANNEL>, channel 0 being the connection itself, and
+ * <NODE.BOOT.QUEUE.0> for queues.
+ */
+#include <jansson.h>
+
+#include "node_internal.h"
+
+enum { LISTING_PID_MAX = 352 };
+
+void listing_put_text(json_t *row, const char *name, struct bytes value);
+json_t *listing_node_name(struct shard *shard, struct uid id);
+void listing_exchanges(struct shard *shard, const struct catalog_vhost *vhost, json_t *rows);
+void listing_bindings(struct shard *shard, const struct catalog_vhost *vhost, json_t *rows);
+/* What the catalog knows of a queue; then what its leader reported. */
+json_t *listing_queue(struct shard *shard, const struct catalog_queue *queue);
+void listing_put_report(json_t *row, struct shard *shard, const struct catalog_queue *queue,
+                        const struct queue_report *report);
+void listing_consumers(const struct catalog_queue *queue, const struct queue_report *report,
+                       json_t *rows);
+
+/* A consumer is reported with the number of its queue client, in the hidden column "client"; the
+ * rows of channels have theirs in "clients". Puts the channels' pids where they belong. */
+void listing_join_channels(json_t *rows, json_t *channels);
+/* "<BOOT.CONNECTION.CHANNEL>", as the broker writes it, with the node's name. */
+json_t *listing_full_pid(json_t *owned_pid, const char *node);
+
+#endif

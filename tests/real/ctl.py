@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""warrenctl's output as scripts read it: formats, columns, options, texts and exit codes.
+
+With --driver rabbitmq the same checks run on rabbitmqctl, but for those that are marked `ours`.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+
+import cluster as clusters
+from amqp_raw import Raw, longstr, method, queue_declare, short
+from cluster import ClusterError, wait_until
+
+WAIT_S = 60
+DURABLE, EXCLUSIVE = 2, 4
+PID = re.compile(r"<[^<>@]+@[^<>]+\.\d+\.\d+\.\d+>")
+USAGE, DATA, UNAVAILABLE = 64, 65, 69
+TABLE = b"".join((short("x-max-length") + b"I" + (10).to_bytes(4, "big"),
+                  short("x-queue-mode") + b"S" + longstr("lazy"),
+                  short("x-dict") + b"F" + longstr(short("a") + b"t\1")))
+TABLE_TEXT = '[{"x-max-length",10},{"x-queue-mode","lazy"},{"x-dict",[{"a",true}]}]'
+TABLE_JSON = [["x-max-length", "signedint", 10], ["x-queue-mode", "longstr", "lazy"],
+              ["x-dict", "table", [["a", "bool", True]]]]
+QUEUE_COLUMNS = (
+    "arguments auto_delete consumer_capacity consumer_utilisation consumers disk_reads disk_writes "
+    "durable exclusive exclusive_consumer_pid exclusive_consumer_tag head_message_timestamp leader "
+    "members memory message_bytes message_bytes_persistent message_bytes_ram message_bytes_ready "
+    "message_bytes_unacknowledged messages messages_persistent messages_ram messages_ready "
+    "messages_ready_ram messages_unacknowledged messages_unacknowledged_ram name online owner_pid "
+    "pid policy slave_pids state synchronised_slave_pids type").split()
+CONNECTION_COLUMNS = (
+    "auth_mechanism channel_max channels client_properties connected_at frame_max host name "
+    "peer_cert_issuer peer_cert_subject peer_cert_validity peer_host peer_port pid port protocol "
+    "recv_cnt recv_oct send_cnt send_oct send_pend ssl ssl_cipher ssl_hash ssl_key_exchange "
+    "ssl_protocol state timeout user vhost").split()
+CHANNEL_COLUMNS = (
+    "acks_uncommitted confirm connection consumer_count global_prefetch_count "
+    "messages_unacknowledged messages_uncommitted messages_unconfirmed name number pid "
+    "prefetch_count transactional user vhost").split()
+CONSUMER_COLUMNS = ("queue_name channel_pid consumer_tag ack_required prefetch_count active "
+                    "activity_status arguments").split()
+
+
+class Failed(Exception):
+    pass
+
+
+def expect(what, got, wanted):
+    if got != wanted:
+        raise Failed(f"{what}: {got!r}, not {wanted!r}")
+
+
+class Checks:
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.node = cluster.nodes[0]
+        self.ours = cluster.driver.name == "warren"
+
+    def run(self, *arguments):
+        command, environment = self.cluster.driver.ctl(self.node, *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S,
+                              env=environment)
+        return done.returncode, done.stdout, done.stderr
+
+    def out(self, *arguments):
+        code, text, errors = self.run(*arguments)
+        if code != 0 or errors:
+            raise Failed(f"{' '.join(arguments)}: {code} {errors}")
+        return text
+
+    def rows(self, *arguments):
+        return [line.split("\t") for line in self.out("-s", *arguments).splitlines()]
+
+    def objects(self, *arguments):
+        return json.loads(self.out("-s", "--formatter", "json", *arguments))
+
+    # --- what a listing looks like -------------------------------------------------------------
+
+    def banners_and_headers(self):
+        head = "Timeout: 60.0 seconds ...\nListing queues for vhost / ...\n"
+        full = self.out("list_queues", "name", "durable")
+        expect("with banner", full.startswith(head + "name\tdurable\n"), True)
+        expect("-q", self.out("-q", "list_queues", "name", "durable"), full[len(head):])
+        expect("-s", self.out("-s", "list_queues", "name", "durable"),
+               full[len(head + "name\tdurable\n"):])
+        expect("--no-table-headers",
+               self.out("list_queues", "name", "durable", "--no-table-headers"),
+               full.replace("name\tdurable\n", "", 1))
+        expect("nothing to list", self.out("-q", "list_queues", "--offline"), "")
+
+    def options_in_other_forms(self):
+        wanted = self.out("-q", "list_queues", "name", "messages")
+        for arguments in (("list_queues", "name,messages", "-q"),
+                          ("list_queues", "--quiet", "--vhost=/", "--formatter=table"),
+                          ("-q", "list_queues", "-p", "/", "-t", "30"),
+                          ("-q", "list_queues", "--online")):
+            expect(arguments, self.out(*arguments), wanted)
+
+    def tables_in_every_format(self):
+        names = {row[0]: row[1] for row in self.rows("list_queues", "name", "arguments")}
+        expect("table", names["ctl.args"], TABLE_TEXT)
+        expect("empty table", names["ctl.plain"], "[]")
+        names = {row["name"]: row["arguments"]
+                 for row in self.objects("list_queues", "name", "arguments")}
+        expect("json", names["ctl.args"], TABLE_JSON)
+        expect("empty in json", names["ctl.plain"], [])
+        lines = self.out("--formatter", "csv", "list_queues", "name", "arguments").splitlines()
+        expect("csv header", lines[0], '"name","arguments"')
+        for line in ('"ctl.args","' + TABLE_TEXT.replace('"', '""') + '"',
+                     '"ctl,""quoted""","[]"'):
+            expect(line, line in lines, True)
+
+    def erlang_terms(self):
+        text = self.out("-q", "--formatter", "erlang", "list_queues", "name", "messages")
+        expect("row", '[{name,<<"ctl.plain">>},{messages,0}]' in text, True)
+        expect("whole", re.fullmatch(r"\[\[\{.*\}\](,\n \[\{.*\}\])*\]\n", text) is not None, True)
+
+    # --- every column that is documented --------------------------------------------------------
+
+    def every_column(self):
+        for command, columns in (("list_queues", QUEUE_COLUMNS),
+                                 ("list_connections", CONNECTION_COLUMNS),
+                                 ("list_channels", CHANNEL_COLUMNS),
+                                 ("list_consumers", CONSUMER_COLUMNS)):
+            lines = self.out("-q", command, *columns).split("\n")
+            expect(f"{command}: header", lines[0].split("\t"), columns)
+            for line in lines[1:-1]:
+                expect(f"{command}: cells of {line!r}", line.count("\t"), len(columns) - 1)
+            for row in self.objects(command, *columns):
+                expect(f"{command}: keys", list(row), columns)
+
+    def consumers_come_in_a_fixed_order(self):
+        expect("header", self.out("-q", "list_consumers", "consumer_tag", "queue_name").split("\n")[0],
+               "queue_name\tconsumer_tag")
+
+    def types_in_json(self):
+        queue = next(row for row in self.objects("list_queues", *QUEUE_COLUMNS)
+                     if row["name"] == "ctl.excl")
+        for column in QUEUE_COLUMNS:
+            if column.startswith("message") or column in ("consumers", "disk_reads", "memory"):
+                expect(f"{column} is a number", isinstance(queue[column], (int, float)), True)
+        expect("flags", (queue["durable"], queue["exclusive"]), (False, True))
+        expect("nothing there", (queue["policy"], queue["slave_pids"]), ("", ""))
+        connection = self.objects("list_connections", *CONNECTION_COLUMNS)[0]
+        expect("addresses", (connection["host"], connection["peer_host"]), ([127, 0, 0, 1],) * 2)
+        expect("protocol", connection["protocol"], [0, 9, 1])
+        expect("no certificate", (connection["ssl"], connection["ssl_cipher"]), (False, ""))
+
+    def pids_of_one_thing_are_one(self):
+        (connection, ), = self.rows("list_connections", "pid")
+        (channel, of), = self.rows("list_channels", "pid", "connection")
+        (consumed, ), = self.rows("list_consumers", "channel_pid")
+        queues = {row[0]: row[1:] for row in self.rows(
+            "list_queues", "name", "pid", "owner_pid", "exclusive_consumer_pid",
+            "exclusive_consumer_tag")}
+        for pid in (connection, channel, queues["ctl.excl"][0]):
+            expect(f"{pid} is a pid", PID.fullmatch(pid) is not None, True)
+        expect("the channel's connection", of, connection)
+        expect("the consumer's channel", consumed, channel)
+        expect("the exclusive queue", queues["ctl.excl"][1:], [connection, channel, "tag"])
+        expect("another queue", queues["ctl.plain"][1:], ["", "", ""])
+
+    def bindings_are_sorted(self):
+        rows = [row for row in self.rows("list_bindings") if row[0] == "amq.headers"]
+        expect("rows", rows, [["amq.headers", "exchange", "ctl.plain", "queue", "",
+                               '[{"a",true},{"x-match","all"}]']])
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def ping(self):
+        expect("-q", self.out("-q", "ping"), "Ping succeeded\n")
+        expect("json", json.loads(self.out("--formatter", "json", "ping")),
+               {"message": "Ping succeeded"})
+        expect("await_startup", self.out("await_startup"), "")
+
+    def status_as_json(self):
+        status = json.loads(self.out("--formatter", "json", "status"))
+        expect("totals", (status["totals"]["connection_count"],
+                          status["totals"]["virtual_host_count"]), (1, 1))
+        expect("alarms", status["alarms"], [])
+        expect("listeners", self.node.amqp_port in [row["port"] for row in status["listeners"]], True)
+        cluster = json.loads(self.out("--formatter", "json", "cluster_status"))
+        expect("running", cluster["running_nodes"], [self.node.name])
+        expect("maintenance", cluster["maintenance_status"], {self.node.name: "not under maintenance"})
+
+    # --- wrong usage -------------------------------------------------------------------------------
+
+    def wrong_usage(self):
+        for arguments, line in (
+                (("list_queus", ), "Did you mean 'list_queues'? "),
+                (("list_queues", "nosuch", "name", "other"),
+                 "Error (argument validation): Info key(s) nosuch,other are not supported"),
+                (("status", "extra"), "Error (argument validation): too many arguments."),
+                (("list_queues", "--nosuch"),
+                 "Error (argument validation): Invalid options for this command:"),
+                (("list_queues", "-t", "abc"), "-t : abc"),
+                (("ping", "--local"), "--local : ")):
+            code, text, errors = self.run(*arguments)
+            expect(f"{arguments}: exit code", code, USAGE)
+            expect(f"{arguments}: stdout", text, "")
+            expect(f"{arguments}: {line!r} in {errors!r}", line in errors.split("\n"), True)
+
+    def help_is_no_error(self):
+        for arguments in (("help", ), ("help", "list_queues"), ("list_queues", "--help")):
+            expect(arguments, "Usage" in self.out(*arguments), True)
+        expect("columns", "exclusive_consumer_pid" in self.out("help", "list_queues"), True)
+
+    def other_nodes(self):
+        first = "Error: unable to perform an operation on node 'nosuch@localhost'."
+        for arguments in (("-n", "nosuch@localhost", "list_queues"),
+                          ("-n", "nosuch@localhost", "status")):
+            code, text, errors = self.run(*arguments)
+            expect(f"{arguments}: exit code", (code, text), (UNAVAILABLE, ""))
+            expect(f"{arguments}: {errors!r}", errors.startswith(first), True)
+        code, text, errors = self.run("--erlang-cookie", "wrong", "list_queues")
+        expect("wrong cookie", (code, text, errors.startswith("Error: unable to perform")),
+               (UNAVAILABLE, "", True))
+
+    def missing_vhost(self):
+        """RabbitMQ lists nothing and is content; a name that is mistyped should be said."""
+        if self.ours:
+            expect("list_queues", self.run("-q", "-p", "nosuch", "list_queues"),
+                   (DATA, "", "Error:\nVirtual host 'nosuch' does not exist\n"))
+
+    def stop(self):
+        if self.ours:
+            missing = self.cluster.folder + "/no-pid-file"
+            expect("no PID file", self.run("stop", missing)[0], DATA)
+            pid_file = self.cluster.folder + "/pid"
+            with open(pid_file, "w", encoding="utf-8") as file:
+                file.write(str(self.node.process.pid))
+            command, environment = self.cluster.driver.ctl(self.node, "stop", pid_file)
+            with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as stopping:
+                # the process is our child: it is there until we have asked for its end
+                wait_until(lambda: not self.node.running, WAIT_S, "the node ends")
+                expect("exit code", stopping.wait(WAIT_S), 0)
+            expect("it is stopped", self.run("stop")[0], UNAVAILABLE)
+            expect("--idempotent", self.run("stop", "--idempotent")[0], 0)
+
+    def all(self):
+        return [self.banners_and_headers, self.options_in_other_forms, self.tables_in_every_format,
+                self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
+                self.types_in_json, self.pids_of_one_thing_are_one, self.bindings_are_sorted,
+                self.ping, self.status_as_json, self.wrong_usage, self.help_is_no_error,
+                self.other_nodes, self.missing_vhost, self.stop]
+
+
+def prepare(raw):
+    """What the checks find: some queues, a binding, a connection with a channel and a consumer."""
+    for name, flags, arguments in (("ctl.plain", DURABLE, b""), ("ctl.args", DURABLE, TABLE),
+                                   ('ctl,"quoted"', DURABLE, b""), ("ctl.excl", EXCLUSIVE, b"")):
+        raw.send(queue_declare(1, name, flags, arguments))
+        raw.expect(50, 11, 20)
+    headers = short("x-match") + b"S" + longstr("all") + short("a") + b"t\1"
+    raw.send(method(1, 50, 20, b"\0\0" + short("ctl.plain") + short("amq.headers") + short("") +
+                    b"\0" + longstr(headers)))
+    raw.expect(50, 21, 20)
+    raw.send(method(1, 60, 20, b"\0\0" + short("ctl.excl") + short("tag") + b"\4" + longstr(b"")))
+    raw.expect(60, 21, 20)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    clusters.add_options(parser)
+    options = parser.parse_args()
+    cluster = clusters.from_options(options, 1, "ctl")
+    failed = 0
+    try:
+        with cluster:
+            cluster.form()
+            cluster.wait_ready()
+            checks = Checks(cluster)
+            with Raw(cluster.nodes[0].amqp_port).open() as raw:
+                prepare(raw)
+                for check in checks.all():
+                    try:
+                        check()
+                        print(f"ok {check.__name__}")
+                    except (Failed, ClusterError, KeyError, ValueError, IndexError,
+                            subprocess.TimeoutExpired) as error:
+                        failed += 1
+                        print(f"not ok {check.__name__}: {error!r}")
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{len(checks.all()) - failed} checks passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
