@@ -18,6 +18,7 @@
 #include <stdio.h>
 
 #include "sim_file.h"
+#include "sim_frames.h"
 #include "sim_kv.h"
 
 #include "warren/bytes.h"
@@ -146,16 +147,18 @@ struct sim_route {    /* one direction between two hosts */
     uint32_t blocked; /* reasons for which nothing passes */
     uint64_t latency_min, latency_spread;
     uint64_t clogged_until; /* everything arrives after this */
+    struct sim_tamper tamper; /* of frames between nodes */
 };
 
 struct sim_net {
-    struct prng prng;
+    struct prng prng, frame_prng;
     struct sim_route routes[SIM_HOSTS_MAX][SIM_HOSTS_MAX];
     struct umap pipes;
     uint64_t pipe_counter;
     size_t window;        /* bytes in flight per direction of a connection */
     uint32_t cut_percent; /* how often bytes are cut into small pieces */
     uint64_t bytes, connections, resets;
+    uint64_t frames_lost, frames_doubled, frames_late;
 };
 
 void sim_net_init(struct sim *sim);
@@ -168,6 +171,8 @@ void sim_net_kick(struct sim *sim);
 /* Resets one connection of two hosts (any when to == UINT32_MAX), chosen at random: false when
  * there is none. */
 bool sim_net_reset_some(struct sim *sim, uint32_t host);
+/* Breaks the connections of a direction in which frames were lost, doubled or reordered. */
+void sim_net_reset_tampered(struct sim *sim, uint32_t from, uint32_t to);
 /* The process is gone. silent: so is its kernel (power), nobody is told. */
 void sim_net_host_gone(struct sim *sim, struct sim_host *host, bool silent);
 void sim_net_item(struct sim_context *context,
@@ -255,6 +260,9 @@ enum sim_fault_kind {
     SIM_FAULT_CLOCK,
     SIM_FAULT_SLOW_DISK,
     SIM_FAULT_BLACKOUT, /* power failure of all nodes */
+    SIM_FAULT_LOSSY,    /* links between nodes lose parcels ... */
+    SIM_FAULT_DOUBLING, /* ... deliver them twice ... */
+    SIM_FAULT_REORDER,  /* ... or late; for a while, then they break */
     SIM_FAULT_KIND_COUNT,
 };
 

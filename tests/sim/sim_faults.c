@@ -230,6 +230,51 @@ static void resets(struct sim *sim)
     fault_instant(sim);
 }
 
+static void on_tamper_over(struct sim *sim, void *arg, uint64_t directions, uint64_t b)
+{
+    (void)arg;
+    (void)b;
+    sim_trace(sim, "links that lost, doubled or reordered frames break");
+    for (uint32_t i = 0; i < sim->node_count * sim->node_count; i++) {
+        const uint32_t from = i / sim->node_count;
+        const uint32_t to = i % sim->node_count;
+        if ((directions >> i & 1) != 0 && sim->net.routes[from][to].tamper.until <= sim->now) {
+            sim->net.routes[from][to].tamper = (struct sim_tamper){0};
+            sim_net_reset_tampered(sim, from, to);
+        }
+    }
+    fault_end(sim);
+}
+
+/* Frames of some directions are lost, doubled or come late; the link stands meanwhile. */
+static void tamper(struct sim *sim, enum sim_fault_kind kind)
+{
+    const uint64_t ns = draw(sim, 50 * SIM_MS, 4 * SIM_S);
+    const uint32_t often = (uint32_t)draw(sim, 1, prng_ratio(&sim->fault_prng, 1, 3) ? 60 : 10);
+    const bool all = prng_ratio(&sim->fault_prng, 1, 3);
+    uint64_t directions = 0;
+    for (uint32_t i = 0; i < sim->node_count * sim->node_count; i++) {
+        const uint32_t from = i / sim->node_count;
+        const uint32_t to = i % sim->node_count;
+        if (from == to || !(all || prng_ratio(&sim->fault_prng, 1, 3))) {
+            continue;
+        }
+        struct sim_tamper *t = &sim->net.routes[from][to].tamper;
+        t->until = sim->now + ns > t->until ? sim->now + ns : t->until;
+        t->lose = kind == SIM_FAULT_LOSSY ? often : t->lose;
+        t->twice = kind == SIM_FAULT_DOUBLING ? often : t->twice;
+        t->later = kind == SIM_FAULT_REORDER ? often : t->later;
+        directions |= UINT64_C(1) << i;
+    }
+    sim_trace(sim, "fault: %u of 100 parcels are %s for %llu ms, in directions %llx", often,
+              kind == SIM_FAULT_LOSSY      ? "lost"
+              : kind == SIM_FAULT_DOUBLING ? "doubled"
+                                           : "late",
+              (unsigned long long)(ns / SIM_MS), (unsigned long long)directions);
+    fault_begin(sim);
+    sim_at(sim, sim->now + ns, on_tamper_over, NULL, directions, 0);
+}
+
 /* --- schedule
  * ------------------------------------------------------------
  */
@@ -277,6 +322,11 @@ static void inject(struct sim *sim, enum sim_fault_kind kind)
         break;
     case SIM_FAULT_BLACKOUT:
         blackout(sim);
+        break;
+    case SIM_FAULT_LOSSY:
+    case SIM_FAULT_DOUBLING:
+    case SIM_FAULT_REORDER:
+        tamper(sim, kind);
         break;
     case SIM_FAULT_KIND_COUNT:
         WR_UNREACHABLE();

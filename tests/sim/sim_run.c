@@ -50,7 +50,7 @@ static void print_options(struct sim *sim)
 {
     static const char *const names[SIM_FAULT_KIND_COUNT] = {
         "kill",   "power", "restart", "pause", "partition", "one-way",  "isolate",
-        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout",
+        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout", "lossy",  "doubling", "reorder",
     };
     const struct sim_options *o = &sim->options;
     char faults[200] = "";
