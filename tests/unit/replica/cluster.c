@@ -157,6 +157,10 @@ static void send_parcel(void *ctx, struct parcel *parcel)
         parcel_free(parcel);
         return;
     }
+    if (c->lose_percent > 0 && prng_below(&c->prng, 100) < c->lose_percent) {
+        parcel_free(parcel);
+        return;
+    }
     for (uint32_t i = 0; i < parcel->slice_count; i++) {
         c->wire_bytes += parcel->slices[i].size;
     }

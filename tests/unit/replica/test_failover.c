@@ -93,6 +93,34 @@ Test(failover, links_break_and_heal)
     }
 }
 
+/* A link that stands loses some of what it carries: publishers go on by themselves (what the leader
+ * says it received must not skip what did not come); for the rest it takes a break of the link. */
+Test(failover, standing_links_lose_parcels)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(20); seed++) {
+        struct scene s =
+            scene_new(500 + seed, 1 + seed % 2, (uint32_t)(seed % 3), (uint32_t)(seed / 3 % 3));
+        user_publish(&s.u[0], 20, 50);
+        cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 5000));
+        for (uint32_t round = 0; round < 6; round++) {
+            s.c->lose_percent = 5 + (uint32_t)seed % 4 * 10;
+            for (uint32_t i = 0; i < 10; i++) {
+                user_publish(&s.u[0], 5, seed % 4 < 2 ? 50 : 3000);
+                steps(&s, 40);
+            }
+            s.c->lose_percent = 0;
+            cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 60000), "seed %u: %u of %u confirmed",
+                      (unsigned)seed, s.t->confirmed_count, s.t->published);
+        }
+        for (uint32_t a = 0; a < 3; a++) {
+            cluster_cut(s.c, a, (a + 1) % 3);
+            cluster_join(s.c, a, (a + 1) % 3);
+        }
+        finish(&s);
+        scene_free(&s);
+    }
+}
+
 Test(failover, random_crashes_and_restarts)
 {
     for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(20); seed++) {
