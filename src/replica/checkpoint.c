@@ -676,7 +676,9 @@ void checkpoint_on_item(struct group *group, const struct log_item *item)
     host_mark_now(group->host);
 }
 
-/* The new places of entries written again, and those after them, in order. */
+/* The new places of entries written again, and those after them, in order. A place of an entry that
+ * was replaced since is neither: the index has it until the truncation is durable, and what was
+ * written again comes later in the log. */
 static void take_relogged(struct group *group, struct checkpoint_group *g)
 {
     if (g->relogged.count == 0) {
@@ -692,13 +694,14 @@ static void take_relogged(struct group *group, struct checkpoint_group *g)
         while (at < g->relogged.count && g->relogged.items[at].index < i) {
             at++;
         }
-        if (at < g->relogged.count && g->relogged.items[at].index == i &&
-            raft_log_term(group->raft, i, &term) == 0 && term.v == g->relogged.items[at].term) {
+        const bool known = raft_log_term(group->raft, i, &term) == 0;
+        if (at < g->relogged.count && g->relogged.items[at].index == i && known &&
+            term.v == g->relogged.items[at].term) {
             r = g->relogged.items[at];
             found = true;
         }
         struct log_location newest;
-        if (log_index_find(group->index, i, &newest) &&
+        if (log_index_find(group->index, i, &newest) && (!known || newest.term == term.v) &&
             (!found || newest.position.segment > r.location.position.segment)) {
             r.location = newest;
             found = true;
