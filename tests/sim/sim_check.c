@@ -1,7 +1,7 @@
 /*
  * What: invariants checked from inside, after every step of a shard: one leader per (group, term),
  * commit and applied indexes that never fall while a process lives, machines that are equal at
- * equal applied index; and, at the end, that every group has one leader and equal replicas.
+ * equal applied index (Raft's other properties: sim_log.c); and, at the end, that every group has one leader and equal replicas.
  *
  * It looks into src/replica (replica_internal.h) so that nothing has to be added to the product for
  * it.
@@ -9,6 +9,8 @@
 #include <inttypes.h>
 
 #include "sim.h"
+
+#include "sim_check.h"
 
 #include "node/node_internal.h"
 #include "replica/replica_internal.h"
@@ -20,6 +22,7 @@ struct sim_check {
     struct map leaders;             /* (group, term) -> host + 1 */
     struct map hashes;              /* (group, applied) -> hash of the machine, never 0 */
     struct map seen[SIM_NODES_MAX]; /* group -> struct seen, of the running incarnation */
+    struct sim_log_check *logs;
     struct map ever; /* group -> struct seen: the highest of any replica at any time */
 };
 
@@ -44,6 +47,7 @@ void sim_check_init(struct sim *sim)
 {
     const struct hash_seed seed = {3, 4};
     sim->check = wr_calloc(1, sizeof *sim->check);
+    sim->check->logs = sim_log_check_new();
     map_init(&sim->check->leaders, seed);
     map_init(&sim->check->hashes, seed);
     map_init(&sim->check->ever, seed);
@@ -65,6 +69,7 @@ static void seen_clear(struct map *seen)
 
 void sim_check_deinit(struct sim *sim)
 {
+    sim_log_check_free(sim->check->logs);
     map_deinit(&sim->check->leaders);
     map_deinit(&sim->check->hashes);
     seen_clear(&sim->check->ever);
@@ -77,6 +82,7 @@ void sim_check_deinit(struct sim *sim)
 void sim_check_node_gone(struct sim *sim, struct sim_host *host)
 {
     seen_clear(&sim->check->seen[host->index]);
+    sim_log_check_node_gone(sim->check->logs, host->index);
 }
 
 static struct seen *seen_of(struct map *map, uint64_t group)
@@ -98,6 +104,8 @@ static void check_leader(struct step *step, const struct group_status *s)
     if (before == NULL) {
         sim_trace(step->sim, "node %u leads group %" PRIu64 " in term %" PRIu64, step->host->index,
                   s->group, s->term);
+        sim_log_check_leader(step->sim, step->sim->check->logs, step->host->index,
+                             group_find(step->replicas, s->group));
     } else if (before != mine) {
         sim_fail(step->sim, "two leaders of group %" PRIu64 " in term %" PRIu64 ": nodes %u and %u",
                  s->group, s->term, (uint32_t)(uintptr_t)before - 1, step->host->index);
@@ -148,6 +156,8 @@ static void check_group(void *ctx, const struct group_status *s)
                  s->group, step->host->index, seen->term, seen->commit, seen->applied, s->term,
                  s->commit, s->applied);
     }
+    sim_log_check_group(step->sim, step->sim->check->logs, step->host->index,
+                        group_find(step->replicas, s->group), s->leading);
     if (s->leading) {
         check_leader(step, s);
     }

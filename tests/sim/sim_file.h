@@ -107,6 +107,9 @@ struct buf *sim_disk_get(struct sim_disk *disk, const char *path); /* NULL: no s
 /* What a power failure that drops everything unsynced would leave; NULL: no such file then. The
  * simulator's oracle of honesty reads this. */
 struct buf *sim_disk_get_durable(struct sim_disk *disk, const char *path);
+/* The same, a part of it: the bytes there are, into out. */
+uint64_t sim_disk_read_durable(struct sim_disk *disk, const char *path, uint64_t offset, void *out,
+                               uint64_t size);
 /* CRC of all durable and cached state, for the check of determinism. */
 uint32_t sim_disk_hash(const struct sim_disk *disk);
 
