@@ -257,6 +257,7 @@ void group_end(struct group *group)
     group->ended = true;
     if (group->home != NULL) {
         home_stop_serving(group->home);
+        relay_give_up(group->home);
     }
     group->serving = false;
     group_drop_proposals(group);

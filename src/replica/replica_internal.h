@@ -305,7 +305,8 @@ void effects_drop(struct host *host);
 void load_start(struct home *home, uint64_t position);
 void relay_take(struct host *host, uint64_t queue, struct effect_bundle *owned_bundle);
 void relay_pump(struct home *home);
-void relay_drop(struct home *home);
+void relay_give_up(struct home *home); /* the replica ends: clients are to ask for the bytes */
+void relay_drop(struct home *home);    /* nobody waits for it any more */
 void effects_hand_over(struct host *host, struct uid from, const struct effect_bundle *bundle);
 struct fetched {
     uint64_t position;

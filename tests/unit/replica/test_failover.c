@@ -143,6 +143,24 @@ Test(failover, random_crashes_and_restarts)
     }
 }
 
+/* Deliveries by position whose replica ends before it has put the bytes in. The queue falls silent
+ * behind them: no later item shows the consumer the gap. */
+Test(failover, the_replica_at_the_consumers_node_ends)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(30); seed++) {
+        struct scene s = scene_new(600 + seed, 1 + seed % 2, 0, 2);
+        user_publish(&s.u[0], 10, 100);
+        cr_assert(cluster_run(s.c, all_settled, s.t, 5000));
+        user_publish(&s.u[0], 2, 20000);
+        steps(&s, (uint32_t)seed * 3);
+        cluster_set_replicas(s.c, s.queue, (uint32_t[]){0, 1}, 2, 0);
+        steps(&s, (uint32_t)seed % 7 * 10);
+        user_publish(&s.u[0], 2, 20000);
+        finish(&s);
+        scene_free(&s);
+    }
+}
+
 Test(failover, messages_of_a_dead_consumer_come_to_another)
 {
     struct scene s = scene_new(300, 1, 0, 1);
