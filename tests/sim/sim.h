@@ -206,6 +206,8 @@ struct sim_host {
     struct sim *sim;
     uint32_t index;
     bool is_node, running, powered;
+    bool dead;      /* for good: it never starts again ... */
+    bool forgotten; /* ... and the cluster knows */
     bool member; /* nodes: takes part in the cluster (started at least once) */
     uint64_t incarnation;
     struct prng prng, disk_prng;
@@ -240,6 +242,7 @@ void sim_node_start(struct sim *sim, uint32_t index);
 void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how);
 void sim_node_ask_stop(struct sim *sim, uint32_t index); /* SIGTERM */
 uint32_t sim_nodes_running(const struct sim *sim);
+uint32_t sim_nodes_wanted(const struct sim *sim); /* those that are not dead for good */
 void sim_disk_event(struct sim_host *host, bool sync); /* an operation was submitted */
 void sim_kv_event(struct sim_host *host);
 
@@ -263,6 +266,8 @@ enum sim_fault_kind {
     SIM_FAULT_LOSSY,    /* links between nodes lose parcels ... */
     SIM_FAULT_DOUBLING, /* ... deliver them twice ... */
     SIM_FAULT_REORDER,  /* ... or late; for a while, then they break */
+    SIM_FAULT_MEMBERS,  /* replicas are added, removed and replaced, leaders handed over */
+    SIM_FAULT_FORGET,   /* a node dies for good and is forgotten (once) */
     SIM_FAULT_KIND_COUNT,
 };
 
@@ -355,6 +360,13 @@ void sim_faults_heal(struct sim *sim);      /* no new ones; those at work end by
 void sim_faults_node_down(struct sim *sim); /* a node is away from now on, until node_up */
 void sim_faults_node_up(struct sim *sim);
 
+/* --- an operator (sim_operator.c)
+ * ------------------------------------------------------------
+ */
+
+void sim_operator_act(struct sim *sim);  /* one change of replicas, or of leaders */
+void sim_operator_bury(struct sim *sim); /* a node dies for good, if the data need not */
+
 /* --- the run
  * ------------------------------------------------------------
  */
@@ -373,7 +385,7 @@ struct sim {
     struct sim_ledger ledger;
     struct sim_check *check;
     struct prng fault_prng;
-    bool liveness, ending, faults_on;
+    bool liveness, ending, faults_on, buried;
     uint32_t faults_active;
     uint64_t quiet_since; /* no fault at work since then; UINT64_MAX = one is */
     uint32_t fault_count[SIM_FAULT_KIND_COUNT];

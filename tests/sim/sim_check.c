@@ -13,7 +13,7 @@
 #include "sim_check.h"
 
 #include "node/node_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/client_internal.h"
 
 #define BODIES_EVERY 64u
 #define HASH_EVERY   4u /* machines are compared at applied indexes divisible by this */
@@ -320,6 +320,36 @@ static void describe_consumer(void *ctx, const struct queue_consumer_info *info)
               info->active ? "" : ", not active");
 }
 
+static void describe_routes(const struct finals *f, const struct home *home)
+{
+    LIST_FOREACH(link, &home->routes_list) {
+        const struct route *r = WR_CONTAINER_OF_CONST(link, struct route, link);
+        sim_trace(f->sim,
+                  "    route of client %" PRIx64 ": session %u, next item %" PRIu64
+                  ", received %" PRIu64 "%s",
+                  r->client, r->session, r->number, r->received, r->blocked ? ", blocked" : "");
+    }
+}
+
+static void describe_clients(const struct finals *f)
+{
+    struct umap_iter it = umap_iterate(&f->replicas->clients);
+    while (umap_next(&it)) {
+        const struct queue_client *c = it.value;
+        sim_trace(f->sim,
+                  "  node %u: client %" PRIx64 " of queue %" PRIu64
+                  ": %s, session %u, next item %" PRIu64 ", applied %" PRIu64 " of %" PRIu64
+                  ", timer %s%s",
+                  f->node, c->id, c->queue,
+                  c->state == CLIENT_CONNECTED  ? "connected"
+                  : c->state == CLIENT_RESUMING ? "resuming"
+                                                : "new",
+                  c->session, c->number, c->applied, c->next_seq - 1,
+                  timer_is_pending(&c->retry) ? "runs" : "does not run",
+                  c->closing ? ", closing" : "");
+    }
+}
+
 static void describe_group(void *ctx, const struct group_status *s)
 {
     struct finals *f = ctx;
@@ -340,6 +370,7 @@ static void describe_group(void *ctx, const struct group_status *s)
               queue, s->why[0] != 0 ? "; " : "", s->why);
     if (s->leading && queue[0] != 0) {
         queue_each_consumer(group->home->queue, describe_consumer, f);
+        describe_routes(f, group->home);
     }
 }
 
@@ -355,6 +386,7 @@ void sim_check_describe(struct sim *sim)
         for (uint32_t shard = 0; shard < sim->options.shards; shard++) {
             f.replicas = node_shard_host(host->node, shard);
             host_each_group(f.replicas, describe_group, &f);
+            describe_clients(&f);
         }
     }
 }

@@ -109,7 +109,9 @@ static void connect_somewhere(struct client *client)
 {
     struct sim *sim = client->sim;
     struct net_addr addr = {.port = SIM_AMQP_PORT};
-    client->node = (uint32_t)prng_below(&client->prng, sim->node_count);
+    do {
+        client->node = (uint32_t)prng_below(&client->prng, sim->node_count);
+    } while (sim->hosts[client->node].forgotten);
     (void)snprintf(addr.host, sizeof addr.host, "sim%u", client->node);
     client->state = CLIENT_CONNECTING;
     client->state_since = now_of(client);

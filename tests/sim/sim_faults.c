@@ -328,6 +328,13 @@ static void inject(struct sim *sim, enum sim_fault_kind kind)
     case SIM_FAULT_REORDER:
         tamper(sim, kind);
         break;
+    case SIM_FAULT_MEMBERS:
+        sim_operator_act(sim);
+        fault_instant(sim);
+        break;
+    case SIM_FAULT_FORGET:
+        sim_operator_bury(sim);
+        break;
     case SIM_FAULT_KIND_COUNT:
         WR_UNREACHABLE();
     }

@@ -22,6 +22,7 @@
 
 #define FRAME_HEADER 9u /* size, CRC, type */
 #define HELD_MAX     64u
+#define PARCEL_HEADER 18u /* kind, priority, shards, group (src/node/links.c) */
 
 struct held {
     struct buf *frame;
@@ -84,6 +85,15 @@ static void let_go(struct sim_frames *frames, const struct sim_frames_out *out)
     }
 }
 
+static void tell(struct sim *sim, const struct buf *frame, const char *what)
+{
+    if (sim->options.trace && frame->size >= FRAME_HEADER + PARCEL_HEADER) {
+        const uint8_t *parcel = frame->data + FRAME_HEADER;
+        sim_trace(sim, "a parcel of kind %u for group %llu %s", parcel[0],
+                  (unsigned long long)bytes_load_le64(parcel + 10), what);
+    }
+}
+
 /* What becomes of a whole frame. */
 static void decide(struct sim *sim, struct sim_frames *frames, const struct sim_tamper *tamper,
                    const struct sim_frames_out *out)
@@ -97,14 +107,17 @@ static void decide(struct sim *sim, struct sim_frames *frames, const struct sim_
     if (lot < tamper->lose) {
         frames->tampered = true;
         sim->net.frames_lost++;
+        tell(sim, frame, "is lost");
     } else if (lot < tamper->lose + tamper->twice && room) {
         frames->tampered = true;
         sim->net.frames_doubled++;
+        tell(sim, frame, "comes twice");
         emit_copy(out, frame);
         hold(frames, buf_ref(frame), behind);
     } else if (lot < tamper->lose + tamper->twice + tamper->later && room) {
         frames->tampered = true;
         sim->net.frames_late++;
+        tell(sim, frame, "comes late");
         hold(frames, buf_ref(frame), behind + 1);
     } else {
         emit_copy(out, frame);

@@ -50,7 +50,7 @@ static void print_options(struct sim *sim)
 {
     static const char *const names[SIM_FAULT_KIND_COUNT] = {
         "kill",   "power", "restart", "pause", "partition", "one-way",  "isolate",
-        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout", "lossy",  "doubling", "reorder",
+        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout", "lossy",  "doubling", "reorder", "members", "forget",
     };
     const struct sim_options *o = &sim->options;
     char faults[200] = "";
@@ -152,7 +152,7 @@ static void phase_liveness(struct sim *sim)
     char why[400] = "";
     const uint64_t healed_by = sim->now + HEAL_NS;
     sim_faults_heal(sim);
-    while (sim->faults_active > 0 || sim_nodes_running(sim) < sim->node_count) {
+    while (sim->faults_active > 0 || sim_nodes_running(sim) < sim_nodes_wanted(sim)) {
         if (sim->now > healed_by) {
             sim_fail(sim, "the faults do not end");
         }
