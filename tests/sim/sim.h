@@ -17,6 +17,8 @@
  */
 #include <stdio.h>
 
+#include "sim_confirm.h"
+#include "sim_cover.h"
 #include "sim_file.h"
 #include "sim_frames.h"
 #include "sim_kv.h"
@@ -49,6 +51,7 @@
 struct sim;
 struct sim_host;
 struct client;
+struct channel;
 
 /* --- events (sim_sched.c) ------------------------------------------------------------ */
 
@@ -158,7 +161,6 @@ struct sim_net {
     size_t window;        /* bytes in flight per direction of a connection */
     uint32_t cut_percent; /* how often bytes are cut into small pieces */
     uint64_t bytes, connections, resets;
-    uint64_t frames_lost, frames_doubled, frames_late;
 };
 
 void sim_net_init(struct sim *sim);
@@ -277,6 +279,7 @@ struct sim_queue {
     char name[32];
     enum sim_queue_kind kind;
     bool strict; /* confirmed messages must arrive */
+    uint64_t group; /* once it is known (sim_confirm.c) */
 };
 
 struct sim_options {
@@ -284,6 +287,7 @@ struct sim_options {
     bool trace;
     uint32_t nodes, shards, late_nodes; /* late ones join during the run */
     uint32_t publishers, consumers, getters;
+    uint32_t rivals, builders, autos; /* whose queues come and go (sim_role_queue.c) */
     uint32_t queues;
     uint32_t events; /* faults at most; UINT32_MAX = by time */
     uint64_t safety_ns;
@@ -303,6 +307,7 @@ struct sim_record {
     uint64_t sent_at, delivered_at;
     uint32_t received, received_first; /* all deliveries; those without the redelivered flag */
     bool confirmed, nacked, returned, settled;
+    bool ended; /* was confirmed before its queue was deleted */
 };
 
 struct sim_publisher { /* one source of numbered messages */
@@ -389,6 +394,11 @@ struct sim {
     uint32_t faults_active;
     uint64_t quiet_since; /* no fault at work since then; UINT64_MAX = one is */
     uint32_t fault_count[SIM_FAULT_KIND_COUNT];
+    uint32_t cuts; /* partitions in force */
+    uint64_t seen[SIM_SEEN_COUNT], confirms_seen, leader_changed_at;
+    const struct channel *rival_owner; /* of the exclusive queue, as far as clients know */
+    const struct client *rival_last;
+    uint64_t rival_since, rival_released;
     uint64_t closes[8]; /* channel and connection closes seen by clients, for the statistics */
     char lines[SIM_LINES][256];
     uint64_t line_count;
@@ -396,6 +406,10 @@ struct sim {
 
 void sim_options_draw(struct sim_options *options, uint64_t seed);
 /* The whole run; returns when it passed, ends the process otherwise. */
-void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *ret_sim_ns);
+struct sim_outcome {
+    uint64_t hash, sim_ns;
+    uint64_t seen[SIM_SEEN_COUNT];
+};
+void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome);
 
 #endif

@@ -28,6 +28,7 @@ struct sim_check {
 
 struct seen {
     uint64_t term, commit, applied;
+    uint64_t incarnation; /* of the replica: one may end and another begin in one process */
 };
 
 struct step {
@@ -104,6 +105,9 @@ static void check_leader(struct step *step, const struct group_status *s)
     if (before == NULL) {
         sim_trace(step->sim, "node %u leads group %" PRIu64 " in term %" PRIu64, step->host->index,
                   s->group, s->term);
+        SIM_SOMETIMES(step->sim, true, SIM_SEEN_LEADER);
+        SIM_SOMETIMES(step->sim, s->term > 1, SIM_SEEN_LEADER_AGAIN);
+        step->sim->leader_changed_at = s->term > 1 ? step->sim->now : step->sim->leader_changed_at;
         sim_log_check_leader(step->sim, step->sim->check->logs, step->host->index,
                              group_find(step->replicas, s->group));
     } else if (before != mine) {
@@ -149,6 +153,10 @@ static void check_group(void *ctx, const struct group_status *s)
     }
     struct seen *seen = seen_of(&step->sim->check->seen[step->host->index], s->group);
     struct seen *ever = seen_of(&step->sim->check->ever, s->group);
+    struct group *group = group_find(step->replicas, s->group);
+    if (seen->incarnation != group->incarnation) {
+        *seen = (struct seen){.incarnation = group->incarnation};
+    }
     if (s->commit < seen->commit || s->applied < seen->applied || s->term < seen->term) {
         sim_fail(step->sim,
                  "group %" PRIu64 " on node %u went from term %" PRIu64 " commit %" PRIu64
@@ -156,15 +164,14 @@ static void check_group(void *ctx, const struct group_status *s)
                  s->group, step->host->index, seen->term, seen->commit, seen->applied, s->term,
                  s->commit, s->applied);
     }
-    sim_log_check_group(step->sim, step->sim->check->logs, step->host->index,
-                        group_find(step->replicas, s->group), s->leading);
+    sim_log_check_group(step->sim, step->sim->check->logs, step->host->index, group, s->leading);
     if (s->leading) {
         check_leader(step, s);
     }
     if (s->applied != seen->applied && s->applied % HASH_EVERY == 0) {
         check_machine(step->sim, step->host->index, step->replicas, s);
     }
-    *seen = (struct seen){s->term, s->commit, s->applied};
+    *seen = (struct seen){s->term, s->commit, s->applied, group->incarnation};
     ever->applied = s->applied > ever->applied ? s->applied : ever->applied;
 }
 
@@ -222,6 +229,19 @@ static void check_bodies(struct step *step)
     }
 }
 
+static void look_at_clients(struct step *step)
+{
+    struct umap_iter it = umap_iterate(&step->replicas->clients);
+    while (umap_next(&it)) {
+        const struct queue_client *c = it.value;
+        const bool resumed = c->session > 1 && c->state == CLIENT_CONNECTED;
+        SIM_SOMETIMES(step->sim, resumed, SIM_SEEN_RESUMED);
+        SIM_SOMETIMES(step->sim,
+                      c->session > 1 && c->state == CLIENT_RESUMING && c->next_seq > c->applied + 1,
+                      SIM_SEEN_RESUMED_PENDING);
+    }
+}
+
 void sim_check_step(struct sim_context *context)
 {
     struct sim_host *host = context->host;
@@ -231,6 +251,7 @@ void sim_check_step(struct sim_context *context)
     struct step step = {context->sim, host, node_shard_host(host->node, context->env.context)};
     host_each_group(step.replicas, check_group, &step);
     if (context->steps % BODIES_EVERY == 1) {
+        look_at_clients(&step);
         check_bodies(&step);
     }
 }

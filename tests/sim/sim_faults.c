@@ -140,6 +140,7 @@ static void on_cut_over(struct sim *sim, void *arg, uint64_t a, uint64_t b)
     }
     vec_deinit(&cut->pairs);
     wr_free(cut);
+    sim->cuts--;
     fault_end(sim);
 }
 
@@ -147,6 +148,7 @@ static void cut_for_a_while(struct sim *sim, struct cut *cut)
 {
     uint64_t ns =
         draw(sim, 50 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 15 * SIM_S : 3 * SIM_S);
+    sim->cuts++;
     fault_begin(sim);
     sim_at(sim, sim->now + ns, on_cut_over, cut, 0, 0);
 }

@@ -96,6 +96,8 @@ bool sim_disk_step(struct sim_disk *disk, struct sim_file_done *ret_done);
 /* --- faults ------------------------------------------------------------ */
 /* Power failure: see above. Pending operations and handles are gone (handles must not be used). */
 void sim_disk_crash(struct sim_disk *disk);
+/* Writes that a power failure may take now, in flight or completed. */
+uint32_t sim_disk_unsynced(const struct sim_disk *disk);
 /* The process died, the machine did not: the cache stays, what was in flight is done or dropped. */
 void sim_disk_kill(struct sim_disk *disk);
 /* Changes stored bytes: byte ^= mask (mask != 0), in cache and durable state. False: no such byte.

@@ -106,17 +106,17 @@ static void decide(struct sim *sim, struct sim_frames *frames, const struct sim_
     const bool room = frames->held.count < HELD_MAX;
     if (lot < tamper->lose) {
         frames->tampered = true;
-        sim->net.frames_lost++;
+        SIM_SOMETIMES(sim, true, SIM_SEEN_FRAME_LOST);
         tell(sim, frame, "is lost");
     } else if (lot < tamper->lose + tamper->twice && room) {
         frames->tampered = true;
-        sim->net.frames_doubled++;
+        SIM_SOMETIMES(sim, true, SIM_SEEN_FRAME_TWICE);
         tell(sim, frame, "comes twice");
         emit_copy(out, frame);
         hold(frames, buf_ref(frame), behind);
     } else if (lot < tamper->lose + tamper->twice + tamper->later && room) {
         frames->tampered = true;
-        sim->net.frames_late++;
+        SIM_SOMETIMES(sim, true, SIM_SEEN_FRAME_LATE);
         tell(sim, frame, "comes late");
         hold(frames, buf_ref(frame), behind + 1);
     } else {

@@ -43,7 +43,9 @@ struct group_log {
 };
 
 struct log_watch { /* how far one replica's log was looked at */
-    uint64_t incarnation, generation, scanned, commit;
+    uint64_t incarnation, generation, scanned, commit, base;
+    uint32_t voters;
+    bool voter, installing, leading;
 };
 
 struct sim_log_check {
@@ -238,24 +240,58 @@ static void check_leader_commit(struct sim *sim, uint32_t node, const struct gro
     check_backing(sim, node, group, term, r->commit, false);
 }
 
+/* Rare events (sim_cover.h). */
+static void look_at_replica(struct sim *sim, struct log_watch *watch, const struct raft *r)
+{
+    const bool leading = r->role == RAFT_LEADER;
+    const bool voter = raft_is_voter(r);
+    const uint32_t voters = raft__voter_count(raft__members(r));
+    const bool again = watch->commit > 0;
+    SIM_SOMETIMES(sim, watch->generation != r->log.generation && !watch->installing,
+                  SIM_SEEN_TRUNCATED);
+    SIM_SOMETIMES(sim, again && !watch->voter && voter && !watch->installing, SIM_SEEN_PROMOTED);
+    SIM_SOMETIMES(sim, leading && watch->leading && voters < watch->voters, SIM_SEEN_REMOVED);
+    SIM_SOMETIMES(sim, watch->installing, SIM_SEEN_SNAPSHOT);
+    SIM_SOMETIMES(sim, watch->installing && sim->cuts > 0, SIM_SEEN_SNAPSHOT_CUT);
+    SIM_SOMETIMES(sim, watch->installing && again, SIM_SEEN_SNAPSHOT_AGAIN);
+    SIM_SOMETIMES(sim, !watch->installing && watch->base > 0 && r->log.base > watch->base,
+                  SIM_SEEN_COMPACTED);
+    SIM_SOMETIMES(sim, leading && watch->commit < r->term_begin && r->commit >= r->term_begin &&
+                           watch->commit + 1 < r->term_begin,
+                  SIM_SEEN_OLD_TERM_COMMITTED);
+    watch->leading = leading;
+    watch->voter = voter;
+    watch->voters = voters;
+    watch->installing = false;
+    watch->base = r->log.base;
+}
+
 void sim_log_check_group(struct sim *sim, struct sim_log_check *check, uint32_t node,
                          struct group *group, bool leading)
 {
     const struct raft *r = group->raft;
-    if (r == NULL || !r->started || r->broken || group->installing || group->ended) {
+    if (r == NULL || !r->started || r->broken || group->ended) {
         return;
     }
     struct group_log *log = entry_of(&check->groups, group->id, sizeof *log);
     struct log_watch *watch = entry_of(&check->readers[node], group->id, sizeof *watch);
+    if (group->installing) {
+        watch->installing = true;
+        return;
+    }
     if (watch->incarnation != group->incarnation) {
         *watch = (struct log_watch){.incarnation = group->incarnation,
                                   .generation = r->log.generation,
                                   .scanned = r->log.base,
-                                  .commit = r->commit};
+                                  .commit = r->commit,
+                                  .voter = raft_is_voter(r),
+                                  .installing = watch->installing};
+        SIM_SOMETIMES(sim, r->log.last > 0, SIM_SEEN_RESTARTED);
         for (uint64_t i = r->log.base + 1; i <= r->commit; i++) {
             commit_one(sim, node, group, log, i);
         }
     }
+    look_at_replica(sim, watch, r);
     if (watch->generation != r->log.generation) {
         watch->generation = r->log.generation;
         watch->scanned = watch->scanned < r->commit ? watch->scanned : r->commit;

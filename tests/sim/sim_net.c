@@ -18,7 +18,7 @@
  */
 #include <string.h>
 
-#include "sim.h"
+#include "sim_client.h"
 
 #include "warren/err.h"
 #include "warren/mem.h"
@@ -52,7 +52,8 @@ struct pipe_dir { /* from end i to end 1 - i */
     size_t in_flight;
     uint64_t last_at;
     bool scheduled, stalled, fin_sent;
-    struct sim_frames *frames; /* between nodes */
+    struct sim_frames *frames;     /* between nodes */
+    struct sim_confirms *confirms; /* from a node to a client */
 };
 
 struct pipe {
@@ -142,6 +143,7 @@ static void pipe_free(struct sim *sim, struct pipe *pipe)
     for (uint32_t i = 0; i < 2; i++) {
         dir_clear(&pipe->dirs[i]);
         sim_frames_free(pipe->dirs[i].frames);
+        wr_free(pipe->dirs[i].confirms);
         wr_free(pipe->ends[i].bytes);
     }
     wr_free(pipe);
@@ -505,6 +507,11 @@ void sim_conn_send(struct env_conn *conn, struct slice *owned, uint32_t count)
                                  ->tamper,
                             &owned[i], &out);
         } else {
+            if (dir != NULL && dir->confirms != NULL) {
+                struct client *client = pipe->ends[0].host->client;
+                sim_confirms_watch(conn->context->sim, dir->confirms, client,
+                                   client->conn == pipe->ends[0].conn, &owned[i]);
+            }
             queue_slice(conn, owned[i]);
         }
     }
@@ -595,6 +602,8 @@ static void establish(struct sim *sim, struct pipe *pipe, enum env_listener kind
     if (kind == ENV_LISTEN_CLUSTER) {
         pipe->dirs[0].frames = sim_frames_new();
         pipe->dirs[1].frames = sim_frames_new();
+    } else {
+        pipe->dirs[1].confirms = wr_calloc(1, sizeof *pipe->dirs[1].confirms);
     }
     sim->net.connections++;
     struct sim_item *accepted = sim_item_push(&host->contexts[shard], SIM_ITEM_ACCEPT);

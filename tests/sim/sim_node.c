@@ -200,6 +200,7 @@ void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how)
     host->restarts++;
     if (how == SIM_END_POWER) {
         host->powered = false;
+        SIM_SOMETIMES(sim, sim_disk_unsynced(host->disk) > 0, SIM_SEEN_UNSYNCED);
         sim_disk_crash(host->disk);
         sim_kv_crash(host->kv);
     } else {

@@ -230,6 +230,7 @@ static void on_forget(struct sim *sim, void *arg, uint64_t index, uint64_t b)
         if (catalog_node(host->view, dead->node_id) == NULL) {
             sim_trace(sim, "operator: node %" PRIu64 " is forgotten", index);
             dead->forgotten = true;
+            SIM_SOMETIMES(sim, true, SIM_SEEN_FORGOTTEN);
             sim_faults_node_up(sim);
             return;
         }

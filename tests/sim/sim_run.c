@@ -32,6 +32,9 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->publishers = o->queues + (uint32_t)prng_below(&prng, 3);
     o->consumers = o->queues + (uint32_t)prng_below(&prng, 4);
     o->getters = (uint32_t)prng_below(&prng, 3);
+    o->rivals = prng_ratio(&prng, 1, 3) ? 2 + (uint32_t)prng_below(&prng, 2) : 0;
+    o->builders = prng_ratio(&prng, 1, 3) ? 1 : 0;
+    o->autos = prng_ratio(&prng, 1, 4) ? 1 : 0;
     o->safety_ns = prng_between(&prng, 10 * SIM_S, 30 * SIM_S);
     o->body_max = bodies[prng_below(&prng, WR_ARRAY_SIZE(bodies))];
     o->window = windows[prng_below(&prng, WR_ARRAY_SIZE(windows))];
@@ -64,7 +67,7 @@ static void print_options(struct sim *sim)
               "seed %" PRIu64 ": %u nodes (%u late) of %u shards, %u queues, %u publishers, %u "
                               "consumers, %u others, %" PRIu64 " s, a fault every %" PRIu64 " ms",
               o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
-              o->getters, o->safety_ns / SIM_S, o->fault_every_ns / SIM_MS);
+              o->getters + o->rivals + o->builders + o->autos, o->safety_ns / SIM_S, o->fault_every_ns / SIM_MS);
     sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults,
               o->body_max, o->window, o->rate_us);
 }
@@ -83,6 +86,9 @@ static void make_queues(struct sim *sim)
     struct sim_queue *exclusive = &sim->ledger.queues[sim->options.queues];
     exclusive->kind = SIM_QUEUE_TRANSIENT;
     (void)snprintf(exclusive->name, sizeof exclusive->name, "exclusive");
+    struct sim_queue *built = &sim->ledger.queues[sim->options.queues + 1];
+    built->kind = SIM_QUEUE_QUORUM;
+    (void)snprintf(built->name, sizeof built->name, "built");
 }
 
 static void on_first_start(struct sim *sim, void *arg, uint64_t index, uint64_t b)
@@ -210,7 +216,7 @@ static void on_panic(void *ctx, const char *message)
     sim_fail(ctx, "%s", message);
 }
 
-void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *ret_sim_ns)
+void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
 {
     struct sim *sim = wr_calloc(1, sizeof *sim);
     wr_set_panic_handler(on_panic, sim);
@@ -218,7 +224,8 @@ void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *re
     prng_init(&sim->prng, options->seed);
     sim->fault_prng = prng_fork(&sim->prng, "faults");
     sim->node_count = options->nodes;
-    const uint32_t channels = options->publishers + options->consumers + options->getters;
+    const uint32_t channels = options->publishers + options->consumers + options->getters +
+                              options->rivals + options->builders + options->autos;
     sim->host_count = sim->node_count + (channels < SIM_CLIENTS_MAX ? channels : SIM_CLIENTS_MAX);
     sim_sched_init(sim);
     sim_net_init(sim);
@@ -233,8 +240,9 @@ void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *re
     phase_liveness(sim);
     phase_stop(sim);
     print_summary(sim);
-    *ret_hash = sim->hash;
-    *ret_sim_ns = sim->now;
+    ret_outcome->hash = sim->hash;
+    ret_outcome->sim_ns = sim->now;
+    memcpy(ret_outcome->seen, sim->seen, sizeof sim->seen);
     sim_clients_deinit(sim);
     sim_hosts_deinit(sim);
     sim_check_deinit(sim);
