@@ -15,6 +15,8 @@
  */
 #include "replica_internal.h"
 
+#include "warren/plant.h"
+
 #define RECORDS_PER_TURN 256u
 #define PUT_BYTES        (UINT64_C(1) << 20)
 #define RETRY_MS         1000u
@@ -486,11 +488,11 @@ static void flush(struct host *host)
     if (job->waiting || job->retry_ms > host->now_ms) {
         return;
     }
-#ifdef WR_PLANT_checkpoint_not_flushed
-    job->phase = PHASE_RECORDS; /* planted: see docs/simulation.md */
-    host_mark_now(host);
-    return;
-#endif
+    if (wr_planted(WR_PLANT_checkpoint_not_flushed)) {
+        job->phase = PHASE_RECORDS;
+        host_mark_now(host);
+        return;
+    }
     struct kv_request *request = kv_request_new(host);
     job->serial = ++host->incarnations;
     request->done = on_flushed;
@@ -676,7 +678,9 @@ void checkpoint_on_item(struct group *group, const struct log_item *item)
     host_mark_now(group->host);
 }
 
-/* The new places of entries written again, and those after them, in order. */
+/* The new places of entries written again, and those after them, in order. A place of an entry that
+ * was replaced since is neither: the index has it until the truncation is durable, and what was
+ * written again comes later in the log. */
 static void take_relogged(struct group *group, struct checkpoint_group *g)
 {
     if (g->relogged.count == 0) {
@@ -692,13 +696,14 @@ static void take_relogged(struct group *group, struct checkpoint_group *g)
         while (at < g->relogged.count && g->relogged.items[at].index < i) {
             at++;
         }
-        if (at < g->relogged.count && g->relogged.items[at].index == i &&
-            raft_log_term(group->raft, i, &term) == 0 && term.v == g->relogged.items[at].term) {
+        const bool known = raft_log_term(group->raft, i, &term) == 0;
+        if (at < g->relogged.count && g->relogged.items[at].index == i && known &&
+            term.v == g->relogged.items[at].term) {
             r = g->relogged.items[at];
             found = true;
         }
         struct log_location newest;
-        if (log_index_find(group->index, i, &newest) &&
+        if (log_index_find(group->index, i, &newest) && (!known || newest.term == term.v) &&
             (!found || newest.position.segment > r.location.position.segment)) {
             r.location = newest;
             found = true;

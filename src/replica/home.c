@@ -357,18 +357,20 @@ static struct route *admit(struct home *home, struct uid node, uint32_t shard,
 }
 
 static bool batches_ok(struct buf *owner, uint32_t begin, uint32_t end, uint64_t client,
-                       uint64_t *ret_last)
+                       uint64_t *ret_first, uint64_t *ret_last)
 {
     struct queue_batch_reader reader;
     struct queue_batch batch;
     bool ok = true;
     int got = 0;
+    *ret_first = UINT64_MAX;
     queue_batch_reader_init(&reader, owner, begin, end);
     while (ok && (got = queue_batch_reader_next(&reader, &batch)) == 1) {
         /* Ops of the host kind are the leader's own. */
         ok = batch.client == client;
         for (uint32_t i = 0; ok && i < batch.count; i++) {
             ok = batch.ops[i].kind <= QUEUE_OP_CLOSE && batch.ops[i].seq > 0;
+            *ret_first = batch.ops[i].seq < *ret_first ? batch.ops[i].seq : *ret_first;
             *ret_last = batch.ops[i].seq > *ret_last ? batch.ops[i].seq : *ret_last;
         }
     }
@@ -415,8 +417,9 @@ static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard,
         const struct ops_section *s = &bundle->sections.items[i];
         uint32_t begin = raw.offset + s->begin;
         uint32_t end = raw.offset + s->end;
+        uint64_t first = 0;
         uint64_t last = s->last_seq;
-        if (!own && !batches_ok(raw.buf, begin, end, s->client, &last)) {
+        if (!own && !batches_ok(raw.buf, begin, end, s->client, &first, &last)) {
             wr_log(home->host->logger, LOG_LEVEL_ERROR, "queue",
                    "queue %llu: damaged operations of client %llu refused",
                    (unsigned long long)home->id, (unsigned long long)s->client);
@@ -424,6 +427,13 @@ static void on_ops_encoded(struct home *home, struct uid node, uint32_t shard,
         }
         struct route *route = admit(home, node, shard, s);
         if (route == NULL) {
+            continue;
+        }
+        if (!own && first != UINT64_MAX && first > route->received + 1) {
+            /* Some before these did not come. To note these as received would tell the client that
+             * those were: it asks where it stands and sends them again. */
+            answer_not_here(home->host, home->id, node, shard, s->client, s->session,
+                            home->host->options.node_id);
             continue;
         }
         route->received = last > route->received ? last : route->received;

@@ -3,11 +3,11 @@
  * the leader names positions, and the replica here puts the bytes in, from memory or its own disk,
  * before the effects go on to the client's shard. Happy path: relay_take -> (applied far enough,
  * bytes in the store) -> resolved -> the client's shard. Failure modes: no replica here (any more),
- * or bytes that are not here though the message is live: the effects are dropped; the client sees a
- * gap in the numbers and resumes with `inlined`, so that the leader sends the bytes. The same when
- * a message was consumed meanwhile (its delivery was overtaken): the leader knows what is still to
- * be delivered. Invariants: effects leave in the order in which they came. Ownership: a home owns
- * the bundles that wait here. Threads: the host's shard.
+ * or bytes that are not here though the message is live: the client is shown a gap in the numbers
+ * (at once: perhaps nothing else ever comes) and resumes with `inlined`, so that the leader sends
+ * the bytes. The same when a message was consumed meanwhile (its delivery was overtaken): the
+ * leader knows what is still to be delivered. Invariants: effects leave in the order in which they
+ * came. Ownership: a home owns the bundles that wait here. Threads: the host's shard.
  */
 #include "replica_internal.h"
 
@@ -31,6 +31,31 @@ static void pass_on(struct host *host, uint64_t queue, struct effect_bundle *own
     parcel_send(host, parcel);
 }
 
+/* Goes on without the bytes: their items get a number that nobody expects. */
+static void pass_on_gap(struct host *host, uint64_t queue, struct effect_bundle *owned_bundle)
+{
+    for (size_t i = 0; i < owned_bundle->items.count; i++) {
+        struct effect_item *item = &owned_bundle->items.items[i];
+        if (item->effect.kind == QUEUE_EFFECT_DELIVER && item->message_count < item->effect.count) {
+            item->number = UINT64_MAX;
+            item->message_count = 0;
+        }
+    }
+    owned_bundle->by_position = 0;
+    pass_on(host, queue, owned_bundle);
+}
+
+void relay_give_up(struct home *home)
+{
+    while (home->relay_first < home->relay.count) {
+        struct effect_bundle *bundle = home->relay.items[home->relay_first];
+        home->relay.items[home->relay_first++] = NULL;
+        pass_on_gap(home->host, home->id, bundle);
+    }
+    vec_clear(&home->relay);
+    home->relay_first = 0;
+}
+
 void relay_drop(struct home *home)
 {
     for (size_t i = home->relay_first; i < home->relay.count; i++) {
@@ -45,7 +70,7 @@ void relay_take(struct host *host, uint64_t queue, struct effect_bundle *owned_b
     struct home *home = home_find(host, queue);
     bool replica = home != NULL && home->group != NULL && !home->serving && !home->group->ended;
     if (owned_bundle->by_position > 0 && !replica) {
-        effect_bundle_free(owned_bundle);
+        pass_on_gap(host, queue, owned_bundle);
     } else if (!replica ||
                (owned_bundle->by_position == 0 && home->relay.count == home->relay_first)) {
         pass_on(host, queue, owned_bundle);
@@ -122,7 +147,7 @@ void relay_pump(struct home *home)
         home->relay.items[home->relay_first++] = NULL;
         if (outcome == LOST) {
             home->missing = 0;
-            effect_bundle_free(bundle);
+            pass_on_gap(home->host, home->id, bundle);
         } else {
             pass_on(home->host, home->id, bundle);
         }

@@ -306,7 +306,8 @@ void effects_drop(struct host *host);
 void load_start(struct home *home, uint64_t position);
 void relay_take(struct host *host, uint64_t queue, struct effect_bundle *owned_bundle);
 void relay_pump(struct home *home);
-void relay_drop(struct home *home);
+void relay_give_up(struct home *home); /* the replica ends: clients are to ask for the bytes */
+void relay_drop(struct home *home);    /* nobody waits for it any more */
 void effects_hand_over(struct host *host, struct uid from, const struct effect_bundle *bundle);
 struct fetched {
     uint64_t position;
@@ -430,6 +431,8 @@ void snap_out_free(struct group *group);
 void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
 void queue_config_put(struct writer *w, const struct queue_config *config);
 void queue_config_get(struct reader *r, struct queue_config *config);
+/* After a new view: recovered groups whose queue is gone end, though no view before had it. */
+void queue_groups_unnamed(struct host *host, bool first);
 void queue_group_view(struct host *host, const struct catalog_queue *before,
                       const struct catalog_queue *after);
 
@@ -530,6 +533,8 @@ struct host {
     uint64_t incarnations;
     struct catalog_view *view;
     struct umap groups, locals, clients, queues;
+    VEC(uint64_t) unnamed; /* recovered groups whose queue no view had: to come, or gone */
+    struct umap ended; /* groups whose replica here ended before this start, as the log says */
     VEC(struct node_state) nodes;
     struct list dirty_groups, dirty_homes, dirty_clients;
     VEC(struct parcel *) inbox;

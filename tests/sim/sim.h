@@ -17,7 +17,10 @@
  */
 #include <stdio.h>
 
+#include "sim_confirm.h"
+#include "sim_cover.h"
 #include "sim_file.h"
+#include "sim_frames.h"
 #include "sim_kv.h"
 
 #include "warren/bytes.h"
@@ -48,6 +51,7 @@
 struct sim;
 struct sim_host;
 struct client;
+struct channel;
 
 /* --- events (sim_sched.c) ------------------------------------------------------------ */
 
@@ -145,11 +149,12 @@ uint64_t sim_host_wall(const struct sim_host *host);
 struct sim_route {    /* one direction between two hosts */
     uint32_t blocked; /* reasons for which nothing passes */
     uint64_t latency_min, latency_spread;
-    uint64_t clogged_until; /* everything arrives after this */
+    uint64_t clogged_until;   /* everything arrives after this */
+    struct sim_tamper tamper; /* of frames between nodes */
 };
 
 struct sim_net {
-    struct prng prng;
+    struct prng prng, frame_prng;
     struct sim_route routes[SIM_HOSTS_MAX][SIM_HOSTS_MAX];
     struct umap pipes;
     uint64_t pipe_counter;
@@ -168,6 +173,8 @@ void sim_net_kick(struct sim *sim);
 /* Resets one connection of two hosts (any when to == UINT32_MAX), chosen at random: false when
  * there is none. */
 bool sim_net_reset_some(struct sim *sim, uint32_t host);
+/* Breaks the connections of a direction in which frames were lost, doubled or reordered. */
+void sim_net_reset_tampered(struct sim *sim, uint32_t from, uint32_t to);
 /* The process is gone. silent: so is its kernel (power), nobody is told. */
 void sim_net_host_gone(struct sim *sim, struct sim_host *host, bool silent);
 void sim_net_item(struct sim_context *context,
@@ -201,7 +208,9 @@ struct sim_host {
     struct sim *sim;
     uint32_t index;
     bool is_node, running, powered;
-    bool member; /* nodes: takes part in the cluster (started at least once) */
+    bool dead;      /* for good: it never starts again ... */
+    bool forgotten; /* ... and the cluster knows */
+    bool member;    /* nodes: takes part in the cluster (started at least once) */
     uint64_t incarnation;
     struct prng prng, disk_prng;
     /* clock: monotonic = mono_base + now * (1 + drift); wall = base + offset */
@@ -235,6 +244,7 @@ void sim_node_start(struct sim *sim, uint32_t index);
 void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how);
 void sim_node_ask_stop(struct sim *sim, uint32_t index); /* SIGTERM */
 uint32_t sim_nodes_running(const struct sim *sim);
+uint32_t sim_nodes_wanted(const struct sim *sim);      /* those that are not dead for good */
 void sim_disk_event(struct sim_host *host, bool sync); /* an operation was submitted */
 void sim_kv_event(struct sim_host *host);
 
@@ -255,6 +265,13 @@ enum sim_fault_kind {
     SIM_FAULT_CLOCK,
     SIM_FAULT_SLOW_DISK,
     SIM_FAULT_BLACKOUT, /* power failure of all nodes */
+    SIM_FAULT_LOSSY,    /* links between nodes lose parcels ... */
+    SIM_FAULT_DOUBLING, /* ... deliver them twice ... */
+    SIM_FAULT_REORDER,  /* ... or late; for a while, then they break */
+    SIM_FAULT_HUNT,     /* leaders are killed, cut off or paused, one after the other */
+    SIM_FAULT_SWIZZLE,  /* nodes are cut off one by one, and come back in another order */
+    SIM_FAULT_MEMBERS,  /* replicas are added, removed and replaced, leaders handed over */
+    SIM_FAULT_FORGET,   /* a node dies for good and is forgotten (once) */
     SIM_FAULT_KIND_COUNT,
 };
 
@@ -263,7 +280,8 @@ enum sim_queue_kind { SIM_QUEUE_QUORUM, SIM_QUEUE_CLASSIC, SIM_QUEUE_TRANSIENT }
 struct sim_queue {
     char name[32];
     enum sim_queue_kind kind;
-    bool strict; /* confirmed messages must arrive */
+    bool strict;    /* confirmed messages must arrive */
+    uint64_t group; /* once it is known (sim_confirm.c) */
 };
 
 struct sim_options {
@@ -271,6 +289,7 @@ struct sim_options {
     bool trace;
     uint32_t nodes, shards, late_nodes; /* late ones join during the run */
     uint32_t publishers, consumers, getters;
+    uint32_t rivals, builders, autos; /* whose queues come and go (sim_role_queue.c) */
     uint32_t queues;
     uint32_t events; /* faults at most; UINT32_MAX = by time */
     uint64_t safety_ns;
@@ -290,6 +309,7 @@ struct sim_record {
     uint64_t sent_at, delivered_at;
     uint32_t received, received_first; /* all deliveries; those without the redelivered flag */
     bool confirmed, nacked, returned, settled;
+    bool ended; /* was confirmed before its queue was deleted */
 };
 
 struct sim_publisher { /* one source of numbered messages */
@@ -347,6 +367,13 @@ void sim_faults_heal(struct sim *sim);      /* no new ones; those at work end by
 void sim_faults_node_down(struct sim *sim); /* a node is away from now on, until node_up */
 void sim_faults_node_up(struct sim *sim);
 
+/* --- an operator (sim_operator.c)
+ * ------------------------------------------------------------
+ */
+
+void sim_operator_act(struct sim *sim);  /* one change of replicas, or of leaders */
+void sim_operator_bury(struct sim *sim); /* a node dies for good, if the data need not */
+
 /* --- the run
  * ------------------------------------------------------------
  */
@@ -365,10 +392,15 @@ struct sim {
     struct sim_ledger ledger;
     struct sim_check *check;
     struct prng fault_prng;
-    bool liveness, ending, faults_on;
+    bool liveness, ending, faults_on, buried;
     uint32_t faults_active;
     uint64_t quiet_since; /* no fault at work since then; UINT64_MAX = one is */
     uint32_t fault_count[SIM_FAULT_KIND_COUNT];
+    uint32_t cuts; /* partitions in force */
+    uint64_t seen[SIM_SEEN_COUNT], confirms_seen, leader_changed_at;
+    const struct channel *rival_owner; /* of the exclusive queue, as far as clients know */
+    const struct client *rival_last;
+    uint64_t rival_since, rival_released;
     uint64_t closes[8]; /* channel and connection closes seen by clients, for the statistics */
     char lines[SIM_LINES][256];
     uint64_t line_count;
@@ -376,6 +408,10 @@ struct sim {
 
 void sim_options_draw(struct sim_options *options, uint64_t seed);
 /* The whole run; returns when it passed, ends the process otherwise. */
-void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *ret_sim_ns);
+struct sim_outcome {
+    uint64_t hash, sim_ns;
+    uint64_t seen[SIM_SEEN_COUNT];
+};
+void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome);
 
 #endif

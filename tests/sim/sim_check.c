@@ -1,7 +1,8 @@
 /*
  * What: invariants checked from inside, after every step of a shard: one leader per (group, term),
  * commit and applied indexes that never fall while a process lives, machines that are equal at
- * equal applied index; and, at the end, that every group has one leader and equal replicas.
+ * equal applied index (Raft's other properties: sim_log.c); and, at the end, that every group has
+ * one leader and equal replicas.
  *
  * It looks into src/replica (replica_internal.h) so that nothing has to be added to the product for
  * it.
@@ -10,21 +11,26 @@
 
 #include "sim.h"
 
+#include "sim_check.h"
+
 #include "node/node_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/client_internal.h"
 
 #define BODIES_EVERY 64u
-#define HASH_EVERY   4u /* machines are compared at applied indexes divisible by this */
+#define BODIES_MANY  200u
+#define HASH_EVERY   8u /* machines are compared at applied indexes divisible by this */
 
 struct sim_check {
     struct map leaders;             /* (group, term) -> host + 1 */
     struct map hashes;              /* (group, applied) -> hash of the machine, never 0 */
     struct map seen[SIM_NODES_MAX]; /* group -> struct seen, of the running incarnation */
+    struct sim_log_check *logs;
     struct map ever; /* group -> struct seen: the highest of any replica at any time */
 };
 
 struct seen {
     uint64_t term, commit, applied;
+    uint64_t incarnation; /* of the replica: one may end and another begin in one process */
 };
 
 struct step {
@@ -44,6 +50,7 @@ void sim_check_init(struct sim *sim)
 {
     const struct hash_seed seed = {3, 4};
     sim->check = wr_calloc(1, sizeof *sim->check);
+    sim->check->logs = sim_log_check_new();
     map_init(&sim->check->leaders, seed);
     map_init(&sim->check->hashes, seed);
     map_init(&sim->check->ever, seed);
@@ -65,6 +72,7 @@ static void seen_clear(struct map *seen)
 
 void sim_check_deinit(struct sim *sim)
 {
+    sim_log_check_free(sim->check->logs);
     map_deinit(&sim->check->leaders);
     map_deinit(&sim->check->hashes);
     seen_clear(&sim->check->ever);
@@ -77,6 +85,7 @@ void sim_check_deinit(struct sim *sim)
 void sim_check_node_gone(struct sim *sim, struct sim_host *host)
 {
     seen_clear(&sim->check->seen[host->index]);
+    sim_log_check_node_gone(sim->check->logs, host->index);
 }
 
 static struct seen *seen_of(struct map *map, uint64_t group)
@@ -98,6 +107,11 @@ static void check_leader(struct step *step, const struct group_status *s)
     if (before == NULL) {
         sim_trace(step->sim, "node %u leads group %" PRIu64 " in term %" PRIu64, step->host->index,
                   s->group, s->term);
+        SIM_SOMETIMES(step->sim, true, SIM_SEEN_LEADER);
+        SIM_SOMETIMES(step->sim, s->term > 1, SIM_SEEN_LEADER_AGAIN);
+        step->sim->leader_changed_at = s->term > 1 ? step->sim->now : step->sim->leader_changed_at;
+        sim_log_check_leader(step->sim, step->sim->check->logs, step->host->index,
+                             group_find(step->replicas, s->group));
     } else if (before != mine) {
         sim_fail(step->sim, "two leaders of group %" PRIu64 " in term %" PRIu64 ": nodes %u and %u",
                  s->group, s->term, (uint32_t)(uintptr_t)before - 1, step->host->index);
@@ -141,6 +155,10 @@ static void check_group(void *ctx, const struct group_status *s)
     }
     struct seen *seen = seen_of(&step->sim->check->seen[step->host->index], s->group);
     struct seen *ever = seen_of(&step->sim->check->ever, s->group);
+    struct group *group = group_find(step->replicas, s->group);
+    if (seen->incarnation != group->incarnation) {
+        *seen = (struct seen){.incarnation = group->incarnation};
+    }
     if (s->commit < seen->commit || s->applied < seen->applied || s->term < seen->term) {
         sim_fail(step->sim,
                  "group %" PRIu64 " on node %u went from term %" PRIu64 " commit %" PRIu64
@@ -148,13 +166,14 @@ static void check_group(void *ctx, const struct group_status *s)
                  s->group, step->host->index, seen->term, seen->commit, seen->applied, s->term,
                  s->commit, s->applied);
     }
+    sim_log_check_group(step->sim, step->sim->check->logs, step->host->index, group, s->leading);
     if (s->leading) {
         check_leader(step, s);
     }
     if (s->applied != seen->applied && s->applied % HASH_EVERY == 0) {
         check_machine(step->sim, step->host->index, step->replicas, s);
     }
-    *seen = (struct seen){s->term, s->commit, s->applied};
+    *seen = (struct seen){s->term, s->commit, s->applied, group->incarnation};
     ever->applied = s->applied > ever->applied ? s->applied : ever->applied;
 }
 
@@ -197,7 +216,15 @@ static void check_live(void *ctx, uint64_t position, uint64_t count)
     }
 }
 
-static void check_bodies(struct step *step)
+/* A long backlog is not looked through as often: it would take most of the time. */
+static bool is_due(const struct group *group, uint64_t steps)
+{
+    struct queue_totals t;
+    queue_totals(group->home->queue, &t);
+    return steps / BODIES_EVERY % (1 + (t.ready + t.unacked) / BODIES_MANY) == 0;
+}
+
+static void check_bodies(struct step *step, uint64_t steps)
 {
     struct umap_iter it = umap_iterate(&step->replicas->groups);
     while (umap_next(&it)) {
@@ -206,9 +233,22 @@ static void check_bodies(struct step *step)
          * until the entries that say so are applied, such messages seem to live. */
         const struct seen *ever = seen_of(&step->sim->check->ever, b.group->id);
         if (b.group->applied >= ever->applied && b.group->home != NULL && !b.group->installing &&
-            !b.group->ended && b.group->failed[0] == 0) {
+            !b.group->ended && b.group->failed[0] == 0 && is_due(b.group, steps)) {
             queue_each_live(b.group->home->queue, check_live, &b);
         }
+    }
+}
+
+static void look_at_clients(struct step *step)
+{
+    struct umap_iter it = umap_iterate(&step->replicas->clients);
+    while (umap_next(&it)) {
+        const struct queue_client *c = it.value;
+        const bool resumed = c->session > 1 && c->state == CLIENT_CONNECTED;
+        SIM_SOMETIMES(step->sim, resumed, SIM_SEEN_RESUMED);
+        SIM_SOMETIMES(step->sim,
+                      c->session > 1 && c->state == CLIENT_RESUMING && c->next_seq > c->applied + 1,
+                      SIM_SEEN_RESUMED_PENDING);
     }
 }
 
@@ -221,7 +261,8 @@ void sim_check_step(struct sim_context *context)
     struct step step = {context->sim, host, node_shard_host(host->node, context->env.context)};
     host_each_group(step.replicas, check_group, &step);
     if (context->steps % BODIES_EVERY == 1) {
-        check_bodies(&step);
+        look_at_clients(&step);
+        check_bodies(&step, context->steps);
     }
 }
 
@@ -243,6 +284,51 @@ struct finals {
     size_t size;
     bool ok;
 };
+
+/* All clients have settled all they got: nothing may be left with a consumer, or for one. */
+static void check_empty(struct finals *f, const struct group_status *s)
+{
+    for (uint32_t i = 0; s->leading && i < f->sim->options.queues; i++) {
+        const struct group *group = group_find(f->replicas, s->group);
+        if (sim_group_of_queue(f->sim, &f->sim->ledger.queues[i]) == s->group) {
+            struct queue_totals t;
+            queue_totals(group->home->queue, &t);
+            if (t.ready + t.unacked > 0) {
+                (void)snprintf(f->why, f->size,
+                               "group %" PRIu64 ": %" PRIu64 " messages are ready and %" PRIu64
+                               " unacked, and nobody has them",
+                               s->group, t.ready, t.unacked);
+                f->ok = false;
+            }
+        }
+    }
+}
+
+/* The group's members are those of its record, in their roles. */
+static void check_members(struct finals *f, const struct group_status *s)
+{
+    const struct group *group = group_find(f->replicas, s->group);
+    if (!s->leading || s->group == HOST_CATALOG_GROUP || group->raft == NULL) {
+        return;
+    }
+    const struct raft_membership members = raft_membership(group->raft);
+    const struct catalog_queue *record = catalog_queue_by_id(f->replicas->view, s->group);
+    uint32_t as_wanted = 0;
+    for (uint32_t i = 0; record != NULL && i < record->spec.group.member_count; i++) {
+        const struct catalog_member *wanted = &record->spec.group.members[i];
+        for (uint32_t k = 0; k < members.count; k++) {
+            as_wanted += raft_id_equal(members.members[k].id, raft_of_uid(wanted->id)) &&
+                         (members.members[k].role == RAFT_LEARNER) == wanted->learner;
+        }
+    }
+    if (record == NULL || as_wanted != members.count ||
+        as_wanted != record->spec.group.member_count) {
+        (void)snprintf(f->why, f->size,
+                       "group %" PRIu64 ": %u of %u members are as the record wants them", s->group,
+                       as_wanted, members.count);
+        f->ok = false;
+    }
+}
 
 static void final_group(void *ctx, const struct group_status *s)
 {
@@ -273,6 +359,8 @@ static void final_group(void *ctx, const struct group_status *s)
         return;
     }
     check_machine(f->sim, f->node, f->replicas, s);
+    check_members(f, s);
+    check_empty(f, s);
 }
 
 bool sim_check_converged(struct sim *sim, char *why, size_t size)
@@ -310,6 +398,35 @@ static void describe_consumer(void *ctx, const struct queue_consumer_info *info)
               info->active ? "" : ", not active");
 }
 
+static void describe_routes(const struct finals *f, const struct home *home)
+{
+    LIST_FOREACH(link, &home->routes_list) {
+        const struct route *r = WR_CONTAINER_OF_CONST(link, struct route, link);
+        sim_trace(f->sim,
+                  "    route of client %" PRIx64 ": session %u, next item %" PRIu64
+                  ", received %" PRIu64 "%s",
+                  r->client, r->session, r->number, r->received, r->blocked ? ", blocked" : "");
+    }
+}
+
+static void describe_clients(const struct finals *f)
+{
+    struct umap_iter it = umap_iterate(&f->replicas->clients);
+    while (umap_next(&it)) {
+        const struct queue_client *c = it.value;
+        sim_trace(
+            f->sim,
+            "  node %u: client %" PRIx64 " of queue %" PRIu64 ": %s, session %u, next item %" PRIu64
+            ", applied %" PRIu64 " of %" PRIu64 ", timer %s%s",
+            f->node, c->id, c->queue,
+            c->state == CLIENT_CONNECTED  ? "connected"
+            : c->state == CLIENT_RESUMING ? "resuming"
+                                          : "new",
+            c->session, c->number, c->applied, c->next_seq - 1,
+            timer_is_pending(&c->retry) ? "runs" : "does not run", c->closing ? ", closing" : "");
+    }
+}
+
 static void describe_group(void *ctx, const struct group_status *s)
 {
     struct finals *f = ctx;
@@ -330,6 +447,7 @@ static void describe_group(void *ctx, const struct group_status *s)
               queue, s->why[0] != 0 ? "; " : "", s->why);
     if (s->leading && queue[0] != 0) {
         queue_each_consumer(group->home->queue, describe_consumer, f);
+        describe_routes(f, group->home);
     }
 }
 
@@ -345,6 +463,7 @@ void sim_check_describe(struct sim *sim)
         for (uint32_t shard = 0; shard < sim->options.shards; shard++) {
             f.replicas = node_shard_host(host->node, shard);
             host_each_group(f.replicas, describe_group, &f);
+            describe_clients(&f);
         }
     }
 }

@@ -109,7 +109,9 @@ static void connect_somewhere(struct client *client)
 {
     struct sim *sim = client->sim;
     struct net_addr addr = {.port = SIM_AMQP_PORT};
-    client->node = (uint32_t)prng_below(&client->prng, sim->node_count);
+    do {
+        client->node = (uint32_t)prng_below(&client->prng, sim->node_count);
+    } while (sim->hosts[client->node].forgotten);
     (void)snprintf(addr.host, sizeof addr.host, "sim%u", client->node);
     client->state = CLIENT_CONNECTING;
     client->state_since = now_of(client);
@@ -244,6 +246,7 @@ static void channel_method(struct channel *channel, const struct wire_method *m)
         break;
     case WIRE_CHANNEL_CLOSE:
         check_close(client, m->channel_close.reply_code, m->channel_close.reply_text, "channel");
+        role_refused(channel, m->channel_close.reply_code);
         channel_send(channel, &ok);
         channel->failures++;
         channel_broken(channel, 100 * SIM_MS + prng_below(&client->prng, 2 * SIM_S));
@@ -565,6 +568,20 @@ static void client_new(struct sim *sim, struct sim_host *host)
     sim_context_schedule(&host->contexts[0], true);
 }
 
+static void add_queue_roles(struct sim *sim, struct prng *prng)
+{
+    const struct sim_options *o = &sim->options;
+    for (uint32_t i = 0; i < o->rivals; i++) {
+        (void)add_channel(client_for(sim, prng), ROLE_RIVAL, o->queues);
+    }
+    for (uint32_t i = 0; i < o->builders; i++) {
+        (void)add_channel(client_for(sim, prng), ROLE_BUILDER, o->queues + 1);
+    }
+    for (uint32_t i = 0; i < o->autos; i++) {
+        (void)add_channel(client_for(sim, prng), ROLE_AUTO, o->queues);
+    }
+}
+
 void sim_clients_init(struct sim *sim)
 {
     struct prng prng = prng_fork(&sim->prng, "workload");
@@ -585,6 +602,7 @@ void sim_clients_init(struct sim *sim)
                           prng_ratio(&prng, 1, 2) ? ROLE_GETTER : ROLE_EXCLUSIVE,
                           (uint32_t)prng_below(&prng, o->queues));
     }
+    add_queue_roles(sim, &prng);
 }
 
 void sim_clients_deinit(struct sim *sim)

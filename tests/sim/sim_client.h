@@ -20,7 +20,15 @@ enum client_state {
     CLIENT_CLOSING,
 };
 
-enum role_kind { ROLE_PUBLISHER, ROLE_CONSUMER, ROLE_GETTER, ROLE_EXCLUSIVE };
+enum role_kind {
+    ROLE_PUBLISHER,
+    ROLE_CONSUMER,
+    ROLE_GETTER,
+    ROLE_EXCLUSIVE,
+    ROLE_RIVAL, /* this and the following: sim_role_queue.c */
+    ROLE_BUILDER,
+    ROLE_AUTO,
+};
 
 enum channel_state {
     CHANNEL_CLOSED,  /* to be opened at wake_at */
@@ -71,6 +79,8 @@ struct channel {
     bool cancelled;
     /* exclusive */
     uint32_t rounds, put, got;
+    /* queues that come and go */
+    uint64_t since, mark, first;
 };
 
 struct client {
@@ -108,6 +118,19 @@ void role_lost(struct channel *channel); /* the channel or connection is gone */
 void role_method(struct channel *channel, const struct wire_method *method);
 void role_content(struct channel *channel, const struct wire_method *method, struct bytes body);
 void role_tick(struct channel *channel);
+void role_refused(struct channel *channel, uint16_t code); /* the server closes the channel */
 bool role_settled(const struct channel *channel, char *why, size_t size);
+
+/* between the files of roles */
+void role_send_op(struct channel *channel, const struct wire_method *m);
+void role_wake_in(struct channel *channel, uint64_t ns);
+void role_publish(struct channel *channel, const char *queue_name, uint32_t size);
+uint32_t role_body_size(struct channel *channel);
+void queue_role_tick(struct channel *channel);
+void queue_role_method(struct channel *channel, const struct wire_method *m);
+void queue_role_got(struct channel *channel, const struct wire_method *m, struct bytes body);
+void queue_role_lost(struct channel *channel);
+void queue_role_refused(struct channel *channel, uint16_t code);
+bool queue_role_settled(const struct channel *channel);
 
 #endif

@@ -821,6 +821,28 @@ struct buf *sim_disk_get_durable(struct sim_disk *disk, const char *path)
     return inode == NULL ? NULL : content_get(&inode->durable);
 }
 
+uint32_t sim_disk_unsynced(const struct sim_disk *disk)
+{
+    uint32_t count = 0;
+    LIST_FOREACH(link, &disk->inodes) {
+        const struct inode *inode = WR_CONTAINER_OF_CONST(link, struct inode, link);
+        LIST_FOREACH(at, &inode->writes) {
+            count++;
+        }
+    }
+    LIST_FOREACH(link, &disk->ops) {
+        count += WR_CONTAINER_OF_CONST(link, struct op, link)->kind == SIM_FILE_WRITE ? 1 : 0;
+    }
+    return count;
+}
+
+uint64_t sim_disk_read_durable(struct sim_disk *disk, const char *path, uint64_t offset, void *out,
+                               uint64_t size)
+{
+    const struct inode *inode = names_find(&disk->durable_names, path);
+    return inode == NULL ? 0 : content_read(&inode->durable, offset, out, size);
+}
+
 uint32_t sim_disk_hash(const struct sim_disk *disk)
 {
     uint32_t crc = 0;

@@ -96,6 +96,8 @@ bool sim_disk_step(struct sim_disk *disk, struct sim_file_done *ret_done);
 /* --- faults ------------------------------------------------------------ */
 /* Power failure: see above. Pending operations and handles are gone (handles must not be used). */
 void sim_disk_crash(struct sim_disk *disk);
+/* Writes that a power failure may take now, in flight or completed. */
+uint32_t sim_disk_unsynced(const struct sim_disk *disk);
 /* The process died, the machine did not: the cache stays, what was in flight is done or dropped. */
 void sim_disk_kill(struct sim_disk *disk);
 /* Changes stored bytes: byte ^= mask (mask != 0), in cache and durable state. False: no such byte.
@@ -107,6 +109,9 @@ struct buf *sim_disk_get(struct sim_disk *disk, const char *path); /* NULL: no s
 /* What a power failure that drops everything unsynced would leave; NULL: no such file then. The
  * simulator's oracle of honesty reads this. */
 struct buf *sim_disk_get_durable(struct sim_disk *disk, const char *path);
+/* The same, a part of it: the bytes there are, into out. */
+uint64_t sim_disk_read_durable(struct sim_disk *disk, const char *path, uint64_t offset, void *out,
+                               uint64_t size);
 /* CRC of all durable and cached state, for the check of determinism. */
 uint32_t sim_disk_hash(const struct sim_disk *disk);
 

@@ -445,6 +445,28 @@ void sim_kv_wipe(struct sim_kv *kv)
     drop_pairs(kv);
 }
 
+bool sim_kv_durable_has(const struct sim_kv *kv, struct bytes part)
+{
+    for (const struct node *node = kv->head->next[0]; node != NULL; node = node->next[0]) {
+        if (memmem(slice_data(&node->value), node->value.size, part.data, part.size) == NULL) {
+            continue;
+        }
+        /* Visible; durable unless some write that could be undone has put it there. */
+        bool undoable = false;
+        LIST_FOREACH(link, &kv->undos) {
+            const struct undo *undo = WR_CONTAINER_OF_CONST(link, struct undo, link);
+            for (size_t i = 0; i < undo->items.count && !undoable; i++) {
+                undoable = bytes_eq(bytes_from_slice(&undo->items.items[i].key),
+                                    bytes_from_slice(&node->key));
+            }
+        }
+        if (!undoable) {
+            return true;
+        }
+    }
+    return false;
+}
+
 uint64_t sim_kv_count(const struct sim_kv *kv)
 {
     return kv->count;

@@ -63,6 +63,8 @@ void sim_kv_crash(struct sim_kv *kv);
 void sim_kv_kill(struct sim_kv *kv);
 /* The disk was lost: everything is gone, durably. */
 void sim_kv_wipe(struct sim_kv *kv);
+/* Some value that a power failure could not take has those bytes in it. */
+bool sim_kv_durable_has(const struct sim_kv *kv, struct bytes part);
 uint64_t sim_kv_count(const struct sim_kv *kv); /* visible pairs */
 uint32_t sim_kv_hash(const struct sim_kv *kv);  /* of the visible pairs in order */
 

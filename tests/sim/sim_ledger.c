@@ -64,6 +64,7 @@ void sim_ledger_confirm(struct sim *sim, uint32_t publisher, uint64_t seq, bool 
     record->nacked = !ack;
     sim->ledger.confirmed += ack ? 1 : 0;
     sim->ledger.nacked += ack ? 0 : 1;
+    SIM_SOMETIMES(sim, !ack, SIM_SEEN_NACKED);
 }
 
 struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue,
@@ -92,6 +93,10 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
         sim_fail(sim, "message %u.%llu of queue %u came again although its ack was applied",
                  publisher, (unsigned long long)seq, queue);
     }
+    if (record->ended) {
+        sim_fail(sim, "message %u.%llu of queue %u came although its queue was deleted", publisher,
+                 (unsigned long long)seq, queue);
+    }
     if (record->returned) {
         sim_fail(sim, "message %u.%llu was returned as unroutable and delivered all the same",
                  publisher, (unsigned long long)seq);
@@ -105,6 +110,9 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
     }
     sim->ledger.received++;
     sim->ledger.redelivered += redelivered ? 1 : 0;
+    SIM_SOMETIMES(sim, redelivered, SIM_SEEN_REDELIVERED);
+    SIM_SOMETIMES(sim, redelivered && sim->now < sim->leader_changed_at + 2 * SIM_S,
+                  SIM_SEEN_REDELIVERED_LEADER);
     *ret_publisher = publisher;
     *ret_seq = seq;
     return record;

@@ -12,30 +12,54 @@
 
 #include "sim.h"
 
+#include "warren/plant.h"
 #include "warren/str.h"
 
 #define FAILURES_MAX 100u
 
+#ifdef WR_PLANTS
+enum wr_plant wr_plant;
+#endif
+
 struct arguments {
     uint64_t seed, from, seeds, time_limit_s;
-    bool one, trace, twice;
+    bool one, trace, twice, coverage, until_failure;
     uint64_t nodes, events;
 };
 
-struct outcome {
-    uint64_t hash, sim_ns;
-};
+/* Chooses a planted bug. False: no such one, or not in this build. */
+static bool plant(const char *name)
+{
+#ifdef WR_PLANTS
+    static const char *const names[] = {"",
+#define PLANT_NAME(id, text) #id,
+                                        WR_PLANT_TABLE(PLANT_NAME)
+#undef PLANT_NAME
+    };
+    for (uint32_t i = 1; i < WR_ARRAY_SIZE(names); i++) {
+        if (strcmp(names[i], name) == 0) {
+            wr_plant = (enum wr_plant)i;
+            return true;
+        }
+    }
+#endif
+    (void)name;
+    return false;
+}
 
 static void usage(void)
 {
     (void)fprintf(stderr,
                   "Usage: warren-sim --seed N [--trace] [--nodes N] [--events N]\n"
                   "       warren-sim --seeds N [--from S] [--time-limit SECONDS] [--twice] "
-                  "[--nodes N] [--events N]\n"
+                  "[--coverage] [--nodes N] [--events N]\n"
                   "  --seed N          run this seed\n"
                   "  --trace           print what happens\n"
                   "  --seeds N         run N seeds, from S (1) on\n"
                   "  --time-limit T    start no more seeds after T seconds\n"
+                  "  --coverage        print how often rare events were met; 0 is a failure\n"
+                  "  --plant NAME      with a planted bug (builds with -Dplants=true), until it is "
+                  "found\n"
                   "  --twice           run each seed twice and compare, not only every twentieth\n"
                   "  --nodes N         so many nodes instead of what the seed draws\n"
                   "  --events N        at most so many faults (to find the least that fails)\n");
@@ -51,6 +75,17 @@ static bool parse(int argc, char **argv, struct arguments *a)
         }
         if (strcmp(argv[i], "--twice") == 0) {
             a->twice = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--coverage") == 0) {
+            a->coverage = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--plant") == 0 && i + 1 < argc) {
+            if (!plant(argv[++i])) {
+                return false;
+            }
+            a->until_failure = true;
             continue;
         }
         uint64_t *value = NULL;
@@ -76,10 +111,10 @@ static bool parse(int argc, char **argv, struct arguments *a)
     return (a->one || a->seeds > 0) && a->nodes <= SIM_NODES_MAX && a->events <= UINT32_MAX;
 }
 
-static struct outcome run_here(const struct arguments *a, uint64_t seed)
+static struct sim_outcome run_here(const struct arguments *a, uint64_t seed)
 {
     struct sim_options options;
-    struct outcome outcome = {0};
+    struct sim_outcome outcome = {0};
     sim_options_draw(&options, seed);
     options.trace = a->trace;
     options.events = (uint32_t)a->events;
@@ -87,12 +122,12 @@ static struct outcome run_here(const struct arguments *a, uint64_t seed)
         options.nodes = (uint32_t)a->nodes;
         options.late_nodes = options.nodes >= 3 ? options.late_nodes : 0;
     }
-    sim_run(&options, &outcome.hash, &outcome.sim_ns);
+    sim_run(&options, &outcome);
     return outcome;
 }
 
 /* In a child process. False: it failed (and printed why, unless it was killed). */
-static bool run_child(const struct arguments *a, uint64_t seed, struct outcome *ret_outcome)
+static bool run_child(const struct arguments *a, uint64_t seed, struct sim_outcome *ret_outcome)
 {
     int fds[2];
     if (pipe(fds) != 0) {
@@ -107,12 +142,12 @@ static bool run_child(const struct arguments *a, uint64_t seed, struct outcome *
     }
     if (child == 0) {
         (void)close(fds[0]);
-        struct outcome outcome = run_here(a, seed);
+        struct sim_outcome outcome = run_here(a, seed);
         (void)fflush(stdout);
         exit(write(fds[1], &outcome, sizeof outcome) == (ssize_t)sizeof outcome ? 0 : 2);
     }
     (void)close(fds[1]);
-    struct outcome outcome = {0};
+    struct sim_outcome outcome = {0};
     ssize_t n = read(fds[0], &outcome, sizeof outcome);
     (void)close(fds[0]);
     int status = 0;
@@ -138,15 +173,36 @@ static uint64_t wall_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+static const char *const seen_names[] = {
+#define SEEN_NAME(name, text) text,
+    SIM_SEEN_TABLE(SEEN_NAME)
+#undef SEEN_NAME
+};
+
+/* False: something was never met. */
+static bool print_coverage(const uint64_t *runs, const uint64_t *times)
+{
+    bool all = true;
+    (void)printf("%10s %8s  event\n", "times", "in seeds");
+    for (uint32_t i = 0; i < SIM_SEEN_COUNT; i++) {
+        (void)printf("%10" PRIu64 " %8" PRIu64 "  %s%s\n", times[i], runs[i], seen_names[i],
+                     runs[i] == 0 ? ": NEVER" : "");
+        all = all && runs[i] > 0;
+    }
+    return all;
+}
+
 static int run_many(const struct arguments *a)
 {
     VEC(uint64_t) failed = {0};
     const uint64_t begun = wall_ms();
     uint64_t told = begun, done = 0, sim_ns = 0;
+    uint64_t runs[SIM_SEEN_COUNT] = {0};
+    uint64_t times[SIM_SEEN_COUNT] = {0};
     for (uint64_t i = 0; i < a->seeds && wall_ms() - begun < a->time_limit_s * 1000; i++) {
         const uint64_t seed = a->from + i;
-        struct outcome first;
-        struct outcome second;
+        struct sim_outcome first;
+        struct sim_outcome second;
         bool ok = run_child(a, seed, &first);
         if (ok && (a->twice || seed % 20 == 0)) {
             ok = run_child(a, seed, &second);
@@ -161,13 +217,17 @@ static int run_many(const struct arguments *a)
         }
         done++;
         sim_ns += first.sim_ns;
+        for (uint32_t k = 0; k < SIM_SEEN_COUNT; k++) {
+            runs[k] += first.seen[k] > 0 ? 1 : 0;
+            times[k] += first.seen[k];
+        }
         if (wall_ms() - told > 10000) {
             told = wall_ms();
             (void)printf("%" PRIu64 " of %" PRIu64 " seeds, %zu failed\n", done, a->seeds,
                          failed.count);
             (void)fflush(stdout);
         }
-        if (failed.count == FAILURES_MAX) {
+        if (failed.count == FAILURES_MAX || (a->until_failure && failed.count > 0)) {
             break;
         }
     }
@@ -180,7 +240,8 @@ static int run_many(const struct arguments *a)
         (void)printf("%s%" PRIu64 "%s", i == 0 ? "failing seeds: " : " ", failed.items[i],
                      i + 1 == failed.count ? "\n" : "");
     }
-    int code = failed.count == 0 ? 0 : 1;
+    const bool covered = !a->coverage || print_coverage(runs, times);
+    int code = failed.count == 0 && covered ? 0 : 1;
     vec_deinit(&failed);
     return code;
 }
@@ -195,7 +256,7 @@ int main(int argc, char **argv)
     if (!a.one) {
         return run_many(&a);
     }
-    struct outcome outcome = run_here(&a, a.seed);
+    struct sim_outcome outcome = run_here(&a, a.seed);
     (void)printf("seed %" PRIu64 " passed; hash %016" PRIx64 ", %" PRIu64 " simulated seconds\n",
                  a.seed, outcome.hash, outcome.sim_ns / SIM_S);
     return 0;

@@ -18,7 +18,7 @@
  */
 #include <string.h>
 
-#include "sim.h"
+#include "sim_client.h"
 
 #include "warren/err.h"
 #include "warren/mem.h"
@@ -52,6 +52,8 @@ struct pipe_dir { /* from end i to end 1 - i */
     size_t in_flight;
     uint64_t last_at;
     bool scheduled, stalled, fin_sent;
+    struct sim_frames *frames;     /* between nodes */
+    struct sim_confirms *confirms; /* from a node to a client */
 };
 
 struct pipe {
@@ -140,6 +142,8 @@ static void pipe_free(struct sim *sim, struct pipe *pipe)
     (void)umap_remove(&sim->net.pipes, pipe->id);
     for (uint32_t i = 0; i < 2; i++) {
         dir_clear(&pipe->dirs[i]);
+        sim_frames_free(pipe->dirs[i].frames);
+        wr_free(pipe->dirs[i].confirms);
         wr_free(pipe->ends[i].bytes);
     }
     wr_free(pipe);
@@ -475,6 +479,13 @@ void sim_net_flush(struct sim_context *context)
     }
 }
 
+static void queue_slice(void *ctx, struct slice owned)
+{
+    struct env_conn *conn = ctx;
+    vec_push(&conn->queue, owned);
+    conn->backlog += owned.size;
+}
+
 void sim_conn_send(struct env_conn *conn, struct slice *owned, uint32_t count)
 {
     if (conn->closing || conn->close_after_flush) {
@@ -483,13 +494,26 @@ void sim_conn_send(struct env_conn *conn, struct slice *owned, uint32_t count)
         }
         return;
     }
+    struct pipe *pipe = pipe_find(conn->context->sim, conn->pipe);
+    struct pipe_dir *dir = pipe == NULL ? NULL : &pipe->dirs[conn->side];
     for (uint32_t i = 0; i < count; i++) {
         if (owned[i].size == 0) {
             slice_unref(&owned[i]);
-            continue;
+        } else if (dir != NULL && dir->frames != NULL) {
+            const struct sim_frames_out out = {queue_slice, conn};
+            sim_frames_feed(conn->context->sim, dir->frames,
+                            &route(conn->context->sim, pipe->ends[conn->side].host->index,
+                                   pipe->ends[1 - conn->side].host->index)
+                                 ->tamper,
+                            &owned[i], &out);
+        } else {
+            if (dir != NULL && dir->confirms != NULL) {
+                struct client *client = pipe->ends[0].host->client;
+                sim_confirms_watch(conn->context->sim, dir->confirms, client,
+                                   client->conn == pipe->ends[0].conn, &owned[i]);
+            }
+            queue_slice(conn, owned[i]);
         }
-        vec_push(&conn->queue, owned[i]);
-        conn->backlog += owned[i].size;
     }
     if (conn->backlog > conn->high) {
         conn->above_high = true;
@@ -575,6 +599,12 @@ static void establish(struct sim *sim, struct pipe *pipe, enum env_listener kind
         shard = host->next_accept++ % (host->context_count - 1);
     }
     pipe->established = true;
+    if (kind == ENV_LISTEN_CLUSTER) {
+        pipe->dirs[0].frames = sim_frames_new();
+        pipe->dirs[1].frames = sim_frames_new();
+    } else {
+        pipe->dirs[1].confirms = wr_calloc(1, sizeof *pipe->dirs[1].confirms);
+    }
     sim->net.connections++;
     struct sim_item *accepted = sim_item_push(&host->contexts[shard], SIM_ITEM_ACCEPT);
     accepted->conn = conn_new(&host->contexts[shard], pipe, 1);
@@ -853,6 +883,21 @@ bool sim_net_reset_some(struct sim *sim, uint32_t host)
     return any;
 }
 
+void sim_net_reset_tampered(struct sim *sim, uint32_t from, uint32_t to)
+{
+    struct umap_iter it = umap_iterate(&sim->net.pipes);
+    while (umap_next(&it)) {
+        struct pipe *pipe = it.value;
+        for (uint32_t side = 0; side < 2; side++) {
+            if (pipe->ends[side].host->index == from && pipe->ends[1 - side].host->index == to &&
+                sim_frames_tampered(pipe->dirs[side].frames)) {
+                sim->net.resets++;
+                pipe_reset(sim, pipe);
+            }
+        }
+    }
+}
+
 /* The tail of what a dying process gave to its kernel may not leave it. */
 static void drop_tail(struct sim *sim, struct pipe *pipe, uint32_t side, bool all)
 {
@@ -923,6 +968,7 @@ void sim_net_init(struct sim *sim)
 {
     struct sim_net *net = &sim->net;
     net->prng = prng_fork(&sim->prng, "net");
+    net->frame_prng = prng_fork(&sim->prng, "frames");
     umap_init(&net->pipes, (struct hash_seed){1, 2});
     static const size_t windows[] = {4096, 16384, 65536, 262144};
     net->window = windows[prng_below(&net->prng, WR_ARRAY_SIZE(windows))];

@@ -200,13 +200,16 @@ void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how)
     host->restarts++;
     if (how == SIM_END_POWER) {
         host->powered = false;
+        SIM_SOMETIMES(sim, sim_disk_unsynced(host->disk) > 0, SIM_SEEN_UNSYNCED);
         sim_disk_crash(host->disk);
         sim_kv_crash(host->kv);
     } else {
         sim_disk_kill(host->disk);
         sim_kv_kill(host->kv);
     }
-    if (!sim->ending) {
+    if (host->dead) {
+        sim_faults_node_down(sim); /* until it is forgotten */
+    } else if (!sim->ending) {
         uint64_t down = prng_ratio(&sim->fault_prng, 1, 3)
                             ? prng_below(&sim->fault_prng, 200 * SIM_MS)
                             : prng_below(&sim->fault_prng, 6 * SIM_S);
@@ -231,6 +234,15 @@ uint32_t sim_nodes_running(const struct sim *sim)
     uint32_t count = 0;
     for (uint32_t i = 0; i < sim->node_count; i++) {
         count += sim->hosts[i].running ? 1 : 0;
+    }
+    return count;
+}
+
+uint32_t sim_nodes_wanted(const struct sim *sim)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        count += sim->hosts[i].dead ? 0 : 1;
     }
     return count;
 }

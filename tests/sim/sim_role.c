@@ -29,13 +29,13 @@ static struct sim_queue *queue_of(const struct channel *channel)
     return &sim_of(channel)->ledger.queues[channel->queue];
 }
 
-static void wake_in(struct channel *channel, uint64_t ns)
+void role_wake_in(struct channel *channel, uint64_t ns)
 {
     uint64_t at = sim_of(channel)->now + ns;
     channel->wake_at = at < channel->wake_at ? at : channel->wake_at;
 }
 
-static void send_op(struct channel *channel, const struct wire_method *m)
+void role_send_op(struct channel *channel, const struct wire_method *m)
 {
     channel->op_since = sim_of(channel)->now;
     channel_send(channel, m);
@@ -46,7 +46,8 @@ void role_init(struct channel *channel)
     struct prng *prng = prng_of(channel);
     static const uint32_t prefetches[] = {0, 1, 2, 5, 20, 100};
     channel->publisher = UINT32_MAX;
-    if (channel->role == ROLE_PUBLISHER || channel->role == ROLE_EXCLUSIVE) {
+    if (channel->role == ROLE_PUBLISHER || channel->role == ROLE_EXCLUSIVE ||
+        channel->role == ROLE_BUILDER) {
         struct sim_ledger *ledger = &sim_of(channel)->ledger;
         channel->publisher = (uint32_t)ledger->publishers.count;
         (void)vec_add(&ledger->publishers);
@@ -78,6 +79,12 @@ void role_lost(struct channel *channel)
     channel->barrier.count = 0;
     channel->newest.count = 0;
     channel->cancelled = false;
+    queue_role_lost(channel);
+}
+
+void role_refused(struct channel *channel, uint16_t code)
+{
+    queue_role_refused(channel, code);
 }
 
 /* --- set up
@@ -96,7 +103,7 @@ static void send_declare(struct channel *channel, bool passive)
     m.queue_declare.passive = passive;
     m.queue_declare.durable = queue->kind != SIM_QUEUE_TRANSIENT;
     m.queue_declare.arguments = bytes_make(w.buf->data, w.buf->size);
-    send_op(channel, &m);
+    role_send_op(channel, &m);
     writer_deinit(&w);
 }
 
@@ -108,7 +115,7 @@ static void send_consume(struct channel *channel)
     channel->newest.count = 0;
     channel->subscribed_tag = channel->last_tag;
     channel->subscribed_at = sim_of(channel)->now;
-    send_op(channel, &m);
+    role_send_op(channel, &m);
 }
 
 void role_opened(struct channel *channel)
@@ -117,8 +124,8 @@ void role_opened(struct channel *channel)
     channel->next_tag = 1;
     channel->last_tag = channel->subscribed_tag = 0;
     channel->rounds = channel->put = channel->got = 0;
-    if (channel->role == ROLE_EXCLUSIVE) {
-        send_op(channel, &m);
+    if (channel->role >= ROLE_EXCLUSIVE) {
+        role_send_op(channel, &m);
     } else {
         send_declare(channel, false);
     }
@@ -130,13 +137,13 @@ static void setup_next(struct channel *channel, const struct wire_method *got)
     channel->op_since = 0;
     if (got->id == WIRE_QUEUE_DECLARE_OK && channel->role == ROLE_PUBLISHER) {
         m.id = WIRE_CONFIRM_SELECT;
-        send_op(channel, &m);
+        role_send_op(channel, &m);
         return;
     }
     if (got->id == WIRE_QUEUE_DECLARE_OK && channel->role == ROLE_CONSUMER) {
         m.id = WIRE_BASIC_QOS;
         m.basic_qos.prefetch_count = (uint16_t)channel->prefetch;
-        send_op(channel, &m);
+        role_send_op(channel, &m);
         return;
     }
     if (got->id == WIRE_BASIC_QOS_OK) {
@@ -145,13 +152,13 @@ static void setup_next(struct channel *channel, const struct wire_method *got)
     }
     channel->state = CHANNEL_RUNNING;
     channel->step = 0;
-    wake_in(channel, 0);
+    role_wake_in(channel, 0);
 }
 
 /* --- publishing
  * ------------------------------------------------------------ */
 
-static void publish(struct channel *channel, const char *queue_name, uint32_t size)
+void role_publish(struct channel *channel, const char *queue_name, uint32_t size)
 {
     struct sim *sim = sim_of(channel);
     struct wire_basic_publish m = {.routing_key = bytes_from_cstr(queue_name), .mandatory = true};
@@ -175,7 +182,7 @@ static void publish(struct channel *channel, const char *queue_name, uint32_t si
     vec_push(&channel->unconfirmed, item);
 }
 
-static uint32_t body_size(struct channel *channel)
+uint32_t role_body_size(struct channel *channel)
 {
     struct prng *prng = prng_of(channel);
     const uint32_t most = sim_of(channel)->options.body_max;
@@ -187,19 +194,19 @@ static void publisher_tick(struct channel *channel)
 {
     struct sim *sim = sim_of(channel);
     if (sim->liveness || channel->client->blocked) {
-        wake_in(channel, 100 * SIM_MS);
+        role_wake_in(channel, 100 * SIM_MS);
         return;
     }
     uint32_t burst =
         1 + (uint32_t)(prng_ratio(prng_of(channel), 1, 5) ? prng_below(prng_of(channel), 10) : 0);
     for (uint32_t i = 0; i < burst && channel->unconfirmed.count < sim->options.window; i++) {
-        publish(channel, queue_of(channel)->name, body_size(channel));
+        role_publish(channel, queue_of(channel)->name, role_body_size(channel));
     }
     if (prng_ratio(prng_of(channel), 1, 500)) {
         channel_close_by_us(channel);
         return;
     }
-    wake_in(channel, prng_below(prng_of(channel), 2 * sim->options.rate_us + 1) * SIM_US);
+    role_wake_in(channel, prng_below(prng_of(channel), 2 * sim->options.rate_us + 1) * SIM_US);
 }
 
 static void on_confirm(struct channel *channel, uint64_t tag, bool multiple, bool ack)
@@ -224,8 +231,8 @@ static void on_confirm(struct channel *channel, uint64_t tag, bool multiple, boo
         sim_fail(sim, "client %u: confirm of number %llu, which is not outstanding",
                  channel->client->number, (unsigned long long)tag);
     }
-    if (channel->role == ROLE_EXCLUSIVE) {
-        wake_in(channel, 0);
+    if (channel->role >= ROLE_EXCLUSIVE) {
+        role_wake_in(channel, 0);
     }
 }
 
@@ -309,6 +316,7 @@ static void end_barrier(struct channel *channel)
             struct sim_record *record = sim_ledger_record(sim, item->publisher, item->seq);
             record->settled = true;
             sim->ledger.settled++;
+            SIM_SOMETIMES(sim, true, SIM_SEEN_SETTLED);
         }
     }
     channel->barrier.count = 0;
@@ -320,7 +328,7 @@ static void settle_due(struct channel *channel)
     while (channel->unacked.count > 0) {
         uint64_t due = channel->unacked.items[0].at + channel->ack_delay_us * SIM_US;
         if (due > now && !sim_of(channel)->liveness) {
-            wake_in(channel, due - now);
+            role_wake_in(channel, due - now);
             break;
         }
         settle_some(channel);
@@ -340,11 +348,11 @@ static void consumer_tick(struct channel *channel)
     } else if (!live && channel->role == ROLE_CONSUMER && prng_ratio(prng, 1, 400)) {
         struct wire_method m = {.id = WIRE_BASIC_CANCEL};
         m.basic_cancel.consumer_tag = BYTES_LITERAL("c");
-        send_op(channel, &m);
+        role_send_op(channel, &m);
     } else if (channel->applying.count > 0 && (live || prng_ratio(prng, 1, 4))) {
         start_barrier(channel);
     }
-    wake_in(channel, 50 * SIM_MS + prng_below(prng, 100 * SIM_MS));
+    role_wake_in(channel, 50 * SIM_MS + prng_below(prng, 100 * SIM_MS));
 }
 
 static void getter_tick(struct channel *channel)
@@ -358,14 +366,16 @@ static void getter_tick(struct channel *channel)
         if (channel->applying.count > 0) {
             start_barrier(channel);
         }
-        wake_in(channel, 100 * SIM_MS);
+        role_wake_in(channel, 100 * SIM_MS);
         return;
     }
-    if (channel->unacked.count < 5) {
+    if (channel->applying.count > 0 && prng_ratio(prng_of(channel), 1, 8)) {
+        start_barrier(channel);
+    } else if (channel->unacked.count < 5) {
         m.basic_get.queue = bytes_from_cstr(queue_of(channel)->name);
-        send_op(channel, &m);
+        role_send_op(channel, &m);
     }
-    wake_in(channel, 20 * SIM_MS);
+    role_wake_in(channel, 20 * SIM_MS);
 }
 
 /* Unacked deliveries of the present subscription only: an earlier one's do not count against it.
@@ -406,7 +416,7 @@ static void on_delivery(struct channel *channel, uint64_t tag, bool redelivered,
     }
     vec_push(&channel->unacked, item);
     check_prefetch(channel);
-    wake_in(channel, sim_of(channel)->liveness ? 0 : channel->ack_delay_us * SIM_US);
+    role_wake_in(channel, sim_of(channel)->liveness ? 0 : channel->ack_delay_us * SIM_US);
 }
 
 /* --- exclusive queues
@@ -430,37 +440,37 @@ static void exclusive_tick(struct channel *channel)
     switch (channel->step) {
     case 0:
         if (sim_of(channel)->liveness) {
-            wake_in(channel, SIM_S);
+            role_wake_in(channel, SIM_S);
             return;
         }
         m.queue_declare.queue = bytes_from_cstr(name);
         m.queue_declare.exclusive = true;
-        send_op(channel, &m);
+        role_send_op(channel, &m);
         break;
     case 1:
         channel->put = 1 + (uint32_t)prng_below(prng_of(channel), 5);
         channel->got = 0;
         for (uint32_t i = 0; i < channel->put; i++) {
-            publish(channel, name, body_size(channel));
+            role_publish(channel, name, role_body_size(channel));
         }
         channel->step = 2;
         break;
     case 2:
         if (channel->unconfirmed.count == 0) {
             channel->step = 3;
-            wake_in(channel, 0);
+            role_wake_in(channel, 0);
         }
         break;
     case 3:
         m.id = WIRE_BASIC_GET;
         m.basic_get.queue = bytes_from_cstr(name);
         m.basic_get.no_ack = true;
-        send_op(channel, &m);
+        role_send_op(channel, &m);
         break;
     default:
         m.id = WIRE_QUEUE_DELETE;
         m.queue_delete.queue = bytes_from_cstr(name);
-        send_op(channel, &m);
+        role_send_op(channel, &m);
         break;
     }
 }
@@ -478,7 +488,7 @@ static void exclusive_got(struct channel *channel, uint64_t seq, bool any)
     }
     channel->got += any ? 1 : 0;
     channel->step = any ? 3 : 4;
-    wake_in(channel, 0);
+    role_wake_in(channel, 0);
 }
 
 /* --- dispatch
@@ -493,37 +503,37 @@ static void running_method(struct channel *channel, const struct wire_method *m)
         channel->op_since = 0;
         if (channel->role == ROLE_EXCLUSIVE) {
             channel->step = 1;
-            wake_in(channel, 0);
+            role_wake_in(channel, 0);
         } else {
             end_barrier(channel);
-            wake_in(channel, 0);
+            role_wake_in(channel, 0);
         }
         break;
     case WIRE_QUEUE_DELETE_OK:
         channel->op_since = 0;
         channel->step = 0;
         channel->rounds++;
-        wake_in(channel, prng_below(prng_of(channel), SIM_S));
+        role_wake_in(channel, prng_below(prng_of(channel), SIM_S));
         break;
     case WIRE_BASIC_GET_EMPTY:
         channel->op_since = 0;
         if (channel->role == ROLE_EXCLUSIVE) {
             exclusive_got(channel, 0, false);
         } else {
-            wake_in(channel, 50 * SIM_MS);
+            role_wake_in(channel, 50 * SIM_MS);
         }
         break;
     case WIRE_BASIC_CANCEL:
         (void)ok;
         channel->cancelled = true;
-        wake_in(channel, 0);
+        role_wake_in(channel, 0);
         break;
     case WIRE_BASIC_CANCEL_OK:
         send_consume(channel);
         break;
     case WIRE_BASIC_CONSUME_OK:
         channel->op_since = 0;
-        wake_in(channel, 0);
+        role_wake_in(channel, 0);
         break;
     default:
         sim_fail(sim_of(channel), "client %u: unexpected %s", channel->client->number,
@@ -543,6 +553,8 @@ void role_method(struct channel *channel, const struct wire_method *m)
             return;
         }
         setup_next(channel, m);
+    } else if (channel->role >= ROLE_RIVAL) {
+        queue_role_method(channel, m);
     } else {
         running_method(channel, m);
     }
@@ -569,6 +581,10 @@ void role_content(struct channel *channel, const struct wire_method *m, struct b
         return;
     }
     channel->op_since = 0;
+    if (channel->role == ROLE_BUILDER) {
+        queue_role_got(channel, m, body);
+        return;
+    }
     if (channel->role == ROLE_EXCLUSIVE) {
         uint32_t publisher = 0;
         uint64_t seq = 0;
@@ -595,13 +611,23 @@ void role_tick(struct channel *channel)
     case ROLE_EXCLUSIVE:
         exclusive_tick(channel);
         break;
+    case ROLE_RIVAL:
+    case ROLE_BUILDER:
+    case ROLE_AUTO:
+        queue_role_tick(channel);
+        break;
     }
 }
 
 bool role_settled(const struct channel *channel, char *why, size_t size)
 {
-    static const char *const names[] = {"publisher", "consumer", "getter",
-                                        "owner of exclusive queues"};
+    static const char *const names[] = {"publisher",
+                                        "consumer",
+                                        "getter",
+                                        "owner of exclusive queues",
+                                        "rival",
+                                        "builder",
+                                        "user of auto-delete queues"};
     const char *what = NULL;
     if (channel->state != CHANNEL_RUNNING) {
         what = "its channel is not open and set up";
@@ -612,6 +638,8 @@ bool role_settled(const struct channel *channel, char *why, size_t size)
     } else if (channel->op_since != 0) {
         what = "waits for the answer to a method";
     } else if (channel->role == ROLE_EXCLUSIVE && channel->step != 0) {
+        what = "is not done with its queue";
+    } else if (channel->role >= ROLE_RIVAL && !queue_role_settled(channel)) {
         what = "is not done with its queue";
     }
     if (what != NULL) {

@@ -32,6 +32,9 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->publishers = o->queues + (uint32_t)prng_below(&prng, 3);
     o->consumers = o->queues + (uint32_t)prng_below(&prng, 4);
     o->getters = (uint32_t)prng_below(&prng, 3);
+    o->rivals = prng_ratio(&prng, 1, 3) ? 2 + (uint32_t)prng_below(&prng, 2) : 0;
+    o->builders = prng_ratio(&prng, 1, 3) ? 1 : 0;
+    o->autos = prng_ratio(&prng, 1, 4) ? 1 : 0;
     o->safety_ns = prng_between(&prng, 10 * SIM_S, 30 * SIM_S);
     o->body_max = bodies[prng_below(&prng, WR_ARRAY_SIZE(bodies))];
     o->window = windows[prng_below(&prng, WR_ARRAY_SIZE(windows))];
@@ -41,6 +44,12 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
         o->faults[i] = prng_ratio(&prng, chance, 4);
     }
+    if (prng_ratio(&prng, 1, 8)) { /* one kind, or two, again and again */
+        memset(o->faults, 0, sizeof o->faults);
+        o->faults[prng_below(&prng, SIM_FAULT_KIND_COUNT)] = true;
+        o->faults[prng_below(&prng, SIM_FAULT_KIND_COUNT)] = true;
+        o->fault_every_ns = prng_between(&prng, 150 * SIM_MS, SIM_S);
+    }
     if (prng_ratio(&prng, 1, 12)) { /* a calm run: the strictest checks apply all along */
         memset(o->faults, 0, sizeof o->faults);
     }
@@ -49,11 +58,12 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
 static void print_options(struct sim *sim)
 {
     static const char *const names[SIM_FAULT_KIND_COUNT] = {
-        "kill",   "power", "restart", "pause", "partition", "one-way",  "isolate",
-        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout",
+        "kill",     "power",   "restart", "pause",   "partition", "one-way",  "isolate",
+        "bridge",   "clog",    "reset",   "clock",   "slow-disk", "blackout", "lossy",
+        "doubling", "reorder", "hunt",    "swizzle", "members",   "forget",
     };
     const struct sim_options *o = &sim->options;
-    char faults[200] = "";
+    char faults[300] = "";
     size_t n = 0;
     for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
         if (o->faults[i]) {
@@ -62,9 +72,10 @@ static void print_options(struct sim *sim)
     }
     sim_trace(sim,
               "seed %" PRIu64 ": %u nodes (%u late) of %u shards, %u queues, %u publishers, %u "
-                              "consumers, %u others, %" PRIu64 " s, a fault every %" PRIu64 " ms",
+              "consumers, %u others, %" PRIu64 " s, a fault every %" PRIu64 " ms",
               o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
-              o->getters, o->safety_ns / SIM_S, o->fault_every_ns / SIM_MS);
+              o->getters + o->rivals + o->builders + o->autos, o->safety_ns / SIM_S,
+              o->fault_every_ns / SIM_MS);
     sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults,
               o->body_max, o->window, o->rate_us);
 }
@@ -83,6 +94,9 @@ static void make_queues(struct sim *sim)
     struct sim_queue *exclusive = &sim->ledger.queues[sim->options.queues];
     exclusive->kind = SIM_QUEUE_TRANSIENT;
     (void)snprintf(exclusive->name, sizeof exclusive->name, "exclusive");
+    struct sim_queue *built = &sim->ledger.queues[sim->options.queues + 1];
+    built->kind = SIM_QUEUE_QUORUM;
+    (void)snprintf(built->name, sizeof built->name, "built");
 }
 
 static void on_first_start(struct sim *sim, void *arg, uint64_t index, uint64_t b)
@@ -152,7 +166,7 @@ static void phase_liveness(struct sim *sim)
     char why[400] = "";
     const uint64_t healed_by = sim->now + HEAL_NS;
     sim_faults_heal(sim);
-    while (sim->faults_active > 0 || sim_nodes_running(sim) < sim->node_count) {
+    while (sim->faults_active > 0 || sim_nodes_running(sim) < sim_nodes_wanted(sim)) {
         if (sim->now > healed_by) {
             sim_fail(sim, "the faults do not end");
         }
@@ -210,7 +224,7 @@ static void on_panic(void *ctx, const char *message)
     sim_fail(ctx, "%s", message);
 }
 
-void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *ret_sim_ns)
+void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
 {
     struct sim *sim = wr_calloc(1, sizeof *sim);
     wr_set_panic_handler(on_panic, sim);
@@ -218,7 +232,8 @@ void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *re
     prng_init(&sim->prng, options->seed);
     sim->fault_prng = prng_fork(&sim->prng, "faults");
     sim->node_count = options->nodes;
-    const uint32_t channels = options->publishers + options->consumers + options->getters;
+    const uint32_t channels = options->publishers + options->consumers + options->getters +
+                              options->rivals + options->builders + options->autos;
     sim->host_count = sim->node_count + (channels < SIM_CLIENTS_MAX ? channels : SIM_CLIENTS_MAX);
     sim_sched_init(sim);
     sim_net_init(sim);
@@ -233,8 +248,9 @@ void sim_run(const struct sim_options *options, uint64_t *ret_hash, uint64_t *re
     phase_liveness(sim);
     phase_stop(sim);
     print_summary(sim);
-    *ret_hash = sim->hash;
-    *ret_sim_ns = sim->now;
+    ret_outcome->hash = sim->hash;
+    ret_outcome->sim_ns = sim->now;
+    memcpy(ret_outcome->seen, sim->seen, sizeof sim->seen);
     sim_clients_deinit(sim);
     sim_hosts_deinit(sim);
     sim_check_deinit(sim);

@@ -157,6 +157,10 @@ static void send_parcel(void *ctx, struct parcel *parcel)
         parcel_free(parcel);
         return;
     }
+    if (c->lose_percent > 0 && prng_below(&c->prng, 100) < c->lose_percent) {
+        parcel_free(parcel);
+        return;
+    }
     for (uint32_t i = 0; i < parcel->slice_count; i++) {
         c->wire_bytes += parcel->slices[i].size;
     }
@@ -353,7 +357,12 @@ void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot)
     for (uint32_t s = 0; s < c->shard_count; s++) {
         host_set_boot(c->nodes[node].shards[s].host, c->nodes[node].boot);
     }
-    cluster_views(c);
+    for (uint32_t s = 0; c->view_at_restart != NULL && s < c->shard_count; s++) {
+        host_set_view(c->nodes[node].shards[s].host, c->view_at_restart);
+    }
+    if (c->view_at_restart == NULL) {
+        cluster_views(c);
+    }
     for (uint32_t i = 0; i < c->node_count; i++) {
         if (i != node && !c->cut[i][node]) {
             cluster_join(c, i, node);

@@ -93,6 +93,35 @@ Test(failover, links_break_and_heal)
     }
 }
 
+/* A link that stands loses some of what it carries: publishers go on by themselves (what the leader
+ * says it received must not skip what did not come); for the rest it takes a break of the link. */
+Test(failover, standing_links_lose_parcels)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(20); seed++) {
+        struct scene s =
+            scene_new(500 + seed, 1 + seed % 2, (uint32_t)(seed % 3), (uint32_t)(seed / 3 % 3));
+        user_publish(&s.u[0], 20, 50);
+        cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 5000));
+        for (uint32_t round = 0; round < 6; round++) {
+            s.c->lose_percent = 5 + (uint32_t)seed % 4 * 10;
+            for (uint32_t i = 0; i < 10; i++) {
+                user_publish(&s.u[0], 5, seed % 4 < 2 ? 50 : 3000);
+                steps(&s, 40);
+            }
+            s.c->lose_percent = 0;
+            cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 60000),
+                      "seed %u: %u of %u confirmed", (unsigned)seed, s.t->confirmed_count,
+                      s.t->published);
+        }
+        for (uint32_t a = 0; a < 3; a++) {
+            cluster_cut(s.c, a, (a + 1) % 3);
+            cluster_join(s.c, a, (a + 1) % 3);
+        }
+        finish(&s);
+        scene_free(&s);
+    }
+}
+
 Test(failover, random_crashes_and_restarts)
 {
     for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(20); seed++) {
@@ -113,6 +142,135 @@ Test(failover, random_crashes_and_restarts)
         finish(&s);
         scene_free(&s);
     }
+}
+
+/* Deliveries by position whose replica ends before it has put the bytes in. The queue falls silent
+ * behind them: no later item shows the consumer the gap. */
+Test(failover, the_replica_at_the_consumers_node_ends)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(30); seed++) {
+        struct scene s = scene_new(600 + seed, 1 + seed % 2, 0, 2);
+        user_publish(&s.u[0], 10, 100);
+        cr_assert(cluster_run(s.c, all_settled, s.t, 5000));
+        user_publish(&s.u[0], 2, 20000);
+        steps(&s, (uint32_t)seed * 3);
+        cluster_set_replicas(s.c, s.queue, (uint32_t[]){0, 1}, 2, 0);
+        steps(&s, (uint32_t)seed % 7 * 10);
+        user_publish(&s.u[0], 2, 20000);
+        finish(&s);
+        scene_free(&s);
+    }
+}
+
+/* A node that restarts may know an older catalog than the one by which its replica ended. It must
+ * not begin that replica anew as one of those that the queue was declared with: alone, it would
+ * lead an empty queue. */
+Test(failover, a_replica_that_ended_does_not_come_back)
+{
+    struct test_cluster *c = cluster_new(700, 3, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    struct group_status status;
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){2}, 1, -1);
+    user_open(u, c, 0, 0, q, t);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    struct catalog_view *before = catalog_view_take(c->catalog);
+    cluster_set_replicas(c, q, (uint32_t[]){0}, 1, 0);
+    cluster_settle(c, 5000);
+    cr_assert_eq(cluster_leader(c, q), 0);
+    cr_assert(!host_group_status(cluster_host(c, 2, 0), q, &status) || !status.exists);
+    cluster_crash(c, 2);
+    c->view_at_restart = before;
+    cluster_restart(c, 2, false);
+    cluster_settle(c, 2000);
+    cr_assert(!host_group_status(cluster_host(c, 2, 0), q, &status) || !status.leading,
+              "the node leads a queue that is not there any more");
+    cluster_views(c);
+    cluster_settle(c, 5000);
+    cr_assert(!host_group_status(cluster_host(c, 2, 0), q, &status) || !status.exists);
+    user_close(u);
+    cluster_settle(c, 500);
+    catalog_view_unref(before);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
+
+/* Its queue was declared and deleted after what its node knows of the catalog: no view that it sees
+ * ever has the queue. */
+Test(failover, a_replica_of_a_queue_that_came_and_went_ends)
+{
+    struct test_cluster *c = cluster_new(800, 3, 1);
+    struct group_status status;
+    struct catalog_view *before = catalog_view_take(c->catalog);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    cluster_settle(c, 1000);
+    cr_assert(host_group_status(cluster_host(c, 2, 0), q, &status) && status.exists);
+    cluster_crash(c, 2);
+    c->view_at_restart = before;
+    cluster_restart(c, 2, false);
+    cluster_settle(c, 500);
+    cr_assert(host_group_status(cluster_host(c, 2, 0), q, &status) && status.exists,
+              "it may still be to come");
+    cluster_delete(c, q);
+    cluster_views(c);
+    cluster_settle(c, 2000);
+    cr_assert(!host_group_status(cluster_host(c, 2, 0), q, &status) || !status.exists);
+    catalog_view_unref(before);
+    cluster_free(c);
+}
+
+static void set_members(struct test_cluster *c, uint64_t id, const struct catalog_member *members,
+                        uint32_t count)
+{
+    const struct catalog_queue *q = cluster_queue(c, id);
+    struct catalog_command command = {.kind = CATALOG_SET_REPLICAS};
+    struct catalog_result result;
+    command.u.replicas.id = id;
+    command.u.replicas.version = q->replicas_version;
+    command.u.replicas.members = members;
+    command.u.replicas.member_count = count;
+    command.u.replicas.target_size = count;
+    command.u.replicas.preferred = members[0].node;
+    cluster_apply(c, &command, &result);
+    cr_assert_eq(result.status, CATALOG_OK);
+    cluster_views(c);
+}
+
+/* A replica is replaced by one with another id on the same node: a node has one of a group, so the
+ * old one must go before the new one can come. */
+Test(failover, a_replica_is_replaced_on_its_node)
+{
+    struct test_cluster *c = cluster_new(900, 3, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    struct group_status status;
+    struct catalog_member members[3];
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    user_open(u, c, 1, 0, q, t);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    for (uint32_t i = 0; i < 3; i++) {
+        members[i] = cluster_queue(c, q)->spec.group.members[i];
+    }
+    const struct uid old = members[0].id;
+    members[0].id.lo ^= 1;
+    cr_assert(!uid_eq(old, members[0].id));
+    set_members(c, q, members, 3);
+    cluster_settle(c, 10000);
+    set_members(c, q, members, 1);
+    cluster_settle(c, 10000);
+    cr_assert_eq(cluster_leader(c, q), 0, "the new replica is not the only one in the end");
+    cr_assert(host_group_status(cluster_host(c, 0, 0), q, &status));
+    cr_assert_eq(status.voters, 1);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    user_close(u);
+    cluster_settle(c, 500);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
 }
 
 Test(failover, messages_of_a_dead_consumer_come_to_another)

@@ -1,0 +1,261 @@
+/*
+ * What: an operator who changes the cluster while it runs: replicas of queues are replaced, taken
+ * away and added, another preferred leader is named, leaders are handed over, and a node that is
+ * dead for good is forgotten.
+ *
+ * It talks to a node as warrenctl's requests do: a command proposed through that node's host
+ * (host_catalog_propose), decided on what that node's view of the catalog says, which may be
+ * outdated (the answer is STALE then and nothing happens).
+ *
+ * A node is forgotten only when the data need not go with it: all nodes run, and each group that
+ * has a replica there has at least three voters, in the catalog's record and in its leader's log.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "sim.h"
+
+#include "sim_durable.h"
+
+#include "node/node_internal.h"
+#include "replica/replica_internal.h"
+
+#define PROPOSE_MS      3000u
+#define FORGET_RETRY_NS (400 * SIM_MS)
+
+static void on_done(void *ctx, int status, const struct catalog_result *result)
+{
+    struct sim *sim = ctx;
+    (void)result;
+    sim_trace(sim, "operator: status %d", status);
+}
+
+/* Shard 0's host of some running node that has a view; NULL: there is none. */
+static struct host *some_host(struct sim *sim, uint32_t *ret_node)
+{
+    const uint32_t first = (uint32_t)prng_below(&sim->fault_prng, sim->node_count);
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        const uint32_t at = (first + i) % sim->node_count;
+        if (sim->hosts[at].running && !sim->hosts[at].stop_asked) {
+            struct host *host = node_shard_host(sim->hosts[at].node, 0);
+            if (host->view != NULL && host->boot != 0) {
+                *ret_node = at;
+                return host;
+            }
+        }
+    }
+    return NULL;
+}
+
+static void propose(struct sim *sim, struct host *host, uint32_t node,
+                    const struct catalog_command *command)
+{
+    host_refresh(host);
+    host_catalog_propose(host, command, PROPOSE_MS, on_done, sim);
+    sim_context_schedule(&sim->hosts[node].contexts[0], true);
+}
+
+static const struct catalog_queue *some_queue(struct sim *sim, const struct host *host)
+{
+    VEC(const struct catalog_queue *) found = {0};
+    struct catalog_iter it;
+    catalog_iter_queues(&it, host->view, NULL);
+    for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
+        if (q->spec.run == CATALOG_RUN_GROUP) {
+            vec_push(&found, q);
+        }
+    }
+    const struct catalog_queue *queue =
+        found.count == 0 ? NULL : found.items[prng_below(&sim->fault_prng, found.count)];
+    vec_deinit(&found);
+    return queue;
+}
+
+/* --- replicas
+ * ------------------------------------------------------------ */
+
+struct change {
+    struct catalog_member members[CATALOG_REPLICAS_MAX];
+    uint32_t count;
+};
+
+static bool has_node(const struct change *change, struct uid node)
+{
+    for (uint32_t i = 0; i < change->count; i++) {
+        if (uid_eq(change->members[i].node, node)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool add_replica(struct sim *sim, const struct host *host, struct change *change)
+{
+    const struct catalog_node *nodes[CATALOG_NODES_MAX];
+    const uint32_t count = catalog_nodes(host->view, nodes);
+    const uint32_t first = (uint32_t)prng_below(&sim->fault_prng, count);
+    for (uint32_t i = 0; i < count && change->count < CATALOG_REPLICAS_MAX; i++) {
+        const struct catalog_node *node = nodes[(first + i) % count];
+        if (node->running && !has_node(change, node->info.id)) {
+            struct catalog_member *m = &change->members[change->count++];
+            *m = (struct catalog_member){.node = node->info.id};
+            m->id = (struct uid){prng_u64(&sim->fault_prng), prng_u64(&sim->fault_prng)};
+            return true;
+        }
+    }
+    return false;
+}
+
+static void remove_replica(struct sim *sim, struct change *change)
+{
+    const uint64_t at = prng_below(&sim->fault_prng, change->count);
+    change->count--;
+    memmove(&change->members[at], &change->members[at + 1],
+            (change->count - at) * sizeof change->members[0]);
+}
+
+static void change_replicas(struct sim *sim)
+{
+    struct change change;
+    uint32_t node;
+    struct host *host = some_host(sim, &node);
+    const struct catalog_queue *q = host == NULL ? NULL : some_queue(sim, host);
+    if (q == NULL) {
+        return;
+    }
+    change.count = q->spec.group.member_count;
+    memcpy(change.members, q->spec.group.members, change.count * sizeof change.members[0]);
+    const uint64_t what = prng_below(&sim->fault_prng, 8);
+    if (what < 4) { /* the node in the place of another, or the same node with a new id */
+        /* An only replica cannot be replaced in place: its successor gets everything from it. */
+        const bool same = change.count > 1 && prng_ratio(&sim->fault_prng, 1, 3);
+        if (same || !add_replica(sim, host, &change)) {
+            remove_replica(sim, &change);
+            (void)add_replica(sim, host, &change);
+        } else {
+            remove_replica(sim, &change);
+        }
+    } else if (what < 6 && change.count > 1) {
+        remove_replica(sim, &change);
+    } else {
+        (void)add_replica(sim, host, &change);
+    }
+    if (change.count == 0) {
+        return;
+    }
+    struct catalog_command command = {.kind = CATALOG_SET_REPLICAS};
+    command.u.replicas.id = q->id;
+    command.u.replicas.version = q->replicas_version;
+    command.u.replicas.members = change.members;
+    command.u.replicas.member_count = change.count;
+    command.u.replicas.target_size = change.count;
+    command.u.replicas.preferred = change.members[prng_below(&sim->fault_prng, change.count)].node;
+    sim_trace(sim, "operator: group %" PRIu64 " shall have %u replicas (it had %u)", q->id,
+              change.count, q->spec.group.member_count);
+    propose(sim, host, node, &command);
+}
+
+void sim_operator_act(struct sim *sim)
+{
+    uint32_t node;
+    if (prng_ratio(&sim->fault_prng, 2, 3)) {
+        change_replicas(sim);
+        return;
+    }
+    if (some_host(sim, &node) != NULL) {
+        const uint32_t shard = (uint32_t)prng_below(&sim->fault_prng, sim->options.shards);
+        struct host *host = node_shard_host(sim->hosts[node].node, shard);
+        sim_trace(sim, "operator: node %u hands over the leaders of shard %u", node, shard);
+        host_refresh(host);
+        host_transfer_leaders_away(host);
+        sim_context_schedule(&sim->hosts[node].contexts[shard], true);
+    }
+}
+
+/* --- a node that is dead for good
+ * ------------------------------------------------------------ */
+
+static bool voters_enough(struct sim *sim, uint64_t group, struct uid id)
+{
+    bool leader = false;
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        const struct group *g = sim_group_on(sim, i, group);
+        if (g == NULL || g->raft == NULL || raft_role(g->raft) != RAFT_LEADER) {
+            continue;
+        }
+        const struct raft_membership members = raft_membership(g->raft);
+        uint32_t voters = 0;
+        bool there = false;
+        for (uint32_t k = 0; k < members.count; k++) {
+            struct uid at;
+            voters += members.members[k].role == RAFT_VOTER ? 1 : 0;
+            there = there || !group_node_of(g, members.members[k].id, &at) || uid_eq(at, id);
+        }
+        leader = true;
+        if (there && voters < 3) {
+            return false;
+        }
+    }
+    return leader;
+}
+
+/* No group needs what that node has. */
+static bool may_go(struct sim *sim, const struct host *host, struct uid id)
+{
+    struct catalog_iter it;
+    catalog_iter_queues(&it, host->view, NULL);
+    for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
+        if (q->spec.run != CATALOG_RUN_GROUP) {
+            continue;
+        }
+        bool there = false;
+        for (uint32_t i = 0; i < q->spec.group.member_count; i++) {
+            there = there || uid_eq(q->spec.group.members[i].node, id);
+        }
+        if ((there && q->spec.group.member_count < 3) || !voters_enough(sim, q->id, id)) {
+            return false;
+        }
+    }
+    return voters_enough(sim, HOST_CATALOG_GROUP, id);
+}
+
+static void on_forget(struct sim *sim, void *arg, uint64_t index, uint64_t b)
+{
+    struct sim_host *dead = &sim->hosts[index];
+    uint32_t node;
+    struct host *host = some_host(sim, &node);
+    (void)arg;
+    (void)b;
+    if (host != NULL && !dead->forgotten) {
+        if (catalog_node(host->view, dead->node_id) == NULL) {
+            sim_trace(sim, "operator: node %" PRIu64 " is forgotten", index);
+            dead->forgotten = true;
+            SIM_SOMETIMES(sim, true, SIM_SEEN_FORGOTTEN);
+            sim_faults_node_up(sim);
+            return;
+        }
+        struct catalog_command command = {.kind = CATALOG_FORGET_NODE};
+        command.u.forget.node = dead->node_id;
+        propose(sim, host, node, &command);
+    }
+    sim_at(sim, sim->now + FORGET_RETRY_NS, on_forget, NULL, index, 0);
+}
+
+void sim_operator_bury(struct sim *sim)
+{
+    uint32_t node;
+    const struct host *host = some_host(sim, &node);
+    if (sim->buried || sim->node_count < 4 || host == NULL ||
+        sim_nodes_running(sim) < sim->node_count) {
+        return;
+    }
+    const uint32_t dead = (uint32_t)prng_below(&sim->fault_prng, sim->node_count);
+    if (!may_go(sim, host, sim->hosts[dead].node_id)) {
+        return;
+    }
+    sim_trace(sim, "operator: node %u dies for good", dead);
+    sim->buried = true;
+    sim->hosts[dead].dead = true;
+    sim_node_end(sim, dead, SIM_END_KILL);
+    sim_at(sim, sim->now + prng_below(&sim->fault_prng, SIM_S), on_forget, NULL, dead, 0);
+}
