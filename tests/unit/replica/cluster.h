@@ -57,17 +57,19 @@ struct test_cluster {
     struct test_node nodes[NODES_MAX];
     struct lane lanes[NODES_MAX][SHARDS_MAX][NODES_MAX];
     bool cut[NODES_MAX][NODES_MAX];
+    bool held[NODES_MAX][NODES_MAX];     /* a slow link, from and to: only what ... */
+    uint32_t pass[NODES_MAX][NODES_MAX]; /* ... is let through comes */
     struct catalog *catalog;
     uint64_t catalog_index;
     uint64_t now_ns;
     uint32_t segment_size, segments_max;
     struct logger logger;
     uint64_t parcels, wire_bytes;
+    uint32_t snapshots_begun, snapshots_refused; /* as logged */
 };
 
-uint64_t
-cluster_seeds(uint64_t count);     /* times WR_TEST_MORE */
-uint64_t cluster_seed_first(void); /* WR_TEST_FROM */
+uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE */
+uint64_t cluster_seed_first(void);      /* WR_TEST_FROM */
 struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
 void cluster_free(struct test_cluster *c);
 struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard);
