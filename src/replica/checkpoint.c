@@ -18,7 +18,7 @@
 #define RECORDS_PER_TURN 256u
 #define PUT_BYTES        (UINT64_C(1) << 20)
 #define RETRY_MS         1000u
-#define SWEEP_MAX        4096u /* ranges deleted at once: what is beyond them goes another time */
+#define SWEEP_MAX        4096u /* ranges: what is beyond them goes after the next start */
 
 enum phase { PHASE_COPY = 1, PHASE_FLUSH, PHASE_RECORDS, PHASE_WAIT };
 
@@ -283,12 +283,13 @@ struct sweep {
     struct group *group;
     struct kv_op_vec *ops;
     uint64_t next, end;
+    size_t max;
 };
 
 static void sweep_range(struct sweep *sweep, uint64_t begin, uint64_t end)
 {
     end = end < sweep->end ? end : sweep->end;
-    if (begin < end && sweep->ops->count < SWEEP_MAX) {
+    if (begin < end && sweep->ops->count < sweep->max) {
         struct kv_op op = {.kind = KV_DELETE_RANGE,
                            .key = checkpoint_message_key(sweep->group->id, begin),
                            .value = checkpoint_message_key(sweep->group->id, end)};
@@ -303,9 +304,9 @@ static void sweep_before(void *ctx, uint64_t position, uint64_t count)
     sweep->next = position + count;
 }
 
-void checkpoint_sweep(struct group *group, uint64_t end, struct kv_op_vec *ops)
+void checkpoint_sweep(struct group *group, uint64_t end, size_t max, struct kv_op_vec *ops)
 {
-    struct sweep sweep = {.group = group, .ops = ops, .end = end};
+    struct sweep sweep = {.group = group, .ops = ops, .end = end, .max = max};
     queue_each_live(group->home->queue, sweep_before, &sweep);
     sweep_range(&sweep, sweep.next, end);
 }
@@ -322,12 +323,14 @@ static void sweep_store(struct host *host, struct group *group, uint64_t drop_be
     if (!store->kv_swept && group->home->held_drops.count == 0) {
         checkpoint_sweep(
             group, store->kv_end < totals.next_position ? store->kv_end : totals.next_position,
-            &ops);
+            SWEEP_MAX, &ops);
         store->kv_swept = true;
     }
-    uint64_t brought = snap_brought(group);
-    struct sweep beyond = {.group = group, .ops = &ops, .end = UINT64_MAX};
-    uint64_t begin = store->kv_unknown > brought ? store->kv_unknown : brought;
+    /* A transfer's messages, also those whose put is under way, lie below kv_end. */
+    bool transfer = group->snap_in != NULL || snap_brought(group) > 0;
+    struct sweep beyond = {.group = group, .ops = &ops, .end = UINT64_MAX, .max = SIZE_MAX};
+    uint64_t begin =
+        transfer && store->kv_end > store->kv_unknown ? store->kv_end : store->kv_unknown;
     uint64_t end = group->snap_in != NULL ? drop_below : UINT64_MAX;
     if (begin < end) {
         sweep_range(&beyond, begin, end);

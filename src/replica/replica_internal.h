@@ -456,9 +456,9 @@ void checkpoint_work(struct host *host);
 #define RELOG_GENERATION UINT64_MAX /* an entry written again because its segment goes */
 void checkpoint_free(struct host *host);
 void host_want_kv_drops(struct host *host);
-/* Appends what deletes the messages below `end` that do not live. */
+/* Appends what deletes the messages below `end` that do not live; at most `max` ranges. */
 VEC_TYPE(kv_op_vec, struct kv_op);
-void checkpoint_sweep(struct group *group, uint64_t end, struct kv_op_vec *ops);
+void checkpoint_sweep(struct group *group, uint64_t end, size_t max, struct kv_op_vec *ops);
 void checkpoint_on_item(struct group *group, const struct log_item *item);
 /* Machine snapshot as stored: where-runs of bodies that stay in the log, then the machine. */
 void stored_machine_encode(struct group *group, uint32_t segment, bool with_where,

@@ -276,6 +276,10 @@ static void on_fetched(struct group *group, uint64_t position, const struct fetc
         vec_push(&s->loaded, (struct fetched){items[i].position, slice_ref(&items[i].record)});
     }
     s->waiting = false;
+    if (raft_role(group->raft) != RAFT_LEADER) {
+        out_remove(group, s->peer);
+        return;
+    }
     if (raft_first_index(group->raft) > s->index + 1) {
         /* The log has moved past it while this was read. */
         const struct raft_id peer = s->peer;
@@ -410,6 +414,7 @@ struct snap_in {
     uint64_t machine_size;
     uint64_t claim; /* the sender may leave out what is below */
     uint64_t next;  /* ... and what is below this one came, or was left out */
+    uint64_t came;  /* messages */
     uint8_t version;
     bool has_head, has_machine, opened;
     struct buf *machine;
@@ -521,6 +526,7 @@ static bool in_read(struct group *group, struct snap_in *in)
             return false; /* I3 */
         }
         consume(in, 8);
+        in->next = left_out;
         in->opened = true;
     }
     uint32_t at = 0;
@@ -543,6 +549,7 @@ static bool in_read(struct group *group, struct snap_in *in)
                            .value = slice_copy(record.data, record.size)};
         vec_push(&in->puts, op);
         in->next = position + 1;
+        in->came++;
         at += 8 + size;
     }
     if (at > 0) {
@@ -596,6 +603,11 @@ static void on_installed(struct host *host, struct kv_request *request, int resu
         host->env->ops->stop(host->env, 1, "the checkpoint store cannot be written");
         return;
     }
+    wr_log(host->logger, LOG_LEVEL_INFO, "raft",
+           "group %llu: the snapshot at %llu is installed; %llu messages came with it, those below "
+           "position %llu were here",
+           (unsigned long long)group->id, (unsigned long long)in->index,
+           (unsigned long long)in->came, (unsigned long long)in->claim);
     group->installing = false;
     group->applied = in->index;
     group->apply_end = in->index + 1;
@@ -605,6 +617,16 @@ static void on_installed(struct host *host, struct kv_request *request, int resu
                &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_INSTALLED, .u.index = request->b});
     group->ops->applied(group);
     group_mark(group);
+}
+
+static void on_snapshot_put(struct host *host, struct kv_request *request, int result,
+                            struct kv_reply *reply)
+{
+    (void)request;
+    (void)reply;
+    if (result != 0) { /* the machine is the new one already */
+        host->env->ops->stop(host->env, 1, "the checkpoint store cannot be written");
+    }
 }
 
 /* The whole stream is here: the machine, then its snapshot and what it does not need any more, in
@@ -623,7 +645,7 @@ static void install(struct group *group, struct snap_in *in)
     }
     struct kv_op_vec ops = {0};
     if (group->home != NULL) {
-        checkpoint_sweep(group, UINT64_MAX, &ops);
+        checkpoint_sweep(group, UINT64_MAX, SIZE_MAX, &ops);
         group->home->store.kv_unknown = UINT64_MAX;
         group->home->store.kv_swept = true;
     }
@@ -635,9 +657,9 @@ static void install(struct group *group, struct snap_in *in)
     struct kv_op put = {
         .kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = checkpoint_encode(&c)};
     vec_push(&ops, put);
-    host->env->ops->kv_write(host->env, ops.items, (uint32_t)ops.count,
-                             kv_request_new(host)->token);
-    struct kv_request *request = in_request(group, in, on_installed);
+    struct kv_request *request = in_request(group, in, on_snapshot_put);
+    host->env->ops->kv_write(host->env, ops.items, (uint32_t)ops.count, request->token);
+    request = in_request(group, in, on_installed);
     request->b = index;
     host->env->ops->kv_flush(host->env, request->token);
 }
