@@ -597,6 +597,8 @@ static struct checkpoint_group *job_group(struct host *host, uint64_t id, uint64
     return NULL;
 }
 
+static void relog(struct group *group, struct checkpoint_group *g);
+
 static void on_relog_read(void *ctx, int error, const struct slice *payloads, uint32_t count)
 {
     struct relog_read *read = ctx;
@@ -613,6 +615,9 @@ static void on_relog_read(void *ctx, int error, const struct slice *payloads, ui
                 break; /* replaced meanwhile: it is in a newer segment */
             }
             relog_one(group, g, term, read->kinds[i], &payloads[i]);
+        }
+        if (error == 0) {
+            relog(group, g); /* in this turn: what was appended while this was read lies before */
         }
         host_mark_now(read->host);
     }
