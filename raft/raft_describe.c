@@ -80,6 +80,13 @@ static void put_entries(struct text *t, const struct raft_entry *entries, uint32
     put(t, "]");
 }
 
+static void put_note(struct text *t, uint64_t note)
+{
+    if (note > 0) {
+        put(t, " note=%" PRIu64, note);
+    }
+}
+
 static void put_append_response(struct text *t, const struct raft_message *m)
 {
     if (m->u.append_response.reject) {
@@ -157,6 +164,7 @@ static void put_body(struct text *t, const struct raft_message *m)
     case RAFT_MSG_SNAPSHOT_RESPONSE:
         put(t, "snapshot %" PRIu64 " want=%" PRIu64 " match=%" PRIu64, m->u.snapshot_response.index,
             m->u.snapshot_response.offset, m->u.snapshot_response.match);
+        put_note(t, m->u.snapshot_response.note);
         return;
     case RAFT_MSG_READ:
         put(t, "read? %" PRIu64, m->u.read.context);
@@ -227,6 +235,7 @@ static void put_host_event(struct text *t, const struct raft_event *ev)
         return;
     case RAFT_EVENT_SNAPSHOT_STORED:
         put(t, "chunk stored %" PRIu64 " to=%" PRIu64, ev->u.stored.index, ev->u.stored.offset);
+        put_note(t, ev->u.stored.note);
         return;
     case RAFT_EVENT_SNAPSHOT_INSTALLED:
         put(t, "snapshot installed %" PRIu64, ev->u.index);
@@ -345,8 +354,10 @@ int raft_describe_update(const struct raft_update *u, char *buf, size_t size)
     for (uint32_t i = 0; i < u->snapshot_want_count; i++) {
         put(&t, " want-chunk(");
         put_id(&t, u->snapshot_wants[i].peer);
-        put(&t, " %" PRIu64 " at=%" PRIu64 ")", u->snapshot_wants[i].index,
+        put(&t, " %" PRIu64 " at=%" PRIu64, u->snapshot_wants[i].index,
             u->snapshot_wants[i].offset);
+        put_note(&t, u->snapshot_wants[i].note);
+        put(&t, ")");
     }
     for (uint32_t i = 0; i < u->entries_want_count; i++) {
         put(&t, " want-entries(");

@@ -95,6 +95,7 @@ struct raft_peer {
     enum raft_snapshot_phase snapshot_phase;
     uint64_t snapshot_index;  /* 0: none chosen by the host yet; kept over a link reset to resume */
     uint64_t snapshot_offset; /* next byte the peer wants */
+    uint64_t snapshot_note;   /* of its host, with the last answer about snapshot_index */
 };
 
 struct raft_pending_read {
@@ -114,6 +115,7 @@ struct raft_incoming {
     uint64_t index;
     struct raft_term term;
     uint64_t offset;
+    uint64_t note; /* of the host, with the last chunk stored */
     uint32_t member_count;
     struct raft_member *members; /* room for RAFT_MEMBERS_MAX, allocated while active */
 };
@@ -317,7 +319,7 @@ int raft__receive_chunk(struct raft *r, const struct raft_message *m);
 int raft__receive_snapshot_response(struct raft *r, const struct raft_message *m);
 int raft__snapshot_chunk(struct raft *r, const struct raft_event *ev);
 int raft__snapshot_failed(struct raft *r, struct raft_id id);
-int raft__snapshot_stored(struct raft *r, uint64_t index, uint64_t offset);
+int raft__snapshot_stored(struct raft *r, uint64_t index, uint64_t offset, uint64_t note);
 int raft__snapshot_installed(struct raft *r, uint64_t index);
 int raft__snapshot_refused(struct raft *r, uint64_t index);
 void raft__snapshot_abort(struct raft *r);

@@ -29,7 +29,8 @@ void raft__snapshot_want(struct raft *r, struct raft_peer *p)
     raft__reserve(r, (void **)&r->out.snapshot_wants, &r->out.snapshot_want_capacity,
                   r->out.snapshot_want_count + 1, sizeof *r->out.snapshot_wants);
     r->out.snapshot_wants[r->out.snapshot_want_count++] =
-        (struct raft_snapshot_want){p->id, p->snapshot_index, p->snapshot_offset, r->log.base};
+        (struct raft_snapshot_want){p->id, p->snapshot_index, p->snapshot_offset, r->log.base,
+                                    p->snapshot_index == 0 ? 0 : p->snapshot_note};
     p->snapshot_phase = RAFT_SNAPSHOT_WANTED;
 }
 
@@ -62,6 +63,7 @@ int raft__snapshot_chunk(struct raft *r, const struct raft_event *ev)
     RAFT_ASSERT(c->count > 0);
     p->snapshot_index = meta->index;
     p->snapshot_offset = ev->u.chunk.offset;
+    p->snapshot_note = starts ? 0 : p->snapshot_note;
     p->snapshot_phase = RAFT_SNAPSHOT_SENT;
     p->sent_ms = r->now_ms;
     struct raft_message *m = raft__message(r, RAFT_MSG_SNAPSHOT_CHUNK, p->id);
@@ -119,18 +121,21 @@ int raft__receive_snapshot_response(struct raft *r, const struct raft_message *m
         return RAFT_E_IGNORED;
     }
     p->snapshot_offset = m->u.snapshot_response.offset;
+    p->snapshot_note = m->u.snapshot_response.note;
     p->snapshot_phase = RAFT_SNAPSHOT_IDLE;
     return 0;
 }
 
 /* ---- receiver -------------------------------------------------------------------------------- */
 
-static void owe_answer(struct raft *r, uint64_t index, uint64_t offset, uint64_t match)
+static void owe_answer(struct raft *r, uint64_t index, uint64_t offset, uint64_t match,
+                       uint64_t note)
 {
     r->snapshot_answer_owed = true;
     r->snapshot_answer.u.snapshot_response.index = index;
     r->snapshot_answer.u.snapshot_response.offset = offset;
     r->snapshot_answer.u.snapshot_response.match = match;
+    r->snapshot_answer.u.snapshot_response.note = note;
 }
 
 static void incoming_end(struct raft *r)
@@ -215,7 +220,7 @@ int raft__receive_chunk(struct raft *r, const struct raft_message *m)
         incoming_begin(r, m);
     }
     if (!in->active || m->u.snapshot.offset != in->offset) {
-        owe_answer(r, meta->index, in->active ? in->offset : 0, 0);
+        owe_answer(r, meta->index, in->active ? in->offset : 0, 0, in->active ? in->note : 0);
         return 0;
     }
     in->busy = true;
@@ -225,7 +230,7 @@ int raft__receive_chunk(struct raft *r, const struct raft_message *m)
     return 0;
 }
 
-int raft__snapshot_stored(struct raft *r, uint64_t index, uint64_t offset)
+int raft__snapshot_stored(struct raft *r, uint64_t index, uint64_t offset, uint64_t note)
 {
     struct raft_incoming *in = &r->incoming;
     if (!in->active || !in->busy || in->installing || in->index != index || offset <= in->offset) {
@@ -233,7 +238,8 @@ int raft__snapshot_stored(struct raft *r, uint64_t index, uint64_t offset)
     }
     in->busy = false;
     in->offset = offset;
-    owe_answer(r, index, offset, 0);
+    in->note = note;
+    owe_answer(r, index, offset, 0, note);
     return 0;
 }
 
@@ -257,7 +263,7 @@ int raft__snapshot_installed(struct raft *r, uint64_t index)
     r->applying = index;
     r->applied = index;
     r->verified = raft__max(r->verified, index);
-    owe_answer(r, index, 0, index);
+    owe_answer(r, index, 0, index, 0);
     r->answer_owed = !raft_id_is_zero(r->leader);
     if (!raft__has_live_leader(r)) {
         raft__arm_election(r);
@@ -272,7 +278,7 @@ int raft__snapshot_refused(struct raft *r, uint64_t index)
         return RAFT_E_IGNORED;
     }
     incoming_end(r);
-    owe_answer(r, index, 0, 0);
+    owe_answer(r, index, 0, 0, 0);
     if (!raft__has_live_leader(r)) {
         raft__arm_election(r);
     }

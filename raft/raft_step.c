@@ -175,7 +175,7 @@ static int handle(struct raft *r, const struct raft_event *ev)
     case RAFT_EVENT_SNAPSHOT_FAILED:
         return raft__snapshot_failed(r, ev->u.peer);
     case RAFT_EVENT_SNAPSHOT_STORED:
-        return raft__snapshot_stored(r, ev->u.stored.index, ev->u.stored.offset);
+        return raft__snapshot_stored(r, ev->u.stored.index, ev->u.stored.offset, ev->u.stored.note);
     case RAFT_EVENT_SNAPSHOT_INSTALLED:
         return raft__snapshot_installed(r, ev->u.index);
     case RAFT_EVENT_SNAPSHOT_REFUSED:

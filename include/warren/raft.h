@@ -210,6 +210,7 @@ struct raft_event {
         struct {
             uint64_t index;
             uint64_t offset; /* end of the chunk stored */
+            uint64_t note; /* what this host has to say to the sender's; comes with its next want */
         } stored;
     } u;
 };
@@ -252,6 +253,7 @@ struct raft_snapshot_want {
     uint64_t index;  /* 0: any snapshot with index >= min_index; else go on with this one */
     uint64_t offset; /* chunk starting here */
     uint64_t min_index;
+    uint64_t note; /* of the last STORED of this snapshot at the peer; 0 with index 0 */
 };
 
 struct raft_update {

@@ -166,6 +166,7 @@ struct raft_message {
             uint64_t offset; /* next byte wanted; 0 = from the start */
             uint64_t
                 match; /* > 0: snapshot not needed (or installed): durable and equal up to here */
+            uint64_t note; /* from the responder's host (STORED) to the sender's; not looked at */
         } snapshot_response;
         struct {
             uint64_t context;

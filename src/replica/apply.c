@@ -205,7 +205,7 @@ static int queue_machine_restore(struct group *group, uint64_t index, struct byt
     struct queue_totals totals;
     queue_totals(queue, &totals);
     home->store.behind = totals.ready + totals.unacked > 0;
-    home->store.kv_end = totals.next_position;
+    home->store.kv_end = home->store.kv_unknown = totals.next_position;
     return 0;
 }
 

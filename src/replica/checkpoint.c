@@ -20,6 +20,7 @@
 #define RECORDS_PER_TURN 256u
 #define PUT_BYTES        (UINT64_C(1) << 20)
 #define RETRY_MS         1000u
+#define SWEEP_MAX        4096u /* ranges: what is beyond them goes after the next start */
 
 enum phase { PHASE_COPY = 1, PHASE_FLUSH, PHASE_RECORDS, PHASE_WAIT };
 
@@ -149,7 +150,8 @@ int stored_machine_decode(struct group *group, uint64_t index, struct bytes stor
         vec_push(&group->home->store.where, runs.items[i]);
     }
     if (error == 0 && runs.count > 0) {
-        group->home->store.kv_end = runs.items[0].position;
+        struct store *store = &group->home->store;
+        store->kv_end = store->kv_unknown = runs.items[0].position;
     }
     vec_deinit(&runs);
     return error;
@@ -279,6 +281,69 @@ static uint64_t first_staying(const struct group *group, uint32_t segment,
     return totals.next_position;
 }
 
+struct sweep {
+    struct group *group;
+    struct kv_op_vec *ops;
+    uint64_t next, end;
+    size_t max;
+};
+
+static void sweep_range(struct sweep *sweep, uint64_t begin, uint64_t end)
+{
+    end = end < sweep->end ? end : sweep->end;
+    if (begin < end && sweep->ops->count < sweep->max) {
+        struct kv_op op = {.kind = KV_DELETE_RANGE,
+                           .key = checkpoint_message_key(sweep->group->id, begin),
+                           .value = checkpoint_message_key(sweep->group->id, end)};
+        vec_push(sweep->ops, op);
+    }
+}
+
+static void sweep_before(void *ctx, uint64_t position, uint64_t count)
+{
+    struct sweep *sweep = ctx;
+    sweep_range(sweep, sweep->next, position);
+    sweep->next = position + count;
+}
+
+void checkpoint_sweep(struct group *group, uint64_t end, size_t max, struct kv_op_vec *ops)
+{
+    struct sweep sweep = {.group = group, .ops = ops, .end = end, .max = max};
+    queue_each_live(group->home->queue, sweep_before, &sweep);
+    sweep_range(&sweep, sweep.next, end);
+}
+
+/* What earlier lives of the process left in the store: messages that were dropped in its last
+ * second, and those of a transfer that was cut short. Before anything is put beyond kv_end, and
+ * written at once, so that it comes before what a transfer that begins now will put. */
+static void sweep_store(struct host *host, struct group *group, uint64_t drop_below)
+{
+    struct store *store = &group->home->store;
+    struct kv_op_vec ops = {0};
+    struct queue_totals totals;
+    queue_totals(group->home->queue, &totals);
+    if (!store->kv_swept && group->home->held_drops.count == 0) {
+        checkpoint_sweep(
+            group, store->kv_end < totals.next_position ? store->kv_end : totals.next_position,
+            SWEEP_MAX, &ops);
+        store->kv_swept = true;
+    }
+    /* A transfer's messages, also those whose put is under way, lie below kv_end. */
+    bool transfer = group->snap_in != NULL || snap_brought(group) > 0;
+    struct sweep beyond = {.group = group, .ops = &ops, .end = UINT64_MAX, .max = SIZE_MAX};
+    uint64_t begin =
+        transfer && store->kv_end > store->kv_unknown ? store->kv_end : store->kv_unknown;
+    uint64_t end = group->snap_in != NULL ? drop_below : UINT64_MAX;
+    if (begin < end) {
+        sweep_range(&beyond, begin, end);
+        store->kv_unknown = end;
+    }
+    if (ops.count > 0) {
+        host->env->ops->kv_write(host->env, ops.items, (uint32_t)ops.count,
+                                 kv_request_new(host)->token);
+    }
+}
+
 static void copy_begin(struct host *host, struct checkpoint_group *g, struct group *group)
 {
     struct checkpoint_job *job = host->checkpoint;
@@ -308,6 +373,7 @@ static void copy_begin(struct host *host, struct checkpoint_group *g, struct gro
         struct live_filter filter = {.job = job};
         g->drop_below = filter.end = first_staying(group, job->segment, &filter.begin);
         queue_each_live(group->home->queue, on_live, &filter);
+        sweep_store(host, group, g->drop_below);
         struct store *store = &group->home->store;
         store->kv_end = g->drop_below > store->kv_end ? g->drop_below : store->kv_end;
     }
@@ -374,7 +440,9 @@ static void on_fetched(struct group *group, uint64_t position, const struct fetc
     for (size_t i = 0; i < count && job->range_at < job->ranges.count; i++) {
         uint64_t want = job->ranges.items[job->range_at].position + job->range_done;
         if (items[i].position == want) {
-            add_put(job, group, want, &items[i].record);
+            if (queue_is_live(group->home->queue, want)) {
+                add_put(job, group, want, &items[i].record);
+            }
             step_range(job);
         }
     }
@@ -387,6 +455,12 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
     struct checkpoint_job *job = host->checkpoint;
     if (!job->begun) {
         copy_begin(host, g, group);
+    }
+    if (g->index > 0 && (group->installing || group->checkpoint_index > g->index)) {
+        /* A newer snapshot came from the leader and is, or will be, in its place, with all that is
+         * needed: what was to be put may be dead by now. */
+        g->index = 0;
+        return true;
     }
     while (job->range_at < job->ranges.count) {
         uint64_t position = job->ranges.items[job->range_at].position + job->range_done;
@@ -416,11 +490,6 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
             }
             step_range(job);
         }
-    }
-    if (job->value.buf != NULL && (group->installing || group->checkpoint_index > g->index)) {
-        slice_unref(&job->value); /* a newer snapshot came from the leader and is, or will be, in
-                                     its place */
-        g->index = 0;
     }
     if (job->value.buf != NULL) {
         struct kv_op op = {
@@ -530,6 +599,8 @@ static struct checkpoint_group *job_group(struct host *host, uint64_t id, uint64
     return NULL;
 }
 
+static void relog(struct group *group, struct checkpoint_group *g);
+
 static void on_relog_read(void *ctx, int error, const struct slice *payloads, uint32_t count)
 {
     struct relog_read *read = ctx;
@@ -546,6 +617,9 @@ static void on_relog_read(void *ctx, int error, const struct slice *payloads, ui
                 break; /* replaced meanwhile: it is in a newer segment */
             }
             relog_one(group, g, term, read->kinds[i], &payloads[i]);
+        }
+        if (error == 0) {
+            relog(group, g); /* in this turn: what was appended while this was read lies before */
         }
         host_mark_now(read->host);
     }

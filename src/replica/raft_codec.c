@@ -76,6 +76,9 @@ static void put_body(struct pack_writer *w, const struct raft_message *m)
         pack_put_uint(w, m->u.snapshot_response.index);
         pack_put_uint(w, m->u.snapshot_response.offset);
         pack_put_uint(w, m->u.snapshot_response.match);
+        if (m->u.snapshot_response.note > 0) {
+            pack_put_uint(w, m->u.snapshot_response.note); /* is not there in older versions */
+        }
         break;
     case RAFT_MSG_READ:
         pack_put_uint(w, m->u.read.context);
@@ -238,6 +241,7 @@ static void get_body(struct pack_reader *r, struct raft_message *m, const struct
         m->u.snapshot_response.index = get_u64(r);
         m->u.snapshot_response.offset = get_u64(r);
         m->u.snapshot_response.match = get_u64(r);
+        m->u.snapshot_response.note = pack_done(r) ? 0 : get_u64(r);
         break;
     case RAFT_MSG_READ:
         m->u.read.context = get_u64(r);

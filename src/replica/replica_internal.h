@@ -39,18 +39,18 @@
     (UINT64_C(16) << 20) /* most bytes of one group queue kept in memory ... */
 #define STORE_HOST_BYTES                                                                           \
     (UINT64_C(64) << 20) /* ... while all of the host's have no more than this ... */
-#define STORE_QUEUE_FLOOR (UINT64_C(64) << 10) /* ... this much is always allowed */
-#define LOAD_BYTES        (UINT32_C(1) << 20)
-#define LOAD_ENTRIES      64u
-#define CLIENT_OPS_MAX    10000u
-#define CLIENT_BYTES_MAX  (UINT64_C(16) << 20)
-#define BACKLOG_MAX       (UINT64_C(8) << 20) /* more queued to a node: deliveries wait */
-#define RETRY_FIRST_MS    200u
-#define RETRY_MAX_MS      1000u
-#define CONNECTED_RETRY_MS 2000u /* without progress, while the link stands */
+#define STORE_QUEUE_FLOOR   (UINT64_C(64) << 10) /* ... this much is always allowed */
+#define LOAD_BYTES          (UINT32_C(1) << 20)
+#define LOAD_ENTRIES        64u
+#define CLIENT_OPS_MAX      10000u
+#define CLIENT_BYTES_MAX    (UINT64_C(16) << 20)
+#define BACKLOG_MAX         (UINT64_C(8) << 20) /* more queued to a node: deliveries wait */
+#define RETRY_FIRST_MS      200u
+#define RETRY_MAX_MS        1000u
+#define CONNECTED_RETRY_MS  2000u /* without progress, while the link stands */
 #define RESUME_RETRY_MAX_MS 16000u
-#define HELD_PARCELS_MAX  4096u
-#define HELD_MS           1000u
+#define HELD_PARCELS_MAX    4096u
+#define HELD_MS             1000u
 
 struct group;
 struct home;
@@ -197,7 +197,10 @@ struct store {
                     ones */
     VEC(struct where_run) where; /* [where_first, count), ascending; groups only */
     size_t where_first;
-    uint64_t kv_end;                     /* messages below may be in the checkpoint store */
+    uint64_t kv_end;     /* messages below may be in the checkpoint store */
+    uint64_t kv_unknown; /* what is there from here on is not needed: a transfer that was cut short
+                            by the end of the process left it. UINT64_MAX: nothing is */
+    bool kv_swept; /* since the start: below, there is nothing but what lives or will be dropped */
     VEC(struct position_range) kv_drops; /* to be deleted there */
 };
 void store_init(struct store *store, bool memory_only, uint64_t *host_bytes, struct hash_seed seed);
@@ -385,6 +388,9 @@ struct group {
     VEC(struct report_wait) reports;
     struct snap_out *snap_out;
     struct snap_in *snap_in;
+    /* What unfinished transfers brought: all messages below `snap_have` that live at an index >=
+     * snap_index are in the checkpoint store (snap_brought). */
+    uint64_t snap_index, snap_have;
     bool not_member; /* the leader says so */
 };
 struct group *group_find(struct host *host, uint64_t id);
@@ -428,6 +434,8 @@ void snap_want(struct group *group, const struct raft_snapshot_want *want);
 void snap_chunk(struct group *group, const struct raft_message *message);
 void snap_abort(struct group *group);
 void snap_out_free(struct group *group);
+/* Messages below are in the store though the machine need not know them; 0: none. */
+uint64_t snap_brought(const struct group *group);
 void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
 void queue_config_put(struct writer *w, const struct queue_config *config);
 void queue_config_get(struct reader *r, struct queue_config *config);
@@ -452,6 +460,9 @@ void checkpoint_work(struct host *host);
 #define RELOG_GENERATION UINT64_MAX /* an entry written again because its segment goes */
 void checkpoint_free(struct host *host);
 void host_want_kv_drops(struct host *host);
+/* Appends what deletes the messages below `end` that do not live; at most `max` ranges. */
+VEC_TYPE(kv_op_vec, struct kv_op);
+void checkpoint_sweep(struct group *group, uint64_t end, size_t max, struct kv_op_vec *ops);
 void checkpoint_on_item(struct group *group, const struct log_item *item);
 /* Machine snapshot as stored: where-runs of bodies that stay in the log, then the machine. */
 void stored_machine_encode(struct group *group, uint32_t segment, bool with_where,

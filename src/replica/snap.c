@@ -1,20 +1,37 @@
 /*
  * What: bringing a replica up to date that needs what the log no longer has: the machine's snapshot
- * and the bytes of all live messages, as one byte stream in chunks of at most 256 KiB. stream: u8
- * version, u64 size of the stored machine, stored machine, then per live message: u64 position,
- * record Happy path, sender: want -> chunk (bytes from memory, or read in order from log and store)
- * -> ... -> done. Receiver: records go to the checkpoint store under their final keys as they come
+ * and the bytes of the live messages that it does not have, as one byte stream in chunks of at most
+ * 256 KiB.
+ *
+ * Stream, frozen: u8 version, u64 size of the stored machine, stored machine; version 2: u64
+ * position below which messages were left out; then per live message from there on, ascending: u64
+ * position, record. Version 1 has no such position and all messages.
+ *
+ * Happy path, sender: want -> chunks of the machine -> the receiver's answer says below which
+ * position it has everything -> chunks of messages (from memory, or read in order from log and
+ * store) -> done. Receiver: records go to the checkpoint store under their final keys as they come
  * (a position's bytes are the same on every replica, so nothing can be overwritten with something
  * else); the last chunk restores the machine, writes its snapshot, flushes, and says INSTALLED.
- * Failure modes: a wanted offset that cannot be served starts the transfer again with a newer
- * snapshot; messages consumed meanwhile are left out (the receiver hears of it from the entries
- * that follow); a damaged stream is refused. Overtaken by the log's retirement the transfer starts
- * again. Also here: entries that left memory and a follower needs (ENTRIES_READ).
+ *
+ * Failure modes: a wanted offset that cannot be served, and a log that moved past the snapshot,
+ * begin a new stream, at a newer index; what the receiver got until then it does not get again
+ * (below). Messages consumed meanwhile are left out (the receiver hears of it from the entries that
+ * follow); a damaged stream is refused.
+ *
+ * Invariants
+ * I1  What is live at an index and below its next position was live at every earlier index at which
+ *     that position existed. So "all below P that live at index i" are enough at any index > i.
+ * I2  What was left out as consumed was consumed by a committed entry. Every later leader has it in
+ *     its log and serves only once it is applied: until then a receiver may believe, as after a
+ *     stream that was not cut short, that such a message lives, and nobody can ask it for it.
+ * I3  What the receiver says that it has is for this stream, and the stream repeats it: a sender
+ *     that took it from another one (a receiver that was started again) is refused.
+ * Also here: entries that left memory and a follower needs (ENTRIES_READ).
  */
 #include "replica_internal.h"
 
 #define CHUNK_BYTES    (256u * 1024)
-#define STREAM_VERSION 1u
+#define STREAM_VERSION 2u
 
 /* --- old entries ----------------------------------------------------------------------------- */
 
@@ -96,6 +113,7 @@ struct snap_out {
     struct raft_term term;
     struct buf *head; /* version, size, stored machine */
     uint32_t head_sent;
+    bool opened; /* messages are being sent: what the receiver has is known */
     VEC(struct position_range) live;
     size_t live_at;             /* next range ... */
     uint64_t live_done;         /* ... and how many of it are done */
@@ -226,27 +244,20 @@ static void out_send(struct group *group, struct snap_out *s)
 {
     struct raft_event event = {.type = RAFT_EVENT_SNAPSHOT_CHUNK};
     event.u.chunk.peer = s->peer;
-    event.u.chunk.meta.index = s->index;
-    event.u.chunk.meta.term = s->term;
     event.u.chunk.offset = s->offset;
     event.u.chunk.done = s->done;
     event.u.chunk.size = s->chunk->size;
     event.u.chunk.data = s->chunk->data;
     event.u.chunk.owner = s->chunk;
-    struct raft_snapshot_meta meta;
-    if (raft_snapshot_meta(group->raft, s->index, &meta) != 0) {
-        struct raft_id peer = s->peer;
-        out_remove(group, peer); /* the log has moved past it */
-        group_step(group, &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_FAILED, .u.peer = peer});
-        return;
-    }
-    event.u.chunk.meta = meta;
+    int rc = raft_snapshot_meta(group->raft, s->index, &event.u.chunk.meta);
+    WR_ASSERT(rc == 0); /* out_fill */
     struct buf *chunk = buf_ref(s->chunk);
     group_step(group, &event);
     buf_unref(chunk);
 }
 
 static void out_fill(struct group *group, struct snap_out *s);
+static void out_first(struct group *group, struct snap_out *s);
 
 static void on_fetched(struct group *group, uint64_t position, const struct fetched *items,
                        size_t count, uint64_t serial, uint64_t b)
@@ -265,18 +276,61 @@ static void on_fetched(struct group *group, uint64_t position, const struct fetc
         vec_push(&s->loaded, (struct fetched){items[i].position, slice_ref(&items[i].record)});
     }
     s->waiting = false;
+    if (raft_role(group->raft) != RAFT_LEADER) {
+        out_remove(group, s->peer);
+        return;
+    }
+    if (raft_first_index(group->raft) > s->index + 1) {
+        /* The log has moved past it while this was read. */
+        const struct raft_id peer = s->peer;
+        out_remove(group, peer);
+        out_first(group, out_begin(group, peer));
+        return;
+    }
     out_fill(group, s);
+}
+
+/* The position from which on messages are sent, then they. */
+static void out_open(struct snap_out *s, uint64_t have)
+{
+    struct writer w;
+    writer_init(&w, 8);
+    put_le64(&w, have);
+    s->tail = slice_of_buf(writer_take(&w));
+    s->opened = true;
+    while (s->live_at < s->live.count &&
+           s->live.items[s->live_at].position + s->live.items[s->live_at].count <= have) {
+        s->live_at++;
+    }
+    if (s->live_at < s->live.count && s->live.items[s->live_at].position < have) {
+        s->live_done = have - s->live.items[s->live_at].position;
+    }
+}
+
+/* The next chunk, from the machine's snapshot. What the receiver has comes with its answer. */
+static void out_head(struct group *group, struct snap_out *s)
+{
+    uint32_t n = s->head->size - s->head_sent;
+    n = n < CHUNK_BYTES ? n : CHUNK_BYTES;
+    buf_append(&s->chunk, s->head->data + s->head_sent, n);
+    s->head_sent += n;
+    if (s->head_sent == s->head->size && s->live.count == 0) {
+        out_open(s, 0);
+        out_fill(group, s);
+        return;
+    }
+    out_send(group, s);
+}
+
+static void out_first(struct group *group, struct snap_out *s)
+{
+    s->chunk = buf_new(CHUNK_BYTES);
+    out_head(group, s);
 }
 
 /* Fills the chunk; sends it when it is full or the stream ends. */
 static void out_fill(struct group *group, struct snap_out *s)
 {
-    if (s->head_sent < s->head->size) {
-        uint32_t n = s->head->size - s->head_sent;
-        n = n < CHUNK_BYTES - s->chunk->size ? n : CHUNK_BYTES - s->chunk->size;
-        buf_append(&s->chunk, s->head->data + s->head_sent, n);
-        s->head_sent += n;
-    }
     while (s->chunk->size < CHUNK_BYTES) {
         if (s->tail.size > 0) {
             take(s, &s->tail);
@@ -335,10 +389,18 @@ void snap_want(struct group *group, const struct raft_snapshot_want *want)
         s->offset = want->offset;
     } else {
         out_remove(group, want->peer);
-        s = out_begin(group, want->peer);
+        out_first(group, out_begin(group, want->peer));
+        return;
     }
     buf_unref(s->chunk);
     s->chunk = buf_new(CHUNK_BYTES);
+    if (s->head_sent < s->head->size) {
+        out_head(group, s);
+        return;
+    }
+    if (!s->opened) {
+        out_open(s, want->note);
+    }
     out_fill(group, s);
 }
 
@@ -350,7 +412,11 @@ struct snap_in {
     struct raft_term term;
     uint64_t offset; /* next byte expected */
     uint64_t machine_size;
-    bool has_head, has_machine;
+    uint64_t claim; /* the sender may leave out what is below */
+    uint64_t next;  /* ... and what is below this one came, or was left out */
+    uint64_t came;  /* messages */
+    uint8_t version;
+    bool has_head, has_machine, opened;
     struct buf *machine;
     struct buf *rest; /* bytes not understood yet */
     uint8_t membership[RAFT_MEMBERSHIP_BYTES_MAX];
@@ -376,6 +442,29 @@ void snap_abort(struct group *group)
     wr_free(in);
 }
 
+uint64_t snap_brought(const struct group *group)
+{
+    return group->snap_index > group->applied ? group->snap_have : 0;
+}
+
+/* Below which position everything that lives at `index`, a later one than that of our machine, is
+ * in the checkpoint store: what the machine knows and the log has no more, or what unfinished
+ * transfers brought. */
+static uint64_t claim(const struct group *group, uint64_t index)
+{
+    if (group->home == NULL) {
+        return 0;
+    }
+    const struct store *store = &group->home->store;
+    struct queue_totals totals;
+    queue_totals(group->home->queue, &totals);
+    uint64_t own = store->where_first < store->where.count
+                       ? store->where.items[store->where_first].position
+                       : totals.next_position;
+    uint64_t brought = group->snap_index <= index ? snap_brought(group) : 0;
+    return own > brought ? own : brought;
+}
+
 static void in_begin(struct group *group, const struct raft_snapshot_meta *meta)
 {
     snap_abort(group);
@@ -385,6 +474,9 @@ static void in_begin(struct group *group, const struct raft_snapshot_meta *meta)
     in->term = meta->term;
     in->membership_size = (uint32_t)raft_membership_encode(&meta->membership, in->membership);
     in->rest = buf_new(CHUNK_BYTES);
+    in->claim = in->next = claim(group, meta->index);
+    group->snap_index = meta->index;
+    group->snap_have = in->claim;
     group->snap_in = in;
 }
 
@@ -401,8 +493,14 @@ static bool read_machine(struct snap_in *in)
             return true;
         }
         in->machine_size = bytes_load_le64(in->rest->data + 1);
-        if (in->rest->data[0] != STREAM_VERSION || in->machine_size > BUF_CAPACITY_MAX / 2) {
+        in->version = in->rest->data[0];
+        if (in->version == 0 || in->version > STREAM_VERSION ||
+            in->machine_size > BUF_CAPACITY_MAX / 2) {
             return false;
+        }
+        if (in->version == 1) {
+            in->opened = true;
+            in->claim = in->next = 0;
         }
         in->has_head = true;
         in->machine = buf_new(4096);
@@ -422,11 +520,21 @@ static bool in_read(struct group *group, struct snap_in *in)
     if (!in->has_machine && !read_machine(in)) {
         return false;
     }
+    if (in->has_machine && !in->opened && in->rest->size >= 8) {
+        uint64_t left_out = bytes_load_le64(in->rest->data);
+        if (left_out > in->claim) {
+            return false; /* I3 */
+        }
+        consume(in, 8);
+        in->next = left_out;
+        in->opened = true;
+    }
     uint32_t at = 0;
-    while (in->has_machine && in->rest->size - at >= 8 + MESSAGE_HEADER_SIZE) {
+    while (in->opened && in->has_machine && in->rest->size - at >= 8 + MESSAGE_HEADER_SIZE) {
         uint64_t position = bytes_load_le64(in->rest->data + at);
         uint32_t size = bytes_load_le32(in->rest->data + at + 8);
-        if (size < MESSAGE_HEADER_SIZE || size > LOG_PAYLOAD_MAX) {
+        if (size < MESSAGE_HEADER_SIZE || size > LOG_PAYLOAD_MAX || position < in->next ||
+            group->home == NULL) {
             return false;
         }
         if (in->rest->size - at - 8 < size) {
@@ -440,6 +548,8 @@ static bool in_read(struct group *group, struct snap_in *in)
                            .key = checkpoint_message_key(group->id, position),
                            .value = slice_copy(record.data, record.size)};
         vec_push(&in->puts, op);
+        in->next = position + 1;
+        in->came++;
         at += 8 + size;
     }
     if (at > 0) {
@@ -453,6 +563,7 @@ static void refuse(struct group *group, uint64_t index)
     wr_log(group->host->logger, LOG_LEVEL_ERROR, "raft",
            "group %llu: a damaged snapshot is refused", (unsigned long long)group->id);
     snap_abort(group);
+    group->snap_index = group->snap_have = 0; /* all of it again, to be sure */
     group_step(group, &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_REFUSED, .u.index = index});
 }
 
@@ -492,6 +603,11 @@ static void on_installed(struct host *host, struct kv_request *request, int resu
         host->env->ops->stop(host->env, 1, "the checkpoint store cannot be written");
         return;
     }
+    wr_log(host->logger, LOG_LEVEL_INFO, "raft",
+           "group %llu: the snapshot at %llu is installed; %llu messages came with it, those below "
+           "position %llu were here",
+           (unsigned long long)group->id, (unsigned long long)in->index,
+           (unsigned long long)in->came, (unsigned long long)in->claim);
     group->installing = false;
     group->applied = in->index;
     group->apply_end = in->index + 1;
@@ -503,27 +619,14 @@ static void on_installed(struct host *host, struct kv_request *request, int resu
     group_mark(group);
 }
 
-struct gaps {
-    struct group *group;
-    VEC(struct kv_op) ops;
-    uint64_t next;
-};
-
-static void delete_range(struct gaps *gaps, uint64_t begin, uint64_t end)
+static void on_snapshot_put(struct host *host, struct kv_request *request, int result,
+                            struct kv_reply *reply)
 {
-    if (begin < end) {
-        struct kv_op op = {.kind = KV_DELETE_RANGE,
-                           .key = checkpoint_message_key(gaps->group->id, begin),
-                           .value = checkpoint_message_key(gaps->group->id, end)};
-        vec_push(&gaps->ops, op);
+    (void)request;
+    (void)reply;
+    if (result != 0) { /* the machine is the new one already */
+        host->env->ops->stop(host->env, 1, "the checkpoint store cannot be written");
     }
-}
-
-static void on_live(void *ctx, uint64_t position, uint64_t count)
-{
-    struct gaps *gaps = ctx;
-    delete_range(gaps, gaps->next, position);
-    gaps->next = position + count;
 }
 
 /* The whole stream is here: the machine, then its snapshot and what it does not need any more, in
@@ -533,19 +636,18 @@ static void install(struct group *group, struct snap_in *in)
     struct host *host = group->host;
     uint64_t index = in->index;
     group->installing = true;
-    if (!in->has_machine || in->rest->size > 0 ||
+    if (!in->has_machine || !in->opened || in->rest->size > 0 ||
         stored_machine_decode(group, index, bytes_make(in->machine->data, in->machine->size)) !=
             0) {
         group->installing = false;
         refuse(group, index);
         return;
     }
-    struct gaps gaps = {.group = group};
+    struct kv_op_vec ops = {0};
     if (group->home != NULL) {
-        struct queue_totals totals;
-        queue_totals(group->home->queue, &totals);
-        queue_each_live(group->home->queue, on_live, &gaps);
-        delete_range(&gaps, gaps.next, totals.next_position);
+        checkpoint_sweep(group, UINT64_MAX, SIZE_MAX, &ops);
+        group->home->store.kv_unknown = UINT64_MAX;
+        group->home->store.kv_swept = true;
     }
     const struct checkpoint c = {.group = group->id,
                                  .index = index,
@@ -554,10 +656,10 @@ static void install(struct group *group, struct snap_in *in)
                                  .machine = bytes_make(in->machine->data, in->machine->size)};
     struct kv_op put = {
         .kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = checkpoint_encode(&c)};
-    vec_push(&gaps.ops, put);
-    host->env->ops->kv_write(host->env, gaps.ops.items, (uint32_t)gaps.ops.count,
-                             kv_request_new(host)->token);
-    struct kv_request *request = in_request(group, in, on_installed);
+    vec_push(&ops, put);
+    struct kv_request *request = in_request(group, in, on_snapshot_put);
+    host->env->ops->kv_write(host->env, ops.items, (uint32_t)ops.count, request->token);
+    request = in_request(group, in, on_installed);
     request->b = index;
     host->env->ops->kv_flush(host->env, request->token);
 }
@@ -571,6 +673,7 @@ static void stored(struct group *group, struct snap_in *in)
     struct raft_event event = {.type = RAFT_EVENT_SNAPSHOT_STORED};
     event.u.stored.index = in->index;
     event.u.stored.offset = in->offset;
+    event.u.stored.note = in->version >= 2 ? in->claim : 0;
     group_step(group, &event);
 }
 
@@ -584,9 +687,12 @@ static void on_put(struct host *host, struct kv_request *request, int result,
         return;
     }
     if (result != 0) {
-        refuse(group, in->index); /* sent again later */
+        snap_abort(group); /* sent again later, from there on */
+        group_step(group, &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_REFUSED,
+                                               .u.index = group->snap_index});
         return;
     }
+    group->snap_have = in->next;
     stored(group, in);
 }
 
@@ -613,6 +719,8 @@ void snap_chunk(struct group *group, const struct raft_message *message)
         stored(group, in);
         return;
     }
+    struct store *store = &group->home->store;
+    store->kv_end = in->next > store->kv_end ? in->next : store->kv_end;
     struct kv_request *request = in_request(group, in, on_put);
     struct kv_op *ops = in->puts.items;
     uint32_t count = (uint32_t)in->puts.count;

@@ -485,6 +485,12 @@ static void apply(struct sim *s, uint64_t id, uint64_t begin, uint64_t end)
     }
 }
 
+/* What a host that has stored so much of a snapshot says to the sender. */
+static uint64_t note_at(uint64_t index, uint64_t offset)
+{
+    return index * 100 + offset;
+}
+
 static void answer_snapshot_want(struct sim *s, uint64_t id, const struct raft_snapshot_want *w)
 {
     struct sim_node *n = &s->nodes[id];
@@ -492,6 +498,7 @@ static void answer_snapshot_want(struct sim *s, uint64_t id, const struct raft_s
     struct raft_snapshot_meta meta;
     uint8_t stream[16];
     uint64_t index = n->disk.machine_index;
+    SIM_CHECK(s, w->note == (w->index == 0 || w->offset == 0 ? 0 : note_at(w->index, w->offset)));
     if (raft_snapshot_meta(n->raft, index, &meta) == 0 && index >= w->min_index) {
         memcpy(stream, &index, 8);
         memcpy(stream + 8, &n->disk.machine_hash, 8);
@@ -542,6 +549,7 @@ static void take_chunk(struct sim *s, uint64_t id, const struct raft_message *m)
         struct raft_event ev = {.type = RAFT_EVENT_SNAPSHOT_STORED};
         ev.u.stored.index = index;
         ev.u.stored.offset = n->stream_size;
+        ev.u.stored.note = note_at(index, n->stream_size);
         SIM_CHECK(s, sim_step(s, id, ev) == 0);
         return;
     }

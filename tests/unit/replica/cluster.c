@@ -176,7 +176,9 @@ static size_t backlog(void *ctx, struct uid node)
 
 static void log_line(void *ctx, enum log_level level, const char *component, const char *line)
 {
-    (void)ctx;
+    struct test_cluster *c = ctx;
+    c->snapshots_begun += strstr(line, "sending a snapshot") != NULL;
+    c->snapshots_refused += strstr(line, "snapshot is refused") != NULL;
     if (WR_TEST_LOG) {
         fprintf(stderr, "[%s] %s: %s\n", log_level_name(level), component, line);
     }
@@ -398,7 +400,7 @@ struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards)
     c->segment_size = 256 * 1024;
     c->segments_max = 3;
     c->now_ns = 1000000000;
-    c->logger = (struct logger){.sink = log_line, .level = LOG_LEVEL_DEBUG};
+    c->logger = (struct logger){.sink = log_line, .ctx = c, .level = LOG_LEVEL_DEBUG};
     c->catalog = catalog_new(&route_index_ops, NULL, NULL);
     c->catalog_index = 1;
     for (uint32_t i = 0; i < nodes; i++) {
@@ -697,9 +699,10 @@ static bool step_parcel(struct test_cluster *c)
         uint32_t s = at / NODES_MAX % SHARDS_MAX;
         uint32_t b = at % NODES_MAX;
         struct lane *lane = &c->lanes[a][s][b];
-        if (lane->first == lane->parcels.count) {
+        if (lane->first == lane->parcels.count || (c->held[a][b] && c->pass[a][b] == 0)) {
             continue;
         }
+        c->pass[a][b] -= c->held[a][b] ? 1 : 0;
         struct parcel *parcel = lane->parcels.items[lane->first++];
         if (lane->first == lane->parcels.count) {
             vec_clear(&lane->parcels);

@@ -59,6 +59,8 @@ struct test_cluster {
     bool cut[NODES_MAX][NODES_MAX];
     struct catalog_view *view_at_restart; /* what a node that restarts knows; NULL: the newest */
     uint32_t lose_percent;                /* of parcels between nodes, while links stand */
+    bool held[NODES_MAX][NODES_MAX];     /* a slow link, from and to: only what ... */
+    uint32_t pass[NODES_MAX][NODES_MAX]; /* ... is let through comes */
     struct catalog *catalog;
     uint64_t catalog_index;
     uint64_t now_ns;
@@ -67,6 +69,7 @@ struct test_cluster {
     uint64_t parcels, wire_bytes;
     uint32_t damage;     /* of so many parcels one arrives damaged as well; 0 = none */
     uint8_t damage_kind; /* only of this kind; 0 = any */
+    uint32_t snapshots_begun, snapshots_refused; /* as logged */
 };
 
 uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE */
