@@ -361,6 +361,11 @@ static void dispatch(struct host *host, struct parcel *parcel)
     case PARCEL_MEMBER:
         on_member(host, parcel);
         break;
+    case PARCEL_HASH:
+    case PARCEL_QUARANTINE:
+    case PARCEL_QUARANTINED:
+        compare_on_parcel(host, parcel);
+        break;
     case PARCEL_PROPOSE:
         group = group_find(host, HOST_CATALOG_GROUP);
         if (group != NULL) {
@@ -423,6 +428,9 @@ static void on_meta_item(struct group *group, const struct log_item *item)
                       : item->kind == LOG_HARD_STATE ? &group->segment_hard
                                                      : &group->segment_checkpoint;
     *place = item->position.segment;
+    if (item->kind == LOG_GROUP && (item->flags & GROUP_QUARANTINED) != 0) {
+        compare_on_durable(group);
+    }
     if (item->kind == LOG_GROUP && !group->durable) {
         group->durable = true;
         if (!group->ended) {
@@ -509,8 +517,7 @@ static void on_log_state(struct host *host, const struct log_state_mail *state)
         wr_log(host->logger, LOG_LEVEL_ERROR, "disk",
                "nothing can be written: %s; everything that must be durable waits", state->why);
     } else if (host->options.shard == 0 && trouble && !host->log_blocked && !host->disk_low) {
-        wr_log(host->logger, LOG_LEVEL_WARNING, "disk", "publishers are held back: %s",
-               state->why);
+        wr_log(host->logger, LOG_LEVEL_WARNING, "disk", "publishers are held back: %s", state->why);
     } else if (host->options.shard == 0 && !trouble && (host->log_blocked || host->disk_low)) {
         wr_log(host->logger, LOG_LEVEL_INFO, "disk", "there is enough free space again");
     }
@@ -741,6 +748,9 @@ static void explain(const struct host *host, const struct group *group, struct g
         snprintf(status->why, sizeof status->why, "%s", group->failed);
     } else if (group->ended) {
         snprintf(status->why, sizeof status->why, "this replica is being removed");
+    } else if (group->quarantined[0] != 0) {
+        snprintf(status->why, sizeof status->why, "%.*s", (int)sizeof status->why - 1,
+                 group->quarantined);
     } else if (host->log_blocked) {
         snprintf(status->why, sizeof status->why, "%.*s", (int)sizeof status->why - 1,
                  host->log_why);

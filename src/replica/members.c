@@ -18,6 +18,7 @@
 struct wanted {
     struct raft_id id;
     bool learner;
+    bool waits; /* its node still has a member that is to go */
 };
 VEC_TYPE(wanted_vec, struct wanted);
 
@@ -26,7 +27,7 @@ static bool wanted_members(struct group *group, struct wanted_vec *ret)
     struct host *host = group->host;
     if (group->id == HOST_CATALOG_GROUP) {
         for (size_t i = 0; i < host->wanted_members.count; i++) {
-            vec_push(ret, (struct wanted){host->wanted_members.items[i].member, false});
+            vec_push(ret, (struct wanted){host->wanted_members.items[i].member, false, false});
         }
         return host->wanted_set && ret->count > 0;
     }
@@ -37,7 +38,7 @@ static bool wanted_members(struct group *group, struct wanted_vec *ret)
     }
     for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
         const struct catalog_member *m = &record->spec.group.members[i];
-        vec_push(ret, (struct wanted){raft_of_uid(m->id), m->learner});
+        vec_push(ret, (struct wanted){raft_of_uid(m->id), m->learner, false});
     }
     return ret->count > 0;
 }
@@ -52,13 +53,38 @@ static const struct raft_member *member_of(const struct raft_membership *members
     return NULL;
 }
 
+static bool is_wanted(const struct wanted_vec *wanted, struct raft_id id)
+{
+    for (size_t i = 0; i < wanted->count; i++) {
+        if (raft_id_equal(wanted->items[i].id, id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A node has one replica of a group: a new one begins there when the one before is gone. */
+static void note_waiting(const struct group *group, const struct raft_membership *members,
+                         struct wanted_vec *wanted)
+{
+    struct uid old, new;
+    for (size_t i = 0; i < wanted->count; i++) {
+        struct wanted *w = &wanted->items[i];
+        for (uint32_t k = 0; k < members->count; k++) {
+            const struct raft_id id = members->members[k].id;
+            w->waits = w->waits || (!is_wanted(wanted, id) && group_node_of(group, id, &old) &&
+                                    group_node_of(group, w->id, &new) && uid_eq(old, new));
+        }
+    }
+}
+
 /* The next step, or false: all is as wanted. Additions first, so that a group never gets smaller
- * than it must. */
+ * than it must; but one in the place of a member of the same node comes after that one is gone. */
 static bool next_change(const struct raft_membership *members, const struct wanted_vec *wanted,
                         enum raft_change_type *ret_type, struct raft_id *ret_id)
 {
     for (size_t i = 0; i < wanted->count; i++) {
-        if (member_of(members, wanted->items[i].id) == NULL) {
+        if (member_of(members, wanted->items[i].id) == NULL && !wanted->items[i].waits) {
             *ret_type = RAFT_CHANGE_ADD_LEARNER;
             *ret_id = wanted->items[i].id;
             return true;
@@ -66,6 +92,9 @@ static bool next_change(const struct raft_membership *members, const struct want
     }
     for (size_t i = 0; i < wanted->count; i++) {
         const struct raft_member *m = member_of(members, wanted->items[i].id);
+        if (m == NULL || wanted->items[i].waits) {
+            continue;
+        }
         if (m->role == RAFT_LEARNER && !wanted->items[i].learner) {
             *ret_type = RAFT_CHANGE_PROMOTE;
             *ret_id = m->id;
@@ -78,11 +107,7 @@ static bool next_change(const struct raft_membership *members, const struct want
         }
     }
     for (uint32_t i = 0; i < members->count; i++) {
-        bool found = false;
-        for (size_t k = 0; k < wanted->count; k++) {
-            found = found || raft_id_equal(wanted->items[k].id, members->members[i].id);
-        }
-        if (!found) {
+        if (!is_wanted(wanted, members->members[i].id)) {
             *ret_type = RAFT_CHANGE_REMOVE;
             *ret_id = members->members[i].id;
             return true;
@@ -108,7 +133,9 @@ void group_reconcile(struct group *group)
     enum raft_change_type type;
     struct raft_id id;
     struct raft_membership members = raft_membership(group->raft);
-    if (wanted_members(group, &wanted) && next_change(&members, &wanted, &type, &id)) {
+    bool known = wanted_members(group, &wanted);
+    note_waiting(group, &members, &wanted);
+    if (known && next_change(&members, &wanted, &type, &id)) {
         bool steps_down = type == RAFT_CHANGE_REMOVE || type == RAFT_CHANGE_DEMOTE;
         struct raft_event event = {.type = RAFT_EVENT_CHANGE};
         event.u.change.type = type;

@@ -39,18 +39,18 @@
     (UINT64_C(16) << 20) /* most bytes of one group queue kept in memory ... */
 #define STORE_HOST_BYTES                                                                           \
     (UINT64_C(64) << 20) /* ... while all of the host's have no more than this ... */
-#define STORE_QUEUE_FLOOR (UINT64_C(64) << 10) /* ... this much is always allowed */
-#define LOAD_BYTES        (UINT32_C(1) << 20)
-#define LOAD_ENTRIES      64u
-#define CLIENT_OPS_MAX    10000u
-#define CLIENT_BYTES_MAX  (UINT64_C(16) << 20)
-#define BACKLOG_MAX       (UINT64_C(8) << 20) /* more queued to a node: deliveries wait */
-#define RETRY_FIRST_MS    200u
-#define RETRY_MAX_MS      1000u
-#define CONNECTED_RETRY_MS 2000u /* without progress, while the link stands */
+#define STORE_QUEUE_FLOOR   (UINT64_C(64) << 10) /* ... this much is always allowed */
+#define LOAD_BYTES          (UINT32_C(1) << 20)
+#define LOAD_ENTRIES        64u
+#define CLIENT_OPS_MAX      10000u
+#define CLIENT_BYTES_MAX    (UINT64_C(16) << 20)
+#define BACKLOG_MAX         (UINT64_C(8) << 20) /* more queued to a node: deliveries wait */
+#define RETRY_FIRST_MS      200u
+#define RETRY_MAX_MS        1000u
+#define CONNECTED_RETRY_MS  2000u /* without progress, while the link stands */
 #define RESUME_RETRY_MAX_MS 16000u
-#define HELD_PARCELS_MAX  4096u
-#define HELD_MS           1000u
+#define HELD_PARCELS_MAX    4096u
+#define HELD_MS             1000u
 
 struct group;
 struct home;
@@ -85,6 +85,9 @@ enum parcel_kind { /* frozen: nodes of different versions */
                    PARCEL_CATALOG_TOLD = 21, /* within a node: its outcome */
                    PARCEL_MEMBER = 13, /* a replica that its record does not name: am I a member?
                                           Answered with NOT_MEMBER, or not */
+                   PARCEL_HASH = 14,   /* member -> leader: what its machine was at an index */
+                   PARCEL_QUARANTINE = 15,  /* leader -> member: it differs from the majority */
+                   PARCEL_QUARANTINED = 16, /* member -> leader: it was found to differ */
 };
 
 /* One run of ops of a client within a PARCEL_OPS. */
@@ -324,6 +327,9 @@ void local_view_changed(struct host *host, const struct catalog_queue *before,
 
 /* --- groups ---------------------------------------------------------------------------------- */
 struct machine_ops {
+    uint32_t version; /* of what is hashed */
+    /* The same on replicas that are equal (compare.c). */
+    uint64_t (*hash)(const struct group *group);
     /* One committed COMMAND. `payload` borrowed. < 0: this node cannot go on with the group. */
     int (*apply)(struct group *group, uint64_t index, struct raft_term term,
                  const struct slice *payload);
@@ -341,6 +347,7 @@ struct pending_entry {
 };
 struct snap_out;
 struct snap_in;
+struct compare;
 struct group {
     struct host *host;
     uint64_t id;
@@ -354,10 +361,11 @@ struct group {
     struct queue_config config; /* as declared; part of the creation record */
     uint8_t bootstrap[RAFT_MEMBERSHIP_BYTES_MAX];
     uint32_t bootstrap_size;
-    bool ended;       /* LOG_GROUP_END is on its way */
-    bool durable;     /* its LOG_GROUP record is */
-    bool quick;       /* preferred leader */
-    char failed[160]; /* why it stands still for good, or "" */
+    bool ended;            /* LOG_GROUP_END is on its way */
+    bool durable;          /* its LOG_GROUP record is */
+    bool quick;            /* preferred leader */
+    char failed[160];      /* why it stands still for good, or "" */
+    char quarantined[200]; /* why it is to be replaced, or "" (compare.c) */
     uint32_t segment_group, segment_hard,
         segment_checkpoint; /* where the newest record of each kind is; 0 = none */
     uint32_t meta_pending;  /* such records under way */
@@ -384,6 +392,12 @@ struct group {
     struct snap_out *snap_out;
     struct snap_in *snap_in;
     bool not_member; /* the leader says so */
+    /* compare.c */
+    uint32_t compare_every;
+    struct compare *compare; /* NULL until something was compared */
+#ifdef WR_PLANT_machine_drifts
+    uint64_t drifted_at; /* index; 0 = not */
+#endif
 };
 struct group *group_find(struct host *host, uint64_t id);
 struct group *group_new(struct host *host, uint64_t id, const struct machine_ops *ops,
@@ -399,6 +413,7 @@ void group_work(struct group *group);
 void group_on_message(struct group *group, struct parcel *parcel);
 void group_end(struct group *group);
 void group_fail(struct group *group, const char *why);
+void group_set_serving(struct group *group, bool serving);
 void group_set_peer(struct group *group, struct raft_id member, struct uid node);
 bool group_node_of(const struct group *group, struct raft_id member, struct uid *ret_node);
 void group_reconcile(struct group *group);
@@ -431,6 +446,22 @@ void queue_config_put(struct writer *w, const struct queue_config *config);
 void queue_config_get(struct reader *r, struct queue_config *config);
 void queue_group_view(struct host *host, const struct catalog_queue *before,
                       const struct catalog_queue *after);
+
+/* --- comparing replicas (compare.c) ---------------------------------------------------------- */
+#define GROUP_QUARANTINED 1u /* flag of LOG_GROUP */
+uint32_t compare_every(const struct host *host, bool catalog);
+uint64_t compare_queue_hash(const struct queue *queue);
+uint64_t compare_catalog_hash(const struct catalog *catalog);
+void compare_applied(struct group *group);
+void compare_leader_changed(struct group *group);
+void compare_on_parcel(struct host *host, struct parcel *parcel);
+void compare_on_durable(struct group *group); /* its LOG_GROUP record is */
+void compare_recovered(struct group *group);  /* its LOG_GROUP record has the flag */
+/* What an operator has to do about a quarantined catalog. */
+void compare_catalog_advice(const struct group *group, char *text, size_t size);
+/* Leader: the replica there is to be replaced, nobody takes bytes from it. */
+bool compare_is_divergent(const struct group *group, struct uid node);
+void compare_free(struct group *group);
 
 /* --- checkpoint, recovery -------------------------------------------------------------------- */
 struct checkpoint_job;

@@ -15,8 +15,9 @@
 #include "warren/route.h"
 #include "warren/vec.h"
 
-#define NODES_MAX  3
-#define SHARDS_MAX 2
+#define NODES_MAX     3
+#define SHARDS_MAX    2
+#define COMPARE_EVERY 16u /* machines are compared in all of these tests */
 
 struct wire_parcel {
     struct parcel *parcel;
@@ -63,11 +64,16 @@ struct test_cluster {
     uint32_t segment_size, segments_max;
     struct logger logger;
     uint64_t parcels, wire_bytes;
+    /* What a leader said last: this replica is to be replaced. */
+    uint32_t divergent_told;
+    uint64_t divergent_queue;
+    struct uid divergent_member;
+    bool refuses; /* the next node does not start, because of: */
+    char refusal[256];
 };
 
-uint64_t
-cluster_seeds(uint64_t count);     /* times WR_TEST_MORE */
-uint64_t cluster_seed_first(void); /* WR_TEST_FROM */
+uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE */
+uint64_t cluster_seed_first(void);      /* WR_TEST_FROM */
 struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
 void cluster_free(struct test_cluster *c);
 struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard);
