@@ -33,6 +33,7 @@ struct host *host_new(struct env *env, const struct host_options *options)
     umap_init(&host->clients, host->hash);
     umap_init(&host->queues, host->hash);
     umap_init(&host->kv_requests, host->hash);
+    umap_init(&host->purges, host->hash);
     umap_init(&host->catalog_requests, host->hash);
     umap_init(&host->reports, host->hash);
     list_init(&host->dirty_groups);
@@ -72,6 +73,7 @@ void host_free(struct host *host)
     fetches_free(host);
     checkpoint_free(host);
     recover_free(host);
+    purges_free(host);
     free_groups(host);
     struct umap_iter it = umap_iterate(&host->kv_requests);
     while (umap_next(&it)) {
@@ -394,11 +396,13 @@ static void group_ended(struct group *group)
     struct host *host = group->host;
     uint64_t id = group->id;
     group_free(group);
-    group_purge_kv(host, id);
+    purge_begin(host, id);
     const struct catalog_queue *record =
         host->view != NULL ? catalog_queue_by_id(host->view, id) : NULL;
     if (record != NULL) {
         queue_group_view(host, NULL, record); /* named again meanwhile: a new replica begins */
+    } else {
+        purge_forget(host, id); /* ids are not used again */
     }
 }
 

@@ -393,7 +393,7 @@ static int recover_machine(struct group *group, struct recovered_group *g)
 static int recover_group(struct host *host, struct recovered_group *g)
 {
     if (g->ended) {
-        group_purge_kv(host, g->id); /* perhaps again */
+        purge_begin(host, g->id); /* perhaps again */
         return 0;
     }
     if (!g->created || g->damaged) {

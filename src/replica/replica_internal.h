@@ -484,7 +484,11 @@ void checkpoint_on_item(struct group *group, const struct log_item *item);
 void stored_machine_encode(struct group *group, uint32_t segment, bool with_where,
                            struct buf **out);
 int stored_machine_decode(struct group *group, uint64_t index, struct bytes stored);
-void group_purge_kv(struct host *host, uint64_t group);
+/* purge.c: what ended replicas leave in the checkpoint store. */
+void purge_begin(struct host *host, uint64_t group);
+bool purge_is_pending(struct host *host, uint64_t group);
+void purge_forget(struct host *host, uint64_t group);
+void purges_free(struct host *host);
 struct recover;
 void recover_free(struct host *host);
 
@@ -572,6 +576,7 @@ struct host {
     VEC(struct message) scratch;
     uint64_t store_bytes;
     struct umap kv_requests;
+    struct umap purges; /* of groups whose replica here ended (purge.c) */
     struct list fetches;
     uint64_t kv_token;
     struct checkpoint_job *checkpoint;

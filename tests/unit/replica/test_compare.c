@@ -391,6 +391,43 @@ Test(compare, without_a_majority_nothing_is_done)
     scene_free(&s);
 }
 
+static bool is_new(void *ctx)
+{
+    const struct scene *s = ctx;
+    const struct group *group = replica(s, s->node);
+    return group != NULL && !group->ended && group->quarantined[0] == 0 && group->durable;
+}
+
+/* What the one before left in the checkpoint store must not become the state of the new one, even
+ * when the store forgets its newest deletions. */
+Test(compare, the_new_replica_begins_empty_even_after_a_crash)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(8); seed++) {
+        struct scene s = scene_new(70 + seed, 3, 3, 0);
+        publish(&s, 20);
+        s.node = ((uint32_t)cluster_leader(s.c, s.queue) + 1) % 3;
+        s.node = s.node == 0 ? 2 : s.node;
+        corrupt(&s, s.node, 1000);
+        publish(&s, COMPARE_EVERY);
+        cr_assert(cluster_run(s.c, is_quarantined, &s, 5000));
+        for (uint32_t i = 0; i < 30; i++) {
+            user_publish(&s.u[0], 50, 1000);
+            cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 20000));
+        }
+        cr_assert_gt(replica(&s, s.node)->checkpoint_index, 0);
+        cluster_set_replicas(s.c, s.queue, (uint32_t[]){0, s.node == 1 ? 2 : 1}, 2, 5);
+        cluster_set_replicas(s.c, s.queue, (uint32_t[]){0, 1, 2}, 3, 7);
+        cr_assert(cluster_run(s.c, is_new, &s, 20000));
+        cluster_crash(s.c, s.node);
+        cluster_restart(s.c, s.node, true);
+        cr_assert(is_new(&s));
+        cr_assert_eq(replica(&s, s.node)->applied, 0, "seed %llu", (unsigned long long)seed);
+        expect_equal(&s);
+        expect_all_messages(&s, s.node);
+        scene_free(&s);
+    }
+}
+
 /* `count` messages of which no two neighbours have one size: as many runs. */
 static struct queue *queue_of_runs(uint32_t count)
 {
