@@ -15,6 +15,11 @@
 
 #define BODIES_EVERY 64u
 #define HASH_EVERY   4u /* machines are compared at applied indexes divisible by this */
+#ifdef WR_PLANT_machine_drifts
+#define DRIFTS true /* machines may differ until the product has found it */
+#else
+#define DRIFTS false
+#endif
 
 struct sim_check {
     struct map leaders;             /* (group, term) -> host + 1 */
@@ -25,6 +30,8 @@ struct sim_check {
 
 struct seen {
     uint64_t term, commit, applied;
+    uint64_t incarnation; /* of the replica; one that takes the place of another begins anew */
+    uint64_t drifted;     /* ever: index of the newest planted drift */
 };
 
 struct step {
@@ -115,12 +122,18 @@ static uint64_t machine_hash(struct host *replicas, uint64_t id)
     return hash == 0 ? 1 : hash;
 }
 
+static bool is_quarantined(const struct host *replicas, uint64_t id)
+{
+    const struct group *group = umap_get(&replicas->groups, id);
+    return group != NULL && group->quarantined[0] != 0;
+}
+
 static void check_machine(struct sim *sim, uint32_t node, struct host *replicas,
                           const struct group_status *s)
 {
     uint8_t key[16];
     uint64_t hash = machine_hash(replicas, s->group);
-    if (hash == 0) {
+    if (hash == 0 || (DRIFTS && is_quarantined(replicas, s->group))) {
         return;
     }
     void *before =
@@ -133,6 +146,21 @@ static void check_machine(struct sim *sim, uint32_t node, struct host *replicas,
     }
 }
 
+static void note_drift(struct step *step, const struct group_status *s, struct seen *ever)
+{
+#ifdef WR_PLANT_machine_drifts
+    const struct group *group = group_find(step->replicas, s->group);
+    ever->drifted = group->drifted_at > ever->drifted ? group->drifted_at : ever->drifted;
+    (void)step->sim;
+#else
+    (void)ever;
+    if (is_quarantined(step->replicas, s->group)) {
+        sim_fail(step->sim, "group %" PRIu64 " on node %u is quarantined: %s", s->group,
+                 step->host->index, s->why);
+    }
+#endif
+}
+
 static void check_group(void *ctx, const struct group_status *s)
 {
     struct step *step = ctx;
@@ -141,6 +169,11 @@ static void check_group(void *ctx, const struct group_status *s)
     }
     struct seen *seen = seen_of(&step->sim->check->seen[step->host->index], s->group);
     struct seen *ever = seen_of(&step->sim->check->ever, s->group);
+    const uint64_t incarnation = group_find(step->replicas, s->group)->incarnation;
+    if (seen->incarnation != incarnation) {
+        *seen = (struct seen){.incarnation = incarnation};
+    }
+    note_drift(step, s, ever);
     if (s->commit < seen->commit || s->applied < seen->applied || s->term < seen->term) {
         sim_fail(step->sim,
                  "group %" PRIu64 " on node %u went from term %" PRIu64 " commit %" PRIu64
@@ -151,10 +184,12 @@ static void check_group(void *ctx, const struct group_status *s)
     if (s->leading) {
         check_leader(step, s);
     }
-    if (s->applied != seen->applied && s->applied % HASH_EVERY == 0) {
+    if (!DRIFTS && s->applied != seen->applied && s->applied % HASH_EVERY == 0) {
         check_machine(step->sim, step->host->index, step->replicas, s);
     }
-    *seen = (struct seen){s->term, s->commit, s->applied};
+    seen->term = s->term;
+    seen->commit = s->commit;
+    seen->applied = s->applied;
     ever->applied = s->applied > ever->applied ? s->applied : ever->applied;
 }
 
@@ -244,6 +279,20 @@ struct finals {
     bool ok;
 };
 
+/* Replicas that differ are waited for: the product is to find and replace them. */
+static void final_machine(struct finals *f, const struct group_status *s, struct final *final)
+{
+    const uint64_t hash = machine_hash(f->replicas, s->group);
+    if (!DRIFTS) {
+        check_machine(f->sim, f->node, f->replicas, s);
+    } else if (final->hash != 0 && final->hash != hash) {
+        (void)snprintf(f->why, f->size, "group %" PRIu64 " on node %u differs and is not replaced",
+                       s->group, f->node);
+        f->ok = false;
+    }
+    final->hash = hash;
+}
+
 static void final_group(void *ctx, const struct group_status *s)
 {
     struct finals *f = ctx;
@@ -272,7 +321,10 @@ static void final_group(void *ctx, const struct group_status *s)
         f->ok = false;
         return;
     }
-    check_machine(f->sim, f->node, f->replicas, s);
+    const struct seen *ever = seen_of(&f->sim->check->ever, s->group);
+    if (ever->drifted == 0 || s->applied / SIM_COMPARE_EVERY > ever->drifted / SIM_COMPARE_EVERY) {
+        final_machine(f, s, final);
+    } /* else: no agreed index came since */
 }
 
 bool sim_check_converged(struct sim *sim, char *why, size_t size)
