@@ -123,7 +123,7 @@ void group_apply(struct group *group)
             return;
         }
         group->applied = index;
-        if (index % group->compare_every == 0) {
+        if (index % group->compare_every == 0 || kind == RAFT_ENTRY_BARRIER) {
             compare_applied(group);
         }
     }

@@ -53,8 +53,9 @@ struct compare {
     VEC(struct compared) members;    /* self; on a leader all who told */
     VEC(struct divergent) divergent; /* leader: to be replaced */
     struct divergent self;           /* quarantined: why */
-    uint64_t undecided;              /* index at which nobody was right: said once */
-    uint32_t candidate;              /* quarantined leader: who is to lead instead, in turn */
+    uint64_t doubt;     /* leader: index at which some differ, and too few told; 0 = none */
+    uint64_t undecided; /* index at which nobody was right: said once */
+    uint32_t candidate; /* quarantined leader: who is to lead instead, in turn */
 };
 
 static struct compare *compare_of(struct group *group)
@@ -389,6 +390,43 @@ static void accuse(struct group *group, const struct divergent *d)
     arm(group);
 }
 
+/* Some differ, and those who could tell which is right were away, or came by a snapshot over the
+ * index: once the group is at rest, all of them are asked about where they are now. */
+static void ask_again(struct group *group)
+{
+    struct compare *c = group->compare;
+    const struct raft_membership members = raft_membership(group->raft);
+    if (group->applied != raft_last_index(group->raft)) {
+        return;
+    }
+    if (digest_at(c, group->self, group->applied, version_of(group)) == NULL) {
+        const struct digest d = {group->applied, version_of(group), group->ops->hash(group)};
+        remember(group, group->self, &d);
+    }
+    for (uint32_t i = 0; i < members.count; i++) {
+        struct uid node;
+        if (!raft_id_equal(members.members[i].id, group->self) &&
+            group_node_of(group, members.members[i].id, &node)) {
+            send_numbers(group, PARCEL_COMPARE, node, members.members[i].id, group->applied, 0, 0);
+        }
+    }
+}
+
+static void answer_again(struct group *group, uint64_t index)
+{
+    if (group->quarantined[0] != 0 || group->installing || group->applied != index || index == 0) {
+        return;
+    }
+    const struct digest *known =
+        digest_at(compare_of(group), group->self, index, version_of(group));
+    struct digest d = {index, version_of(group), known != NULL ? known->value : 0};
+    if (known == NULL) {
+        d.value = group->ops->hash(group);
+        remember(group, group->self, &d);
+    }
+    tell_leader(group, &d);
+}
+
 static void say_undecided(struct group *group, uint64_t index)
 {
     char name[300];
@@ -448,10 +486,15 @@ static void evaluate(struct group *group, uint64_t index, uint64_t version)
     const struct verdict v = judge(group, index, version);
     if (v.agree <= v.voters / 2) {
         if (v.voters > 0 && v.told == v.voters) {
+            c->doubt = 0;
             say_undecided(group, index);
+        } else if (v.told > v.agree && c->undecided == 0) {
+            c->doubt = index;
+            arm(group);
         }
         return;
     }
+    c->doubt = index >= c->doubt ? 0 : c->doubt;
     const struct raft_membership members = raft_membership(group->raft);
     for (uint32_t i = 0; i < members.count; i++) {
         const struct raft_id member = members.members[i].id;
@@ -571,7 +614,10 @@ static void on_timer(struct timer *timer)
         return;
     }
     forget_replaced(group);
-    if (c->divergent.count == 0) {
+    if (c->doubt != 0) {
+        ask_again(group);
+    }
+    if (c->divergent.count == 0 && c->doubt == 0) {
         return;
     }
     for (size_t i = 0; i < c->divergent.count; i++) {
@@ -595,7 +641,7 @@ static void arm(struct group *group)
 
 /* --- events ---------------------------------------------------------------------------------- */
 
-/* The group has applied an agreed index. */
+/* The group has applied an agreed index, or the first entry of a term. */
 void compare_applied(struct group *group)
 {
     if (group->quarantined[0] != 0) {
@@ -616,6 +662,7 @@ void compare_leader_changed(struct group *group)
     }
     if (raft_role(group->raft) != RAFT_LEADER) {
         vec_clear(&c->divergent);
+        c->doubt = 0;
     }
     const struct compared *own = compared_of(c, group->self);
     if (group->quarantined[0] != 0) {
@@ -649,7 +696,7 @@ static bool is_innocent(struct group *group, const struct divergent *d)
     return false;
 }
 
-/* PARCEL_HASH, PARCEL_QUARANTINE, PARCEL_QUARANTINED. */
+/* PARCEL_HASH, PARCEL_QUARANTINE, PARCEL_QUARANTINED, PARCEL_COMPARE. */
 void compare_on_parcel(struct host *host, struct parcel *parcel)
 {
     uint64_t n[5];
@@ -665,6 +712,10 @@ void compare_on_parcel(struct host *host, struct parcel *parcel)
         if (raft_id_equal(member, group->self) && !is_innocent(group, &d)) {
             quarantine(group, &d);
         }
+        return;
+    }
+    if (parcel->kind == PARCEL_COMPARE) {
+        answer_again(group, n[2]);
         return;
     }
     if (raft_role(group->raft) != RAFT_LEADER || group->quarantined[0] != 0 ||

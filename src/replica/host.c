@@ -366,6 +366,7 @@ static void dispatch(struct host *host, struct parcel *parcel)
     case PARCEL_HASH:
     case PARCEL_QUARANTINE:
     case PARCEL_QUARANTINED:
+    case PARCEL_COMPARE:
         compare_on_parcel(host, parcel);
         break;
     case PARCEL_PROPOSE:

@@ -88,6 +88,7 @@ enum parcel_kind { /* frozen: nodes of different versions */
                    PARCEL_HASH = 14,   /* member -> leader: what its machine was at an index */
                    PARCEL_QUARANTINE = 15,  /* leader -> member: it differs from the majority */
                    PARCEL_QUARANTINED = 16, /* member -> leader: it was found to differ */
+                   PARCEL_COMPARE = 17,     /* leader -> member: who has applied just that, tells */
 };
 
 /* One run of ops of a client within a PARCEL_OPS. */

@@ -278,6 +278,29 @@ Test(compare, a_quarantine_outlives_its_node)
     }
 }
 
+/* At the agreed index two of three told, and differ. The third comes by a snapshot over it: it is
+ * asked where it is then. */
+Test(compare, who_was_away_is_asked_later)
+{
+    struct scene s = scene_new(65, 3, 3, 0);
+    publish(&s, 20);
+    cr_assert_eq(cluster_leader(s.c, s.queue), 0);
+    s.node = 1;
+    cluster_crash(s.c, 2);
+    corrupt(&s, 1, 1000);
+    for (uint32_t i = 0; i < 30; i++) {
+        user_publish(&s.u[0], 50, 1000);
+        cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 20000));
+    }
+    cluster_settle(s.c, 3000);
+    cr_assert_not(is_quarantined(&s));
+    cluster_restart(s.c, 2, true);
+    cr_assert(cluster_run(s.c, is_quarantined, &s, 20000));
+    replace(&s, false);
+    expect_all_messages(&s, 1);
+    scene_free(&s);
+}
+
 static void accuse(struct scene *s, uint64_t index, uint64_t value, uint64_t majority)
 {
     struct host *host = cluster_host(s->c, s->node, 0);
