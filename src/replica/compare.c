@@ -7,8 +7,9 @@
  * was it. Otherwise: the leader tells the member (QUARANTINE) and has it taken out of the record
  * (on_replica_divergent); the group removes it, its node ends the replica and begins another.
  * Failure modes: a lost hash: the last few are told again to each new leader and after each break
- * of the link; at the latest the next index is compared. No majority (two voters that differ): said
- * once, nothing is done. Removing the member would leave no reachable majority: it stays,
+ * of the link; at the latest the next index is compared. Some differ and others were away: all are
+ * asked where they are when the group is at rest (COMPARE). No majority (two voters that differ):
+ * said once, nothing is done. Removing the member would leave no reachable majority: it stays,
  * quarantined, and is looked at again every second. A new leader does not know whom the one before
  * had found: a quarantined replica tells it (QUARANTINED).
  *
@@ -644,8 +645,8 @@ static void arm(struct group *group)
 /* The group has applied an agreed index, or the first entry of a term. */
 void compare_applied(struct group *group)
 {
-    if (group->quarantined[0] != 0) {
-        return;
+    if (group->quarantined[0] != 0 || raft_membership(group->raft).count < 2) {
+        return; /* with nobody to compare it with, it is not hashed */
     }
     const struct digest d = {group->applied, version_of(group), group->ops->hash(group)};
     remember(group, group->self, &d);
