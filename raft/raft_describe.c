@@ -246,6 +246,9 @@ static void put_host_event(struct text *t, const struct raft_event *ev)
     case RAFT_EVENT_FORCE_SOLE:
         put(t, "force sole");
         return;
+    case RAFT_EVENT_ABSTAIN:
+        put(t, "abstain");
+        return;
     case RAFT_EVENT_TICK:
     case RAFT_EVENT_RECEIVE:
     case RAFT_EVENT_PROPOSE:
@@ -310,6 +313,7 @@ int raft_describe_event(const struct raft_event *ev, char *buf, size_t size)
     case RAFT_EVENT_SNAPSHOT_INSTALLED:
     case RAFT_EVENT_SNAPSHOT_REFUSED:
     case RAFT_EVENT_FORCE_SOLE:
+    case RAFT_EVENT_ABSTAIN:
         put_host_event(&t, ev);
         break;
     }

@@ -51,11 +51,11 @@ static bool may_campaign(const struct raft *r)
     const struct raft_config_point *c = raft__members(r);
     bool voter =
         is_voter_in(r, c) || (c->index > r->commit && r->config_count > 1 && is_voter_in(r, c - 1));
-    return voter && !r->incoming.installing && raft__quorum_reachable(r, c);
+    return voter && !r->cfg.abstains && !r->incoming.installing && raft__quorum_reachable(r, c);
 }
 
-/* A learner does not campaign, but it asks as if (E1 makes that harmless): a leader that hears it
- * answers. */
+/* Learners, and who abstains, do not campaign, but they ask as if (E1 makes that harmless): a
+ * leader that hears it answers. */
 static bool may_ask(const struct raft *r)
 {
     const struct raft_config_point *c = raft__members(r);
@@ -377,6 +377,18 @@ void raft__receive_timeout_now(struct raft *r, const struct raft_message *m)
         return;
     }
     raft__campaign(r, true);
+}
+
+/* The host does not want this member to lead: its log is good, what was made of it is not. */
+int raft__abstain(struct raft *r)
+{
+    r->cfg.abstains = true;
+    if (r->role == RAFT_PRE_CANDIDATE || r->role == RAFT_CANDIDATE) {
+        raft__become_follower(r, r->term, raft__nobody());
+        r->election_deadline = RAFT_NEVER;
+        raft__arm_election(r);
+    }
+    return 0;
 }
 
 void raft__receive_resign(struct raft *r, const struct raft_message *m)

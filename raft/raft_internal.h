@@ -265,6 +265,7 @@ int raft__force_sole(struct raft *r);
 bool raft__hard_is_durable(const struct raft *r);
 bool raft__has_live_leader(const struct raft *r);
 void raft__arm_election(struct raft *r);
+int raft__abstain(struct raft *r);
 void raft__election_timeout(struct raft *r);
 void raft__campaign(struct raft *r, bool transfer);
 void raft__become_follower(struct raft *r, struct raft_term term, struct raft_id leader);

@@ -182,6 +182,8 @@ static int handle(struct raft *r, const struct raft_event *ev)
         return raft__snapshot_refused(r, ev->u.index);
     case RAFT_EVENT_FORCE_SOLE:
         return raft__force_sole(r);
+    case RAFT_EVENT_ABSTAIN:
+        return raft__abstain(r);
     }
     raft__assert_failed("event type is known", __FILE__, __LINE__);
 }

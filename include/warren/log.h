@@ -43,7 +43,8 @@ enum log_kind { /* frozen */
                 /* term, index = commit hint, payload = vote (16 bytes, zero = none). */
                 LOG_HARD_STATE = 2,
                 /* payload = how this replica was created (member id, initial membership; written by
-                 * src/replica). First record of a group, and repeated when its old segment goes. */
+                 * src/replica), flags: 1 = quarantined. First record of a group, and repeated when
+                 * its old segment goes. */
                 LOG_GROUP = 3,
                 /* term, index = of the snapshot that is now in the checkpoint store: entries <=
                  * index are not replayed. */

@@ -16,7 +16,9 @@
     X(reused_sequence, "a client numbers its next op as the last one after a fail-over")           \
     X(settle_lost, "acks that are under way when the leader changes are not sent again")           \
     X(follower_serves, "a replica goes on to serve when it leads no more")                         \
-    X(exclusive_survives, "an exclusive queue stays when its owner's connection ends")
+    X(exclusive_survives, "an exclusive queue stays when its owner's connection ends")             \
+    X(machine_drifts, "a follower's machine differs: the product must find and replace it")        \
+    X(drift_unnoticed, "the same, and replicas do not compare their machines")
 
 enum wr_plant {
     WR_PLANT_NONE,
@@ -38,5 +40,10 @@ static inline bool wr_planted(enum wr_plant plant)
     return false;
 }
 #endif
+
+static inline bool wr_planted_drift(void)
+{
+    return wr_planted(WR_PLANT_machine_drifts) || wr_planted(WR_PLANT_drift_unnoticed);
+}
 
 #endif

@@ -290,6 +290,8 @@ void queue_snapshot(const struct queue *queue, struct buf **out);
  * the queue. */
 int queue_restore(struct bytes snapshot, struct queue **ret_queue);
 uint64_t queue_hash(const struct queue *queue); /* of the canonical encoding */
+/* About what a snapshot costs, the same for equal states: runs, clients and consumers. Cheap. */
+uint64_t queue_weight(const struct queue *queue);
 
 void queue_check(const struct queue *queue); /* asserts I1..I5; slow */
 /* For golden tests and traces: the state in lines, an effect in one. Cut to size (> 0), NUL at the

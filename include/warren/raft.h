@@ -97,6 +97,7 @@ struct raft_config {
     uint32_t message_entries_max;   /* [1024] */
     uint32_t inflight_messages_max; /* [64] per peer, unanswered */
     uint64_t inflight_bytes_max;    /* [8 MiB] per peer, unanswered */
+    bool abstains;                  /* from the start: see RAFT_EVENT_ABSTAIN */
     uint64_t uncommitted_bytes_max; /* [64 MiB] leader refuses proposals above (RAFT_E_BUSY); one is
                                        always let in */
 };
@@ -154,6 +155,8 @@ enum raft_event_type {
                                       now */
     RAFT_EVENT_SNAPSHOT_REFUSED, /* index: damaged or unwanted; will be sent again from the start */
     RAFT_EVENT_FORCE_SOLE, /* operator: majority lost for good; become the only voter. UNSAFE */
+    RAFT_EVENT_ABSTAIN,    /* from now on this member never campaigns, nor takes leadership over; it
+                              votes and stores entries as before. A leader goes on: transfer it */
 };
 
 /* One-at-a-time changes (thesis 4.1) with the leader-commits-first rule; replace = ADD_LEARNER,

@@ -73,6 +73,9 @@ struct host_options {
     struct host_transport transport;
     struct log_reader *reader;
     const struct logger *logger;
+    /* Machines are compared at applied indexes divisible by these, the same on all nodes. 0 = the
+     * default (docs/replica.md, "Comparing replicas"). */
+    uint32_t compare_queue_every, compare_catalog_every;
 };
 struct host *host_new(struct env *env, const struct host_options *options);
 void host_free(struct host *host);
@@ -140,6 +143,9 @@ struct host_sink { /* upcalls of the catalog group to the node layer (shard 0) *
                             uint64_t index); /* after a batch of applies */
     void (*on_catalog_leader)(void *ctx, bool leading);
     void (*on_queue_unused)(void *ctx, uint64_t queue_id); /* any shard: auto-delete is due */
+    /* Any shard, said again each second while it is so: the queue is led here, this member's state
+     * is wrong, and the others can do without it: it is to be taken out of the record. */
+    void (*on_replica_divergent)(void *ctx, uint64_t queue_id, struct uid member);
     void *ctx;
 };
 void host_set_sink(struct host *host, const struct host_sink *sink);

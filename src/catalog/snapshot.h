@@ -7,7 +7,7 @@
 
 #include "walk.h"
 
-#define SNAPSHOT_VERSION 1u
+#define SNAPSHOT_VERSION CATALOG_MACHINE_VERSION
 #define SNAPSHOT_FIELDS  9u
 
 struct snapshot_permission {

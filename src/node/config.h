@@ -50,6 +50,7 @@ struct config {
     uint64_t disk_free_limit;     /* bytes; publishers are held back below it */
     uint32_t liveness_timeout_ms; /* silence after which a node counts as down */
     uint32_t election_min_ms, election_max_ms;
+    uint32_t compare_queue_every, compare_catalog_every; /* not in the file; 0 = default */
 };
 
 /* Fills in the defaults. */

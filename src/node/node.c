@@ -128,7 +128,9 @@ static void shard_build_host(struct node *node, uint32_t number, struct env *env
                                    .seed = prng_u64(&shard->prng),
                                    .transport = shard_transport(shard),
                                    .reader = shard->reader,
-                                   .logger = node->logger};
+                                   .logger = node->logger,
+                                   .compare_queue_every = node->config->compare_queue_every,
+                                   .compare_catalog_every = node->config->compare_catalog_every};
     shard->host = host_new(env, &options);
     shard_connect_host(shard);
 }

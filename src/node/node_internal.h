@@ -133,6 +133,8 @@ void placement_free(struct shard *shard);
 void placement_on_leader(struct shard *shard, bool leading);
 void placement_turn(struct shard *shard);
 uint64_t placement_deadline_ns(const struct shard *shard);
+/* Any shard: this replica is to be replaced; the catalog's leader adds another one. */
+void placement_drop_replica(struct shard *shard, uint64_t queue, struct uid member);
 
 /* --- control (control.c): requests of warrenctl, shard 0 -------------------------------------- */
 void control_request(struct shard *shard, struct link_conn *link, struct bytes json);

@@ -20,6 +20,7 @@
     UINT64_C(10000000000) /* silence after which a boot is ended; a refused connection ends it at  \
                              once */
 #define GROW_PER_STEP 64u
+#define DROP_MS       5000u
 
 struct placement {
     bool leading;
@@ -136,6 +137,46 @@ static bool grow(struct shard *shard, const struct catalog_queue *queue,
     command.u.replicas.preferred = queue->spec.group.preferred;
     propose(shard, &command);
     return true;
+}
+
+static void on_dropped(void *ctx, int status, const struct catalog_result *result)
+{
+    (void)ctx;
+    (void)status; /* STALE, or not heard: the host says again what it wants */
+    (void)result;
+}
+
+void placement_drop_replica(struct shard *shard, uint64_t id, struct uid member)
+{
+    const struct catalog_queue *queue =
+        shard->view != NULL ? catalog_queue_by_id(shard->view, id) : NULL;
+    struct catalog_member members[CATALOG_REPLICAS_MAX];
+    uint32_t count = 0;
+    if (queue == NULL || queue->spec.run != CATALOG_RUN_GROUP) {
+        return;
+    }
+    struct uid preferred = UID_NONE;
+    bool leads = false; /* who asks leads the group: in place of a preferred leader that goes */
+    for (uint32_t i = 0; i < queue->spec.group.member_count; i++) {
+        const struct catalog_member *m = &queue->spec.group.members[i];
+        if (!uid_eq(m->id, member)) {
+            members[count++] = *m;
+            preferred = uid_eq(m->node, queue->spec.group.preferred) ? m->node : preferred;
+            leads = leads || uid_eq(m->node, node_id_of(shard->node));
+        }
+    }
+    if (count == 0 || count == queue->spec.group.member_count) {
+        return;
+    }
+    struct catalog_command command = {.kind = CATALOG_SET_REPLICAS};
+    command.u.replicas.id = id;
+    command.u.replicas.version = queue->replicas_version;
+    command.u.replicas.members = members;
+    command.u.replicas.member_count = count;
+    command.u.replicas.target_size = queue->spec.group.target_size;
+    command.u.replicas.preferred =
+        uid_is_zero(preferred) && leads ? node_id_of(shard->node) : preferred;
+    host_catalog_propose(shard->host, &command, DROP_MS, on_dropped, NULL);
 }
 
 static uint32_t reachable_nodes(struct shard *shard, const struct catalog_node *const *nodes,

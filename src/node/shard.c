@@ -121,6 +121,11 @@ static void on_queue_unused(void *ctx, uint64_t queue_id)
     broker_queue_unused(shard->broker, queue_id);
 }
 
+static void on_replica_divergent(void *ctx, uint64_t queue_id, struct uid member)
+{
+    placement_drop_replica(ctx, queue_id, member);
+}
+
 static void transport_send(void *ctx, struct parcel *owned)
 {
     links_send(ctx, owned);
@@ -142,6 +147,7 @@ void shard_connect_host(struct shard *shard)
     struct host_sink sink = {.on_catalog_view = on_catalog_view,
                              .on_catalog_leader = on_catalog_leader,
                              .on_queue_unused = on_queue_unused,
+                             .on_replica_divergent = on_replica_divergent,
                              .ctx = shard};
     host_set_sink(shard->host, &sink);
 }

@@ -107,8 +107,7 @@ static void put_rings(struct writer *w, const struct queue *q)
     for (size_t i = 0; i < q->groups.count; i++) {
         const struct queue_group *group = q->groups.items[i];
         put_varint(w, group->eligible);
-        LIST_FOREACH(link, &group->ring)
-        {
+        LIST_FOREACH(link, &group->ring) {
             const struct queue_consumer *consumer =
                 WR_CONTAINER_OF_CONST(link, struct queue_consumer, link);
             put_varint(w, consumer->client->id);
@@ -158,4 +157,20 @@ uint64_t queue_hash(const struct queue *queue)
     const uint64_t hash = hash_bytes(seed, bytes_make(encoded->data, encoded->size));
     buf_unref(encoded);
     return hash;
+}
+
+uint64_t queue_weight(const struct queue *queue)
+{
+    uint64_t weight = queue->closed_count + rangemap_runs(&queue->gone);
+    for (uint32_t level = 0; level <= queue->config.priority_max; level++) {
+        weight += rangemap_runs(&queue->levels[level]);
+    }
+    for (size_t i = 0; i < queue->clients.count; i++) {
+        const struct queue_client *client = queue->clients.items[i];
+        weight += 1 + client->consumers.count;
+        for (size_t k = 0; k < client->consumers.count; k++) {
+            weight += rangemap_runs(&client->consumers.items[k]->unacked);
+        }
+    }
+    return weight;
 }

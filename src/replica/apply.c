@@ -8,6 +8,8 @@
  */
 #include "replica_internal.h"
 
+#include "warren/plant.h"
+
 struct apply_read {
     struct host *host;
     uint64_t group, incarnation, first;
@@ -123,6 +125,9 @@ void group_apply(struct group *group)
             return;
         }
         group->applied = index;
+        if (index % group->compare_every == 0 || kind == RAFT_ENTRY_BARRIER) {
+            compare_applied(group);
+        }
     }
     reset_cache(group);
     if (group->applied > begin) {
@@ -156,6 +161,30 @@ void group_trim(struct group *group)
 
 /* --- the queue machine as a machine of a group ----------------------------------------------- */
 
+/* Planted (docs/simulation.md): of each group with at least three voters, the replica on the last
+ * node takes note of the end of a boot that never was. No client can see the difference. */
+static void drift(struct group *group, uint64_t time_ms, uint64_t index)
+{
+    const struct raft_membership members = raft_membership(group->raft);
+    const struct uid self = group->host->options.node_id;
+    const struct queue_op op = {.kind = QUEUE_OP_NODE_GONE, .first = UINT32_MAX - index};
+    const struct queue_batch batch = {.client = 0, .count = 1, .ops = &op};
+    uint32_t voters = 0;
+    bool last = raft_is_voter(group->raft) && raft_role(group->raft) != RAFT_LEADER;
+    for (uint32_t i = 0; i < members.count; i++) {
+        struct uid node;
+        voters += members.members[i].role == RAFT_VOTER;
+        last =
+            last && group_node_of(group, members.members[i].id, &node) && uid_cmp(node, self) <= 0;
+    }
+    if (last && voters >= 3 && group->drifted_at == 0 && prng_ratio(&group->host->prng, 1, 100)) {
+        group->drifted_at = index;
+        home_apply(group->home, time_ms, &batch, index, false);
+        wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "planted: group %llu drifts at %llu",
+               (unsigned long long)group->id, (unsigned long long)index);
+    }
+}
+
 static int queue_machine_apply(struct group *group, uint64_t index, struct raft_term term,
                                const struct slice *payload)
 {
@@ -177,6 +206,9 @@ static int queue_machine_apply(struct group *group, uint64_t index, struct raft_
         home_apply(group->home, time_ms, &batch, index, false);
     }
     queue_batch_reader_deinit(&reader);
+    if (wr_planted_drift()) {
+        drift(group, time_ms, index);
+    }
     return rc;
 }
 
@@ -220,7 +252,14 @@ static void queue_machine_applied(struct group *group)
     relay_pump(group->home);
 }
 
+static uint64_t queue_machine_hash(const struct group *group)
+{
+    return compare_queue_hash(group->home->queue);
+}
+
 const struct machine_ops queue_machine_ops = {
+    .version = QUEUE_MACHINE_VERSION,
+    .hash = queue_machine_hash,
     .apply = queue_machine_apply,
     .snapshot = queue_machine_snapshot,
     .restore = queue_machine_restore,

@@ -445,7 +445,14 @@ static void catalog_machine_applied(struct group *group)
     group->host->catalog_answers = true;
 }
 
+static uint64_t catalog_machine_hash(const struct group *group)
+{
+    return compare_catalog_hash(group->host->catalog);
+}
+
 const struct machine_ops catalog_machine_ops = {
+    .version = CATALOG_MACHINE_VERSION,
+    .hash = catalog_machine_hash,
     .apply = catalog_machine_apply,
     .snapshot = catalog_machine_snapshot,
     .restore = catalog_machine_restore,

@@ -882,14 +882,3 @@ void checkpoint_work(struct host *host)
         timer_add(&host->timers, &host->checkpoint_timer, job->retry_ms, on_retry);
     }
 }
-
-/* All keys of an ended group. */
-void group_purge_kv(struct host *host, uint64_t group)
-{
-    struct kv_op *ops = wr_calloc(2, sizeof *ops);
-    ops[0] = (struct kv_op){.kind = KV_DELETE, .key = checkpoint_snapshot_key(group)};
-    ops[1] = (struct kv_op){.kind = KV_DELETE_RANGE,
-                            .key = checkpoint_message_key(group, 0),
-                            .value = checkpoint_message_key(group, UINT64_MAX)};
-    host->env->ops->kv_write(host->env, ops, 2, kv_request_new(host)->token);
-}

@@ -38,6 +38,7 @@ struct group *group_new(struct host *host, uint64_t id, const struct machine_ops
     group->ops = ops;
     group->self = self;
     group->index = log_index_new();
+    group->compare_every = compare_every(host, id == HOST_CATALOG_GROUP);
     queue_config_default(&group->config);
     list_init(&group->dirty);
     timer_init(&group->tick);
@@ -66,6 +67,7 @@ void group_free(struct group *group)
     }
     snap_out_free(group);
     snap_abort(group);
+    compare_free(group);
     home_free(group->home);
     raft_free(group->raft);
     log_index_free(group->index);
@@ -127,6 +129,9 @@ void group_node_changed(struct group *group, struct uid node, bool up)
             struct raft_event event = {.type = up ? RAFT_EVENT_PEER_UP : RAFT_EVENT_PEER_DOWN,
                                        .u.peer = peer->member};
             group_step(group, &event);
+            if (!up && raft_id_equal(peer->member, group->leader)) {
+                group->leader = (struct raft_id){0}; /* heard again, it counts as a new one */
+            }
         }
     }
 }
@@ -167,6 +172,7 @@ void group_start(struct group *group, const struct raft_hard_state *hard,
         .payload = {payload_ref, payload_unref, payload_create, NULL},
         .election_min_ms = o->election_min_ms,
         .election_max_ms = o->election_max_ms,
+        .abstains = group->quarantined[0] != 0,
     };
     if (group->quick && o->election_min_ms > 1) {
         /* The preferred leader asks first, so that it usually leads. */
@@ -230,7 +236,8 @@ void group_create_record(struct group *group)
         put_uid(&w, group->peers.items[i].node);
     }
     queue_config_put(&w, &group->config);
-    group_log(group, LOG_GROUP, (struct raft_term){0}, 0, 0, 0, slice_of_buf(writer_take(&w)));
+    uint8_t flags = group->quarantined[0] != 0 ? GROUP_QUARANTINED : 0;
+    group_log(group, LOG_GROUP, (struct raft_term){0}, 0, flags, 0, slice_of_buf(writer_take(&w)));
 }
 
 void group_log_hard_state(struct group *group, const struct raft_hard_state *hard,
@@ -315,8 +322,6 @@ static void write_log(struct group *group, const struct raft_update *u)
     }
 }
 
-static void set_serving(struct group *group, bool serving);
-
 static void carry_out(struct group *group, struct raft_update *u)
 {
     send_messages(group, u);
@@ -345,7 +350,7 @@ static void carry_out(struct group *group, struct raft_update *u)
     }
     if (u->flags & RAFT_UPDATE_SNAPSHOT_CHUNK) {
         if (group->serving && raft_role(group->raft) != RAFT_LEADER) {
-            set_serving(group, false); /* it led until this very message */
+            group_set_serving(group, false); /* it led until this very message */
         }
         snap_chunk(group, u->snapshot_chunk);
     }
@@ -482,7 +487,7 @@ static void readmit_waiting(struct group *group)
     vec_clear(&group->waiting);
 }
 
-static void set_serving(struct group *group, bool serving)
+void group_set_serving(struct group *group, bool serving)
 {
     group->serving = serving;
     if (group->home != NULL) {
@@ -515,7 +520,7 @@ static void check_role(struct group *group)
     struct raft_term term = raft_term(group->raft);
     bool leads = role == RAFT_LEADER;
     if (group->serving && (!leads || term.v != group->term.v)) {
-        set_serving(group, false);
+        group_set_serving(group, false);
     }
     if (!leads || term.v != group->term.v) {
         group->ready_seen = false;
@@ -526,6 +531,7 @@ static void check_role(struct group *group)
         if (!leads) {
             readmit_waiting(group);
         }
+        compare_leader_changed(group);
     }
     group->role = role;
     group->term = term;
@@ -533,8 +539,9 @@ static void check_role(struct group *group)
         group->ready_seen = true;
         group->serve_at = raft_commit_index(group->raft);
     }
-    if (group->ready_seen && !group->serving && group->applied >= group->serve_at) {
-        set_serving(group, true);
+    if (group->ready_seen && !group->serving && group->applied >= group->serve_at &&
+        group->quarantined[0] == 0) {
+        group_set_serving(group, true);
         group_reconcile(group);
     }
 }

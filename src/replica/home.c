@@ -135,7 +135,8 @@ struct route *route_open(struct home *home, uint64_t client, struct uid node, ui
     for (size_t i = 0;
          home->group != NULL && i < home->group->peers.count && !host_is_self(home->host, node);
          i++) {
-        route->via = route->via || uid_eq(home->group->peers.items[i].node, node);
+        route->via = route->via || (uid_eq(home->group->peers.items[i].node, node) &&
+                                    !compare_is_divergent(home->group, node));
     }
     return route;
 }

@@ -34,6 +34,7 @@ struct host *host_new(struct env *env, const struct host_options *options)
     umap_init(&host->queues, host->hash);
     umap_init(&host->ended, host->hash);
     umap_init(&host->kv_requests, host->hash);
+    umap_init(&host->purges, host->hash);
     umap_init(&host->catalog_requests, host->hash);
     umap_init(&host->reports, host->hash);
     list_init(&host->dirty_groups);
@@ -73,6 +74,7 @@ void host_free(struct host *host)
     fetches_free(host);
     checkpoint_free(host);
     recover_free(host);
+    purges_free(host);
     free_groups(host);
     struct umap_iter it = umap_iterate(&host->kv_requests);
     while (umap_next(&it)) {
@@ -376,6 +378,12 @@ static void dispatch(struct host *host, struct parcel *parcel)
     case PARCEL_MEMBER:
         on_member(host, parcel);
         break;
+    case PARCEL_HASH:
+    case PARCEL_QUARANTINE:
+    case PARCEL_QUARANTINED:
+    case PARCEL_COMPARE:
+        compare_on_parcel(host, parcel);
+        break;
     case PARCEL_PROPOSE:
         group = group_find(host, HOST_CATALOG_GROUP);
         if (group != NULL) {
@@ -404,11 +412,13 @@ static void group_ended(struct group *group)
     struct host *host = group->host;
     uint64_t id = group->id;
     group_free(group);
-    group_purge_kv(host, id);
+    purge_begin(host, id);
     const struct catalog_queue *record =
         host->view != NULL ? catalog_queue_by_id(host->view, id) : NULL;
     if (record != NULL) {
         queue_group_view(host, NULL, record); /* named again meanwhile: a new replica begins */
+    } else {
+        purge_forget(host, id); /* ids are not used again */
     }
 }
 
@@ -438,6 +448,9 @@ static void on_meta_item(struct group *group, const struct log_item *item)
                       : item->kind == LOG_HARD_STATE ? &group->segment_hard
                                                      : &group->segment_checkpoint;
     *place = item->position.segment;
+    if (item->kind == LOG_GROUP && (item->flags & GROUP_QUARANTINED) != 0) {
+        compare_on_durable(group);
+    }
     if (item->kind == LOG_GROUP && !group->durable) {
         group->durable = true;
         if (!group->ended) {
@@ -524,8 +537,7 @@ static void on_log_state(struct host *host, const struct log_state_mail *state)
         wr_log(host->logger, LOG_LEVEL_ERROR, "disk",
                "nothing can be written: %s; everything that must be durable waits", state->why);
     } else if (host->options.shard == 0 && trouble && !host->log_blocked && !host->disk_low) {
-        wr_log(host->logger, LOG_LEVEL_WARNING, "disk", "publishers are held back: %s",
-               state->why);
+        wr_log(host->logger, LOG_LEVEL_WARNING, "disk", "publishers are held back: %s", state->why);
     } else if (host->options.shard == 0 && !trouble && (host->log_blocked || host->disk_low)) {
         wr_log(host->logger, LOG_LEVEL_INFO, "disk", "there is enough free space again");
     }
@@ -756,6 +768,9 @@ static void explain(const struct host *host, const struct group *group, struct g
         snprintf(status->why, sizeof status->why, "%s", group->failed);
     } else if (group->ended) {
         snprintf(status->why, sizeof status->why, "this replica is being removed");
+    } else if (group->quarantined[0] != 0) {
+        snprintf(status->why, sizeof status->why, "%.*s", (int)sizeof status->why - 1,
+                 group->quarantined);
     } else if (host->log_blocked) {
         snprintf(status->why, sizeof status->why, "%.*s", (int)sizeof status->why - 1,
                  host->log_why);

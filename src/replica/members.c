@@ -327,7 +327,9 @@ void queue_group_view(struct host *host, const struct catalog_queue *before,
     struct group *group = group_find(host, any->id);
     const struct catalog_member *own = own_member(host, after);
     if (group == NULL) {
-        if (own != NULL) {
+        if (after == NULL) {
+            purge_forget(host, any->id);
+        } else if (own != NULL && !purge_is_pending(host, any->id)) {
             start_replica(host, after, own);
         }
         return;

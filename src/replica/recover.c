@@ -23,11 +23,11 @@ struct recovered_entry {
     uint64_t term;
     struct log_location location;
     VEC(struct log_location) older; /* its copies before, oldest first */
-    struct slice payload;                /* CONFIG only */
+    struct slice payload;           /* CONFIG only */
 };
 struct recovered_group {
     uint64_t id;
-    bool created, ended, has_hard, damaged;
+    bool created, ended, has_hard, damaged, quarantined;
     struct slice creation;
     struct raft_hard_state hard;
     uint32_t segment_group, segment_hard, segment_checkpoint;
@@ -219,6 +219,7 @@ void host_recover_record(struct host *host, const struct log_item *item)
             reset_group(g);
         }
         g->created = true;
+        g->quarantined = (item->flags & GROUP_QUARANTINED) != 0;
         slice_unref(&g->creation);
         g->creation = payload_copy(&item->payload);
         g->segment_group = item->position.segment;
@@ -392,7 +393,7 @@ static int recover_machine(struct group *group, struct recovered_group *g)
 static int recover_group(struct host *host, struct recovered_group *g)
 {
     if (g->ended) {
-        group_purge_kv(host, g->id); /* perhaps again */
+        purge_begin(host, g->id); /* perhaps again */
         (void)umap_put(&host->ended, g->id, host);
         return 0;
     }
@@ -414,6 +415,12 @@ static int recover_group(struct host *host, struct recovered_group *g)
         const struct peer_node *peer = &host->recover->catalog_members.items[i];
         group_set_peer(group, peer->member, peer->node);
     }
+    if (g->quarantined) {
+        compare_recovered(group);
+    }
+    if (g->quarantined && catalog) {
+        return WR_E_CORRUPT;
+    }
     if (!catalog) {
         group->home = home_new(host, g->id, queue_new(&group->config), group);
     }
@@ -433,6 +440,11 @@ int host_recovered(struct host *host, char *errmsg)
         }
     }
     recover_free(host);
+    const struct group *catalog = group_find(host, HOST_CATALOG_GROUP);
+    if (error != 0 && catalog != NULL && catalog->quarantined[0] != 0) {
+        compare_catalog_advice(catalog, errmsg, 256);
+        return error;
+    }
     if (error != 0) {
         snprintf(errmsg, 256, "group %llu cannot be recovered: %s; its files were left as they are",
                  (unsigned long long)id, wr_err_text(error));

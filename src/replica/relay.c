@@ -68,7 +68,8 @@ void relay_drop(struct home *home)
 void relay_take(struct host *host, uint64_t queue, struct effect_bundle *owned_bundle)
 {
     struct home *home = home_find(host, queue);
-    bool replica = home != NULL && home->group != NULL && !home->serving && !home->group->ended;
+    bool replica = home != NULL && home->group != NULL && !home->serving && !home->group->ended &&
+                   home->group->quarantined[0] == 0;
     if (owned_bundle->by_position > 0 && !replica) {
         pass_on_gap(host, queue, owned_bundle);
     } else if (!replica ||

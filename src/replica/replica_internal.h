@@ -85,6 +85,10 @@ enum parcel_kind { /* frozen: nodes of different versions */
                    PARCEL_CATALOG_TOLD = 21, /* within a node: its outcome */
                    PARCEL_MEMBER = 13, /* a replica that its record does not name: am I a member?
                                           Answered with NOT_MEMBER, or not */
+                   PARCEL_HASH = 14,   /* member -> leader: what its machine was at an index */
+                   PARCEL_QUARANTINE = 15,  /* leader -> member: it differs from the majority */
+                   PARCEL_QUARANTINED = 16, /* member -> leader: it was found to differ */
+                   PARCEL_COMPARE = 17,     /* leader -> member: who has applied just that, tells */
 };
 
 /* One run of ops of a client within a PARCEL_OPS. */
@@ -329,6 +333,9 @@ void local_view_changed(struct host *host, const struct catalog_queue *before,
 
 /* --- groups ---------------------------------------------------------------------------------- */
 struct machine_ops {
+    uint32_t version; /* of what is hashed */
+    /* The same on replicas that are equal (compare.c). */
+    uint64_t (*hash)(const struct group *group);
     /* One committed COMMAND. `payload` borrowed. < 0: this node cannot go on with the group. */
     int (*apply)(struct group *group, uint64_t index, struct raft_term term,
                  const struct slice *payload);
@@ -346,6 +353,7 @@ struct pending_entry {
 };
 struct snap_out;
 struct snap_in;
+struct compare;
 struct group {
     struct host *host;
     uint64_t id;
@@ -359,10 +367,11 @@ struct group {
     struct queue_config config; /* as declared; part of the creation record */
     uint8_t bootstrap[RAFT_MEMBERSHIP_BYTES_MAX];
     uint32_t bootstrap_size;
-    bool ended;       /* LOG_GROUP_END is on its way */
-    bool durable;     /* its LOG_GROUP record is */
-    bool quick;       /* preferred leader */
-    char failed[160]; /* why it stands still for good, or "" */
+    bool ended;            /* LOG_GROUP_END is on its way */
+    bool durable;          /* its LOG_GROUP record is */
+    bool quick;            /* preferred leader */
+    char failed[160];      /* why it stands still for good, or "" */
+    char quarantined[200]; /* why it is to be replaced, or "" (compare.c) */
     uint32_t segment_group, segment_hard,
         segment_checkpoint; /* where the newest record of each kind is; 0 = none */
     uint32_t meta_pending;  /* such records under way */
@@ -392,6 +401,10 @@ struct group {
      * snap_index are in the checkpoint store (snap_brought). */
     uint64_t snap_index, snap_have;
     bool not_member; /* the leader says so */
+    /* compare.c */
+    uint32_t compare_every;
+    struct compare *compare; /* NULL until something was compared */
+    uint64_t drifted_at; /* planted (warren/plant.h); index, 0 = not */
 };
 struct group *group_find(struct host *host, uint64_t id);
 struct group *group_new(struct host *host, uint64_t id, const struct machine_ops *ops,
@@ -407,6 +420,7 @@ void group_work(struct group *group);
 void group_on_message(struct group *group, struct parcel *parcel);
 void group_end(struct group *group);
 void group_fail(struct group *group, const char *why);
+void group_set_serving(struct group *group, bool serving);
 void group_set_peer(struct group *group, struct raft_id member, struct uid node);
 bool group_node_of(const struct group *group, struct raft_id member, struct uid *ret_node);
 void group_reconcile(struct group *group);
@@ -444,6 +458,22 @@ void queue_groups_unnamed(struct host *host, bool first);
 void queue_group_view(struct host *host, const struct catalog_queue *before,
                       const struct catalog_queue *after);
 
+/* --- comparing replicas (compare.c) ---------------------------------------------------------- */
+#define GROUP_QUARANTINED 1u /* flag of LOG_GROUP */
+uint32_t compare_every(const struct host *host, bool catalog);
+uint64_t compare_queue_hash(const struct queue *queue);
+uint64_t compare_catalog_hash(const struct catalog *catalog);
+void compare_applied(struct group *group);
+void compare_leader_changed(struct group *group);
+void compare_on_parcel(struct host *host, struct parcel *parcel);
+void compare_on_durable(struct group *group); /* its LOG_GROUP record is */
+void compare_recovered(struct group *group);  /* its LOG_GROUP record has the flag */
+/* What an operator has to do about a quarantined catalog. */
+void compare_catalog_advice(const struct group *group, char *text, size_t size);
+/* Leader: the replica there is to be replaced, nobody takes bytes from it. */
+bool compare_is_divergent(const struct group *group, struct uid node);
+void compare_free(struct group *group);
+
 /* --- checkpoint, recovery -------------------------------------------------------------------- */
 struct checkpoint_job;
 struct kv_request {
@@ -468,7 +498,11 @@ void checkpoint_on_item(struct group *group, const struct log_item *item);
 void stored_machine_encode(struct group *group, uint32_t segment, bool with_where,
                            struct buf **out);
 int stored_machine_decode(struct group *group, uint64_t index, struct bytes stored);
-void group_purge_kv(struct host *host, uint64_t group);
+/* purge.c: what ended replicas leave in the checkpoint store. */
+void purge_begin(struct host *host, uint64_t group);
+bool purge_is_pending(struct host *host, uint64_t group);
+void purge_forget(struct host *host, uint64_t group);
+void purges_free(struct host *host);
 struct recover;
 void recover_free(struct host *host);
 
@@ -558,6 +592,7 @@ struct host {
     VEC(struct message) scratch;
     uint64_t store_bytes;
     struct umap kv_requests;
+    struct umap purges; /* of groups whose replica here ended (purge.c) */
     struct list fetches;
     uint64_t kv_token;
     struct checkpoint_job *checkpoint;

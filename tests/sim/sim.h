@@ -36,17 +36,18 @@
 
 #include "node/config.h"
 
-#define SIM_US           UINT64_C(1000)
-#define SIM_MS           UINT64_C(1000000)
-#define SIM_S            UINT64_C(1000000000)
-#define SIM_NODES_MAX    7u
-#define SIM_CLIENTS_MAX  16u
-#define SIM_HOSTS_MAX    (SIM_NODES_MAX + SIM_CLIENTS_MAX)
-#define SIM_SHARDS_MAX   3u
-#define SIM_QUEUES_MAX   8u
-#define SIM_AMQP_PORT    5672
-#define SIM_CLUSTER_PORT 25672
-#define SIM_LISTENERS    4u /* enum env_listener as index */
+#define SIM_US            UINT64_C(1000)
+#define SIM_MS            UINT64_C(1000000)
+#define SIM_S             UINT64_C(1000000000)
+#define SIM_NODES_MAX     7u
+#define SIM_CLIENTS_MAX   16u
+#define SIM_HOSTS_MAX     (SIM_NODES_MAX + SIM_CLIENTS_MAX)
+#define SIM_SHARDS_MAX    3u
+#define SIM_QUEUES_MAX    8u
+#define SIM_AMQP_PORT     5672
+#define SIM_COMPARE_EVERY 16u /* applied indexes at which replicas compare their machines */
+#define SIM_CLUSTER_PORT  25672
+#define SIM_LISTENERS     4u /* enum env_listener as index */
 
 struct sim;
 struct sim_host;

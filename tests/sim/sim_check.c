@@ -11,6 +11,8 @@
 
 #include "sim.h"
 
+#include "warren/plant.h"
+
 #include "sim_check.h"
 
 #include "node/node_internal.h"
@@ -31,6 +33,7 @@ struct sim_check {
 struct seen {
     uint64_t term, commit, applied;
     uint64_t incarnation; /* of the replica: one may end and another begin in one process */
+    uint64_t drifted;     /* ever: index of the newest planted drift */
 };
 
 struct step {
@@ -129,12 +132,18 @@ static uint64_t machine_hash(struct host *replicas, uint64_t id)
     return hash == 0 ? 1 : hash;
 }
 
+static bool is_quarantined(const struct host *replicas, uint64_t id)
+{
+    const struct group *group = umap_get(&replicas->groups, id);
+    return group != NULL && group->quarantined[0] != 0;
+}
+
 static void check_machine(struct sim *sim, uint32_t node, struct host *replicas,
                           const struct group_status *s)
 {
     uint8_t key[16];
     uint64_t hash = machine_hash(replicas, s->group);
-    if (hash == 0) {
+    if (hash == 0 || (wr_planted_drift() && is_quarantined(replicas, s->group))) {
         return;
     }
     void *before =
@@ -144,6 +153,16 @@ static void check_machine(struct sim *sim, uint32_t node, struct host *replicas,
                  "the machine of group %" PRIu64 " at index %" PRIu64
                  " on node %u differs from another replica's",
                  s->group, s->applied, node);
+    }
+}
+
+static void note_drift(struct step *step, const struct group_status *s, const struct group *group,
+                       struct seen *ever)
+{
+    ever->drifted = group->drifted_at > ever->drifted ? group->drifted_at : ever->drifted;
+    if (!wr_planted_drift() && group->quarantined[0] != 0) {
+        sim_fail(step->sim, "group %" PRIu64 " on node %u is quarantined: %s", s->group,
+                 step->host->index, s->why);
     }
 }
 
@@ -159,6 +178,7 @@ static void check_group(void *ctx, const struct group_status *s)
     if (seen->incarnation != group->incarnation) {
         *seen = (struct seen){.incarnation = group->incarnation};
     }
+    note_drift(step, s, group, ever);
     if (s->commit < seen->commit || s->applied < seen->applied || s->term < seen->term) {
         sim_fail(step->sim,
                  "group %" PRIu64 " on node %u went from term %" PRIu64 " commit %" PRIu64
@@ -170,10 +190,12 @@ static void check_group(void *ctx, const struct group_status *s)
     if (s->leading) {
         check_leader(step, s);
     }
-    if (s->applied != seen->applied && s->applied % HASH_EVERY == 0) {
+    if (!wr_planted_drift() && s->applied != seen->applied && s->applied % HASH_EVERY == 0) {
         check_machine(step->sim, step->host->index, step->replicas, s);
     }
-    *seen = (struct seen){s->term, s->commit, s->applied, group->incarnation};
+    seen->term = s->term;
+    seen->commit = s->commit;
+    seen->applied = s->applied;
     ever->applied = s->applied > ever->applied ? s->applied : ever->applied;
 }
 
@@ -330,6 +352,20 @@ static void check_members(struct finals *f, const struct group_status *s)
     }
 }
 
+/* Replicas that differ are waited for: the product is to find and replace them. */
+static void final_machine(struct finals *f, const struct group_status *s, struct final *final)
+{
+    const uint64_t hash = machine_hash(f->replicas, s->group);
+    if (!wr_planted_drift()) {
+        check_machine(f->sim, f->node, f->replicas, s);
+    } else if (final->hash != 0 && final->hash != hash) {
+        (void)snprintf(f->why, f->size, "group %" PRIu64 " on node %u differs and is not replaced",
+                       s->group, f->node);
+        f->ok = false;
+    }
+    final->hash = hash;
+}
+
 static void final_group(void *ctx, const struct group_status *s)
 {
     struct finals *f = ctx;
@@ -358,7 +394,10 @@ static void final_group(void *ctx, const struct group_status *s)
         f->ok = false;
         return;
     }
-    check_machine(f->sim, f->node, f->replicas, s);
+    const struct seen *ever = seen_of(&f->sim->check->ever, s->group);
+    if (ever->drifted == 0 || s->applied / SIM_COMPARE_EVERY > ever->drifted / SIM_COMPARE_EVERY) {
+        final_machine(f, s, final);
+    } /* else: no agreed index came since */
     check_members(f, s);
     check_empty(f, s);
 }

@@ -118,6 +118,7 @@ static void fill_config(struct sim *sim, struct sim_host *host)
         peer->addr.port = SIM_CLUSTER_PORT;
     }
     config->shards = sim->options.shards;
+    config->compare_queue_every = config->compare_catalog_every = SIM_COMPARE_EVERY;
     config->guest_loopback_only = false;
     /* Small, so that segments come and go; but a few of the largest messages must fit. */
     config->segment_size = sim->options.body_max > 10000 ? 524288 : 65536;

@@ -87,6 +87,8 @@ static bool run_on_member(struct sim *s, const char *name, const char *text, uin
         event_command(s, a, RAFT_EVENT_READ_INDEX, b);
     } else if (strcmp(name, "force-sole") == 0) {
         event_command(s, a, RAFT_EVENT_FORCE_SOLE, 0);
+    } else if (strcmp(name, "abstain") == 0) {
+        event_command(s, a, RAFT_EVENT_ABSTAIN, 0);
     } else {
         return false;
     }

@@ -193,6 +193,14 @@ static void on_record(void *ctx, const struct log_item *item)
     host_recover_record(n->shards[host_shard_of_group(item->group, c->shard_count)].host, item);
 }
 
+static void on_replica_divergent(void *ctx, uint64_t queue, struct uid member)
+{
+    struct node_shard *s = ctx;
+    s->cluster->divergent_told++;
+    s->cluster->divergent_queue = queue;
+    s->cluster->divergent_member = member;
+}
+
 static void node_start(struct test_cluster *c, uint32_t node)
 {
     struct test_node *n = &c->nodes[node];
@@ -218,8 +226,12 @@ static void node_start(struct test_cluster *c, uint32_t node)
                                              .seed = prng_u64(&c->prng),
                                              .transport = {send_parcel, backlog, s},
                                              .reader = s->reader,
-                                             .logger = &c->logger};
+                                             .logger = &c->logger,
+                                             .compare_queue_every = COMPARE_EVERY,
+                                             .compare_catalog_every = COMPARE_EVERY};
         s->host = host_new(&s->env.env, &options);
+        const struct host_sink sink = {.on_replica_divergent = on_replica_divergent, .ctx = s};
+        host_set_sink(s->host, &sink);
     }
     fake_env_init(&n->log_env, prng_u64(&c->prng), c->shard_count, contexts, n->disk, n->kv);
     n->log_env.mono_ns = c->now_ns;
@@ -238,7 +250,10 @@ static void node_start(struct test_cluster *c, uint32_t node)
     cr_assert_eq(rc, 0, "%s", error);
     for (uint32_t i = 0; i < c->shard_count; i++) {
         rc = host_recovered(n->shards[i].host, error);
-        cr_assert_eq(rc, 0, "%s", error);
+        cr_assert((rc == 0) != c->refuses, "%s", error);
+        if (rc != 0) {
+            snprintf(c->refusal, sizeof c->refusal, "%s", error);
+        }
     }
     n->alive = true;
 }

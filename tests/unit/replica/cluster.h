@@ -15,8 +15,9 @@
 #include "warren/route.h"
 #include "warren/vec.h"
 
-#define NODES_MAX  3
-#define SHARDS_MAX 2
+#define NODES_MAX     3
+#define SHARDS_MAX    2
+#define COMPARE_EVERY 16u /* machines are compared in all of these tests */
 
 struct wire_parcel {
     struct parcel *parcel;
@@ -70,6 +71,12 @@ struct test_cluster {
     uint32_t damage;     /* of so many parcels one arrives damaged as well; 0 = none */
     uint8_t damage_kind; /* only of this kind; 0 = any */
     uint32_t snapshots_begun, snapshots_refused; /* as logged */
+    /* What a leader said last: this replica is to be replaced. */
+    uint32_t divergent_told;
+    uint64_t divergent_queue;
+    struct uid divergent_member;
+    bool refuses; /* the next node does not start, because of: */
+    char refusal[256];
 };
 
 uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE */

@@ -1,5 +1,6 @@
 /* The catalog's group: formation, joining, proposals from every node, barriers, loss of the leader.
  */
+#include "replica_internal.h"
 #include "users.h"
 
 #include <stdio.h>
@@ -203,4 +204,46 @@ Test(catalog_group, no_majority_is_said_in_time)
     cr_assert_str_eq(status.why, "no leader because 2 of 3 members are unreachable");
     cluster_free(c);
     views_free(seen);
+}
+
+static bool is_stopped(void *ctx)
+{
+    return ((struct test_node *)ctx)->shards[0].env.stopped;
+}
+
+/* A node whose definitions are not those of the majority stops, and does not start again with them.
+ */
+Test(catalog_group, a_node_with_other_definitions_stops)
+{
+    for (uint32_t leads = 0; leads < 2; leads++) {
+        struct test_cluster *c = cluster_new(30 + leads, 3, 1);
+        struct seen seen[NODES_MAX] = {0};
+        form(c, seen);
+        uint32_t leader = (uint32_t)cluster_leader(c, 1);
+        uint32_t wrong = leads ? leader : (leader + 1) % 3;
+        uint32_t right = (leader + 2) % 3;
+        struct catalog *catalog = cluster_host(c, wrong, 0)->catalog;
+        struct catalog_command command = {.kind = CATALOG_PUT_VHOST};
+        struct catalog_result result;
+        command.u.vhost.name = BYTES_LITERAL("nobody else has this");
+        command.u.vhost.create = true;
+        catalog_apply(catalog, group_find(cluster_host(c, wrong, 0), 1)->applied, &command,
+                      &result);
+        cr_assert_eq(result.status, CATALOG_OK);
+        for (uint32_t i = 0; i < COMPARE_EVERY; i++) {
+            put_vhost(c, right, i, CATALOG_OK);
+        }
+        cr_assert(cluster_run(c, is_stopped, &c->nodes[wrong], 5000));
+        const char *why = c->nodes[wrong].shards[0].env.stop_why;
+        cr_assert_not_null(strstr(why, "differs from the majority's"), "%s", why);
+        cr_assert_not_null(strstr(why, "Remove the data directory"), "%s", why);
+        cr_assert_not(c->nodes[right].shards[0].env.stopped);
+        cluster_crash(c, wrong);
+        put_vhost(c, right, 100, CATALOG_OK);
+        c->refuses = true;
+        cluster_restart(c, wrong, false);
+        cr_assert_not_null(strstr(c->refusal, "Remove the data directory"), "%s", c->refusal);
+        cluster_free(c);
+        views_free(seen);
+    }
 }
