@@ -32,6 +32,7 @@ struct host *host_new(struct env *env, const struct host_options *options)
     umap_init(&host->locals, host->hash);
     umap_init(&host->clients, host->hash);
     umap_init(&host->queues, host->hash);
+    umap_init(&host->ended, host->hash);
     umap_init(&host->kv_requests, host->hash);
     umap_init(&host->catalog_requests, host->hash);
     umap_init(&host->reports, host->hash);
@@ -94,6 +95,7 @@ void host_free(struct host *host)
     umap_deinit(&host->locals);
     umap_deinit(&host->clients);
     umap_deinit(&host->queues);
+    umap_deinit(&host->ended);
     umap_deinit(&host->kv_requests);
     umap_deinit(&host->catalog_requests);
     umap_deinit(&host->reports);

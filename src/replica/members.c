@@ -8,7 +8,8 @@
  * record does not name it and the group's own membership, or its leader, says that it is no member.
  * I2  Bootstrap members of a group all begin with the same membership: the record's as it was
  * declared. A record that was changed since starts replicas empty: they learn the membership from
- * the leader.
+ * the leader. I3  A replica that ended is not begun anew from the record as declared: a node that
+ * restarts may know an older catalog for a while, and would, without its data, vote and even lead.
  */
 #include "replica_internal.h"
 
@@ -173,6 +174,9 @@ static void set_peers(struct group *group, const struct catalog_queue *record)
 static void start_replica(struct host *host, const struct catalog_queue *record,
                           const struct catalog_member *own)
 {
+    if (record->replicas_version == record->id && umap_contains(&host->ended, record->id)) {
+        return; /* I3: the view is older than what ended it */
+    }
     struct group *group = group_new(host, record->id, &queue_machine_ops, raft_of_uid(own->id));
     queue_config_of(record, &group->config);
     group->home = home_new(host, record->id, queue_new(&group->config), group);

@@ -393,6 +393,7 @@ static int recover_group(struct host *host, struct recovered_group *g)
 {
     if (g->ended) {
         group_purge_kv(host, g->id); /* perhaps again */
+        (void)umap_put(&host->ended, g->id, host);
         return 0;
     }
     if (!g->created || g->damaged) {

@@ -530,6 +530,7 @@ struct host {
     uint64_t incarnations;
     struct catalog_view *view;
     struct umap groups, locals, clients, queues;
+    struct umap ended; /* groups whose replica here ended before this start, as the log says */
     VEC(struct node_state) nodes;
     struct list dirty_groups, dirty_homes, dirty_clients;
     VEC(struct parcel *) inbox;

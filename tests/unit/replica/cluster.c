@@ -357,7 +357,12 @@ void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot)
     for (uint32_t s = 0; s < c->shard_count; s++) {
         host_set_boot(c->nodes[node].shards[s].host, c->nodes[node].boot);
     }
-    cluster_views(c);
+    for (uint32_t s = 0; c->view_at_restart != NULL && s < c->shard_count; s++) {
+        host_set_view(c->nodes[node].shards[s].host, c->view_at_restart);
+    }
+    if (c->view_at_restart == NULL) {
+        cluster_views(c);
+    }
     for (uint32_t i = 0; i < c->node_count; i++) {
         if (i != node && !c->cut[i][node]) {
             cluster_join(c, i, node);

@@ -57,7 +57,8 @@ struct test_cluster {
     struct test_node nodes[NODES_MAX];
     struct lane lanes[NODES_MAX][SHARDS_MAX][NODES_MAX];
     bool cut[NODES_MAX][NODES_MAX];
-    uint32_t lose_percent; /* of parcels between nodes, while links stand */
+    struct catalog_view *view_at_restart; /* what a node that restarts knows; NULL: the newest */
+    uint32_t lose_percent;                /* of parcels between nodes, while links stand */
     struct catalog *catalog;
     uint64_t catalog_index;
     uint64_t now_ns;

@@ -161,6 +161,41 @@ Test(failover, the_replica_at_the_consumers_node_ends)
     }
 }
 
+/* A node that restarts may know an older catalog than the one by which its replica ended. It must
+ * not begin that replica anew as one of those that the queue was declared with: alone, it would lead
+ * an empty queue. */
+Test(failover, a_replica_that_ended_does_not_come_back)
+{
+    struct test_cluster *c = cluster_new(700, 3, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    struct group_status status;
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){2}, 1, -1);
+    user_open(u, c, 0, 0, q, t);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    struct catalog_view *before = catalog_view_take(c->catalog);
+    cluster_set_replicas(c, q, (uint32_t[]){0}, 1, 0);
+    cluster_settle(c, 5000);
+    cr_assert_eq(cluster_leader(c, q), 0);
+    cr_assert(!host_group_status(cluster_host(c, 2, 0), q, &status) || !status.exists);
+    cluster_crash(c, 2);
+    c->view_at_restart = before;
+    cluster_restart(c, 2, false);
+    cluster_settle(c, 2000);
+    cr_assert(!host_group_status(cluster_host(c, 2, 0), q, &status) || !status.leading,
+              "the node leads a queue that is not there any more");
+    cluster_views(c);
+    cluster_settle(c, 5000);
+    cr_assert(!host_group_status(cluster_host(c, 2, 0), q, &status) || !status.exists);
+    user_close(u);
+    cluster_settle(c, 500);
+    catalog_view_unref(before);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
+
 Test(failover, messages_of_a_dead_consumer_come_to_another)
 {
     struct scene s = scene_new(300, 1, 0, 1);
