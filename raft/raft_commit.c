@@ -11,6 +11,8 @@
  */
 #include "raft_internal.h"
 
+#include "warren/plant.h"
+
 void raft__commit_to(struct raft *r, uint64_t index)
 {
     if (index <= r->commit) {
@@ -65,15 +67,10 @@ void raft__commit_count(struct raft *r)
         return;
     }
     uint64_t index = raft__quorum_value(match, count);
-#ifdef WR_PLANT_commit_old_term
-    if (index <= r->commit) { /* planted: see docs/simulation.md */
+    if (index <= r->commit || (raft__log_term(r, index).v != r->term.v &&
+                               !wr_planted(WR_PLANT_commit_old_term))) {
         return;
     }
-#else
-    if (index <= r->commit || raft__log_term(r, index).v != r->term.v) {
-        return;
-    }
-#endif
     raft__commit_to(r, index);
     if (!raft_is_voter(r) && c->index <= r->commit) {
         step_aside(r);

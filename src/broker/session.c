@@ -10,6 +10,8 @@
 
 #include "broker_internal.h"
 
+#include "warren/plant.h"
+
 #define SESSION_CLOSE_MS 10000u
 
 struct bytes session_vhost(const struct broker_session *session)
@@ -131,7 +133,7 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
     list_remove(&session->link);
     list_push_back(&broker->ending, &session->link);
     struct umap_iter it = umap_iterate(&session->exclusive);
-    while (umap_next(&it)) {
+    while (!wr_planted(WR_PLANT_exclusive_survives) && umap_next(&it)) {
         session->deletions++;
         broker_delete_queue(broker, it.key, session);
     }

@@ -13,6 +13,8 @@
  */
 #include "queue_internal.h"
 
+#include "warren/plant.h"
+
 #include "warren/err.h"
 
 struct queue *queue_new(const struct queue_config *config)
@@ -209,11 +211,7 @@ static void apply_client_batch(struct queue_apply *a, const struct queue_batch *
             break; /* A gap: it and what follows will be sent again. */
         }
         heard = true;
-#ifdef WR_PLANT_dedup_dropped
-        if (false) { /* planted: see docs/simulation.md */
-#else
-        if (op->seq <= client->last_seq) {
-#endif
+        if (op->seq <= client->last_seq && !wr_planted(WR_PLANT_dedup_dropped)) {
             answer_again(a, client, op->seq);
             continue;
         }

@@ -15,6 +15,8 @@
  */
 #include "replica_internal.h"
 
+#include "warren/plant.h"
+
 #define RECORDS_PER_TURN 256u
 #define PUT_BYTES        (UINT64_C(1) << 20)
 #define RETRY_MS         1000u
@@ -486,11 +488,11 @@ static void flush(struct host *host)
     if (job->waiting || job->retry_ms > host->now_ms) {
         return;
     }
-#ifdef WR_PLANT_checkpoint_not_flushed
-    job->phase = PHASE_RECORDS; /* planted: see docs/simulation.md */
-    host_mark_now(host);
-    return;
-#endif
+    if (wr_planted(WR_PLANT_checkpoint_not_flushed)) {
+        job->phase = PHASE_RECORDS;
+        host_mark_now(host);
+        return;
+    }
     struct kv_request *request = kv_request_new(host);
     job->serial = ++host->incarnations;
     request->done = on_flushed;

@@ -13,6 +13,8 @@
  */
 #include "client_internal.h"
 
+#include "warren/plant.h"
+
 #define OPS_PER_BATCH 8192u
 
 /* --- settling -------------------------------------------------------------------------------- */
@@ -627,6 +629,21 @@ static uint64_t first_unanswered(const struct queue_client *client, uint64_t app
                : 0;
 }
 
+/* Bugs planted for the simulator, if any is. */
+static void plant_resumed(struct queue_client *client, size_t at)
+{
+    for (size_t i = at; i < client->ops_sent && wr_planted(WR_PLANT_settle_lost); i++) {
+        if (client->ops.items[i].kind == QUEUE_OP_SETTLE) {
+            client->ops.items[i].first = client->ops.items[i].count = 1;
+        }
+    }
+    if (wr_planted(WR_PLANT_reused_sequence) && client->applied > 1 &&
+        client->applied + 1 == client->next_seq) {
+        client->next_seq--;
+        client->applied--;
+    }
+}
+
 void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
                        const struct resumed_body *body)
 {
@@ -654,6 +671,7 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     while (at < client->ops.count && client->ops.items[at].seq < from) {
         at++;
     }
+    plant_resumed(client, at);
     client->ops_sent = at;
     client_mark(client);
     timer_cancel(&host->timers, &client->retry);

@@ -12,6 +12,8 @@
  */
 #include "replica_internal.h"
 
+#include "warren/plant.h"
+
 #include <stdio.h>
 
 struct group *group_find(struct host *host, uint64_t id)
@@ -236,11 +238,7 @@ void group_log_hard_state(struct group *group, const struct raft_hard_state *har
 {
     struct writer w;
     writer_init(&w, UID_SIZE);
-#ifdef WR_PLANT_vote_not_persisted
-    put_uid(&w, UID_NONE); /* planted: see docs/simulation.md */
-#else
-    put_uid(&w, uid_of_raft(hard->vote));
-#endif
+    put_uid(&w, wr_planted(WR_PLANT_vote_not_persisted) ? UID_NONE : uid_of_raft(hard->vote));
     group_log(group, LOG_HARD_STATE, hard->term, hard->commit, 0, generation,
               slice_of_buf(writer_take(&w)));
 }
@@ -499,7 +497,7 @@ static void set_serving(struct group *group, bool serving)
                 group->host->sink.on_queue_unused(group->host->sink.ctx, group->id);
             }
             announce(group);
-        } else {
+        } else if (!wr_planted(WR_PLANT_follower_serves)) {
             home_stop_serving(group->home);
         }
     }

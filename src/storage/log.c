@@ -21,6 +21,8 @@
  */
 #include "log_internal.h"
 
+#include "warren/plant.h"
+
 #include <stdio.h>
 
 #include "warren/err.h"
@@ -95,9 +97,7 @@ int log_open(struct env *env, const char *dir, const struct log_options *options
     log->log_dir = wr_alloc(size);
     (void)snprintf(log->log_dir, size, "%s/log", dir);
     log->options = *options;
-#ifdef WR_PLANT_ack_before_sync
-    log->options.sync = false; /* planted: see docs/simulation.md */
-#endif
+    log->options.sync = options->sync && !wr_planted(WR_PLANT_ack_before_sync);
     log->waiting_tail = &log->waiting;
     log->round_retry_at = UINT64_MAX;
     log->prepare_retry_at = UINT64_MAX;

@@ -12,15 +12,41 @@
 
 #include "sim.h"
 
+#include "warren/plant.h"
 #include "warren/str.h"
 
 #define FAILURES_MAX 100u
 
+#ifdef WR_PLANTS
+enum wr_plant wr_plant;
+#endif
+
 struct arguments {
     uint64_t seed, from, seeds, time_limit_s;
-    bool one, trace, twice, coverage;
+    bool one, trace, twice, coverage, until_failure;
     uint64_t nodes, events;
 };
+
+/* Chooses a planted bug. False: no such one, or not in this build. */
+static bool plant(const char *name)
+{
+#ifdef WR_PLANTS
+    static const char *const names[] = {
+        "",
+#define PLANT_NAME(id, text) #id,
+        WR_PLANT_TABLE(PLANT_NAME)
+#undef PLANT_NAME
+    };
+    for (uint32_t i = 1; i < WR_ARRAY_SIZE(names); i++) {
+        if (strcmp(names[i], name) == 0) {
+            wr_plant = (enum wr_plant)i;
+            return true;
+        }
+    }
+#endif
+    (void)name;
+    return false;
+}
 
 static void usage(void)
 {
@@ -33,6 +59,8 @@ static void usage(void)
                   "  --seeds N         run N seeds, from S (1) on\n"
                   "  --time-limit T    start no more seeds after T seconds\n"
                   "  --coverage        print how often rare events were met; 0 is a failure\n"
+                  "  --plant NAME      with a planted bug (builds with -Dplants=true), until it is "
+                  "found\n"
                   "  --twice           run each seed twice and compare, not only every twentieth\n"
                   "  --nodes N         so many nodes instead of what the seed draws\n"
                   "  --events N        at most so many faults (to find the least that fails)\n");
@@ -52,6 +80,13 @@ static bool parse(int argc, char **argv, struct arguments *a)
         }
         if (strcmp(argv[i], "--coverage") == 0) {
             a->coverage = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--plant") == 0 && i + 1 < argc) {
+            if (!plant(argv[++i])) {
+                return false;
+            }
+            a->until_failure = true;
             continue;
         }
         uint64_t *value = NULL;
@@ -193,7 +228,7 @@ static int run_many(const struct arguments *a)
                          failed.count);
             (void)fflush(stdout);
         }
-        if (failed.count == FAILURES_MAX) {
+        if (failed.count == FAILURES_MAX || (a->until_failure && failed.count > 0)) {
             break;
         }
     }

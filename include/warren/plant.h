@@ -1,0 +1,42 @@
+#ifndef WR_PLANT_H
+#define WR_PLANT_H
+/*
+ * Bugs planted to prove that the simulator finds them (docs/simulation.md). Only a build with
+ * -Dplants=true has them, for warren-sim alone: `warren-sim --plant NAME` chooses one. In every other
+ * build wr_planted() is false and costs nothing.
+ */
+#include <stdbool.h>
+
+#define WR_PLANT_TABLE(X)                                                                          \
+    X(ack_before_sync, "the log reports batches durable without a sync")                           \
+    X(checkpoint_not_flushed, "log segments go before the checkpoint store was flushed")           \
+    X(dedup_dropped, "ops that were applied are applied again when they are sent again")           \
+    X(vote_not_persisted, "a vote is forgotten by a restart")                                      \
+    X(commit_old_term, "an entry of an older term is committed by counting")                       \
+    X(reused_sequence, "a client numbers its next op as the last one after a fail-over")           \
+    X(settle_lost, "acks that are under way when the leader changes are not sent again")           \
+    X(follower_serves, "a replica goes on to serve when it leads no more")                         \
+    X(exclusive_survives, "an exclusive queue stays when its owner's connection ends")
+
+enum wr_plant {
+    WR_PLANT_NONE,
+#define WR_PLANT_ENUM(name, text) WR_PLANT_##name,
+    WR_PLANT_TABLE(WR_PLANT_ENUM)
+#undef WR_PLANT_ENUM
+};
+
+#ifdef WR_PLANTS
+extern enum wr_plant wr_plant; /* set once, by warren-sim, before anything runs */
+static inline bool wr_planted(enum wr_plant plant)
+{
+    return wr_plant == plant;
+}
+#else
+static inline bool wr_planted(enum wr_plant plant)
+{
+    (void)plant;
+    return false;
+}
+#endif
+
+#endif
