@@ -22,9 +22,11 @@ struct catalog_view *catalog__edit(struct catalog *c)
     c->serial++;
     if (atomic_load_explicit(&old->refs, memory_order_acquire) == 1) {
         old->serial = c->serial;
+        old->index = c->applied;
         return old;
     }
     struct catalog_view *v = catalog__view_new(c->serial);
+    v->index = c->applied;
     v->cluster = old->cluster;
     v->name = old->name;
     if (v->name != NULL) {

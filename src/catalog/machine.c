@@ -184,6 +184,7 @@ int catalog_restore(struct catalog *catalog, uint64_t index, struct bytes snapsh
         return error;
     }
     v->serial = ++catalog->serial;
+    v->index = index;
     catalog_view_unref(catalog->view);
     catalog->view = v;
     catalog->applied = index;

@@ -28,6 +28,11 @@ void catalog_view_unref(struct catalog_view *owned_view)
     wr_free(v);
 }
 
+uint64_t catalog_view_index(const struct catalog_view *view)
+{
+    return view->index;
+}
+
 uint64_t catalog_view_serial(const struct catalog_view *view)
 {
     return view->serial;

@@ -96,6 +96,7 @@ void host_free(struct host *host)
     umap_deinit(&host->clients);
     umap_deinit(&host->queues);
     umap_deinit(&host->ended);
+    vec_deinit(&host->unnamed);
     umap_deinit(&host->kv_requests);
     umap_deinit(&host->catalog_requests);
     umap_deinit(&host->reports);
@@ -174,6 +175,7 @@ void host_set_view(struct host *host, struct catalog_view *view)
     host->view = catalog_view_ref(view);
     catalog_diff_nodes(before, view, on_node_diff, host);
     catalog_diff_queues(before, view, on_queue_diff, host);
+    queue_groups_unnamed(host, before == NULL);
     catalog_view_unref(before);
     readmit_held(host);
     host_mark_now(host);

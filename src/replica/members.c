@@ -241,6 +241,29 @@ void group_check_end(struct group *group)
     }
 }
 
+void queue_groups_unnamed(struct host *host, bool first)
+{
+    struct umap_iter it = umap_iterate(&host->groups);
+    while (first && umap_next(&it)) {
+        vec_push(&host->unnamed, it.key);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < host->unnamed.count; i++) {
+        const uint64_t id = host->unnamed.items[i];
+        struct group *group = group_find(host, id);
+        if (id == HOST_CATALOG_GROUP || group == NULL || group->ended ||
+            catalog_queue_by_id(host->view, id) != NULL) {
+            continue;
+        }
+        if (id <= catalog_view_index(host->view)) { /* ids are the catalog's indexes */
+            group_end(group);
+        } else {
+            host->unnamed.items[kept++] = id;
+        }
+    }
+    host->unnamed.count = kept;
+}
+
 void queue_group_view(struct host *host, const struct catalog_queue *before,
                       const struct catalog_queue *after)
 {

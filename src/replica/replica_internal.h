@@ -430,6 +430,8 @@ void snap_out_free(struct group *group);
 void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
 void queue_config_put(struct writer *w, const struct queue_config *config);
 void queue_config_get(struct reader *r, struct queue_config *config);
+/* After a new view: recovered groups whose queue is gone end, though no view before had it. */
+void queue_groups_unnamed(struct host *host, bool first);
 void queue_group_view(struct host *host, const struct catalog_queue *before,
                       const struct catalog_queue *after);
 
@@ -530,6 +532,7 @@ struct host {
     uint64_t incarnations;
     struct catalog_view *view;
     struct umap groups, locals, clients, queues;
+    VEC(uint64_t) unnamed; /* recovered groups that no view has named yet: of queues to come, or gone */
     struct umap ended; /* groups whose replica here ended before this start, as the log says */
     VEC(struct node_state) nodes;
     struct list dirty_groups, dirty_homes, dirty_clients;

@@ -196,6 +196,30 @@ Test(failover, a_replica_that_ended_does_not_come_back)
     wr_free(t);
 }
 
+/* Its queue was declared and deleted after what its node knows of the catalog: no view that it sees
+ * ever has the queue. */
+Test(failover, a_replica_of_a_queue_that_came_and_went_ends)
+{
+    struct test_cluster *c = cluster_new(800, 3, 1);
+    struct group_status status;
+    struct catalog_view *before = catalog_view_take(c->catalog);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    cluster_settle(c, 1000);
+    cr_assert(host_group_status(cluster_host(c, 2, 0), q, &status) && status.exists);
+    cluster_crash(c, 2);
+    c->view_at_restart = before;
+    cluster_restart(c, 2, false);
+    cluster_settle(c, 500);
+    cr_assert(host_group_status(cluster_host(c, 2, 0), q, &status) && status.exists,
+              "it may still be to come");
+    cluster_delete(c, q);
+    cluster_views(c);
+    cluster_settle(c, 2000);
+    cr_assert(!host_group_status(cluster_host(c, 2, 0), q, &status) || !status.exists);
+    catalog_view_unref(before);
+    cluster_free(c);
+}
+
 Test(failover, messages_of_a_dead_consumer_come_to_another)
 {
     struct scene s = scene_new(300, 1, 0, 1);
