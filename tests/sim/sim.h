@@ -268,6 +268,8 @@ enum sim_fault_kind {
     SIM_FAULT_LOSSY,    /* links between nodes lose parcels ... */
     SIM_FAULT_DOUBLING, /* ... deliver them twice ... */
     SIM_FAULT_REORDER,  /* ... or late; for a while, then they break */
+    SIM_FAULT_HUNT,     /* leaders are killed, cut off or paused, one after the other */
+    SIM_FAULT_SWIZZLE,  /* nodes are cut off one by one, and come back in another order */
     SIM_FAULT_MEMBERS,  /* replicas are added, removed and replaced, leaders handed over */
     SIM_FAULT_FORGET,   /* a node dies for good and is forgotten (once) */
     SIM_FAULT_KIND_COUNT,

@@ -275,6 +275,25 @@ struct finals {
     bool ok;
 };
 
+/* All clients have settled all they got: nothing may be left with a consumer, or for one. */
+static void check_empty(struct finals *f, const struct group_status *s)
+{
+    for (uint32_t i = 0; s->leading && i < f->sim->options.queues; i++) {
+        const struct group *group = group_find(f->replicas, s->group);
+        if (sim_group_of_queue(f->sim, &f->sim->ledger.queues[i]) == s->group) {
+            struct queue_totals t;
+            queue_totals(group->home->queue, &t);
+            if (t.ready + t.unacked > 0) {
+                (void)snprintf(f->why, f->size,
+                               "group %" PRIu64 ": %" PRIu64 " messages are ready and %" PRIu64
+                               " unacked, and nobody has them",
+                               s->group, t.ready, t.unacked);
+                f->ok = false;
+            }
+        }
+    }
+}
+
 static void final_group(void *ctx, const struct group_status *s)
 {
     struct finals *f = ctx;
@@ -304,6 +323,7 @@ static void final_group(void *ctx, const struct group_status *s)
         return;
     }
     check_machine(f->sim, f->node, f->replicas, s);
+    check_empty(f, s);
 }
 
 bool sim_check_converged(struct sim *sim, char *why, size_t size)

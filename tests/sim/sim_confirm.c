@@ -21,8 +21,7 @@
 #define FRAME_HEADER 7u /* type, channel, size */
 #define ACK_SIZE     13u
 
-/* The queue's group; 0: nobody knows it. */
-static uint64_t group_of_queue(struct sim *sim, struct sim_queue *queue)
+uint64_t sim_group_of_queue(struct sim *sim, struct sim_queue *queue)
 {
     for (uint32_t i = 0; queue->group == 0 && i < sim->node_count; i++) {
         if (!sim->hosts[i].running) {
@@ -70,7 +69,7 @@ static void check(struct sim *sim, const struct channel *channel, uint64_t tag)
         return;
     }
     const struct sim_record *record = sim_ledger_record(sim, channel->publisher, item->seq);
-    const uint64_t group = group_of_queue(sim, queue);
+    const uint64_t group = sim_group_of_queue(sim, queue);
     const uint32_t voters = group == 0 ? 0 : voters_of(sim, group);
     if (record->received > 0 || record->returned || voters == 0) {
         return;

@@ -8,6 +8,10 @@
 
 struct client;
 struct sim;
+struct sim_queue;
+
+/* The group of a queue, as some node's view of the catalog has it; 0: nobody knows it. */
+uint64_t sim_group_of_queue(struct sim *sim, struct sim_queue *queue);
 
 struct sim_confirms { /* one connection of a client, the server's direction */
     uint8_t head[20]; /* of the frame: its header and the first bytes of its payload */

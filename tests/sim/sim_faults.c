@@ -10,6 +10,10 @@
  */
 #include "sim.h"
 
+#include "sim_durable.h"
+
+#include "replica/replica_internal.h"
+
 static void fault_begin(struct sim *sim)
 {
     sim->faults_active++;
@@ -78,9 +82,9 @@ static void on_fault_over(struct sim *sim, void *arg, uint64_t a, uint64_t b)
     fault_end(sim);
 }
 
-static void pause_node(struct sim *sim)
+static void pause_node(struct sim *sim, uint32_t node)
 {
-    struct sim_host *host = &sim->hosts[some_node(sim)];
+    struct sim_host *host = &sim->hosts[node];
     uint64_t ns =
         draw(sim, 20 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 12 * SIM_S : 2 * SIM_S);
     sim_trace(sim, "fault: node %u stands still for %llu ms", host->index,
@@ -185,10 +189,9 @@ static void partition(struct sim *sim, bool one_way, bool bridge)
     cut_for_a_while(sim, cut);
 }
 
-static void isolate(struct sim *sim)
+static void isolate(struct sim *sim, uint32_t node)
 {
     struct cut *cut = wr_calloc(1, sizeof *cut);
-    const uint32_t node = some_node(sim);
     const uint32_t count = prng_ratio(&sim->fault_prng, 1, 2) ? sim->node_count : sim->host_count;
     const bool in = prng_ratio(&sim->fault_prng, 4, 5);
     const bool out = !in || prng_ratio(&sim->fault_prng, 4, 5);
@@ -248,6 +251,96 @@ static void on_tamper_over(struct sim *sim, void *arg, uint64_t directions, uint
     fault_end(sim);
 }
 
+/* --- leaders, and everybody in turn
+ * ------------------------------------------------------------ */
+
+/* The node that leads some group, as far as one node is as good as another: none leads, any. */
+static uint32_t some_leader(struct sim *sim)
+{
+    const struct sim_queue *queue =
+        &sim->ledger.queues[prng_below(&sim->fault_prng, sim->options.queues)];
+    const uint64_t group = queue->group != 0 && prng_ratio(&sim->fault_prng, 3, 4)
+                               ? queue->group
+                               : HOST_CATALOG_GROUP;
+    const uint32_t any = some_node(sim);
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        const struct group *g = sim_group_on(sim, i, group);
+        if (g != NULL && g->raft != NULL && raft_role(g->raft) == RAFT_LEADER) {
+            return i;
+        }
+    }
+    return any;
+}
+
+static void on_hunt(struct sim *sim, void *arg, uint64_t left, uint64_t b)
+{
+    (void)arg;
+    (void)b;
+    if (!sim->faults_on) {
+        return;
+    }
+    const uint32_t node = some_leader(sim);
+    sim_trace(sim, "fault: leader hunt, node %u", node);
+    switch (draw(sim, 0, 5)) {
+    case 0:
+        end_node(sim, node, SIM_END_KILL);
+        break;
+    case 1:
+        end_node(sim, node, SIM_END_POWER);
+        break;
+    case 2:
+        pause_node(sim, node);
+        break;
+    default:
+        isolate(sim, node);
+    }
+    if (left > 0) {
+        sim_at(sim, sim->now + draw(sim, 50 * SIM_MS, 1200 * SIM_MS), on_hunt, NULL, left - 1, 0);
+    }
+}
+
+static void cut_off(struct sim *sim, uint32_t node, bool begin)
+{
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        if (i != node && begin) {
+            sim_net_block(sim, i, node);
+            sim_net_block(sim, node, i);
+        } else if (i != node) {
+            sim_net_unblock(sim, i, node);
+            sim_net_unblock(sim, node, i);
+        }
+    }
+}
+
+static void on_swizzle(struct sim *sim, void *arg, uint64_t node, uint64_t begin)
+{
+    (void)arg;
+    sim_trace(sim, "node %llu is cut %s by a swizzle", (unsigned long long)node,
+              begin != 0 ? "off" : "back in");
+    cut_off(sim, (uint32_t)node, begin != 0);
+    if (begin == 0) {
+        sim->cuts--;
+        fault_end(sim);
+    }
+}
+
+/* Nodes are cut off from the others one after the other, and come back in another order. */
+static void swizzle(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        if (prng_ratio(&sim->fault_prng, 2, 3)) {
+            const uint64_t from = sim->now + draw(sim, 0, 2 * SIM_S);
+            fault_begin(sim);
+            sim->cuts++;
+            sim_at(sim, from, on_swizzle, NULL, i, 1);
+            sim_at(sim, from + draw(sim, 20 * SIM_MS, 4 * SIM_S), on_swizzle, NULL, i, 0);
+        }
+    }
+}
+
+/* --- frames
+ * ------------------------------------------------------------ */
+
 /* Frames of some directions are lost, doubled or come late; the link stands meanwhile. */
 static void tamper(struct sim *sim, enum sim_fault_kind kind)
 {
@@ -296,7 +389,7 @@ static void inject(struct sim *sim, enum sim_fault_kind kind)
         sim_node_ask_stop(sim, node);
         break;
     case SIM_FAULT_PAUSE:
-        pause_node(sim);
+        pause_node(sim, node);
         break;
     case SIM_FAULT_PARTITION:
         partition(sim, false, false);
@@ -305,7 +398,7 @@ static void inject(struct sim *sim, enum sim_fault_kind kind)
         partition(sim, true, false);
         break;
     case SIM_FAULT_ISOLATE:
-        isolate(sim);
+        isolate(sim, node);
         break;
     case SIM_FAULT_BRIDGE:
         partition(sim, false, true);
@@ -329,6 +422,12 @@ static void inject(struct sim *sim, enum sim_fault_kind kind)
     case SIM_FAULT_DOUBLING:
     case SIM_FAULT_REORDER:
         tamper(sim, kind);
+        break;
+    case SIM_FAULT_HUNT:
+        on_hunt(sim, NULL, draw(sim, 0, 4), 0);
+        break;
+    case SIM_FAULT_SWIZZLE:
+        swizzle(sim);
         break;
     case SIM_FAULT_MEMBERS:
         sim_operator_act(sim);

@@ -369,7 +369,9 @@ static void getter_tick(struct channel *channel)
         role_wake_in(channel, 100 * SIM_MS);
         return;
     }
-    if (channel->unacked.count < 5) {
+    if (channel->applying.count > 0 && prng_ratio(prng_of(channel), 1, 8)) {
+        start_barrier(channel);
+    } else if (channel->unacked.count < 5) {
         m.basic_get.queue = bytes_from_cstr(queue_of(channel)->name);
         role_send_op(channel, &m);
     }

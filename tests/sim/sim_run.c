@@ -44,6 +44,12 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
         o->faults[i] = prng_ratio(&prng, chance, 4);
     }
+    if (prng_ratio(&prng, 1, 8)) { /* one kind, or two, again and again */
+        memset(o->faults, 0, sizeof o->faults);
+        o->faults[prng_below(&prng, SIM_FAULT_KIND_COUNT)] = true;
+        o->faults[prng_below(&prng, SIM_FAULT_KIND_COUNT)] = true;
+        o->fault_every_ns = prng_between(&prng, 150 * SIM_MS, SIM_S);
+    }
     if (prng_ratio(&prng, 1, 12)) { /* a calm run: the strictest checks apply all along */
         memset(o->faults, 0, sizeof o->faults);
     }
@@ -53,10 +59,10 @@ static void print_options(struct sim *sim)
 {
     static const char *const names[SIM_FAULT_KIND_COUNT] = {
         "kill",   "power", "restart", "pause", "partition", "one-way",  "isolate",
-        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout", "lossy",  "doubling", "reorder", "members", "forget",
+        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout", "lossy",  "doubling", "reorder", "hunt", "swizzle", "members", "forget",
     };
     const struct sim_options *o = &sim->options;
-    char faults[200] = "";
+    char faults[300] = "";
     size_t n = 0;
     for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
         if (o->faults[i]) {
