@@ -67,8 +67,8 @@ void raft__commit_count(struct raft *r)
         return;
     }
     uint64_t index = raft__quorum_value(match, count);
-    if (index <= r->commit || (raft__log_term(r, index).v != r->term.v &&
-                               !wr_planted(WR_PLANT_commit_old_term))) {
+    if (index <= r->commit ||
+        (raft__log_term(r, index).v != r->term.v && !wr_planted(WR_PLANT_commit_old_term))) {
         return;
     }
     raft__commit_to(r, index);

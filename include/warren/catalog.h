@@ -110,8 +110,8 @@ void catalog_view_unref(struct catalog_view *owned_view); /* NULL is allowed. */
  */
 uint64_t catalog_view_serial(const struct catalog_view *view);
 
-/* Index of the last command that changed it, or of the snapshot it comes from: whatever has an id up
- * to here and is not in it is gone, not yet to come. */
+/* Index of the last command that changed it, or of the snapshot it comes from: whatever has an id
+ * up to here and is not in it is gone, not yet to come. */
 uint64_t catalog_view_index(const struct catalog_view *view);
 
 struct uid catalog_cluster_id(const struct catalog_view *view);     /* zero: not formed */

@@ -2,8 +2,8 @@
 #define WR_PLANT_H
 /*
  * Bugs planted to prove that the simulator finds them (docs/simulation.md). Only a build with
- * -Dplants=true has them, for warren-sim alone: `warren-sim --plant NAME` chooses one. In every other
- * build wr_planted() is false and costs nothing.
+ * -Dplants=true has them, for warren-sim alone: `warren-sim --plant NAME` chooses one. In every
+ * other build wr_planted() is false and costs nothing.
  */
 #include <stdbool.h>
 

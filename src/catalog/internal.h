@@ -27,7 +27,7 @@ struct binding_set {
 struct catalog_view {
     _Atomic uint32_t refs;
     uint64_t serial;
-    uint64_t index; /* of the last command that changed it, or of the snapshot */
+    uint64_t index;            /* of the last command that changed it, or of the snapshot */
     struct uid cluster;        /* zero: not formed, and then all is empty */
     struct catalog_text *name; /* of the cluster; NULL: not formed */
     uint32_t boot_next;        /* number of the next start of any node */

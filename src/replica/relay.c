@@ -6,8 +6,8 @@
  * or bytes that are not here though the message is live: the client is shown a gap in the numbers
  * (at once: perhaps nothing else ever comes) and resumes with `inlined`, so that the leader sends
  * the bytes. The same when a message was consumed meanwhile (its delivery was overtaken): the
- * leader knows what is still to be delivered. Invariants: effects leave in the order in which they came. Ownership: a home owns
- * the bundles that wait here. Threads: the host's shard.
+ * leader knows what is still to be delivered. Invariants: effects leave in the order in which they
+ * came. Ownership: a home owns the bundles that wait here. Threads: the host's shard.
  */
 #include "replica_internal.h"
 

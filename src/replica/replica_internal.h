@@ -532,7 +532,7 @@ struct host {
     uint64_t incarnations;
     struct catalog_view *view;
     struct umap groups, locals, clients, queues;
-    VEC(uint64_t) unnamed; /* recovered groups that no view has named yet: of queues to come, or gone */
+    VEC(uint64_t) unnamed; /* recovered groups whose queue no view had: to come, or gone */
     struct umap ended; /* groups whose replica here ended before this start, as the log says */
     VEC(struct node_state) nodes;
     struct list dirty_groups, dirty_homes, dirty_clients;

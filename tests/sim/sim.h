@@ -149,7 +149,7 @@ uint64_t sim_host_wall(const struct sim_host *host);
 struct sim_route {    /* one direction between two hosts */
     uint32_t blocked; /* reasons for which nothing passes */
     uint64_t latency_min, latency_spread;
-    uint64_t clogged_until; /* everything arrives after this */
+    uint64_t clogged_until;   /* everything arrives after this */
     struct sim_tamper tamper; /* of frames between nodes */
 };
 
@@ -210,7 +210,7 @@ struct sim_host {
     bool is_node, running, powered;
     bool dead;      /* for good: it never starts again ... */
     bool forgotten; /* ... and the cluster knows */
-    bool member; /* nodes: takes part in the cluster (started at least once) */
+    bool member;    /* nodes: takes part in the cluster (started at least once) */
     uint64_t incarnation;
     struct prng prng, disk_prng;
     /* clock: monotonic = mono_base + now * (1 + drift); wall = base + offset */
@@ -244,7 +244,7 @@ void sim_node_start(struct sim *sim, uint32_t index);
 void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how);
 void sim_node_ask_stop(struct sim *sim, uint32_t index); /* SIGTERM */
 uint32_t sim_nodes_running(const struct sim *sim);
-uint32_t sim_nodes_wanted(const struct sim *sim); /* those that are not dead for good */
+uint32_t sim_nodes_wanted(const struct sim *sim);      /* those that are not dead for good */
 void sim_disk_event(struct sim_host *host, bool sync); /* an operation was submitted */
 void sim_kv_event(struct sim_host *host);
 
@@ -280,7 +280,7 @@ enum sim_queue_kind { SIM_QUEUE_QUORUM, SIM_QUEUE_CLASSIC, SIM_QUEUE_TRANSIENT }
 struct sim_queue {
     char name[32];
     enum sim_queue_kind kind;
-    bool strict; /* confirmed messages must arrive */
+    bool strict;    /* confirmed messages must arrive */
     uint64_t group; /* once it is known (sim_confirm.c) */
 };
 

@@ -1,7 +1,8 @@
 /*
  * What: invariants checked from inside, after every step of a shard: one leader per (group, term),
  * commit and applied indexes that never fall while a process lives, machines that are equal at
- * equal applied index (Raft's other properties: sim_log.c); and, at the end, that every group has one leader and equal replicas.
+ * equal applied index (Raft's other properties: sim_log.c); and, at the end, that every group has
+ * one leader and equal replicas.
  *
  * It looks into src/replica (replica_internal.h) so that nothing has to be added to the product for
  * it.
@@ -16,6 +17,7 @@
 #include "replica/client_internal.h"
 
 #define BODIES_EVERY 64u
+#define BODIES_MANY  200u
 #define HASH_EVERY   4u /* machines are compared at applied indexes divisible by this */
 
 struct sim_check {
@@ -214,7 +216,15 @@ static void check_live(void *ctx, uint64_t position, uint64_t count)
     }
 }
 
-static void check_bodies(struct step *step)
+/* A long backlog is not looked through as often: it would take most of the time. */
+static bool is_due(const struct group *group, uint64_t steps)
+{
+    struct queue_totals t;
+    queue_totals(group->home->queue, &t);
+    return steps / BODIES_EVERY % (1 + (t.ready + t.unacked) / BODIES_MANY) == 0;
+}
+
+static void check_bodies(struct step *step, uint64_t steps)
 {
     struct umap_iter it = umap_iterate(&step->replicas->groups);
     while (umap_next(&it)) {
@@ -223,7 +233,7 @@ static void check_bodies(struct step *step)
          * until the entries that say so are applied, such messages seem to live. */
         const struct seen *ever = seen_of(&step->sim->check->ever, b.group->id);
         if (b.group->applied >= ever->applied && b.group->home != NULL && !b.group->installing &&
-            !b.group->ended && b.group->failed[0] == 0) {
+            !b.group->ended && b.group->failed[0] == 0 && is_due(b.group, steps)) {
             queue_each_live(b.group->home->queue, check_live, &b);
         }
     }
@@ -252,7 +262,7 @@ void sim_check_step(struct sim_context *context)
     host_each_group(step.replicas, check_group, &step);
     if (context->steps % BODIES_EVERY == 1) {
         look_at_clients(&step);
-        check_bodies(&step);
+        check_bodies(&step, context->steps);
     }
 }
 
@@ -377,17 +387,16 @@ static void describe_clients(const struct finals *f)
     struct umap_iter it = umap_iterate(&f->replicas->clients);
     while (umap_next(&it)) {
         const struct queue_client *c = it.value;
-        sim_trace(f->sim,
-                  "  node %u: client %" PRIx64 " of queue %" PRIu64
-                  ": %s, session %u, next item %" PRIu64 ", applied %" PRIu64 " of %" PRIu64
-                  ", timer %s%s",
-                  f->node, c->id, c->queue,
-                  c->state == CLIENT_CONNECTED  ? "connected"
-                  : c->state == CLIENT_RESUMING ? "resuming"
-                                                : "new",
-                  c->session, c->number, c->applied, c->next_seq - 1,
-                  timer_is_pending(&c->retry) ? "runs" : "does not run",
-                  c->closing ? ", closing" : "");
+        sim_trace(
+            f->sim,
+            "  node %u: client %" PRIx64 " of queue %" PRIu64 ": %s, session %u, next item %" PRIu64
+            ", applied %" PRIu64 " of %" PRIu64 ", timer %s%s",
+            f->node, c->id, c->queue,
+            c->state == CLIENT_CONNECTED  ? "connected"
+            : c->state == CLIENT_RESUMING ? "resuming"
+                                          : "new",
+            c->session, c->number, c->applied, c->next_seq - 1,
+            timer_is_pending(&c->retry) ? "runs" : "does not run", c->closing ? ", closing" : "");
     }
 }
 

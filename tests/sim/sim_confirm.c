@@ -3,10 +3,10 @@
  * the durable images of the disks of a majority of its queue's voters (sim_durable.c: as bytes, in
  * the log or in the checkpoint store), whatever the log, the core and the machine believe.
  *
- * Follows the frames that a node hands to its kernel on a client's connection and looks at basic.ack.
- * One in SAMPLE is checked (it reads whole segments). A message that was delivered already is not: it
- * may be settled and gone. With membership changes in the run one disk less is accepted: the entry
- * may have been committed by a majority of the members before.
+ * Follows the frames that a node hands to its kernel on a client's connection and looks at
+ * basic.ack. One in SAMPLE is checked (it reads whole segments). A message that was delivered
+ * already is not: it may be settled and gone. With membership changes in the run one disk less is
+ * accepted: the entry may have been committed by a majority of the members before.
  */
 #include "sim_confirm.h"
 
@@ -18,7 +18,7 @@
 
 #define SAMPLE       32u
 #define HEAD         64u /* bytes of a body that are looked for */
-#define FRAME_HEADER 7u /* type, channel, size */
+#define FRAME_HEADER 7u  /* type, channel, size */
 #define ACK_SIZE     13u
 
 uint64_t sim_group_of_queue(struct sim *sim, struct sim_queue *queue)
@@ -104,8 +104,8 @@ static void frame_over(struct sim *sim, struct sim_confirms *c, struct client *c
     }
 }
 
-void sim_confirms_watch(struct sim *sim, struct sim_confirms *c, struct client *client, bool current,
-                        const struct slice *bytes)
+void sim_confirms_watch(struct sim *sim, struct sim_confirms *c, struct client *client,
+                        bool current, const struct slice *bytes)
 {
     const uint8_t *at = slice_data(bytes);
     const uint8_t *end = at + bytes->size;

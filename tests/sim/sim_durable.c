@@ -1,6 +1,6 @@
 /*
- * What: the oracle of honesty: reads the durable image of a node's disk (sim_disk_get_durable: what a
- * power failure that drops everything unsynced would leave), not what anybody was told about it.
+ * What: the oracle of honesty: reads the durable image of a node's disk (sim_disk_get_durable: what
+ * a power failure that drops everything unsynced would leave), not what anybody was told about it.
  *
  * An entry or vote is looked for as the bytes of its record, at the place where the node says that
  * it lies or, failing that, anywhere in its segments, and must verify (CRC, with the segment's

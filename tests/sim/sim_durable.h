@@ -14,8 +14,8 @@ struct group *sim_group_on(struct sim *sim, uint32_t node, uint64_t group);
 /* The node's number, UINT32_MAX for one that is not known. */
 uint32_t sim_node_of_member(struct sim *sim, const struct group *group, struct raft_id member);
 
-/* The entry is in the durable image of that node's log, intact, or below what is checkpointed: where
- * the node itself says that it lies (cheap) or, with `anywhere`, in any segment. */
+/* The entry is in the durable image of that node's log, intact, or below what is checkpointed:
+ * where the node itself says that it lies (cheap) or, with `anywhere`, in any segment. */
 bool sim_durable_entry(struct sim *sim, uint32_t node, uint64_t group, uint64_t term,
                        uint64_t index, bool anywhere);
 /* The vote for member in this term is, or a hard state of a later term. */

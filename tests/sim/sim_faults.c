@@ -259,9 +259,8 @@ static uint32_t some_leader(struct sim *sim)
 {
     const struct sim_queue *queue =
         &sim->ledger.queues[prng_below(&sim->fault_prng, sim->options.queues)];
-    const uint64_t group = queue->group != 0 && prng_ratio(&sim->fault_prng, 3, 4)
-                               ? queue->group
-                               : HOST_CATALOG_GROUP;
+    const uint64_t group =
+        queue->group != 0 && prng_ratio(&sim->fault_prng, 3, 4) ? queue->group : HOST_CATALOG_GROUP;
     const uint32_t any = some_node(sim);
     for (uint32_t i = 0; i < sim->node_count; i++) {
         const struct group *g = sim_group_on(sim, i, group);

@@ -1,11 +1,12 @@
 /*
- * What: links between nodes that lose, double and reorder whole PARCEL frames while their connection
- * stays up, for a bounded time, after which the connections concerned are reset.
+ * What: links between nodes that lose, double and reorder whole PARCEL frames while their
+ * connection stays up, for a bounded time, after which the connections concerned are reset.
  *
  * TCP does not do that. It stands for whatever may go wrong above it (a parcel dropped by a full
  * queue, two links of which one is older than the other), and it holds the protocols between hosts
  * to a harder contract than they need: safety must never depend on what a link delivers. Liveness
- * may: hence the reset at the end, which is what a link does when it notices that it lost something.
+ * may: hence the reset at the end, which is what a link does when it notices that it lost
+ * something.
  *
  * Every direction of a connection to a cluster port has a filter that follows the frames
  * (docs/links.md: u32 size, u32 CRC, u8 type, payload); frames of other types (handshake, pings)
@@ -20,8 +21,8 @@
 #include "warren/link.h"
 #include "warren/mem.h"
 
-#define FRAME_HEADER 9u /* size, CRC, type */
-#define HELD_MAX     64u
+#define FRAME_HEADER  9u /* size, CRC, type */
+#define HELD_MAX      64u
 #define PARCEL_HEADER 18u /* kind, priority, shards, group (src/node/links.c) */
 
 struct held {
@@ -32,7 +33,7 @@ struct held {
 struct sim_frames {
     uint8_t header[FRAME_HEADER];
     uint32_t have;
-    uint64_t left; /* of the payload */
+    uint64_t left;        /* of the payload */
     struct buf *gathered; /* the frame, header included; NULL: it passes */
     VEC(struct held) held;
     bool tampered;

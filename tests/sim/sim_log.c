@@ -26,7 +26,7 @@
 #include "replica/replica_internal.h"
 #include "warren/crc32c.h"
 
-struct slot { /* one index of a group */
+struct slot {            /* one index of a group */
     uint64_t term, hash; /* of the entry seen first; hash 0: not known */
     uint64_t committed;  /* its term once it is, else 0 */
     uint64_t said_in;    /* the term of who said so first */
@@ -256,8 +256,9 @@ static void look_at_replica(struct sim *sim, struct log_watch *watch, const stru
     SIM_SOMETIMES(sim, watch->installing && again, SIM_SEEN_SNAPSHOT_AGAIN);
     SIM_SOMETIMES(sim, !watch->installing && watch->base > 0 && r->log.base > watch->base,
                   SIM_SEEN_COMPACTED);
-    SIM_SOMETIMES(sim, leading && watch->commit < r->term_begin && r->commit >= r->term_begin &&
-                           watch->commit + 1 < r->term_begin,
+    SIM_SOMETIMES(sim,
+                  leading && watch->commit < r->term_begin && r->commit >= r->term_begin &&
+                      watch->commit + 1 < r->term_begin,
                   SIM_SEEN_OLD_TERM_COMMITTED);
     watch->leading = leading;
     watch->voter = voter;
@@ -281,11 +282,11 @@ void sim_log_check_group(struct sim *sim, struct sim_log_check *check, uint32_t 
     }
     if (watch->incarnation != group->incarnation) {
         *watch = (struct log_watch){.incarnation = group->incarnation,
-                                  .generation = r->log.generation,
-                                  .scanned = r->log.base,
-                                  .commit = r->commit,
-                                  .voter = raft_is_voter(r),
-                                  .installing = watch->installing};
+                                    .generation = r->log.generation,
+                                    .scanned = r->log.base,
+                                    .commit = r->commit,
+                                    .voter = raft_is_voter(r),
+                                    .installing = watch->installing};
         SIM_SOMETIMES(sim, r->log.last > 0, SIM_SEEN_RESTARTED);
         for (uint64_t i = r->log.base + 1; i <= r->commit; i++) {
             commit_one(sim, node, group, log, i);

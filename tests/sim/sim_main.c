@@ -31,10 +31,9 @@ struct arguments {
 static bool plant(const char *name)
 {
 #ifdef WR_PLANTS
-    static const char *const names[] = {
-        "",
+    static const char *const names[] = {"",
 #define PLANT_NAME(id, text) #id,
-        WR_PLANT_TABLE(PLANT_NAME)
+                                        WR_PLANT_TABLE(PLANT_NAME)
 #undef PLANT_NAME
     };
     for (uint32_t i = 1; i < WR_ARRAY_SIZE(names); i++) {

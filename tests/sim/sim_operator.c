@@ -1,14 +1,14 @@
 /*
  * What: an operator who changes the cluster while it runs: replicas of queues are replaced, taken
- * away and added, another preferred leader is named, leaders are handed over, and a node that is dead
- * for good is forgotten.
+ * away and added, another preferred leader is named, leaders are handed over, and a node that is
+ * dead for good is forgotten.
  *
  * It talks to a node as warrenctl's requests do: a command proposed through that node's host
- * (host_catalog_propose), decided on what that node's view of the catalog says, which may be outdated
- * (the answer is STALE then and nothing happens).
+ * (host_catalog_propose), decided on what that node's view of the catalog says, which may be
+ * outdated (the answer is STALE then and nothing happens).
  *
- * A node is forgotten only when the data need not go with it: all nodes run, and each group that has
- * a replica there has at least three voters, in the catalog's record and in its leader's log.
+ * A node is forgotten only when the data need not go with it: all nodes run, and each group that
+ * has a replica there has at least three voters, in the catalog's record and in its leader's log.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -20,7 +20,7 @@
 #include "node/node_internal.h"
 #include "replica/replica_internal.h"
 
-#define PROPOSE_MS  3000u
+#define PROPOSE_MS      3000u
 #define FORGET_RETRY_NS (400 * SIM_MS)
 
 static void on_done(void *ctx, int status, const struct catalog_result *result)
@@ -148,8 +148,7 @@ static void change_replicas(struct sim *sim)
     command.u.replicas.members = change.members;
     command.u.replicas.member_count = change.count;
     command.u.replicas.target_size = change.count;
-    command.u.replicas.preferred =
-        change.members[prng_below(&sim->fault_prng, change.count)].node;
+    command.u.replicas.preferred = change.members[prng_below(&sim->fault_prng, change.count)].node;
     sim_trace(sim, "operator: group %" PRIu64 " shall have %u replicas (it had %u)", q->id,
               change.count, q->spec.group.member_count);
     propose(sim, host, node, &command);

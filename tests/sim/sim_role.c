@@ -621,8 +621,12 @@ void role_tick(struct channel *channel)
 
 bool role_settled(const struct channel *channel, char *why, size_t size)
 {
-    static const char *const names[] = {"publisher", "consumer", "getter",
-                                        "owner of exclusive queues", "rival", "builder",
+    static const char *const names[] = {"publisher",
+                                        "consumer",
+                                        "getter",
+                                        "owner of exclusive queues",
+                                        "rival",
+                                        "builder",
                                         "user of auto-delete queues"};
     const char *what = NULL;
     if (channel->state != CHANNEL_RUNNING) {

@@ -4,8 +4,8 @@
  * - Rivals: several connections that all want the exclusive queue of one name. Exclusive means
  *   exclusive: never two owners whose connections live; who owns it finds it there; who does not is
  *   refused with 405, and is not once the owner's connection is over.
- * - The builder: declares a durable queue, fills it, reads it, deletes it and declares it again. What
- *   was confirmed before a queue was deleted has ended with it and must never come again.
+ * - The builder: declares a durable queue, fills it, reads it, deletes it and declares it again.
+ * What was confirmed before a queue was deleted has ended with it and must never come again.
  * - Auto-delete: the queue is there as long as it has its consumer, and goes with it.
  *
  * What holds only without faults is checked when none was at work since the claim began.
@@ -103,8 +103,8 @@ static void rival_owns(struct channel *channel)
 {
     struct sim *sim = sim_of(channel);
     const struct channel *other = sim->rival_owner;
-    if (other != NULL && other->client != channel->client &&
-        other->client->state == CLIENT_OPEN && quiet_since(sim, sim->rival_since)) {
+    if (other != NULL && other->client != channel->client && other->client->state == CLIENT_OPEN &&
+        quiet_since(sim, sim->rival_since)) {
         sim_fail(sim, "clients %u and %u both own the exclusive queue", other->client->number,
                  channel->client->number);
     }
@@ -145,8 +145,7 @@ static void rival_refused(struct channel *channel, uint16_t code)
     struct sim *sim = sim_of(channel);
     if (channel->step == RIVAL_WANTS) {
         SIM_SOMETIMES(sim, code == 405, SIM_SEEN_RIVAL_REFUSED);
-        if (code == 405 && sim->rival_owner == NULL &&
-            channel->op_since > OWNER_GONE_NS &&
+        if (code == 405 && sim->rival_owner == NULL && channel->op_since > OWNER_GONE_NS &&
             quiet_since(sim, channel->op_since - OWNER_GONE_NS) &&
             sim->rival_released + OWNER_GONE_NS < channel->op_since) {
             sim_fail(sim, "client %u is refused an exclusive queue that nobody owns",
@@ -154,8 +153,8 @@ static void rival_refused(struct channel *channel, uint16_t code)
         }
     } else if ((code == 404 || code == 405) && sim->rival_owner == channel &&
                quiet_since(sim, sim->rival_since)) {
-        sim_fail(sim, "client %u owns an exclusive queue and is told %u",
-                 channel->client->number, code);
+        sim_fail(sim, "client %u owns an exclusive queue and is told %u", channel->client->number,
+                 code);
     }
 }
 
@@ -173,7 +172,8 @@ static void builder_tick(struct channel *channel)
     switch ((enum builder_step)channel->step) {
     case BUILDER_DELETES:
         if (!sim_of(channel)->liveness) {
-            channel->mark = sim_of(channel)->ledger.publishers.items[channel->publisher].records.count;
+            channel->mark =
+                sim_of(channel)->ledger.publishers.items[channel->publisher].records.count;
             delete_queue(channel, builder_queue(channel));
         } else {
             role_wake_in(channel, SIM_S);
@@ -185,8 +185,7 @@ static void builder_tick(struct channel *channel)
     case BUILDER_PUBLISHES:
         channel->put = 1 + (uint32_t)prng_below(prng_of(channel), 20);
         channel->got = 0;
-        channel->first =
-            sim_of(channel)->ledger.publishers.items[channel->publisher].records.count;
+        channel->first = sim_of(channel)->ledger.publishers.items[channel->publisher].records.count;
         for (uint32_t i = 0; i < channel->put; i++) {
             role_publish(channel, builder_queue(channel), role_body_size(channel));
         }
@@ -229,8 +228,8 @@ static void builder_method(struct channel *channel, const struct wire_method *m)
     } else { /* get-empty */
         if (channel->got < channel->put && quiet_since(sim, channel->since)) {
             sim_fail(sim, "client %u: queue %s is empty, but %u of %u messages did not come",
-                     channel->client->number, builder_queue(channel),
-                     channel->put - channel->got, channel->put);
+                     channel->client->number, builder_queue(channel), channel->put - channel->got,
+                     channel->put);
         }
         channel->step = prng_ratio(prng_of(channel), 1, 2) ? BUILDER_DELETES : BUILDER_PUBLISHES;
         channel->step = sim->liveness ? (uint32_t)BUILDER_DELETES : channel->step;

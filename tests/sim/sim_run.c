@@ -58,8 +58,9 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
 static void print_options(struct sim *sim)
 {
     static const char *const names[SIM_FAULT_KIND_COUNT] = {
-        "kill",   "power", "restart", "pause", "partition", "one-way",  "isolate",
-        "bridge", "clog",  "reset",   "clock", "slow-disk", "blackout", "lossy",  "doubling", "reorder", "hunt", "swizzle", "members", "forget",
+        "kill",     "power",   "restart", "pause",   "partition", "one-way",  "isolate",
+        "bridge",   "clog",    "reset",   "clock",   "slow-disk", "blackout", "lossy",
+        "doubling", "reorder", "hunt",    "swizzle", "members",   "forget",
     };
     const struct sim_options *o = &sim->options;
     char faults[300] = "";
@@ -71,9 +72,10 @@ static void print_options(struct sim *sim)
     }
     sim_trace(sim,
               "seed %" PRIu64 ": %u nodes (%u late) of %u shards, %u queues, %u publishers, %u "
-                              "consumers, %u others, %" PRIu64 " s, a fault every %" PRIu64 " ms",
+              "consumers, %u others, %" PRIu64 " s, a fault every %" PRIu64 " ms",
               o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
-              o->getters + o->rivals + o->builders + o->autos, o->safety_ns / SIM_S, o->fault_every_ns / SIM_MS);
+              o->getters + o->rivals + o->builders + o->autos, o->safety_ns / SIM_S,
+              o->fault_every_ns / SIM_MS);
     sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults,
               o->body_max, o->window, o->rate_us);
 }

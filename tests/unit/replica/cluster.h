@@ -67,9 +67,8 @@ struct test_cluster {
     uint64_t parcels, wire_bytes;
 };
 
-uint64_t
-cluster_seeds(uint64_t count);     /* times WR_TEST_MORE */
-uint64_t cluster_seed_first(void); /* WR_TEST_FROM */
+uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE */
+uint64_t cluster_seed_first(void);      /* WR_TEST_FROM */
 struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
 void cluster_free(struct test_cluster *c);
 struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard);

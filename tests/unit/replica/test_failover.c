@@ -109,8 +109,9 @@ Test(failover, standing_links_lose_parcels)
                 steps(&s, 40);
             }
             s.c->lose_percent = 0;
-            cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 60000), "seed %u: %u of %u confirmed",
-                      (unsigned)seed, s.t->confirmed_count, s.t->published);
+            cr_assert(cluster_run(s.c, all_confirmed, &s.u[0], 60000),
+                      "seed %u: %u of %u confirmed", (unsigned)seed, s.t->confirmed_count,
+                      s.t->published);
         }
         for (uint32_t a = 0; a < 3; a++) {
             cluster_cut(s.c, a, (a + 1) % 3);
@@ -162,8 +163,8 @@ Test(failover, the_replica_at_the_consumers_node_ends)
 }
 
 /* A node that restarts may know an older catalog than the one by which its replica ended. It must
- * not begin that replica anew as one of those that the queue was declared with: alone, it would lead
- * an empty queue. */
+ * not begin that replica anew as one of those that the queue was declared with: alone, it would
+ * lead an empty queue. */
 Test(failover, a_replica_that_ended_does_not_come_back)
 {
     struct test_cluster *c = cluster_new(700, 3, 1);
