@@ -18,7 +18,7 @@
 
 #define BODIES_EVERY 64u
 #define BODIES_MANY  200u
-#define HASH_EVERY   4u /* machines are compared at applied indexes divisible by this */
+#define HASH_EVERY   8u /* machines are compared at applied indexes divisible by this */
 
 struct sim_check {
     struct map leaders;             /* (group, term) -> host + 1 */

@@ -16,7 +16,7 @@
 #include "node/node_internal.h"
 #include "replica/replica_internal.h"
 
-#define SAMPLE       32u
+#define SAMPLE       64u
 #define HEAD         64u /* bytes of a body that are looked for */
 #define FRAME_HEADER 7u  /* type, channel, size */
 #define ACK_SIZE     13u

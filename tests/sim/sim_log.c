@@ -8,7 +8,8 @@
  * - Leader completeness: who becomes leader of a term has all that was committed in earlier terms.
  * - A leader's commit index rises to entries of its own term only (Raft 5.4.2): counting replicas
  *   says nothing about an older term's entry.
- * - Honesty: when a leader's commit index rises, the entry is in the durable image of the disks of
+ * - Honesty: what a follower answers to be durable is in the durable image of its disk; when a
+ *   leader's commit index rises, the entry is in the durable image of the disks of
  *   a majority of voters (the newest entry, every time: what lies before it was written before it);
  *   when somebody becomes leader, a majority of the voters has its vote in theirs (sim_durable.c).
  *
@@ -46,6 +47,7 @@ struct log_watch { /* how far one replica's log was looked at */
     uint64_t incarnation, generation, scanned, commit, base;
     uint32_t voters;
     bool voter, installing, leading;
+    uint64_t term, match[SIM_NODES_MAX]; /* a leader's: what others said they have */
 };
 
 struct sim_log_check {
@@ -240,6 +242,39 @@ static void check_leader_commit(struct sim *sim, uint32_t node, const struct gro
     check_backing(sim, node, group, term, r->commit, false);
 }
 
+/* What a follower said to be durable in this term is so. One that has heard of a later term may
+ * have replaced it since. */
+static void check_answers(struct sim *sim, uint32_t node, const struct group *group,
+                          struct log_watch *watch)
+{
+    const struct raft *r = group->raft;
+    if (watch->term != r->term.v) {
+        watch->term = r->term.v;
+        memset(watch->match, 0, sizeof watch->match);
+    }
+    for (uint32_t i = 0; i < r->peer_count; i++) {
+        const struct raft_peer *p = &r->peers[i];
+        const uint32_t at = sim_node_of_member(sim, group, p->id);
+        if (at == UINT32_MAX || p->match <= watch->match[at]) {
+            continue;
+        }
+        watch->match[at] = p->match;
+        const struct group *there = sim_group_on(sim, at, group->id);
+        if (there == NULL || there->raft == NULL || there->ended || there->installing ||
+            there->raft->term.v != r->term.v || !raft_id_equal(there->self, p->id) ||
+            p->match <= r->log.base) {
+            continue;
+        }
+        const uint64_t term = raft__log_term(r, p->match).v;
+        if (!sim_durable_entry(sim, at, group->id, term, p->match, true)) {
+            sim_fail(sim,
+                     "group %" PRIu64 ": node %u told the leader, node %u, that entry %" PRIu64
+                     " of term %" PRIu64 " is durable there, and it is not",
+                     group->id, at, node, p->match, term);
+        }
+    }
+}
+
 /* Rare events (sim_cover.h). */
 static void look_at_replica(struct sim *sim, struct log_watch *watch, const struct raft *r)
 {
@@ -300,6 +335,9 @@ void sim_log_check_group(struct sim *sim, struct sim_log_check *check, uint32_t 
     watch->scanned = watch->scanned < r->log.base ? r->log.base : watch->scanned;
     while (watch->scanned < r->log.last) {
         look_at_entry(sim, node, group->id, log, r, ++watch->scanned);
+    }
+    if (leading) {
+        check_answers(sim, node, group, watch);
     }
     if (r->commit > watch->commit) {
         const uint64_t from = watch->commit > r->log.base ? watch->commit : r->log.base;
