@@ -4,12 +4,13 @@
  * member -> its node starts an empty replica -> the leader adds it as a learner -> promotes it when
  * it has caught up -> removes members that are not in the record any more. Failure modes: a step
  * that is refused (a change is under way, a learner lags, no quorum would be left) is tried again
- * by timer. Invariants I1  A replica ends only when its queue is gone from the catalog, or when the
- * record does not name it and the group's own membership, or its leader, says that it is no member.
- * I2  Bootstrap members of a group all begin with the same membership: the record's as it was
- * declared. A record that was changed since starts replicas empty: they learn the membership from
- * the leader. I3  A replica that ended is not begun anew from the record as declared: a node that
- * restarts may know an older catalog for a while, and would, without its data, vote and even lead.
+ * by timer, after others that may be possible. Invariants I1  A replica ends only when its queue is
+ * gone from the catalog, or when the record does not name it and the group's own membership, or its
+ * leader, says that it is no member. I2  Bootstrap members of a group all begin with the same
+ * membership: the record's as it was declared. A record that was changed since starts replicas
+ * empty: they learn the membership from the leader. I3  A replica that ended is not begun anew from
+ * the record as declared: a node that restarts may know an older catalog for a while, and would,
+ * without its data, vote and even lead.
  */
 #include "replica_internal.h"
 
@@ -53,43 +54,83 @@ static const struct raft_member *member_of(const struct raft_membership *members
     return NULL;
 }
 
-/* The next step, or false: all is as wanted. Additions first, so that a group never gets smaller
- * than it must. */
-static bool next_change(const struct raft_membership *members, const struct wanted_vec *wanted,
-                        enum raft_change_type *ret_type, struct raft_id *ret_id)
+static bool is_wanted(const struct wanted_vec *wanted, struct raft_id id)
 {
     for (size_t i = 0; i < wanted->count; i++) {
-        if (member_of(members, wanted->items[i].id) == NULL) {
-            *ret_type = RAFT_CHANGE_ADD_LEARNER;
-            *ret_id = wanted->items[i].id;
-            return true;
-        }
-    }
-    for (size_t i = 0; i < wanted->count; i++) {
-        const struct raft_member *m = member_of(members, wanted->items[i].id);
-        if (m->role == RAFT_LEARNER && !wanted->items[i].learner) {
-            *ret_type = RAFT_CHANGE_PROMOTE;
-            *ret_id = m->id;
-            return true;
-        }
-        if (m->role == RAFT_VOTER && wanted->items[i].learner) {
-            *ret_type = RAFT_CHANGE_DEMOTE;
-            *ret_id = m->id;
-            return true;
-        }
-    }
-    for (uint32_t i = 0; i < members->count; i++) {
-        bool found = false;
-        for (size_t k = 0; k < wanted->count; k++) {
-            found = found || raft_id_equal(wanted->items[k].id, members->members[i].id);
-        }
-        if (!found) {
-            *ret_type = RAFT_CHANGE_REMOVE;
-            *ret_id = members->members[i].id;
+        if (raft_id_equal(wanted->items[i].id, id)) {
             return true;
         }
     }
     return false;
+}
+
+/* Where it shall be there is a replica that is to go: a node has one of a group, so that one goes
+ * first. */
+static bool is_occupied(const struct group *group, const struct raft_membership *members,
+                        const struct wanted_vec *wanted, struct raft_id id)
+{
+    struct uid here;
+    struct uid there;
+    if (!group_node_of(group, id, &here)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < members->count; i++) {
+        const struct raft_id other = members->members[i].id;
+        if (!is_wanted(wanted, other) && group_node_of(group, other, &there) &&
+            uid_eq(here, there)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct change {
+    enum raft_change_type type;
+    struct raft_id id;
+};
+#define CHANGES_MAX (RAFT_MEMBERS_MAX + CATALOG_REPLICAS_MAX)
+
+static void add_change(struct change *changes, uint32_t *count, enum raft_change_type type,
+                       struct raft_id id)
+{
+    if (*count < CHANGES_MAX) {
+        changes[(*count)++] = (struct change){type, id};
+    }
+}
+
+/* The steps that may come next, the best first; none: all is as wanted. What is refused (a learner
+ * that lags) must not hold up the others. Additions first, so that a group never gets smaller than
+ * it must; of those that go, first who is down. */
+static uint32_t next_changes(struct group *group, const struct raft_membership *members,
+                             const struct wanted_vec *wanted, struct change *ret_changes)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < wanted->count; i++) {
+        const struct wanted *w = &wanted->items[i];
+        const struct raft_member *m = member_of(members, w->id);
+        if (is_occupied(group, members, wanted, w->id)) {
+            continue;
+        }
+        if (m == NULL) {
+            add_change(ret_changes, &count, RAFT_CHANGE_ADD_LEARNER, w->id);
+        } else if (m->role == RAFT_LEARNER && !w->learner) {
+            add_change(ret_changes, &count, RAFT_CHANGE_PROMOTE, w->id);
+        } else if (m->role == RAFT_VOTER && w->learner) {
+            add_change(ret_changes, &count, RAFT_CHANGE_DEMOTE, w->id);
+        }
+    }
+    for (uint32_t down = 2; count == 0 && down-- > 0;) {
+        for (uint32_t i = 0; i < members->count; i++) {
+            const struct raft_id id = members->members[i].id;
+            struct uid node;
+            const bool up =
+                group_node_of(group, id, &node) && host_reach(group->host, node) == NODE_UP;
+            if (!is_wanted(wanted, id) && up == (down == 0)) {
+                add_change(ret_changes, &count, RAFT_CHANGE_REMOVE, id);
+            }
+        }
+    }
+    return count;
 }
 
 static void on_reconcile(struct timer *timer)
@@ -99,6 +140,26 @@ static void on_reconcile(struct timer *timer)
     group_reconcile(group);
 }
 
+/* True: done, or under way. */
+static bool try_change(struct group *group, const struct change *change)
+{
+    const bool steps_down =
+        change->type == RAFT_CHANGE_REMOVE || change->type == RAFT_CHANGE_DEMOTE;
+    struct raft_event event = {.type = RAFT_EVENT_CHANGE};
+    event.u.change.type = change->type;
+    event.u.change.member = change->id;
+    if (steps_down && raft_id_equal(change->id, group->self)) {
+        /* Not while leading: somebody else goes on. */
+        event = (struct raft_event){.type = RAFT_EVENT_TRANSFER};
+    }
+    const int rc = group_step(group, &event);
+    if (rc == 0 && event.type == RAFT_EVENT_CHANGE) {
+        wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: membership step %d",
+               (unsigned long long)group->id, (int)change->type);
+    }
+    return rc == 0;
+}
+
 /* Leader: takes one step towards the wanted membership, and looks again while one is missing. */
 void group_reconcile(struct group *group)
 {
@@ -106,23 +167,15 @@ void group_reconcile(struct group *group)
         return;
     }
     struct wanted_vec wanted = {0};
-    enum raft_change_type type;
-    struct raft_id id;
+    struct change changes[CHANGES_MAX];
     struct raft_membership members = raft_membership(group->raft);
-    if (wanted_members(group, &wanted) && next_change(&members, &wanted, &type, &id)) {
-        bool steps_down = type == RAFT_CHANGE_REMOVE || type == RAFT_CHANGE_DEMOTE;
-        struct raft_event event = {.type = RAFT_EVENT_CHANGE};
-        event.u.change.type = type;
-        event.u.change.member = id;
-        if (steps_down && raft_id_equal(id, group->self)) {
-            /* Not while leading: somebody else goes on. */
-            event = (struct raft_event){.type = RAFT_EVENT_TRANSFER};
-        }
-        int rc = group_step(group, &event);
-        if (rc == 0 && event.type == RAFT_EVENT_CHANGE) {
-            wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: membership step %d",
-                   (unsigned long long)group->id, (int)type);
-        }
+    const uint32_t count =
+        wanted_members(group, &wanted) ? next_changes(group, &members, &wanted, changes) : 0;
+    bool done = false;
+    for (uint32_t i = 0; i < count && !done; i++) {
+        done = try_change(group, &changes[i]);
+    }
+    if (count > 0) {
         timer_add(&group->host->timers, &group->reconcile, group->host->now_ms + RECONCILE_MS,
                   on_reconcile);
     }

@@ -221,6 +221,58 @@ Test(failover, a_replica_of_a_queue_that_came_and_went_ends)
     cluster_free(c);
 }
 
+static void set_members(struct test_cluster *c, uint64_t id, const struct catalog_member *members,
+                        uint32_t count)
+{
+    const struct catalog_queue *q = cluster_queue(c, id);
+    struct catalog_command command = {.kind = CATALOG_SET_REPLICAS};
+    struct catalog_result result;
+    command.u.replicas.id = id;
+    command.u.replicas.version = q->replicas_version;
+    command.u.replicas.members = members;
+    command.u.replicas.member_count = count;
+    command.u.replicas.target_size = count;
+    command.u.replicas.preferred = members[0].node;
+    cluster_apply(c, &command, &result);
+    cr_assert_eq(result.status, CATALOG_OK);
+    cluster_views(c);
+}
+
+/* A replica is replaced by one with another id on the same node: a node has one of a group, so the
+ * old one must go before the new one can come. */
+Test(failover, a_replica_is_replaced_on_its_node)
+{
+    struct test_cluster *c = cluster_new(900, 3, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    struct group_status status;
+    struct catalog_member members[3];
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    user_open(u, c, 1, 0, q, t);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    for (uint32_t i = 0; i < 3; i++) {
+        members[i] = cluster_queue(c, q)->spec.group.members[i];
+    }
+    const struct uid old = members[0].id;
+    members[0].id.lo ^= 1;
+    cr_assert(!uid_eq(old, members[0].id));
+    set_members(c, q, members, 3);
+    cluster_settle(c, 10000);
+    set_members(c, q, members, 1);
+    cluster_settle(c, 10000);
+    cr_assert_eq(cluster_leader(c, q), 0, "the new replica is not the only one in the end");
+    cr_assert(host_group_status(cluster_host(c, 0, 0), q, &status));
+    cr_assert_eq(status.voters, 1);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    user_close(u);
+    cluster_settle(c, 500);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
+
 Test(failover, messages_of_a_dead_consumer_come_to_another)
 {
     struct scene s = scene_new(300, 1, 0, 1);
