@@ -304,6 +304,32 @@ static void check_empty(struct finals *f, const struct group_status *s)
     }
 }
 
+/* The group's members are those of its record, in their roles. */
+static void check_members(struct finals *f, const struct group_status *s)
+{
+    const struct group *group = group_find(f->replicas, s->group);
+    if (!s->leading || s->group == HOST_CATALOG_GROUP || group->raft == NULL) {
+        return;
+    }
+    const struct raft_membership members = raft_membership(group->raft);
+    const struct catalog_queue *record = catalog_queue_by_id(f->replicas->view, s->group);
+    uint32_t as_wanted = 0;
+    for (uint32_t i = 0; record != NULL && i < record->spec.group.member_count; i++) {
+        const struct catalog_member *wanted = &record->spec.group.members[i];
+        for (uint32_t k = 0; k < members.count; k++) {
+            as_wanted += raft_id_equal(members.members[k].id, raft_of_uid(wanted->id)) &&
+                         (members.members[k].role == RAFT_LEARNER) == wanted->learner;
+        }
+    }
+    if (record == NULL || as_wanted != members.count ||
+        as_wanted != record->spec.group.member_count) {
+        (void)snprintf(f->why, f->size,
+                       "group %" PRIu64 ": %u of %u members are as the record wants them", s->group,
+                       as_wanted, members.count);
+        f->ok = false;
+    }
+}
+
 static void final_group(void *ctx, const struct group_status *s)
 {
     struct finals *f = ctx;
@@ -333,6 +359,7 @@ static void final_group(void *ctx, const struct group_status *s)
         return;
     }
     check_machine(f->sim, f->node, f->replicas, s);
+    check_members(f, s);
     check_empty(f, s);
 }
 

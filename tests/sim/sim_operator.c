@@ -127,7 +127,8 @@ static void change_replicas(struct sim *sim)
     memcpy(change.members, q->spec.group.members, change.count * sizeof change.members[0]);
     const uint64_t what = prng_below(&sim->fault_prng, 8);
     if (what < 4) { /* the node in the place of another, or the same node with a new id */
-        const bool same = prng_ratio(&sim->fault_prng, 1, 3);
+        /* An only replica cannot be replaced in place: its successor gets everything from it. */
+        const bool same = change.count > 1 && prng_ratio(&sim->fault_prng, 1, 3);
         if (same || !add_replica(sim, host, &change)) {
             remove_replica(sim, &change);
             (void)add_replica(sim, host, &change);
