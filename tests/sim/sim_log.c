@@ -183,50 +183,53 @@ static void commit_one(struct sim *sim, uint32_t node, const struct group *group
     log->committed = index > log->committed ? index : log->committed;
 }
 
-static uint32_t count_backing(struct sim *sim, const struct group *group, uint64_t term,
-                              uint64_t index, bool vote, bool anywhere, uint32_t *ret_voters)
+struct backing { /* of an entry, or of the votes for the leader */
+    uint64_t term, index;
+    bool vote, anywhere;
+};
+
+/* By a majority of these members. */
+static bool is_backed(struct sim *sim, const struct group *group,
+                      const struct raft_config_point *members, const struct backing *b)
 {
-    const struct raft_membership members = raft_membership(group->raft);
     uint32_t backed = 0;
-    *ret_voters = 0;
-    for (uint32_t i = 0; i < members.count; i++) {
-        if (members.members[i].role != RAFT_VOTER) {
-            continue;
-        }
-        const uint32_t at = sim_node_of_member(sim, group, members.members[i].id);
-        (*ret_voters)++;
-        if (at == UINT32_MAX) {
+    for (uint32_t i = 0; i < members->count; i++) {
+        const struct raft_member *m = &members->members[i];
+        const uint32_t at = sim_node_of_member(sim, group, m->id);
+        if (m->role != RAFT_VOTER || at == UINT32_MAX) {
             continue;
         }
         const struct group *there = sim_group_on(sim, at, group->id);
-        const bool later = there != NULL && there->raft != NULL && there->raft->term.v > term;
-        backed += vote ? later || sim_durable_vote(sim, at, group->id, term, group->self)
-                       : sim_durable_entry(sim, at, group->id, term, index, anywhere);
+        const bool later = there != NULL && there->raft != NULL && there->raft->term.v > b->term;
+        backed += b->vote ? later || sim_durable_vote(sim, at, group->id, b->term, group->self)
+                          : sim_durable_entry(sim, at, group->id, b->term, b->index, b->anywhere);
     }
-    return backed;
+    return backed >= raft__majority(raft__voter_count(members));
 }
 
-static void check_backing(struct sim *sim, uint32_t node, const struct group *group, uint64_t term,
-                          uint64_t index, bool vote)
+/* The membership in force is the newest in the log; but a leader that commits may change it in the
+ * same step, so that in force at the entry counts too. */
+static void check_backing(struct sim *sim, uint32_t node, const struct group *group,
+                          struct backing b)
 {
-    uint32_t voters;
-    uint32_t backed = count_backing(sim, group, term, index, vote, false, &voters);
-    if (!vote && backed < voters / 2 + 1) { /* some may be down: their disks are searched */
-        backed = count_backing(sim, group, term, index, vote, true, &voters);
+    const struct raft_config_point *now = raft__members(group->raft);
+    const struct raft_config_point *then = raft__members_at(group->raft, b.index);
+    for (uint32_t i = 0; i < 2; i++) { /* some may be down: then their disks are searched */
+        b.anywhere = i == 1;
+        if (is_backed(sim, group, now, &b) || (then != now && is_backed(sim, group, then, &b))) {
+            return;
+        }
     }
-    if (backed >= voters / 2 + 1) {
-        return;
-    }
-    if (vote) {
+    if (b.vote) {
         sim_fail(sim,
                  "group %" PRIu64 ": node %u leads in term %" PRIu64
-                 ", but its votes are durable on %u of %u voters only",
-                 group->id, node, term, backed, voters);
+                 ", but its votes are not durable on a majority of the disks",
+                 group->id, node, b.term);
     }
     sim_fail(sim,
              "group %" PRIu64 ": node %u commits entry %" PRIu64 " of term %" PRIu64
-             ", which is durable on %u of %u voters only",
-             group->id, node, index, term, backed, voters);
+             ", which is not durable on a majority of the disks",
+             group->id, node, b.index, b.term);
 }
 
 static void check_leader_commit(struct sim *sim, uint32_t node, const struct group *group)
@@ -239,7 +242,7 @@ static void check_leader_commit(struct sim *sim, uint32_t node, const struct gro
                  " of term %" PRIu64,
                  group->id, node, r->term.v, r->commit, term);
     }
-    check_backing(sim, node, group, term, r->commit, false);
+    check_backing(sim, node, group, (struct backing){.term = term, .index = r->commit});
 }
 
 /* What a follower said to be durable in this term is so. One that has heard of a later term may
@@ -359,7 +362,8 @@ void sim_log_check_leader(struct sim *sim, struct sim_log_check *check, uint32_t
 {
     const struct raft *r = group->raft;
     struct group_log *log = umap_get(&check->groups, group->id);
-    check_backing(sim, node, group, r->term.v, 0, true);
+    check_backing(sim, node, group,
+                  (struct backing){.term = r->term.v, .index = r->log.last, .vote = true});
     for (uint64_t i = r->log.base + 1; log != NULL && i <= log->committed; i++) {
         const struct slot *slot = slot_of(log, i);
         if (slot->committed == 0 || slot->said_in >= r->term.v) {

@@ -129,11 +129,13 @@ static void change_replicas(struct sim *sim)
     if (what < 4) { /* the node in the place of another, or the same node with a new id */
         /* An only replica cannot be replaced in place: its successor gets everything from it. */
         const bool same = change.count > 1 && prng_ratio(&sim->fault_prng, 1, 3);
-        if (same || !add_replica(sim, host, &change)) {
-            remove_replica(sim, &change);
+        const bool other = !same && add_replica(sim, host, &change);
+        if (!other && change.count == 1) {
+            return;
+        }
+        remove_replica(sim, &change);
+        if (!other) {
             (void)add_replica(sim, host, &change);
-        } else {
-            remove_replica(sim, &change);
         }
     } else if (what < 6 && change.count > 1) {
         remove_replica(sim, &change);

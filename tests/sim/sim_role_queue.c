@@ -75,6 +75,15 @@ static void delete_queue(struct channel *channel, const char *name)
 
 #define RIVAL_QUEUE "rival"
 
+static void rival_released(struct channel *channel)
+{
+    struct sim *sim = sim_of(channel);
+    if (sim->rival_owner != NULL && sim->rival_owner->client == channel->client) {
+        sim->rival_owner = NULL;
+    }
+    sim->rival_released = sim->now;
+}
+
 static void rival_tick(struct channel *channel)
 {
     struct sim *sim = sim_of(channel);
@@ -93,6 +102,7 @@ static void rival_tick(struct channel *channel)
         declare(channel, RIVAL_QUEUE, true);
     } else if (lot < 8) {
         channel->step = RIVAL_DELETES;
+        rival_released(channel); /* others may get it before we hear that it is gone */
         delete_queue(channel, RIVAL_QUEUE);
     } else {
         client_abort(channel->client, "its exclusive queue is to go with it");
@@ -115,15 +125,6 @@ static void rival_owns(struct channel *channel)
     channel->got += sim->liveness ? 1 : 0;
     channel->step = RIVAL_OWNS;
     role_wake_in(channel, prng_below(prng_of(channel), 2 * SIM_S));
-}
-
-static void rival_released(struct channel *channel)
-{
-    struct sim *sim = sim_of(channel);
-    if (sim->rival_owner != NULL && sim->rival_owner->client == channel->client) {
-        sim->rival_owner = NULL;
-    }
-    sim->rival_released = sim->now;
 }
 
 static void rival_method(struct channel *channel, const struct wire_method *m)
