@@ -36,7 +36,7 @@ const char *__tsan_default_suppressions(void)
 #endif
 
 #define LOG_LEVEL_WARN_OF_ROCKSDB 2                     /* rocksdb::InfoLogLevel::WARN_LEVEL */
-#define OPEN_BYTES_MIN            (UINT64_C(4) << 20) /* free: opening writes a manifest and flushes */
+#define OPEN_BYTES_MIN            (UINT64_C(4) << 20)   /* free: opening needs some */
 #define COMPACT_BELOW             (UINT64_C(256) << 20) /* bytes free */
 
 struct os_kv {
