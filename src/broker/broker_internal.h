@@ -19,7 +19,7 @@
 
 #define NAME_MAX_SIZE     255u
 #define WINDOW_FIRST      128u    /* deliveries granted to a new consumer, before sizes are known */
-#define PENDING_MAX       40000u  /* publishes of a channel, counted per target, not applied yet */
+#define PENDING_MAX       10000u  /* publishes of a channel, counted per target, not applied yet */
 #define TURN_EXTRA_ALL    131072u /* ... and over all channels, before each may have one more */
 #define TURN_EXTRA_MAX    8192u   /* targets but the first of a channel's publishes in one turn */
 #define WINDOW_BYTES      (16u << 20) /* of deliveries granted ahead, once they are */

@@ -129,15 +129,15 @@ void deliver_resume(struct broker_channel *ch)
     }
 }
 
-/* The channel is at its limit and this consumer's message is settled: left alone it would be served
- * again at once, before the channel's other consumers hear that there is room, and they would
- * starve. So it goes behind them. */
+/* The channel is, or in this turn was, at its limit and this consumer's message is settled: left
+ * alone it would be served again at once, before the channel's other consumers hear that there is
+ * room, and they would starve. So it goes behind them. */
 static void let_others_go_first(struct ch_queue *q, uint32_t id)
 {
     struct broker_channel *ch = q->channel;
     struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
-    if (c == NULL || c->stopped || !c->attached || !channel_is_full(ch) ||
-        ch->consumers.count < 2) {
+    if (c == NULL || !c->attached || ch->consumers.count < 2 ||
+        (!channel_is_full(ch) && list_is_empty(&ch->stopped))) {
         return;
     }
     consumer_stop(c);

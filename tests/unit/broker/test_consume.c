@@ -369,6 +369,49 @@ Test(broker_consume, who_had_to_give_back_is_first_when_there_is_room)
     EXPECT_CALLS("b credit 1 2\nb settle ack 1.2+1\nc credit 1 3\na credit 1 2\nb credit 1 3\n");
 }
 
+/* A queue sends a second message under a limit of two: its consumer is stopped when the first is
+ * acked, and yet the others go first. */
+Test(broker_consume, who_gave_one_back_and_is_acked_goes_behind_the_others)
+{
+    rig_queue("a");
+    rig_queue("b");
+    rig_queue("c");
+    broker_qos(rig.ch, 2, true);
+    attached("a", "ta");
+    attached("b", "tb");
+    attached("c", "tc");
+    rig_deliver("a", 1, 1, 1, 0, 0);
+    rig_deliver("b", 1, 1, 1, 0, 0);
+    rig_deliver("a", 1, 2, 1, 0, 0);
+    rig_deliver("c", 1, 1, 1, 0, 0);
+    (void)rig_calls();
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1}, 1, QUEUE_ACK));
+    rig_deliver("c", 1, 2, 1, 0, 0);
+    const char *calls = rig_calls();
+    cr_assert_str_eq(calls, "a settle ack 1.1+1\nc credit 1 2\nc credit 1 8194\n", "%s", calls);
+    (void)rig_said();
+}
+
+Test(broker_consume, all_that_are_acked_in_a_turn_go_behind_the_others)
+{
+    rig_queue("a");
+    rig_queue("b");
+    rig_queue("c");
+    broker_qos(rig.ch, 2, true);
+    attached("a", "ta");
+    attached("b", "tb");
+    attached("c", "tc");
+    rig_deliver("a", 1, 1, 1, 0, 0);
+    rig_deliver("b", 1, 1, 1, 0, 0);
+    rig_deliver("c", 1, 1, 1, 0, 0);
+    (void)rig_calls();
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1}, 1, QUEUE_ACK));
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){1, 1, 1}, 1, QUEUE_ACK));
+    EXPECT_CALLS("a credit 1 1\na settle ack 1.1+1\nc credit 1 2\nb credit 1 1\n"
+                 "b settle ack 1.1+1\na credit 1 3\nb credit 1 3\n");
+    (void)rig_said();
+}
+
 Test(broker_consume, a_full_channel_stops_its_no_ack_consumers)
 {
     rig_queue("a");
