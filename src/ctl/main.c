@@ -292,6 +292,7 @@ static json_t *choose_columns(const struct command *c, const struct invocation *
     if (unknown[0] != 0) {
         char what[512];
         (void)snprintf(what, sizeof what, "Info key(s) %s are not supported", unknown);
+        json_decref(columns);
         refuse(v, c, what);
     }
     if (json_array_size(columns) == 0) {

@@ -49,11 +49,18 @@ struct control {
     uint64_t next_id;
 };
 
+enum row_kind {
+    ROWS_CONNECTIONS,
+    ROWS_CHANNELS,
+    ROWS_CONSUMING, /* only what joins consumers with channels: of a million idle ones nothing */
+};
+
 /* Rows wanted from another shard, and back with them. */
 struct query_mail {
     struct mail mail;
     uint64_t job;
-    bool channels, answer;
+    enum row_kind what;
+    bool answer;
     char *json; /* array */
 };
 
@@ -212,6 +219,7 @@ static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool
 struct rows_ctx {
     json_t *rows;
     const char *node;
+    bool consuming;
 };
 
 static void on_row(void *ctx, const char *const *names, const char *const *values, uint32_t count)
@@ -225,17 +233,30 @@ static void on_row(void *ctx, const char *const *names, const char *const *value
         }
         (void)json_object_set_new(row, names[i], value != NULL ? value : json_null());
     }
-    (void)json_object_set_new(row, "node", json_string(r->node));
+    if (r->consuming) {
+        json_t *pair = json_pack("{s:O, s:O}", "pid", json_object_get(row, "pid"), "clients",
+                                 json_object_get(row, "clients"));
+        bool consumes = json_integer_value(json_object_get(row, "consumer_count")) > 0;
+        json_decref(row);
+        if (!consumes) {
+            json_decref(pair);
+            return;
+        }
+        row = pair;
+    } else {
+        (void)json_object_set_new(row, "node", json_string(r->node));
+    }
     (void)json_array_append_new(r->rows, row);
 }
 
-static void own_rows(struct shard *shard, bool channels, json_t *rows)
+static void own_rows(struct shard *shard, enum row_kind what, json_t *rows)
 {
-    struct rows_ctx r = {.rows = rows, .node = shard->config->nodename};
-    if (channels) {
-        broker_list_channels(shard->broker, on_row, &r);
-    } else {
+    struct rows_ctx r = {
+        .rows = rows, .node = shard->config->nodename, .consuming = what == ROWS_CONSUMING};
+    if (what == ROWS_CONNECTIONS) {
         broker_list_connections(shard->broker, on_row, &r);
+    } else {
+        broker_list_channels(shard->broker, on_row, &r);
     }
 }
 
@@ -266,7 +287,7 @@ void control_on_query(struct shard *shard, struct mail *owned_mail)
     struct query_mail *q = (struct query_mail *)(void *)owned_mail;
     if (!q->answer) {
         json_t *rows = json_array();
-        own_rows(shard, q->channels, rows);
+        own_rows(shard, q->what, rows);
         q->json = json_dumps(rows, JSON_COMPACT);
         q->answer = true;
         json_decref(rows);
@@ -281,16 +302,16 @@ void control_on_query(struct shard *shard, struct mail *owned_mail)
     query_destroy(&q->mail);
 }
 
-static void list_sessions(struct job *job, bool channels, bool local)
+static void list_sessions(struct job *job, enum row_kind what, bool local)
 {
     struct shard *shard = job->shard;
-    own_rows(shard, channels, session_rows(job));
+    own_rows(shard, what, session_rows(job));
     for (uint32_t i = 1; i < shard->count; i++) {
         struct query_mail *q = wr_calloc(1, sizeof *q);
         q->mail.kind = NODE_MAIL_QUERY;
         q->mail.destroy = query_destroy;
         q->job = job->id;
-        q->channels = channels;
+        q->what = what;
         job->waiting++;
         shard->env->ops->post(shard->env, i, &q->mail);
     }
@@ -300,9 +321,10 @@ static void list_sessions(struct job *job, bool channels, bool local)
     LIST_FOREACH(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready) {
-            json_t *request = json_pack("{s:s, s:b, s:I}", "command",
-                                        channels ? "list_channels" : "list_connections", "local", 1,
-                                        "for", (json_int_t)job->id);
+            json_t *request =
+                json_pack("{s:s, s:b, s:b, s:I}", "command",
+                          what == ROWS_CONNECTIONS ? "list_connections" : "list_channels", "local",
+                          1, "consuming", what == ROWS_CONSUMING, "for", (json_int_t)job->id);
             char *text = json_dumps(request, JSON_COMPACT);
             link_conn_send(peer->conn, LINK_REQUEST, bytes_from_cstr(text));
             free(text);
@@ -466,7 +488,7 @@ static void begin_status(struct shard *shard, struct link_conn *link)
                   "is_under_maintenance", 0, "alarms", alarms_json(shard), "totals", total,
                   "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
                   (json_int_t)groups.leading, "listeners", own_listeners(config));
-    list_sessions(job, false, true);
+    list_sessions(job, ROWS_CONNECTIONS, true);
     job->starting = false;
     job_progress(job);
 }
@@ -511,7 +533,7 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
         list_queues(job, vhost, consumers);
         if (consumers) { /* whose channels may be on any node */
             job->channels = json_array();
-            list_sessions(job, true, false);
+            list_sessions(job, ROWS_CONSUMING, false);
         }
         break;
     case 1:
@@ -521,7 +543,11 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
         listing_bindings(shard, vhost, job->rows);
         break;
     default:
-        list_sessions(job, kind == 5, local);
+        list_sessions(job,
+                      kind == 4                                             ? ROWS_CONNECTIONS
+                      : json_is_true(json_object_get(request, "consuming")) ? ROWS_CONSUMING
+                                                                            : ROWS_CHANNELS,
+                      local);
     }
     job->starting = false;
     job->local = local;

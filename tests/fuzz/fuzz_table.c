@@ -1,10 +1,38 @@
 /*
- * What: fuzz target of field tables: validation, iteration, look-up, comparison, copying and text
- * must agree with each other on any bytes.
+ * What: fuzz target of field tables: validation, iteration, look-up, comparison, copying, text and
+ * JSON must agree with each other on any bytes.
  */
 #include "fuzz.h"
 
 #include "warren/wire_table.h"
+
+/* Brackets match outside of strings, strings end, and nothing of the input breaks the line. */
+static void check_json(struct bytes table)
+{
+    struct writer w;
+    writer_init(&w, 64);
+    wire_put_table_json(&w, table);
+    const struct bytes text = writer_bytes(&w);
+    uint64_t depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < text.size; i++) {
+        const uint8_t c = text.data[i];
+        WR_ASSERT(c >= 0x20);
+        if (quoted) {
+            i += c == '\\';
+            quoted = c != '"';
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '[') {
+            depth++;
+        } else if (c == ']') {
+            WR_ASSERT(depth > 0);
+            depth--;
+        }
+    }
+    WR_ASSERT(depth == 0 && !quoted);
+    writer_deinit(&w);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -15,6 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     strbuf_init(&text, array, sizeof(array));
     wire_describe_table(&text, table);
     WR_ASSERT(memchr(array, '\n', text.size) == NULL);
+    check_json(table);
 
     struct wire_table_iter it;
     struct bytes key;

@@ -237,6 +237,8 @@ class Checks:
                 # the process is our child: it is there until we have asked for its end
                 wait_until(lambda: not self.node.running, WAIT_S, "the node ends")
                 expect("exit code", stopping.wait(WAIT_S), 0)
+            # a sanitizer's report would show here
+            expect("the node's exit code", self.node.process.returncode, 0)
             expect("it is stopped", self.run("stop")[0], UNAVAILABLE)
             expect("--idempotent", self.run("stop", "--idempotent")[0], 0)
 
