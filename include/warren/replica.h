@@ -46,6 +46,7 @@ struct parcel {
     uint64_t group;
     uint8_t kind;     /* private to src/replica (parcel.h) */
     uint8_t priority; /* 0 raft, 1 ops and deliveries, 2 rest: back-pressure class on the link */
+    bool proven;      /* private to src/replica: after it came, this leader proved that it leads */
     struct slice *slices; /* encoded body, scatter/gather; references owned by the parcel */
     uint32_t slice_count;
     void *local; /* same-node parcels may carry a structure instead of bytes ... */

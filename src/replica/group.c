@@ -65,6 +65,9 @@ void group_free(struct group *group)
     for (size_t i = 0; i < group->waiting.count; i++) {
         parcel_free(group->waiting.items[i]);
     }
+    for (size_t i = 0; i < group->unproven.count; i++) {
+        parcel_free(group->unproven.items[i]);
+    }
     snap_out_free(group);
     snap_abort(group);
     compare_free(group);
@@ -75,6 +78,7 @@ void group_free(struct group *group)
     vec_deinit(&group->apply_cache);
     vec_deinit(&group->proposals);
     vec_deinit(&group->waiting);
+    vec_deinit(&group->unproven);
     vec_deinit(&group->reports);
     wr_free(group);
 }
@@ -331,7 +335,11 @@ static void carry_out(struct group *group, struct raft_update *u)
         group->apply_end = u->apply_end;
     }
     for (uint32_t i = 0; i < u->read_count; i++) {
-        catalog_on_read(group->host, &u->reads[i]);
+        if (group->home != NULL) {
+            proof_on_read(group, &u->reads[i]);
+        } else {
+            catalog_on_read(group->host, &u->reads[i]);
+        }
     }
     if (u->flags & RAFT_UPDATE_SNAPSHOT_ABORT) {
         snap_abort(group);
@@ -509,6 +517,7 @@ void group_set_serving(struct group *group, bool serving)
     if (!serving) {
         group_drop_proposals(group);
         snap_out_free(group);
+        proof_drop(group);
     }
     group->ops->serving(group, serving);
     readmit_waiting(group);

@@ -624,6 +624,11 @@ void home_on_parcel(struct host *host, struct parcel *owned)
 {
     struct home *home = home_find(host, owned->group);
     struct group *group = home == NULL ? group_find(host, owned->group) : home->group;
+    if (home != NULL && home->serving && group != NULL && owned->kind == PARCEL_RESUME &&
+        !owned->proven) {
+        proof_wait(group, owned);
+        return;
+    }
     if (home != NULL && home->serving) {
         serve(home, owned);
     } else if (group != NULL && group->raft != NULL && raft_role(group->raft) == RAFT_LEADER &&

@@ -343,6 +343,7 @@ bool sim_ledger_complete(struct sim *sim, uint64_t *ret_missing);
  */
 
 void sim_clients_init(struct sim *sim);
+void sim_clients_describe(struct sim *sim); /* in the trace, for the report of a failure */
 void sim_clients_deinit(struct sim *sim);
 bool sim_clients_settled(struct sim *sim, char *why,
                          size_t size); /* liveness: nothing outstanding */

@@ -605,6 +605,22 @@ void sim_clients_init(struct sim *sim)
     add_queue_roles(sim, &prng);
 }
 
+void sim_clients_describe(struct sim *sim)
+{
+    for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
+        const struct client *client = sim->hosts[i].client;
+        for (uint32_t k = 0; k < client->channel_count; k++) {
+            const struct channel *ch = &client->channels[k];
+            sim_trace(
+                sim,
+                "  client %u at node %u: channel %u, role %d, queue %u, step %u, prefetch %u, "
+                "%zu unacked, %zu not known to be settled",
+                client->number, client->node, ch->number, (int)ch->role, ch->queue, ch->step,
+                ch->prefetch, ch->unacked.count, ch->applying.count + ch->barrier.count);
+        }
+    }
+}
+
 void sim_clients_deinit(struct sim *sim)
 {
     for (uint32_t i = sim->node_count; i < sim->host_count; i++) {

@@ -185,6 +185,7 @@ static void phase_liveness(struct sim *sim)
         if (sim->now > done_by || sim->now > drained_by) {
             name_missing(sim);
             sim_check_describe(sim);
+            sim_clients_describe(sim);
             sim_fail(sim, "not well, and nothing moves for %" PRIu64 " s: %s", LIVENESS_NS / SIM_S,
                      why);
         }

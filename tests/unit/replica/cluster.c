@@ -321,6 +321,18 @@ void cluster_cut(struct test_cluster *c, uint32_t a, uint32_t b)
     tell(c, b, a, host_node_lost);
 }
 
+void cluster_suspend(struct test_cluster *c, uint32_t node)
+{
+    for (uint32_t i = 0; i < c->node_count; i++) {
+        if (i != node) {
+            c->cut[i][node] = c->cut[node][i] = true;
+            drop_lanes(c, i, node);
+            drop_lanes(c, node, i);
+            tell(c, i, node, host_node_lost);
+        }
+    }
+}
+
 void cluster_join(struct test_cluster *c, uint32_t a, uint32_t b)
 {
     c->cut[a][b] = c->cut[b][a] = false;

@@ -93,6 +93,32 @@ Test(failover, links_break_and_heal)
     }
 }
 
+/* A leader that was suspended wakes up and is asked by clients before it hears that there is
+ * another one: what it knows is old. It must not tell a client that it is unknown. */
+Test(failover, a_leader_that_was_suspended_answers_no_client)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(20); seed++) {
+        struct scene s = scene_new(900 + seed, 1 + seed % 2, 1, 2);
+        user_publish(&s.u[0], 20, 50);
+        finish(&s);
+        const int leader = cluster_leader(s.c, s.queue);
+        cr_assert_eq(leader, 0);
+        cluster_suspend(s.c, 0);
+        user_publish(&s.u[0], 100, 50);
+        finish(&s);
+        for (uint32_t i = 1; i < 3; i++) { /* it is reached again, and the new one is not */
+            cluster_join(s.c, 0, i);
+            host_node_lost(cluster_host(s.c, i, 0), s.c->nodes[3 - i].id);
+            steps(&s, (uint32_t)seed % 7);
+            host_node_up(cluster_host(s.c, i, 0), s.c->nodes[3 - i].id);
+        }
+        user_publish(&s.u[0], 20, 50);
+        finish(&s);
+        cr_assert(!s.u[0].gone && !s.u[1].gone, "seed %u", (unsigned)seed);
+        scene_free(&s);
+    }
+}
+
 /* A link that stands loses some of what it carries: publishers go on by themselves (what the leader
  * says it received must not skip what did not come); for the rest it takes a break of the link. */
 Test(failover, standing_links_lose_parcels)
