@@ -530,6 +530,8 @@ static struct checkpoint_group *job_group(struct host *host, uint64_t id, uint64
     return NULL;
 }
 
+static void relog(struct group *group, struct checkpoint_group *g);
+
 static void on_relog_read(void *ctx, int error, const struct slice *payloads, uint32_t count)
 {
     struct relog_read *read = ctx;
@@ -547,6 +549,8 @@ static void on_relog_read(void *ctx, int error, const struct slice *payloads, ui
             }
             relog_one(group, g, term, read->kinds[i], &payloads[i]);
         }
+        /* At once: what was appended while it was read lies before these in the log. */
+        relog(group, g);
         host_mark_now(read->host);
     }
     wr_free(read);
