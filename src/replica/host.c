@@ -455,6 +455,7 @@ static void on_meta_item(struct group *group, const struct log_item *item)
         group->durable = true;
         if (!group->ended) {
             first_start(group);
+            group_check_end(group); /* a view that does not name it may have come meanwhile */
         }
     } else if (item->kind == LOG_HARD_STATE && item->generation != 0) {
         group_step(group, &(struct raft_event){.type = RAFT_EVENT_HARD_STATE_PERSISTED,

@@ -394,8 +394,8 @@ struct group {
     struct buf *open;                    /* entry being filled */
     VEC(struct pending_entry) proposals; /* closed, not taken by raft yet */
     VEC(struct parcel *) waiting;        /* for serving */
-    VEC(struct parcel *) unproven;       /* proof.c: the first proof_shared of them share the round */
-    size_t proof_shared;
+    VEC(struct parcel *) unproven;       /* proof.c; of these the round under way serves ... */
+    size_t proof_shared;                 /* ... the first so many */
     uint64_t proof_round;
     VEC(struct report_wait) reports;
     struct snap_out *snap_out;
@@ -430,7 +430,8 @@ void group_reconcile(struct group *group);
 void group_check_end(struct group *group);
 void group_tell_not_member(struct group *group, struct raft_id member, struct uid node);
 void group_node_changed(struct group *group, struct uid node, bool up);
-void proof_wait(struct group *group, struct parcel *owned); /* a RESUME, until this leads for sure */
+/* Of a RESUME: until this leads for sure. */
+void proof_wait(struct group *group, struct parcel *owned);
 void proof_on_read(struct group *group, const struct raft_read *read);
 void proof_drop(struct group *group);
 void group_propose(struct group *group); /* hands what was gathered to raft */
