@@ -132,7 +132,7 @@ struct consumer {
     uint8_t tag_size;
     uint8_t tag[255];
     bool no_ack, exclusive, attached, cancelled;
-    bool doubt; /* deliveries may have been lost with their credit: to be looked at when not held */
+    bool doubt; /* deliveries may have been lost with their credit: looked at when it may go on */
     bool stopped;          /* over the channel's limit: credit withdrawn */
     struct list stop_link; /* channel->stopped */
     uint64_t served;       /* when it last had a message under a limit, by channel->served */

@@ -69,9 +69,8 @@ void consumer_renew(struct consumer *c)
 void consumer_resumed(struct consumer *c)
 {
     uint64_t window = window_of(c);
-    c->doubt = c->queue->channel->held;
-    if (c->attached && !c->stopped && !c->doubt &&
-        c->credit < c->ordinal + RESUMED_WINDOWS * window) {
+    c->doubt = !c->attached || c->stopped || c->queue->channel->held;
+    if (!c->doubt && c->credit < c->ordinal + RESUMED_WINDOWS * window) {
         c->credit += window;
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
     }
@@ -125,6 +124,9 @@ void deliver_resume(struct broker_channel *ch)
             c->stopped = false;
             c->credit = c->ordinal + (room < WINDOW_FIRST ? room : WINDOW_FIRST);
             (void)queue_client_credit(c->queue->client, c->id, c->credit);
+            if (c->doubt) {
+                consumer_renew(c);
+            }
         }
     }
 }
@@ -166,6 +168,9 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t va
     r->consumer = NULL;
     if (status == QUEUE_OK && c != NULL) {
         c->attached = true;
+        if (c->doubt) { /* the first window may be lost already */
+            consumer_renew(c);
+        }
         r->name = r->key; /* the tag */
         request_finish(r);
         return;

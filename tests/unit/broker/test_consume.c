@@ -254,6 +254,21 @@ Test(broker_consume, after_a_resume_there_is_credit_again)
     (void)rig_said();
 }
 
+/* Sim seed 363: what the attach itself was given was lost with a node that was taken for dead, and the
+ * client resumed before the answer to the attach came. */
+Test(broker_consume, a_resume_before_the_answer_to_the_attach_grants_more_too)
+{
+    rig_queue("q");
+    consume("q", "t", 0);
+    struct queue_client *q = rig_client("q");
+    (void)rig_calls();
+    q->sink->on_resumed(q->ctx);
+    EXPECT_CALLS("");
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("consume ok 't' 0 0\n");
+    EXPECT_CALLS("q credit 1 8320\n");
+}
+
 Test(broker_consume, a_channel_that_is_held_gets_no_new_credit)
 {
     rig_queue("q");
