@@ -113,7 +113,7 @@ typedef void (*catalog_done_fn)(void *ctx, int status, const struct catalog_resu
  * before it acts. */
 void host_catalog_bootstrap(struct host *host, struct uid cluster_id, struct raft_id member);
 void host_catalog_join(struct host *host, struct uid cluster_id, struct raft_id member);
-bool host_catalog_exists(const struct host *host);
+bool host_catalog_exists(const struct host *host, struct uid *ret_member);
 /* Proposes through whichever node leads; done runs after commit AND local apply; retried within
  * timeout_ms. */
 void host_catalog_propose(struct host *host, const struct catalog_command *command,

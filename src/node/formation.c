@@ -29,6 +29,7 @@
 #include "node_internal.h"
 
 #define ASK_NS         UINT64_C(100000000)
+#define ASK_AGAIN_NS   UINT64_C(1000000000)
 #define BLANK_FRESH_NS UINT64_C(2000000000)
 #define BOOT_MS        5000u
 #define NAME_TEXT      255u
@@ -52,7 +53,7 @@ struct formation {
     bool member; /* has a catalog replica */
     bool boot_proposed, founded;
     struct uid member_id, start, cluster_id;
-    uint64_t next_ns;
+    uint64_t next_ns, asked_ns;
     struct blank_peer blank[CONFIG_PEERS_MAX];
     uint32_t blank_count;
     uint64_t member_seen_ns; /* a configured node was a member of a cluster then; 0 = never */
@@ -107,7 +108,8 @@ void formation_start(struct shard *shard)
 
 void formation_recovered(struct shard *shard)
 {
-    shard->formation->member = host_catalog_exists(shard->host);
+    struct formation *f = shard->formation;
+    f->member = host_catalog_exists(shard->host, &f->member_id);
 }
 
 void formation_free(struct shard *shard)
@@ -495,6 +497,12 @@ static void member_turn(struct shard *shard)
                     random_uid(shard); /* it crashed between founding and the first command */
             }
             propose_init(shard);
+        }
+        if (known && status.last == 0 && now_ns(shard) - f->asked_ns >= ASK_AGAIN_NS) {
+            /* Nobody has told its replica anything. A start before this one may have asked with
+             * another member, and been heard last: the catalog then waits for that one. */
+            f->asked_ns = now_ns(shard);
+            ask_peers(shard);
         }
         (void)snprintf(f->state, sizeof f->state, "waiting for the catalog: %s",
                        known && status.why[0] != 0 ? status.why : "this node is not in it yet");

@@ -541,9 +541,13 @@ void host_catalog_join(struct host *host, struct uid cluster_id, struct raft_id 
     create(host, member, false);
 }
 
-bool host_catalog_exists(const struct host *host)
+bool host_catalog_exists(const struct host *host, struct uid *ret_member)
 {
-    return umap_get(&host->groups, HOST_CATALOG_GROUP) != NULL;
+    const struct group *group = umap_get(&host->groups, HOST_CATALOG_GROUP);
+    if (group != NULL) {
+        *ret_member = uid_of_raft(group->self);
+    }
+    return group != NULL;
 }
 
 void host_catalog_set_members(struct host *host, const struct raft_id *members,
