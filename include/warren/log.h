@@ -94,7 +94,8 @@ struct log_batch {
 struct log_retire_mail {
     struct mail mail;
     uint32_t segment;
-    bool cheaply; /* only if little would have to be copied: space is what is missing */
+    uint64_t bytes; /* of the segments up to that one: what a release would free */
+    bool cheaply;   /* only if little would have to be copied: space is what is missing */
 };
 struct log_state_mail {
     struct mail mail;

@@ -10,8 +10,10 @@
  * another error of the store ends the node. A crash anywhere leaves the old segments and perhaps
  * newer snapshots: recovery takes both. Invariants I1  log_release(S) is sent only when nothing in
  * segments <= S is needed by any group of this shard, durably. I2  An entry written again has the
- * index and term of the first: recovery does not take it for a truncation. Threads: the host's
- * shard.
+ * index and term of the first: recovery does not take it for a truncation. I3  What has to be
+ * written again is at most half of what is freed, or the log would chase its own tail: a release
+ * that would take more waits until more is applied, or more segments can go at once. Threads: the
+ * host's shard.
  */
 #include "replica_internal.h"
 
@@ -41,6 +43,7 @@ struct checkpoint_group {
 };
 struct checkpoint_job {
     uint32_t segment, again; /* again: a later RETIRE came meanwhile */
+    uint64_t again_bytes;
     enum phase phase;
     VEC(struct checkpoint_group) groups;
     size_t at;
@@ -191,7 +194,7 @@ static uint32_t oldest_needed(const struct group *group)
 
 /* The disk is nearly full: lets go of segments in which no message lives, as far as that goes.
  * Nothing is copied but the machines' snapshots. */
-void checkpoint_retire_cheaply(struct host *host, uint32_t segment)
+void checkpoint_retire_cheaply(struct host *host, uint32_t segment, uint64_t bytes)
 {
     bool any = false;
     if (host->checkpoint != NULL) {
@@ -210,7 +213,7 @@ void checkpoint_retire_cheaply(struct host *host, uint32_t segment)
         any = needs(it.value, segment);
     }
     if (any) {
-        checkpoint_retire(host, segment);
+        checkpoint_retire(host, segment, bytes);
     } else if (segment > 0) {
         log_release(host->env, segment);
         /* What was deleted in the store takes space until it is compacted: the seam sees to it. */
@@ -218,11 +221,62 @@ void checkpoint_retire_cheaply(struct host *host, uint32_t segment)
     }
 }
 
-void checkpoint_retire(struct host *host, uint32_t segment)
+/* Bytes of entries that are not applied and would have to be written again; not much above `most`. */
+static uint64_t not_applied_bytes(const struct host *host, uint32_t segment, uint64_t most)
+{
+    uint64_t bytes = 0;
+    struct umap_iter it = umap_iterate((struct umap *)(uintptr_t)&host->groups);
+    while (bytes <= most && umap_next(&it)) {
+        const struct group *group = it.value;
+        struct log_location location;
+        if (group->ended || group->raft == NULL ||
+            !log_index_find(group->index, group->applied + 1, &location) ||
+            location.position.segment > segment) {
+            continue;
+        }
+        const uint64_t last = raft_last_index(group->raft);
+        for (uint64_t i = group->applied + 1; i <= last && bytes <= most; i++) {
+            bytes += log_index_find(group->index, i, &location) ? location.size : 0;
+        }
+    }
+    return bytes;
+}
+
+static void on_postponed(struct timer *timer)
+{
+    struct host *host = WR_CONTAINER_OF(timer, struct host, postponed_timer);
+    const uint32_t segment = host->postponed_segment;
+    host->postponed_segment = 0;
+    checkpoint_retire(host, segment, host->postponed_bytes);
+}
+
+/* I3. */
+static bool postpone(struct host *host, uint32_t segment, uint64_t bytes)
+{
+    const uint64_t most = bytes / 2 / host->options.shard_count;
+    if (not_applied_bytes(host, segment, most) <= most) {
+        return false;
+    }
+    if (segment > host->postponed_segment) {
+        host->postponed_segment = segment;
+        host->postponed_bytes = bytes;
+    }
+    if (!timer_is_pending(&host->postponed_timer)) {
+        timer_add(&host->timers, &host->postponed_timer, host->now_ms + RETRY_MS, on_postponed);
+    }
+    return true;
+}
+
+void checkpoint_retire(struct host *host, uint32_t segment, uint64_t bytes)
 {
     if (host->checkpoint != NULL) {
-        host->checkpoint->again =
-            segment > host->checkpoint->again ? segment : host->checkpoint->again;
+        if (segment > host->checkpoint->again) {
+            host->checkpoint->again = segment;
+            host->checkpoint->again_bytes = bytes;
+        }
+        return;
+    }
+    if (postpone(host, segment, bytes)) {
         return;
     }
     struct checkpoint_job *job = wr_calloc(1, sizeof *job);
@@ -843,11 +897,12 @@ static void wait(struct host *host)
     }
     uint32_t segment = job->segment;
     uint32_t again = job->again;
+    uint64_t again_bytes = job->again_bytes;
     checkpoint_free(host);
     log_reader_release(host->options.reader, segment);
     log_release(host->env, segment);
     if (again > segment) {
-        checkpoint_retire(host, again);
+        checkpoint_retire(host, again, again_bytes);
     }
 }
 

@@ -45,6 +45,7 @@ struct host *host_new(struct env *env, const struct host_options *options)
     timer_init(&host->pump_timer);
     timer_init(&host->drop_timer);
     timer_init(&host->checkpoint_timer);
+    timer_init(&host->postponed_timer);
     if (options->shard == 0) {
         host->catalog = catalog_new(&route_index_ops, NULL, NULL);
     }
@@ -562,9 +563,9 @@ bool host_on_mail(struct host *host, struct mail *owned)
         const struct log_retire_mail retire = *WR_CONTAINER_OF(owned, struct log_retire_mail, mail);
         owned->destroy(owned);
         if (retire.cheaply) {
-            checkpoint_retire_cheaply(host, retire.segment);
+            checkpoint_retire_cheaply(host, retire.segment, retire.bytes);
         } else {
-            checkpoint_retire(host, retire.segment);
+            checkpoint_retire(host, retire.segment, retire.bytes);
         }
     } else if (owned->kind == LOG_MAIL_STATE) {
         on_log_state(host, WR_CONTAINER_OF(owned, struct log_state_mail, mail));

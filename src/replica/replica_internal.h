@@ -491,8 +491,9 @@ struct kv_request {
     void *user;
 };
 struct kv_request *kv_request_new(struct host *host);
-void checkpoint_retire(struct host *host, uint32_t segment);
-void checkpoint_retire_cheaply(struct host *host, uint32_t segment);
+/* bytes: of the segments that would go. */
+void checkpoint_retire(struct host *host, uint32_t segment, uint64_t bytes);
+void checkpoint_retire_cheaply(struct host *host, uint32_t segment, uint64_t bytes);
 void checkpoint_work(struct host *host);
 #define RELOG_GENERATION UINT64_MAX /* an entry written again because its segment goes */
 void checkpoint_free(struct host *host);
@@ -604,7 +605,9 @@ struct host {
     uint64_t kv_token;
     struct checkpoint_job *checkpoint;
     struct recover *recover;
-    struct timer held_timer, pump_timer, drop_timer, checkpoint_timer;
+    struct timer held_timer, pump_timer, drop_timer, checkpoint_timer, postponed_timer;
+    uint32_t postponed_segment; /* the release of these segments waits: too much is not applied */
+    uint64_t postponed_bytes;
     bool backlogged; /* some route waits for a link to drain */
     bool in_turn, marked;
     bool boots_changed; /* nodes or boots changed: homes look at their clients' boots */

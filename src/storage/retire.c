@@ -24,6 +24,7 @@ static void ask(struct log *log, uint32_t segment, bool cheaply)
         retire->mail.kind = LOG_MAIL_RETIRE;
         retire->mail.destroy = mail_destroy;
         retire->segment = segment;
+        retire->bytes = (uint64_t)(segment - log->first + 1) * log->options.segment_size;
         retire->cheaply = cheaply;
         log->env->ops->post(log->env, shard, &retire->mail);
     }
