@@ -182,7 +182,7 @@ struct log_options {
     uint32_t segments_max; /* when more are in use the oldest is retired; default 8 */
     uint32_t recycle_max;  /* retired files kept for reuse; default 2 */
     uint32_t shard_count;
-    bool sync; /* log.sync = on/off */
+    bool sync;                /* log.sync = on/off */
     uint64_t disk_free_limit; /* bytes free below which STATE{low} is told; 0 = not looked at */
     struct uid node_id;
 };

@@ -178,8 +178,7 @@ static void cascade(struct timers *wheel)
 static uint64_t fire(struct timers *wheel, struct list *head)
 {
     uint64_t fired = 0;
-    LIST_FOREACH(link, head)
-    {
+    LIST_FOREACH(link, head) {
         WR_CONTAINER_OF(link, struct timer, link)->place = PLACE_FIRING;
     }
     list_splice_back(&wheel->firing, head);

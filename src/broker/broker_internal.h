@@ -132,8 +132,8 @@ struct consumer {
     uint8_t tag_size;
     uint8_t tag[255];
     bool no_ack, exclusive, attached, cancelled;
-    bool doubt; /* deliveries may have been lost with their credit: looked at when it may go on */
-    bool stopped;          /* over the channel's limit: credit withdrawn */
+    bool doubt;   /* deliveries may have been lost with their credit: looked at when it may go on */
+    bool stopped; /* over the channel's limit: credit withdrawn */
     struct list stop_link; /* channel->stopped */
     uint64_t served;       /* when it last had a message under a limit, by channel->served */
     bool yields;           /* stopped to let the others go first: until the next turn */

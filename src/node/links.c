@@ -444,8 +444,7 @@ size_t links_backlog(struct shard *shard, struct uid node)
 
 bool links_disk_low(const struct shard *shard)
 {
-    LIST_FOREACH(at, &shard->links.peers)
-    {
+    LIST_FOREACH(at, &shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
         if (peer->ready && peer->disk_low) {
             return true;

@@ -43,7 +43,7 @@
 #endif
 
 #define DESCRIPTORS_MAX (1u << 20)
-#define OS_TURNS_MAX 8 /* in one round of the loop, before sockets are looked at again */
+#define OS_TURNS_MAX    8 /* in one round of the loop, before sockets are looked at again */
 
 /* The mailbox's node is laid over struct mail's link. */
 static_assert(sizeof(struct cds_wfcq_node) <= sizeof(struct mail *),

@@ -88,7 +88,7 @@ struct os_node {
     void *signal_ctx;
     _Atomic int exit_code;
     _Atomic bool stop;
-    uint32_t next_accept; /* round robin over the shards; shard 0 only */
+    uint32_t next_accept;     /* round robin over the shards; shard 0 only */
     uint32_t descriptors_max; /* that this process may have */
 };
 

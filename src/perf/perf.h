@@ -51,7 +51,7 @@ struct consumer {
     uint64_t tag;       /* of the message under way */
     uint64_t body_left; /* bytes of its body still to come */
     bool wants_header;
-    bool wants_stamp;   /* the first body frame is still to come */
+    bool wants_stamp; /* the first body frame is still to come */
     uint32_t unacked;
     unsigned queue_index;
 };

@@ -143,8 +143,7 @@ static const char *check_groups(const struct queue *q)
         CHECK(i == 0 || q->groups.items[i - 1]->priority > group->priority, "groups out of order");
         CHECK(group->members > 0, "group without members");
         members += group->members;
-        LIST_FOREACH(link, &group->ring)
-        {
+        LIST_FOREACH(link, &group->ring) {
             const struct queue_consumer *consumer =
                 WR_CONTAINER_OF_CONST(link, struct queue_consumer, link);
             CHECK(consumer->in_ring && consumer->group == group, "stranger in the ring");

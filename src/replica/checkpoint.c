@@ -221,7 +221,8 @@ void checkpoint_retire_cheaply(struct host *host, uint32_t segment, uint64_t byt
     }
 }
 
-/* Bytes of entries that are not applied and would have to be written again; not much above `most`. */
+/* Bytes of entries that are not applied and would have to be written again; not much above `most`.
+ */
 static uint64_t not_applied_bytes(const struct host *host, uint32_t segment, uint64_t most)
 {
     uint64_t bytes = 0;

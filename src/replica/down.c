@@ -64,8 +64,7 @@ static void home_node(struct home *home, struct uid node, bool up)
         return;
     }
     if (!up) {
-        LIST_FOREACH_SAFE(link, &home->routes_list)
-        {
+        LIST_FOREACH_SAFE(link, &home->routes_list) {
             struct route *route = WR_CONTAINER_OF(link, struct route, link);
             if (uid_eq(route->node, node)) {
                 route_close(home, route->client);

@@ -12,10 +12,11 @@
  */
 #include "replica_internal.h"
 
-#define VIA_BYTES      (UINT64_C(16) << 10) /* runs with less bytes carry them */
-#define VIA_COUNT      4096u
-#define DEST_BYTES_MAX (UINT64_C(1) << 20) /* then the parcel is sent before the end of the turn   \
-                                            */
+#define VIA_BYTES (UINT64_C(16) << 10) /* runs with less bytes carry them */
+#define VIA_COUNT 4096u
+#define DEST_BYTES_MAX                                                                             \
+    (UINT64_C(1) << 20) /* then the parcel is sent before the end of the turn                      \
+                         */
 
 /* Effects gathered for one host. */
 struct dest {
@@ -301,8 +302,7 @@ static void pump_route(struct home *home, struct route *route)
 void home_pump(struct home *home)
 {
     if (home->blocked_routes > 0) {
-        LIST_FOREACH_SAFE(link, &home->routes_list)
-        {
+        LIST_FOREACH_SAFE(link, &home->routes_list) {
             struct route *route = WR_CONTAINER_OF(link, struct route, link);
             if (route->blocked) {
                 pump_route(home, route);

@@ -407,7 +407,7 @@ struct group {
     /* compare.c */
     uint32_t compare_every;
     struct compare *compare; /* NULL until something was compared */
-    uint64_t drifted_at; /* planted (warren/plant.h); index, 0 = not */
+    uint64_t drifted_at;     /* planted (warren/plant.h); index, 0 = not */
 };
 struct group *group_find(struct host *host, uint64_t id);
 struct group *group_new(struct host *host, uint64_t id, const struct machine_ops *ops,
@@ -587,7 +587,7 @@ struct host {
     struct catalog_view *view;
     struct umap groups, locals, clients, queues;
     VEC(uint64_t) unnamed; /* recovered groups whose queue no view had: to come, or gone */
-    struct umap ended; /* groups whose replica here ended before this start, as the log says */
+    struct umap ended;     /* groups whose replica here ended before this start, as the log says */
     VEC(struct node_state) nodes;
     struct list dirty_groups, dirty_homes, dirty_clients;
     VEC(struct parcel *) inbox;

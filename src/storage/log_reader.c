@@ -97,12 +97,10 @@ void log_reader_free(struct log_reader *reader)
     if (reader == NULL) {
         return;
     }
-    LIST_FOREACH_SAFE(link, &reader->requests)
-    {
+    LIST_FOREACH_SAFE(link, &reader->requests) {
         request_free(WR_CONTAINER_OF(link, struct request, link));
     }
-    LIST_FOREACH_SAFE(link, &reader->files)
-    {
+    LIST_FOREACH_SAFE(link, &reader->files) {
         file_free(reader, WR_CONTAINER_OF(link, struct reader_file, link));
     }
     wr_free(reader->log_dir);
@@ -121,8 +119,7 @@ static void file_doom(struct log_reader *reader, struct reader_file *file)
 
 void log_reader_release(struct log_reader *reader, uint32_t segment)
 {
-    LIST_FOREACH_SAFE(link, &reader->files)
-    {
+    LIST_FOREACH_SAFE(link, &reader->files) {
         struct reader_file *file = WR_CONTAINER_OF(link, struct reader_file, link);
         if (file->segment <= segment) {
             file_doom(reader, file);
@@ -133,8 +130,7 @@ void log_reader_release(struct log_reader *reader, uint32_t segment)
 /* Closes the file used least recently that is not being read, when there are too many. */
 static void evict(struct log_reader *reader)
 {
-    LIST_FOREACH_SAFE(link, &reader->files)
-    {
+    LIST_FOREACH_SAFE(link, &reader->files) {
         struct reader_file *file = WR_CONTAINER_OF(link, struct reader_file, link);
         if (reader->file_count <= FILES_MAX) {
             return;
@@ -147,8 +143,7 @@ static void evict(struct log_reader *reader)
 
 static int file_get(struct log_reader *reader, uint32_t segment, struct reader_file **ret_file)
 {
-    LIST_FOREACH(link, &reader->files)
-    {
+    LIST_FOREACH(link, &reader->files) {
         struct reader_file *file = WR_CONTAINER_OF(link, struct reader_file, link);
         if (file->segment == segment && !file->doomed) {
             list_remove(&file->link);
@@ -319,8 +314,7 @@ static void on_header(struct log_reader *reader, struct reader_file *file, struc
         file->seed = record_seed(header.salt);
         return;
     }
-    LIST_FOREACH(link, &reader->requests)
-    {
+    LIST_FOREACH(link, &reader->requests) {
         struct request *request = WR_CONTAINER_OF(link, struct request, link);
         for (uint32_t i = 0; i < request->extent_count; i++) {
             if (request->extents[i].file == file && request->error == 0) {
@@ -333,8 +327,7 @@ static void on_header(struct log_reader *reader, struct reader_file *file, struc
 static struct extent *extent_find(struct log_reader *reader, uint64_t token,
                                   struct request **ret_request)
 {
-    LIST_FOREACH(link, &reader->requests)
-    {
+    LIST_FOREACH(link, &reader->requests) {
         struct request *request = WR_CONTAINER_OF(link, struct request, link);
         for (uint32_t i = 0; i < request->extent_count; i++) {
             if (request->extents[i].token == token) {
@@ -348,8 +341,7 @@ static struct extent *extent_find(struct log_reader *reader, uint64_t token,
 
 static struct reader_file *header_find(struct log_reader *reader, uint64_t token)
 {
-    LIST_FOREACH(link, &reader->files)
-    {
+    LIST_FOREACH(link, &reader->files) {
         struct reader_file *file = WR_CONTAINER_OF(link, struct reader_file, link);
         if (file->header_token == token) {
             return file;
@@ -361,8 +353,7 @@ static struct reader_file *header_find(struct log_reader *reader, uint64_t token
 static void finish_ready(struct log_reader *reader)
 {
     /* fn may add requests (never ready) but not remove any. */
-    LIST_FOREACH_SAFE(link, &reader->requests)
-    {
+    LIST_FOREACH_SAFE(link, &reader->requests) {
         struct request *request = WR_CONTAINER_OF(link, struct request, link);
         if (request_ready(request)) {
             struct reader_file *files[LOCATIONS_MAX];

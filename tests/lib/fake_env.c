@@ -178,8 +178,7 @@ static void op_file_read(struct env *env, struct env_file *file, uint64_t offset
 
 static struct buf *op_file_take(struct env *env, uint64_t token)
 {
-    LIST_FOREACH_SAFE(link, &fake_of(env)->buffers)
-    {
+    LIST_FOREACH_SAFE(link, &fake_of(env)->buffers) {
         struct taken *taken = WR_CONTAINER_OF(link, struct taken, link);
         if (taken->token == token) {
             struct buf *data = taken->data;
@@ -312,17 +311,14 @@ void fake_env_set_sink(struct fake_env *fake, const struct env_sink *sink, void 
 
 void fake_env_die(struct fake_env *fake)
 {
-    LIST_FOREACH_SAFE(link, &fake->files)
-    {
+    LIST_FOREACH_SAFE(link, &fake->files) {
         op_file_close(WR_CONTAINER_OF(link, struct env_file, link));
     }
-    LIST_FOREACH_SAFE(link, &fake->execs)
-    {
+    LIST_FOREACH_SAFE(link, &fake->execs) {
         list_remove(link);
         wr_free(WR_CONTAINER_OF(link, struct exec, link));
     }
-    LIST_FOREACH_SAFE(link, &fake->buffers)
-    {
+    LIST_FOREACH_SAFE(link, &fake->buffers) {
         struct taken *taken = WR_CONTAINER_OF(link, struct taken, link);
         list_remove(link);
         buf_unref(taken->data);

@@ -11,8 +11,7 @@ struct element {
 static int values(const struct list *head)
 {
     int digits = 0;
-    LIST_FOREACH(link, head)
-    {
+    LIST_FOREACH(link, head) {
         digits = digits * 10 + WR_CONTAINER_OF(link, struct element, link)->value;
     }
     return digits;
@@ -51,8 +50,7 @@ Test(list, push_pop_insert_splice)
     cr_assert_eq(list_pop_front(&head), &e[0].link);
     cr_assert_eq(list_pop_back(&head), &e[5].link);
     cr_assert_eq(list_last(&head), &e[4].link);
-    LIST_FOREACH_SAFE(link, &head)
-    {
+    LIST_FOREACH_SAFE(link, &head) {
         list_remove(link);
     }
     cr_assert(list_is_empty(&head));

@@ -452,7 +452,7 @@ void rig_init(void)
 
 void rig_deinit(void)
 {
-    LIST_FOREACH_SAFE (link, &rig.broker->sessions) {
+    LIST_FOREACH_SAFE(link, &rig.broker->sessions) {
         broker_session_close(WR_CONTAINER_OF(link, struct broker_session, link), NULL, NULL);
     }
     for (size_t i = 0; i < rig.clients.count; i++) {

@@ -254,8 +254,8 @@ Test(broker_consume, after_a_resume_there_is_credit_again)
     (void)rig_said();
 }
 
-/* Sim seed 363: what the attach itself was given was lost with a node that was taken for dead, and the
- * client resumed before the answer to the attach came. */
+/* Sim seed 363: what the attach itself was given was lost with a node that was taken for dead, and
+ * the client resumed before the answer to the attach came. */
 Test(broker_consume, a_resume_before_the_answer_to_the_attach_grants_more_too)
 {
     rig_queue("q");

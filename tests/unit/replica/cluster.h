@@ -60,8 +60,8 @@ struct test_cluster {
     bool cut[NODES_MAX][NODES_MAX];
     struct catalog_view *view_at_restart; /* what a node that restarts knows; NULL: the newest */
     uint32_t lose_percent;                /* of parcels between nodes, while links stand */
-    bool held[NODES_MAX][NODES_MAX];     /* a slow link, from and to: only what ... */
-    uint32_t pass[NODES_MAX][NODES_MAX]; /* ... is let through comes */
+    bool held[NODES_MAX][NODES_MAX];      /* a slow link, from and to: only what ... */
+    uint32_t pass[NODES_MAX][NODES_MAX];  /* ... is let through comes */
     struct catalog *catalog;
     uint64_t catalog_index;
     uint64_t now_ns;

@@ -36,9 +36,9 @@ struct harness {
     uint32_t retire_wanted; /* highest RETIRE seen */
     uint32_t blocked_mails, resumed_mails;
     uint32_t low_mails, cheap_mails; /* STATE{low}; RETIRE{cheaply}, which are not answered */
-    bool auto_release;   /* answer RETIRE at once */
-    uint64_t force_salt; /* not 0: records get this, one up each (stored formats) */
-    bool check_off;      /* sync off: durable is no promise after a power failure */
+    bool auto_release;               /* answer RETIRE at once */
+    uint64_t force_salt;             /* not 0: records get this, one up each (stored formats) */
+    bool check_off;                  /* sync off: durable is no promise after a power failure */
     char errmsg[256];
 
     uint64_t recovered_first, recovered_count; /* by the last open */
