@@ -9,11 +9,10 @@
  * no log position any more. Failure modes: a full disk: the step is tried again every second;
  * another error of the store ends the node. A crash anywhere leaves the old segments and perhaps
  * newer snapshots: recovery takes both. Invariants I1  log_release(S) is sent only when nothing in
- * segments <= S is needed by any group of this shard, durably. I2  An entry written again has the
- * index and term of the first: recovery does not take it for a truncation. I3  What has to be
- * written again is at most half of what is freed, or the log would chase its own tail: a release
- * that would take more waits until more is applied, or more segments can go at once. Threads: the
- * host's shard.
+ * segments <= S is needed by any group of this shard, durably. I2  What has to be written again
+ * (relog.c) is at most half of what is freed, or the log would chase its own tail: a release that
+ * would take more waits until more is applied, or more segments can go at once. Threads: the host's
+ * shard.
  */
 #include "replica_internal.h"
 
@@ -26,20 +25,13 @@
 
 enum phase { PHASE_COPY = 1, PHASE_FLUSH, PHASE_RECORDS, PHASE_WAIT };
 
-struct relogged {
-    uint64_t index, term;
-    struct log_location location;
-};
 struct checkpoint_group {
     uint64_t id, incarnation;
-    uint64_t index;                 /* snapshot; 0 = none needed */
-    uint64_t drop_below;            /* where-runs below go with the segments */
-    uint64_t compact;               /* highest index in segments <= S */
-    bool waits;                     /* its LOG_CHECKPOINT is on its way */
-    uint64_t relog_next, relog_end; /* entries to write again: [next, end) */
-    uint32_t relog_pending;
-    bool relog_reading;
-    VEC(struct relogged) relogged;
+    uint64_t index;      /* snapshot; 0 = none needed */
+    uint64_t drop_below; /* where-runs below go with the segments */
+    uint64_t compact;    /* highest index in segments <= S */
+    bool waits;          /* its LOG_CHECKPOINT is on its way */
+    struct relog relog;
 };
 struct checkpoint_job {
     uint32_t segment, again; /* again: a later RETIRE came meanwhile */
@@ -82,7 +74,7 @@ void checkpoint_free(struct host *host)
     }
     clear_copy(job);
     for (size_t i = 0; i < job->groups.count; i++) {
-        vec_deinit(&job->groups.items[i].relogged);
+        relog_deinit(&job->groups.items[i].relog);
     }
     vec_deinit(&job->groups);
     vec_deinit(&job->ranges);
@@ -221,28 +213,6 @@ void checkpoint_retire_cheaply(struct host *host, uint32_t segment, uint64_t byt
     }
 }
 
-/* Bytes of entries that are not applied and would have to be written again; not much above `most`.
- */
-static uint64_t not_applied_bytes(const struct host *host, uint32_t segment, uint64_t most)
-{
-    uint64_t bytes = 0;
-    struct umap_iter it = umap_iterate((struct umap *)(uintptr_t)&host->groups);
-    while (bytes <= most && umap_next(&it)) {
-        const struct group *group = it.value;
-        struct log_location location;
-        if (group->ended || group->raft == NULL ||
-            !log_index_find(group->index, group->applied + 1, &location) ||
-            location.position.segment > segment) {
-            continue;
-        }
-        const uint64_t last = raft_last_index(group->raft);
-        for (uint64_t i = group->applied + 1; i <= last && bytes <= most; i++) {
-            bytes += log_index_find(group->index, i, &location) ? location.size : 0;
-        }
-    }
-    return bytes;
-}
-
 static void on_postponed(struct timer *timer)
 {
     struct host *host = WR_CONTAINER_OF(timer, struct host, postponed_timer);
@@ -251,11 +221,11 @@ static void on_postponed(struct timer *timer)
     checkpoint_retire(host, segment, host->postponed_bytes);
 }
 
-/* I3. */
+/* I2. */
 static bool postpone(struct host *host, uint32_t segment, uint64_t bytes)
 {
     const uint64_t most = bytes / 2 / host->options.shard_count;
-    if (not_applied_bytes(host, segment, most) <= most) {
+    if (relog_bytes(host, segment, most) <= most) {
         return false;
     }
     if (segment > host->postponed_segment) {
@@ -627,22 +597,6 @@ static void flush(struct host *host)
 
 /* --- RECORDS --------------------------------------------------------------------------------- */
 
-static void relog_one(struct group *group, struct checkpoint_group *g, struct raft_term term,
-                      uint8_t kind, const struct slice *payload)
-{
-    group_log(group, LOG_ENTRY, term, g->relog_next, kind, RELOG_GENERATION, slice_ref(payload));
-    g->relog_next++;
-    g->relog_pending++;
-}
-
-struct relog_read {
-    struct host *host;
-    uint64_t group, incarnation, first;
-    uint32_t count;
-    uint64_t terms[LOAD_ENTRIES];
-    uint8_t kinds[LOAD_ENTRIES];
-};
-
 static struct checkpoint_group *job_group(struct host *host, uint64_t id, uint64_t incarnation)
 {
     struct checkpoint_job *job = host->checkpoint;
@@ -654,84 +608,10 @@ static struct checkpoint_group *job_group(struct host *host, uint64_t id, uint64
     return NULL;
 }
 
-static void relog(struct group *group, struct checkpoint_group *g);
-
-static void on_relog_read(void *ctx, int error, const struct slice *payloads, uint32_t count)
+struct relog *checkpoint_relog(struct host *host, uint64_t group, uint64_t incarnation)
 {
-    struct relog_read *read = ctx;
-    struct group *group = group_find(read->host, read->group);
-    struct checkpoint_group *g = job_group(read->host, read->group, read->incarnation);
-    if (group != NULL && group->incarnation == read->incarnation && g != NULL) {
-        g->relog_reading = false;
-        if (error != 0) {
-            group_fail(group, "its log cannot be read");
-        }
-        for (uint32_t i = 0; error == 0 && i < count && g->relog_next == read->first + i; i++) {
-            struct raft_term term;
-            if (raft_log_term(group->raft, g->relog_next, &term) != 0 || term.v != read->terms[i]) {
-                break; /* replaced meanwhile: it is in a newer segment */
-            }
-            relog_one(group, g, term, read->kinds[i], &payloads[i]);
-        }
-        if (error == 0) {
-            relog(group, g); /* in this turn: what was appended while this was read lies before */
-        }
-        host_mark_now(read->host);
-    }
-    wr_free(read);
-}
-
-static void relog_from_disk(struct group *group, struct checkpoint_group *g)
-{
-    struct relog_read *read = wr_calloc(1, sizeof *read);
-    struct log_location locations[LOAD_ENTRIES];
-    *read = (struct relog_read){.host = group->host,
-                                .group = group->id,
-                                .incarnation = group->incarnation,
-                                .first = g->relog_next};
-    uint64_t bytes = 0;
-    for (uint64_t i = g->relog_next;
-         i < g->relog_end && read->count < LOAD_ENTRIES && bytes < LOAD_BYTES; i++) {
-        struct log_location *at = &locations[read->count];
-        if (raft_log_entry(group->raft, i) != NULL || !log_index_find(group->index, i, at)) {
-            break;
-        }
-        read->terms[read->count] = at->term;
-        read->kinds[read->count] = at->flags;
-        bytes += at->size;
-        read->count++;
-    }
-    if (read->count == 0 || log_reader_read(group->host->options.reader, locations, read->count,
-                                            on_relog_read, read) != 0) {
-        group_fail(group, "an entry to be kept is neither in memory nor in the log");
-        wr_free(read);
-        return;
-    }
-    g->relog_reading = true;
-}
-
-/* Entries after the snapshot that lie in the segments, and all that follow them: up to what is the
- * last one in the very turn in which the end is reached, so that positions never fall (what is
- * appended after that turn comes after it in the log). */
-static void relog(struct group *group, struct checkpoint_group *g)
-{
-    while (!g->relog_reading && group->failed[0] == 0) {
-        if (g->relog_next < raft_first_index(group->raft)) {
-            g->relog_next = raft_first_index(group->raft); /* a snapshot was installed meanwhile */
-        }
-        g->relog_end = raft_last_index(group->raft) + 1;
-        if (g->relog_next >= g->relog_end) {
-            g->relog_end = g->relog_next;
-            return;
-        }
-        const struct raft_entry *entry = raft_log_entry(group->raft, g->relog_next);
-        if (entry == NULL) {
-            relog_from_disk(group, g);
-            return;
-        }
-        struct slice payload = group_entry_slice(entry);
-        relog_one(group, g, entry->term, (uint8_t)entry->kind, &payload);
-    }
+    struct checkpoint_group *g = job_group(host, group, incarnation);
+    return g != NULL ? &g->relog : NULL;
 }
 
 static void records_of(struct group *group, struct checkpoint_group *g, uint32_t segment)
@@ -757,10 +637,8 @@ static void records_of(struct group *group, struct checkpoint_group *g, uint32_t
     }
     if (g->compact > snapshot) {
         /* Not applied when the snapshot was made. */
-        g->relog_next = snapshot + 1;
-        g->relog_end = last + 1;
         g->compact = snapshot;
-        relog(group, g);
+        relog_begin(group, &g->relog, snapshot + 1);
     }
     struct raft_term term = {0};
     if (snapshot > 0) {
@@ -799,58 +677,14 @@ void checkpoint_on_item(struct group *group, const struct log_item *item)
     if (item->kind == LOG_CHECKPOINT) {
         g->waits = false;
     } else {
-        g->relog_pending--;
-        struct relogged r = {
-            item->index, item->term, {item->position, item->payload.size, item->term, item->flags}};
-        vec_push(&g->relogged, r);
+        relog_written(&g->relog, item);
     }
     host_mark_now(group->host);
 }
 
-/* The new places of entries written again, and those after them, in order. A place of an entry that
- * was replaced since is neither: the index has it until the truncation is durable, and what was
- * written again comes later in the log. */
-static void take_relogged(struct group *group, struct checkpoint_group *g)
-{
-    if (g->relogged.count == 0) {
-        return;
-    }
-    VEC(struct relogged) all = {0};
-    uint64_t last = raft_last_index(group->raft);
-    size_t at = 0;
-    for (uint64_t i = g->relogged.items[0].index; i <= last; i++) {
-        struct raft_term term;
-        struct relogged r = {.index = i};
-        bool found = false;
-        while (at < g->relogged.count && g->relogged.items[at].index < i) {
-            at++;
-        }
-        const bool known = raft_log_term(group->raft, i, &term) == 0;
-        if (at < g->relogged.count && g->relogged.items[at].index == i && known &&
-            term.v == g->relogged.items[at].term) {
-            r = g->relogged.items[at];
-            found = true;
-        }
-        struct log_location newest;
-        if (log_index_find(group->index, i, &newest) && (!known || newest.term == term.v) &&
-            (!found || newest.position.segment > r.location.position.segment)) {
-            r.location = newest;
-            found = true;
-        }
-        if (found) {
-            vec_push(&all, r);
-        }
-    }
-    for (size_t i = 0; i < all.count; i++) {
-        log_index_put(group->index, all.items[i].index, &all.items[i].location);
-    }
-    vec_deinit(&all);
-    vec_clear(&g->relogged);
-}
-
 static void release_group(struct group *group, struct checkpoint_group *g, uint32_t segment)
 {
-    take_relogged(group, g);
+    relog_take_places(group, &g->relog);
     if (g->index > group->checkpoint_index) {
         group->checkpoint_index = g->index;
     }
@@ -874,10 +708,8 @@ static void wait(struct host *host)
         if (group == NULL || group->failed[0] != 0) {
             continue;
         }
-        if (g->relog_next < g->relog_end) {
-            relog(group, g);
-        }
-        if (g->waits || g->relog_pending > 0 || g->relog_reading || g->relog_next < g->relog_end) {
+        relog_go_on(group, &g->relog);
+        if (g->waits || !relog_is_done(&g->relog)) {
             return;
         }
     }

@@ -483,6 +483,26 @@ void compare_free(struct group *group);
 
 /* --- checkpoint, recovery -------------------------------------------------------------------- */
 struct checkpoint_job;
+struct relogged { /* where an entry that was written again lies now */
+    uint64_t index, term;
+    struct log_location location;
+};
+struct relog { /* relog.c: entries of one group to write again: [next, end) */
+    uint64_t next, end;
+    uint32_t pending; /* on their way to the disk */
+    bool reading;
+    VEC(struct relogged) places;
+};
+void relog_begin(struct group *group, struct relog *r, uint64_t first);
+void relog_go_on(struct group *group, struct relog *r);
+bool relog_is_done(const struct relog *r);
+void relog_written(struct relog *r, const struct log_item *item);
+void relog_take_places(struct group *group, struct relog *r);
+void relog_deinit(struct relog *r);
+/* Bytes that would have to be written again; not much above `most`. */
+uint64_t relog_bytes(const struct host *host, uint32_t segment, uint64_t most);
+/* Of the job under way; NULL: it has ended. */
+struct relog *checkpoint_relog(struct host *host, uint64_t group, uint64_t incarnation);
 struct kv_request {
     uint64_t token;
     void (*done)(struct host *host, struct kv_request *request, int result,
