@@ -100,7 +100,8 @@ static void add_change(struct change *changes, uint32_t *count, enum raft_change
 
 /* The steps that may come next, the best first; none: all is as wanted. What is refused (a learner
  * that lags) must not hold up the others. Additions first, so that a group never gets smaller than
- * it must; of those that go, first who is down. */
+ * it must; of those that go, first who is down, and the leader itself last: two that both are to go
+ * would hand leadership to each other for ever. */
 static uint32_t next_changes(struct group *group, const struct raft_membership *members,
                              const struct wanted_vec *wanted, struct change *ret_changes)
 {
@@ -125,10 +126,13 @@ static uint32_t next_changes(struct group *group, const struct raft_membership *
             struct uid node;
             const bool up =
                 group_node_of(group, id, &node) && host_reach(group->host, node) == NODE_UP;
-            if (!is_wanted(wanted, id) && up == (down == 0)) {
+            if (!is_wanted(wanted, id) && !raft_id_equal(id, group->self) && up == (down == 0)) {
                 add_change(ret_changes, &count, RAFT_CHANGE_REMOVE, id);
             }
         }
+    }
+    if (count == 0 && !is_wanted(wanted, group->self)) {
+        add_change(ret_changes, &count, RAFT_CHANGE_REMOVE, group->self);
     }
     return count;
 }
@@ -245,18 +249,25 @@ static bool is_member(const struct group *group)
     return members.count == 0 || member_of(&members, group->self) != NULL;
 }
 
+static void ask_node(struct group *group, struct uid node)
+{
+    struct parcel *parcel =
+        parcel_make(group->host, PARCEL_MEMBER, 2, group->id, node, HOST_SHARD_BY_GROUP);
+    const uint64_t numbers[] = {group->self.hi, group->self.lo};
+    numbers_pack(parcel, numbers, 2, SLICE_NONE);
+    parcel_send(group->host, parcel);
+}
+
 /* Not named any more, but nobody said so in the log (who is removed does not get that entry): asks
- * those who are named. */
+ * those who are named, and all who ever were: the leader may be one that is to go itself. */
 static void ask_members(struct group *group, const struct catalog_queue *record)
 {
     struct host *host = group->host;
     for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
-        struct parcel *parcel =
-            parcel_make(host, PARCEL_MEMBER, 2, group->id, record->spec.group.members[i].node,
-                        HOST_SHARD_BY_GROUP);
-        const uint64_t numbers[] = {group->self.hi, group->self.lo};
-        numbers_pack(parcel, numbers, 2, SLICE_NONE);
-        parcel_send(host, parcel);
+        ask_node(group, record->spec.group.members[i].node);
+    }
+    for (size_t i = 0; i < group->peers.count; i++) {
+        ask_node(group, group->peers.items[i].node);
     }
     timer_add(&host->timers, &group->reconcile, host->now_ms + ORPHAN_MS, on_reconcile);
 }

@@ -209,6 +209,46 @@ Test(storage, deleted_queue_leaves_nothing)
     scene_free(&s);
 }
 
+static bool moved(void *ctx)
+{
+    struct scene *s = ctx;
+    const struct catalog_queue *record = cluster_queue(s->c, s->queue);
+    struct group_status status;
+    for (uint32_t i = 0; i < 3; i++) {
+        bool named = false;
+        for (uint32_t k = 0; k < record->spec.group.member_count; k++) {
+            named = named || uid_eq(record->spec.group.members[k].node, s->c->nodes[i].id);
+        }
+        const bool there = host_group_status(s->c->nodes[i].shards[0].host, s->queue, &status);
+        if (named ? !there || !status.is_voter || status.voters != record->spec.group.member_count
+                  : there) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Sim seed 7047: the leader is to go, and a node is to have a new replica in the place of its old
+ * one, which only that leader can tell that it is no member any more. */
+Test(storage, replicas_move_away_from_their_leader)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(10); seed++) {
+        struct scene s = {.seed = seed};
+        s.c = cluster_new(seed, 3, 1);
+        s.t = wr_calloc(1, sizeof *s.t);
+        s.u = wr_calloc(3, sizeof *s.u);
+        s.queue = cluster_declare(s.c, "q", (uint32_t[]){1, 0}, 2, -1);
+        user_open(&s.u[0], s.c, 2, 0, s.queue, s.t);
+        publish(&s, 50, 100);
+        cluster_set_replicas(s.c, s.queue, (uint32_t[]){2}, 1, 5); /* at once after each other: */
+        cluster_set_replicas(s.c, s.queue, (uint32_t[]){2, 0}, 2, 7); /* 0 has a new id now */
+        cr_assert(cluster_run(s.c, moved, &s, 30000), "seed %llu", (unsigned long long)seed);
+        publish(&s, 50, 100);
+        consume_all(&s, &s.u[1], 2);
+        scene_free(&s);
+    }
+}
+
 /* More is not applied than the log is to have segments: to write all of it again for each segment
  * that is to go would fill the next ones, and so on for ever. */
 Test(storage, what_is_not_applied_is_not_written_again_and_again)
