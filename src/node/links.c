@@ -139,7 +139,8 @@ static void drop_unwanted(struct shard *shard)
 
 /* A member that is newer than what this node knows of the catalog has a link to us, and needs one
  * back: its leader's entries are what we would learn of it from, and our answers to them travel on
- * ours. */
+ * ours. One that has just started may not know its cluster yet when it comes: it looks blank, and a
+ * link to a node that is blank does no harm. */
 static void want_those_who_came(struct shard *shard)
 {
     const struct uid cluster = node_cluster_id(shard);
@@ -148,7 +149,8 @@ static void want_those_who_came(struct shard *shard)
         const struct link_identity *id = link_session_peer(link->session);
         if (link->incoming && !link->closing && !link->move_pending &&
             link_session_is_ready(link->session) && id->kind == LINK_KIND_NODE &&
-            !uid_is_zero(cluster) && uid_eq(id->cluster_id, cluster) &&
+            !uid_is_zero(cluster) &&
+            (uid_is_zero(id->cluster_id) || uid_eq(id->cluster_id, cluster)) &&
             !uid_eq(id->node_id, node_id_of(shard->node))) {
             const struct peer *known = links_peer(shard, id->node_id);
             if (known == NULL || !known->wanted) {
