@@ -399,6 +399,9 @@ static void check_prefetch(struct channel *channel)
 static void on_delivery(struct channel *channel, uint64_t tag, bool redelivered, struct bytes body)
 {
     struct outstanding item = {.tag = tag, .at = sim_of(channel)->now};
+    if (channel->closing) {
+        return; /* it was under way when the channel was closed: back in its queue (seed 8201) */
+    }
     struct sim_record *record = sim_ledger_receive(sim_of(channel), body, channel->queue,
                                                    redelivered, &item.publisher, &item.seq);
     if (tag != channel->last_tag + 1) {
