@@ -300,7 +300,9 @@ int raft__receive_append_response(struct raft *r, const struct raft_message *m)
         m->u.append_response.hint_index > RAFT_INDEX_MAX) {
         return RAFT_E_BAD_MESSAGE;
     }
-    p->sent_ms = r->now_ms;
+    if (p->state != RAFT_SNAPSHOT) { /* there it is the chunk whose answer is waited for */
+        p->sent_ms = r->now_ms;
+    }
     p->read_failed = false;
     p->probe_acked = raft__max(p->probe_acked, m->u.append_response.probe);
     if (m->u.append_response.reject) {
