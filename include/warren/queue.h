@@ -20,8 +20,8 @@
  *   consumer, ordinal).
  *
  * Invariants (checked by queue_check):
- * - I1: a message is in exactly one place: ready, or unacked by exactly one consumer; enqueued =
- *   ready + unacked + removed.
+ * - I1: a message is in exactly one place: ready, delayed, dead, or unacked by exactly one
+ *   consumer; enqueued = ready + delayed + dead + unacked + removed.
  * - I2: an op is applied once: seq == last + 1 is applied; seq <= last is a duplicate and only
  *   answered again; seq > last + 1 is ignored (the client resends from the gap).
  * - I3: unacked of a consumer <= its prefetch when it has one; ordinals delivered <= its credit
@@ -42,7 +42,7 @@ struct queue; /* a machine */
 
 /* Frozen numbers: they are in the log. Behind each: the fields of struct queue_op that count. */
 enum queue_op_kind {
-    /* message. */
+    /* message; flags QUEUE_HAS_*: what else the publisher said (below). */
     QUEUE_OP_ENQUEUE = 1,
     /* consumer, flags, prefetch, limit (credit), priority, name (tag), args. */
     QUEUE_OP_ATTACH = 2,
@@ -68,6 +68,16 @@ enum queue_op_kind {
     QUEUE_OP_UNSEAL = 10,
     /* The client is gone: consumers removed, unacked returned, record dropped. Its last op. */
     QUEUE_OP_CLOSE = 11,
+    /* first, count (positions): those of them that are ready go to consumer 0, unacked, in order of
+     * position (DELIVER, then REPLY with their number). With QUEUE_NO_ACK they are removed instead,
+     * without a DELIVER and without dying; `outcome` says in which places to look then. */
+    QUEUE_OP_TAKE = 12,
+    /* first (position), count, outcome (enum queue_place, or-ed): up to `count` messages of these
+     * places with positions >= first, ascending, as PEEK effects; nothing changes. REPLY: value =
+     * the position to go on from, 0 = that was all. */
+    QUEUE_OP_PEEK = 13,
+    /* The queue was declared again: its lease (x-expires) begins anew. No reply. */
+    QUEUE_OP_TOUCH = 14,
 
     /* From the host, without client and seq. first = boot: its consumers are suspended and their
      * unacked messages returned. This is forgotten when the boot's last client goes: send it
@@ -77,11 +87,21 @@ enum queue_op_kind {
     QUEUE_OP_NODE_UP = 21,
     /* first = boot: it never comes back; all its clients are closed. */
     QUEUE_OP_NODE_GONE = 22,
-    /* Nothing but the passing of time (TTL, x-expires): later issues. */
+    /* Nothing but the passing of time: see queue_deadline_ms. */
     QUEUE_OP_EXPIRE = 23,
     /* args = encoded queue_config (policy change); what is fixed at declaration stays. */
     QUEUE_OP_CONFIG = 24,
+    /* A new leader: the lease (x-expires) begins anew, since nobody could use the queue before. */
+    QUEUE_OP_RENEW = 25,
 };
+static inline bool queue_op_is_of_client(uint8_t kind)
+{
+    return kind >= QUEUE_OP_ENQUEUE && kind <= QUEUE_OP_TOUCH;
+}
+static inline bool queue_op_is_of_host(uint8_t kind)
+{
+    return kind >= QUEUE_OP_NODE_DOWN && kind <= QUEUE_OP_RENEW;
+}
 
 enum queue_flag {
     QUEUE_NO_ACK = 1,
@@ -89,30 +109,69 @@ enum queue_flag {
     QUEUE_IF_UNUSED = 4,
     QUEUE_IF_EMPTY = 8,
     QUEUE_DETACH_RETURN = 16,
+    /* ATTACH: takes the dead letters, and nothing else. It counts as no consumer (auto-delete,
+     * if-unused, exclusive, single active, x-expires); IN_EXCLUSIVE_USE while another one of a
+     * boot that is not suspended is attached. SETTLE: ACK removes, all else puts back among the
+     * dead. On its DELIVER effects too. */
+    QUEUE_DEAD = 32,
+};
+
+/* Flags of ENQUEUE. */
+enum queue_enqueue_flag {
+    /* name = the publisher's own id (1 to 255 bytes), first = its number of the message (> 0): a
+     * number that this queue has stored before is confirmed and dropped. */
+    QUEUE_HAS_PUBLISHER = 1,
+    /* args = message id (1 to 255 bytes): the same within config.dedup_window_ms is confirmed and
+     * dropped. */
+    QUEUE_HAS_ID = 2,
+    /* limit = delay in ms (> 0): not ready before that time has passed. */
+    QUEUE_HAS_DELAY = 4,
+};
+
+/* Where a message can be. */
+enum queue_place {
+    QUEUE_PLACE_READY = 1,
+    QUEUE_PLACE_DELAYED = 2,
+    QUEUE_PLACE_DEAD = 4, /* waits for the dead-letter exchange's queues to have it */
+};
+
+/* Why a message became a dead letter. */
+enum queue_death {
+    QUEUE_DIED_REJECTED = 1,
+    QUEUE_DIED_EXPIRED = 2,
+    QUEUE_DIED_MAXLEN = 3,
+    QUEUE_DIED_DELIVERY_LIMIT = 4,
+};
+
+/* What happens to a publish that would exceed a length limit. */
+enum queue_overflow {
+    QUEUE_DROP_HEAD = 0, /* it is taken; the next ones to be delivered go */
+    QUEUE_REJECT_PUBLISH = 1,
+    QUEUE_REJECT_PUBLISH_DLX = 2, /* ... and it becomes a dead letter */
 };
 
 enum queue_outcome {
     QUEUE_ACK = 1,
     QUEUE_REQUEUE = 2, /* returned; redelivered flag set, delivery count + 1 */
-    QUEUE_REJECT = 3,  /* dropped, or dead-lettered (later issue) */
+    QUEUE_REJECT = 3,  /* dropped, or a dead letter */
     QUEUE_RELEASE = 4, /* returned as if never delivered (it did not reach the application) */
 };
 
 struct queue_op {
     uint8_t kind;    /* enum queue_op_kind */
     uint8_t flags;   /* enum queue_flag */
-    uint8_t outcome; /* SETTLE */
+    uint8_t outcome; /* SETTLE; TAKE, PEEK: enum queue_place, or-ed */
     uint8_t pad;
     uint32_t consumer;
     uint64_t seq;           /* 0 for host-originated ops */
-    uint64_t first;         /* SETTLE: first ordinal; NODE_*: boot */
-    uint64_t count;         /* SETTLE */
-    uint64_t limit;         /* ATTACH, CREDIT: credit limit (UINT64_MAX none); LIMIT */
+    uint64_t first;         /* SETTLE: first ordinal; NODE_*: boot; TAKE, PEEK: position; ENQUEUE */
+    uint64_t count;         /* SETTLE, TAKE, PEEK */
+    uint64_t limit;         /* ATTACH, CREDIT: credit limit (UINT64_MAX none); LIMIT; ENQUEUE */
     uint32_t prefetch;      /* ATTACH: 0 = unlimited */
     int32_t priority;       /* ATTACH: x-priority */
     struct message message; /* ENQUEUE; borrowed by queue_apply */
-    struct bytes name;      /* ATTACH: consumer tag */
-    struct bytes args;      /* ATTACH: consumer arguments, raw field table; CONFIG */
+    struct bytes name;      /* ATTACH: consumer tag; ENQUEUE */
+    struct bytes args;      /* ATTACH: consumer arguments, raw field table; CONFIG; ENQUEUE */
 };
 
 /* Ops of one client, in order of seq (or of the host: client 0). The unit that travels and that one
@@ -141,16 +200,20 @@ int queue_batch_reader_next(struct queue_batch_reader *r, struct queue_batch *re
 void queue_batch_reader_deinit(struct queue_batch_reader *r);
 
 /* --- configuration ---------------------------------------------------------------------------- */
-/* What the machine needs of the declaration; part of its replicated state. Later issues append
- * fields (versioned). */
+/* What the machine needs of the declaration and the policies; part of its replicated state. Fixed
+ * at the declaration: auto_delete, single_active_consumer, priority_max. */
 struct queue_config {
-    bool auto_delete;               /* delete once the last consumer of at least one has gone */
-    bool single_active_consumer;    /* later issue; stored */
+    bool auto_delete;            /* delete once the last consumer of at least one has gone */
+    bool single_active_consumer; /* x-single-active-consumer */
+    bool dead_letter; /* there is a dead-letter exchange: what dies waits for its queues to have it
+                       */
     uint8_t priority_max;           /* x-max-priority, 0 = none */
-    uint64_t ttl_ms;                /* x-message-ttl, UINT64_MAX none: later issue */
-    uint64_t length_max, bytes_max; /* UINT64_MAX none: later issue */
-    uint64_t expires_ms;            /* UINT64_MAX none: later issue */
-    int64_t delivery_limit;         /* -1 none: later issue */
+    uint8_t overflow;               /* enum queue_overflow */
+    uint64_t ttl_ms;                /* x-message-ttl, UINT64_MAX none; for what is enqueued later */
+    uint64_t length_max, bytes_max; /* of what is ready, UINT64_MAX none */
+    uint64_t expires_ms;            /* x-expires, UINT64_MAX none */
+    uint64_t dedup_window_ms;       /* x-dedup-window, 0 none */
+    int64_t delivery_limit;         /* -1 none: a message returned more often than that dies */
 };
 void queue_config_default(struct queue_config *config);
 /* Appends the encoding that QUEUE_OP_CONFIG carries to *out (not NULL; grows it). */
@@ -160,20 +223,29 @@ void queue_config_encode(struct buf **out, const struct queue_config *config);
 enum queue_effect_kind {
     /* client, seq: all its ops up to seq are applied (confirms its enqueues). */
     QUEUE_EFFECT_APPLIED = 1,
-    /* client, seq: that enqueue was refused (length limit: later issue). Before APPLIED >= seq. */
+    /* client, seq, count: the enqueues seq .. seq + count - 1 were refused (length limit). Before
+     * APPLIED >= seq. */
     QUEUE_EFFECT_NACKED = 2,
-    /* client, seq, status, value, value2: outcome of ATTACH, DETACH, GET, PURGE, SEAL. Before
-     * APPLIED. */
+    /* client, seq, status, value, value2: outcome of ATTACH, DETACH, GET, PURGE, SEAL, TAKE, PEEK.
+     * Before APPLIED. */
     QUEUE_EFFECT_REPLY = 3,
     /* client, consumer, ordinal, position, count, delivery_count, flags: the messages at position..
-     * go out as ordinals ordinal.. */
+     * go out as ordinals ordinal.. Of dead letters (flags & QUEUE_DEAD): status = enum queue_death,
+     * value = time of death, ms. */
     QUEUE_EFFECT_DELIVER = 4,
     /* position, count: their bytes are not needed any more. All replicas obey. */
     QUEUE_EFFECT_DROP = 5,
     /* client, consumer: cancelled by the queue. Not in this version. */
     QUEUE_EFFECT_CANCEL = 6,
-    /* The auto-delete condition is reached (the machine has sealed itself): delete me. */
+    /* The last consumer of an auto-delete queue has gone, or x-expires has passed (the machine has
+     * sealed itself): delete me. */
     QUEUE_EFFECT_UNUSED = 7,
+    /* There are dead letters, and nobody attached who takes them: somebody should. Said when it
+     * becomes so. */
+    QUEUE_EFFECT_DEAD = 8,
+    /* client, position, count, delivery_count, status = enum queue_place, value = ms when it
+     * expires (ready; UINT64_MAX never), is due (delayed), died (dead): what PEEK found. */
+    QUEUE_EFFECT_PEEK = 9,
 };
 
 /* REPLY.status. */
@@ -190,16 +262,16 @@ enum queue_status {
 struct queue_effect {
     uint8_t kind;
     uint8_t status;
-    uint8_t flags; /* DELIVER: QUEUE_NO_ACK when it is settled by being delivered */
+    uint8_t flags; /* DELIVER: QUEUE_NO_ACK when it is settled by being delivered; QUEUE_DEAD */
     uint8_t pad;
     uint32_t consumer;
     uint64_t client;
     uint64_t seq;
     uint64_t ordinal;  /* DELIVER: first */
-    uint64_t position; /* DELIVER, DROP: first */
-    uint64_t count;
-    uint64_t value;  /* REPLY: GET: ready messages left; PURGE: removed; others: ready messages */
-    uint64_t value2; /* REPLY: number of consumers */
+    uint64_t position; /* DELIVER, DROP, PEEK: first */
+    uint64_t count;    /* DELIVER, DROP, PEEK, NACKED */
+    uint64_t value;    /* REPLY: GET: ready messages left; PURGE: removed; others: ready messages */
+    uint64_t value2;   /* REPLY: number of consumers */
     uint32_t delivery_count; /* DELIVER: earlier deliveries of these messages; > 0: redelivered */
 };
 
@@ -240,7 +312,9 @@ struct queue_store_ops {
 void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch *batch,
                  const struct queue_store_ops *store, const struct queue_sink *sink);
 
-/* When the machine next wants a QUEUE_OP_EXPIRE (ms, in the leader's time); UINT64_MAX = never. */
+/* When the machine next wants a QUEUE_OP_EXPIRE (ms, in the leader's time): a message expires or is
+ * due, or the queue itself expires; UINT64_MAX = never; 0 = at once (it has not heard the time yet,
+ * and must). Any other command at that time does as well. */
 uint64_t queue_deadline_ms(const struct queue *queue);
 
 /* --- failover: what a new leader must know, without changing state ---------------------------- */
@@ -258,10 +332,20 @@ bool queue_boot_suspended(const struct queue *queue, uint64_t boot);
 bool queue_sealed(const struct queue *queue);
 /* Sealed itself: a new leader repeats the UNUSED effect. */
 bool queue_auto_delete_due(const struct queue *queue);
+/* There are dead letters, and nobody attached who takes them: a new leader repeats DEAD. */
+bool queue_dead_due(const struct queue *queue);
+/* Emits again, as NACKED effects, which of the client's enqueues with numbers >= from were refused.
+ * Remembered: those among the last QUEUE_NACKED_KEPT ops of the client. */
+#define QUEUE_NACKED_KEPT 65536u
+void queue_repeat_nacked(const struct queue *queue, uint64_t client, uint64_t from,
+                         const struct queue_sink *sink);
 
 /* --- reading ---------------------------------------------------------------------------------- */
 struct queue_totals {
     uint64_t ready, unacked, consumers, bytes_ready, bytes_unacked; /* bytes = bodies */
+    uint64_t delayed, dead; /* not in ready; dead ones being handed over count as dead */
+    uint64_t expired, dropped, refused,
+        duplicates;           /* since creation: by TTL, by length, not taken */
     uint64_t next_position;   /* position of the next enqueue */
     uint64_t lowest_position; /* lowest live position, or next_position when empty */
     uint64_t published, delivered, acked, redelivered; /* since creation */
@@ -272,13 +356,16 @@ struct queue_consumer_info {
     uint32_t consumer, prefetch;
     int32_t priority;
     uint64_t unacked;
-    bool no_ack, exclusive, active;
+    bool no_ack, exclusive;
+    bool
+        active; /* may get messages: its node is up and, where only one is active, it is that one */
+    bool single_active;      /* the queue has one active consumer at a time */
     struct bytes name, args; /* borrowed */
 };
 void queue_each_consumer(const struct queue *queue,
                          void (*fn)(void *ctx, const struct queue_consumer_info *info), void *ctx);
-/* Calls fn for each maximal run of live positions (ready or unacked), ascending: what a checkpoint
- * must keep. */
+/* Calls fn for each maximal run of live positions (in any place), ascending: what a checkpoint must
+ * keep. */
 void queue_each_live(const struct queue *queue,
                      void (*fn)(void *ctx, uint64_t position, uint64_t count), void *ctx);
 bool queue_is_live(const struct queue *queue, uint64_t position);
