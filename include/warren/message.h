@@ -28,7 +28,10 @@
 #define MESSAGE_TTL_NONE    UINT64_MAX
 #define MESSAGE_BODY_MAX    536870912u /* RabbitMQ's hard cap */
 
-enum message_flag { MESSAGE_PERSISTENT = 1 };
+enum message_flag {
+    MESSAGE_PERSISTENT = 1,
+    MESSAGE_DEATHS = 2, /* its headers x-death and x-first-death-* are the broker's own */
+};
 
 struct message {
     struct slice record;
