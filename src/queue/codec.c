@@ -5,13 +5,16 @@
  *   op:     u8 head: bits 0-4 kind, bit 5 a flags byte follows, bit 7 a varint seq follows (else it
  *           is one more than that of the op before; the host's ops have none); the flags; the seq;
  *           then by kind:
- *   ENQUEUE message record (it begins with its size)
+ *   ENQUEUE by flag: QUEUE_HAS_PUBLISHER name (1 to 255 bytes), first (> 0); QUEUE_HAS_ID args (1
+ *           to 255 bytes); QUEUE_HAS_DELAY limit (> 0); then the message record (it begins with its
+ *           size). No other flags.
  *   ATTACH  varints consumer, prefetch, limit + 1, zigzag priority; name; args (each varint size +
  *           bytes)
  *   DETACH  consumer              CREDIT  consumer, limit + 1       LIMIT   limit
  *   SETTLE  consumer, first, count, u8 outcome
+ *   TAKE    first, count, u8 places        PEEK    the same
  *   NODE_*  boot                  CONFIG  args
- *   GET, PURGE, SEAL, UNSEAL, CLOSE, EXPIRE: nothing
+ *   GET, PURGE, SEAL, UNSEAL, CLOSE, TOUCH, EXPIRE, RENEW: nothing
  *
  * Failure modes: the reader takes untrusted bytes: whatever it returns can be applied.
  * Ownership: what the reader returns points into its owner buffer and its scratch array.
@@ -26,6 +29,10 @@
 #define HEAD_KNOWN (HEAD_KIND | HEAD_FLAGS | HEAD_SEQ)
 
 #define SCRATCH_MIN 16u
+
+#define ENQUEUE_FLAGS_KNOWN (QUEUE_HAS_PUBLISHER | QUEUE_HAS_ID | QUEUE_HAS_DELAY)
+#define PLACES_KNOWN        (QUEUE_PLACE_READY | QUEUE_PLACE_DELAYED | QUEUE_PLACE_DEAD)
+#define NAME_MAX_SIZE       255u /* Of a publisher and of a message id. */
 
 /* An unlimited one (UINT64_MAX) becomes 0: one byte instead of ten. */
 static void put_limit(struct writer *w, uint64_t limit)
@@ -58,14 +65,28 @@ static int64_t unzigzag(uint64_t value)
     return (int64_t)((value >> 1) ^ ((value & 1) != 0 ? UINT64_MAX : 0));
 }
 
-static bool is_host_kind(uint8_t kind)
+static bool kind_fits(uint64_t client, uint8_t kind)
 {
-    return kind >= QUEUE_OP_NODE_DOWN && kind <= QUEUE_OP_CONFIG;
+    return client == 0 ? queue_op_is_of_host(kind) : queue_op_is_of_client(kind);
 }
 
-static bool is_client_kind(uint8_t kind)
+static void put_enqueue(struct writer *w, const struct queue_op *op)
 {
-    return kind >= QUEUE_OP_ENQUEUE && kind <= QUEUE_OP_CLOSE;
+    WR_ASSERT((op->flags & ~ENQUEUE_FLAGS_KNOWN) == 0);
+    if ((op->flags & QUEUE_HAS_PUBLISHER) != 0) {
+        WR_ASSERT(op->name.size > 0 && op->name.size <= NAME_MAX_SIZE && op->first > 0);
+        put_varbytes(w, op->name);
+        put_varint(w, op->first);
+    }
+    if ((op->flags & QUEUE_HAS_ID) != 0) {
+        WR_ASSERT(op->args.size > 0 && op->args.size <= NAME_MAX_SIZE);
+        put_varbytes(w, op->args);
+    }
+    if ((op->flags & QUEUE_HAS_DELAY) != 0) {
+        WR_ASSERT(op->limit > 0);
+        put_varint(w, op->limit);
+    }
+    put_view(w, bytes_from_slice(&op->message.record));
 }
 
 /* The part of the op that depends on its kind. */
@@ -73,7 +94,7 @@ static void put_op_body(struct writer *w, const struct queue_op *op)
 {
     switch ((enum queue_op_kind)op->kind) {
     case QUEUE_OP_ENQUEUE:
-        put_view(w, bytes_from_slice(&op->message.record));
+        put_enqueue(w, op);
         break;
     case QUEUE_OP_ATTACH:
         put_varint(w, op->consumer);
@@ -96,6 +117,12 @@ static void put_op_body(struct writer *w, const struct queue_op *op)
         put_varint(w, op->count);
         put_u8(w, op->outcome);
         break;
+    case QUEUE_OP_TAKE:
+    case QUEUE_OP_PEEK:
+        put_varint(w, op->first);
+        put_varint(w, op->count);
+        put_u8(w, op->outcome);
+        break;
     case QUEUE_OP_LIMIT:
         put_varint(w, op->limit);
         break;
@@ -112,7 +139,9 @@ static void put_op_body(struct writer *w, const struct queue_op *op)
     case QUEUE_OP_SEAL:
     case QUEUE_OP_UNSEAL:
     case QUEUE_OP_CLOSE:
+    case QUEUE_OP_TOUCH:
     case QUEUE_OP_EXPIRE:
+    case QUEUE_OP_RENEW:
         break;
     default:
         WR_UNREACHABLE();
@@ -126,7 +155,7 @@ static void put_ops(struct writer *w, uint64_t client, const struct queue_op *op
     put_varint(w, count);
     for (uint32_t i = 0; i < count; i++) {
         const struct queue_op *op = &ops[i];
-        WR_ASSERT(client == 0 ? is_host_kind(op->kind) : is_client_kind(op->kind));
+        WR_ASSERT(kind_fits(client, op->kind));
         const bool explicit_seq = client != 0 && op->seq != seq + 1;
         put_u8(w, (uint8_t)(op->kind | (op->flags != 0 ? HEAD_FLAGS : 0u) |
                             (explicit_seq ? HEAD_SEQ : 0u)));
@@ -184,6 +213,54 @@ static void get_message(struct reader *r, struct buf *owner, struct message *ret
     ret_message->record = (struct slice){owner, (uint32_t)(record.data - owner->data), size};
 }
 
+static struct bytes get_name(struct reader *r)
+{
+    const struct bytes name = rd_varbytes(r);
+    if (name.size == 0 || name.size > NAME_MAX_SIZE) {
+        rd_fail(r);
+    }
+    return name;
+}
+
+static uint64_t get_positive(struct reader *r)
+{
+    const uint64_t value = rd_varint(r);
+    if (value == 0) {
+        rd_fail(r);
+    }
+    return value;
+}
+
+static void get_enqueue(struct reader *r, struct buf *owner, struct queue_op *op)
+{
+    if (op->flags != 0) {
+        if ((op->flags & ~ENQUEUE_FLAGS_KNOWN) != 0) {
+            rd_fail(r);
+        }
+        if ((op->flags & QUEUE_HAS_PUBLISHER) != 0) {
+            op->name = get_name(r);
+            op->first = get_positive(r);
+        }
+        if ((op->flags & QUEUE_HAS_ID) != 0) {
+            op->args = get_name(r);
+        }
+        if ((op->flags & QUEUE_HAS_DELAY) != 0) {
+            op->limit = get_positive(r);
+        }
+    }
+    get_message(r, owner, &op->message);
+}
+
+static void get_places(struct reader *r, struct queue_op *op)
+{
+    op->first = rd_varint(r);
+    op->count = rd_varint(r);
+    op->outcome = rd_u8(r);
+    if ((op->outcome & ~PLACES_KNOWN) != 0) {
+        rd_fail(r);
+    }
+}
+
 static void get_attach(struct reader *r, struct queue_op *op)
 {
     op->consumer = get_u32(r);
@@ -215,7 +292,7 @@ static void get_op_body(struct reader *r, struct buf *owner, struct queue_op *op
     struct queue_config config;
     switch ((enum queue_op_kind)op->kind) {
     case QUEUE_OP_ENQUEUE:
-        get_message(r, owner, &op->message);
+        get_enqueue(r, owner, op);
         break;
     case QUEUE_OP_ATTACH:
         get_attach(r, op);
@@ -229,6 +306,10 @@ static void get_op_body(struct reader *r, struct buf *owner, struct queue_op *op
         break;
     case QUEUE_OP_SETTLE:
         get_settle(r, op);
+        break;
+    case QUEUE_OP_TAKE:
+    case QUEUE_OP_PEEK:
+        get_places(r, op);
         break;
     case QUEUE_OP_LIMIT:
         op->limit = rd_varint(r);
@@ -249,7 +330,9 @@ static void get_op_body(struct reader *r, struct buf *owner, struct queue_op *op
     case QUEUE_OP_SEAL:
     case QUEUE_OP_UNSEAL:
     case QUEUE_OP_CLOSE:
+    case QUEUE_OP_TOUCH:
     case QUEUE_OP_EXPIRE:
+    case QUEUE_OP_RENEW:
         break;
     default:
         rd_fail(r);
@@ -263,8 +346,7 @@ static void get_op(struct reader *r, struct buf *owner, uint64_t client, uint64_
     *op = (struct queue_op){.kind = 0};
     const uint8_t head = rd_u8(r);
     op->kind = head & HEAD_KIND;
-    if ((head & ~HEAD_KNOWN) != 0 ||
-        !(client == 0 ? is_host_kind(op->kind) : is_client_kind(op->kind))) {
+    if ((head & ~HEAD_KNOWN) != 0 || !kind_fits(client, op->kind)) {
         rd_fail(r);
         return;
     }

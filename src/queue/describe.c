@@ -84,6 +84,12 @@ static const char *status_name(uint8_t status)
     return status < WR_ARRAY_SIZE(names) ? names[status] : "?";
 }
 
+static const char *death_name(uint8_t death)
+{
+    static const char *const names[] = {"?", "rejected", "expired", "maxlen", "delivery_limit"};
+    return death < WR_ARRAY_SIZE(names) ? names[death] : "?";
+}
+
 static void describe_deliver(struct strbuf *s, const struct queue_effect *e)
 {
     strbuf_printf(s,
@@ -95,6 +101,23 @@ static void describe_deliver(struct strbuf *s, const struct queue_effect *e)
         strbuf_printf(s, " redelivered=%" PRIu32, e->delivery_count);
     }
     strbuf_add_cstr(s, (e->flags & QUEUE_NO_ACK) != 0 ? " no_ack" : "");
+    if ((e->flags & QUEUE_DEAD) != 0) {
+        strbuf_printf(s, " dead %s at=%" PRIu64, death_name(e->status), e->value);
+    }
+}
+
+static void describe_peek(struct strbuf *s, const struct queue_effect *e)
+{
+    static const char *const places[] = {"?", "ready", "delayed", "?", "dead"};
+    strbuf_printf(s, "PEEK %" PRIu64 ".%" PRIu64 " position=%" PRIu64 "+%" PRIu64 " %s",
+                  queue__client_boot(e->client), e->client & UINT32_MAX, e->position, e->count,
+                  e->status < WR_ARRAY_SIZE(places) ? places[e->status] : "?");
+    if (e->delivery_count > 0) {
+        strbuf_printf(s, " redelivered=%" PRIu32, e->delivery_count);
+    }
+    if (e->value != UINT64_MAX) {
+        strbuf_printf(s, " at=%" PRIu64, e->value);
+    }
 }
 
 void queue_describe_effect(const struct queue_effect *effect, char *out, size_t size)
@@ -105,10 +128,12 @@ void queue_describe_effect(const struct queue_effect *effect, char *out, size_t 
     const uint64_t number = effect->client & UINT32_MAX;
     switch ((enum queue_effect_kind)effect->kind) {
     case QUEUE_EFFECT_APPLIED:
-    case QUEUE_EFFECT_NACKED:
-        strbuf_printf(&s, "%s %" PRIu64 ".%" PRIu64 " seq=%" PRIu64,
-                      effect->kind == QUEUE_EFFECT_APPLIED ? "APPLIED" : "NACKED", boot, number,
+        strbuf_printf(&s, "APPLIED %" PRIu64 ".%" PRIu64 " seq=%" PRIu64, boot, number,
                       effect->seq);
+        break;
+    case QUEUE_EFFECT_NACKED:
+        strbuf_printf(&s, "NACKED %" PRIu64 ".%" PRIu64 " seq=%" PRIu64 "+%" PRIu64, boot, number,
+                      effect->seq, effect->count);
         break;
     case QUEUE_EFFECT_REPLY:
         strbuf_printf(
@@ -128,6 +153,12 @@ void queue_describe_effect(const struct queue_effect *effect, char *out, size_t 
         break;
     case QUEUE_EFFECT_UNUSED:
         strbuf_add_cstr(&s, "UNUSED");
+        break;
+    case QUEUE_EFFECT_DEAD:
+        strbuf_add_cstr(&s, "DEAD");
+        break;
+    case QUEUE_EFFECT_PEEK:
+        describe_peek(&s, effect);
         break;
     default:
         strbuf_add_cstr(&s, "?");

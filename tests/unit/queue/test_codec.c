@@ -48,7 +48,14 @@ static uint32_t all_client_ops(struct queue_op *ops, struct message message)
 {
     const struct queue_op list[] = {
         {.kind = QUEUE_OP_ENQUEUE, .seq = 1, .message = message},
-        {.kind = QUEUE_OP_ENQUEUE, .seq = 2, .flags = 255, .message = message},
+        {.kind = QUEUE_OP_ENQUEUE,
+         .seq = 2,
+         .flags = QUEUE_HAS_PUBLISHER | QUEUE_HAS_ID | QUEUE_HAS_DELAY,
+         .name = BYTES_LITERAL("publisher"),
+         .first = UINT64_MAX,
+         .args = BYTES_LITERAL("id"),
+         .limit = UINT64_MAX,
+         .message = message},
         {.kind = QUEUE_OP_ATTACH,
          .seq = 9,
          .consumer = UINT32_MAX,
@@ -72,6 +79,14 @@ static uint32_t all_client_ops(struct queue_op *ops, struct message message)
         {.kind = QUEUE_OP_LIMIT, .seq = 16, .limit = UINT64_MAX},
         {.kind = QUEUE_OP_SEAL, .seq = 17, .flags = QUEUE_IF_EMPTY},
         {.kind = QUEUE_OP_UNSEAL, .seq = 18},
+        {.kind = QUEUE_OP_TAKE,
+         .seq = 19,
+         .flags = QUEUE_NO_ACK,
+         .first = 1,
+         .count = 2,
+         .outcome = 7},
+        {.kind = QUEUE_OP_PEEK, .seq = 20, .first = UINT64_MAX, .count = UINT64_MAX},
+        {.kind = QUEUE_OP_TOUCH, .seq = 21},
         {.kind = QUEUE_OP_CLOSE, .seq = UINT64_MAX},
     };
     memcpy(ops, list, sizeof(list));
@@ -81,7 +96,7 @@ static uint32_t all_client_ops(struct queue_op *ops, struct message message)
 Test(queue_codec, every_kind_of_op_survives)
 {
     struct message message = rig_message(100, 4);
-    struct queue_op ops[16];
+    struct queue_op ops[24];
     expect_round_trip(CLIENT_A, ops, all_client_ops(ops, message));
     struct queue_config config;
     queue_config_default(&config);
@@ -92,6 +107,7 @@ Test(queue_codec, every_kind_of_op_survives)
         {.kind = QUEUE_OP_NODE_UP, .first = 0},
         {.kind = QUEUE_OP_NODE_GONE, .first = 77},
         {.kind = QUEUE_OP_EXPIRE},
+        {.kind = QUEUE_OP_RENEW},
         {.kind = QUEUE_OP_CONFIG, .args = {args->data, args->size}},
     };
     expect_round_trip(0, host, WR_ARRAY_SIZE(host));
@@ -115,6 +131,84 @@ Test(queue_codec, the_bytes_are_frozen)
     cr_assert_eq(out->size, sizeof(wanted));
     cr_assert_eq(memcmp(out->data, wanted, sizeof(wanted)), 0);
     buf_unref(out);
+}
+
+Test(queue_codec, the_bytes_of_version_2_are_frozen)
+{
+    struct message message = rig_message(0, 0);
+    const struct queue_op ops[] = {
+        {.kind = QUEUE_OP_TAKE,
+         .seq = 1,
+         .flags = QUEUE_NO_ACK,
+         .first = 3,
+         .count = 4,
+         .outcome = 5},
+        {.kind = QUEUE_OP_PEEK, .seq = 2, .first = 1, .count = 200, .outcome = 7},
+        {.kind = QUEUE_OP_TOUCH, .seq = 3},
+        {.kind = QUEUE_OP_ENQUEUE,
+         .seq = 4,
+         .flags = QUEUE_HAS_PUBLISHER | QUEUE_HAS_ID | QUEUE_HAS_DELAY,
+         .name = BYTES_LITERAL("p"),
+         .first = 300,
+         .args = BYTES_LITERAL("id"),
+         .limit = 5,
+         .message = message},
+    };
+    static const uint8_t wanted[] = {
+        0x83, 0x80, 0x80, 0x80, 0x70, 4,                /* client 7 << 32 | 3, ops */
+        0x2c, 1,    3,    4,    5,                      /* TAKE */
+        0x0d, 1,    0xc8, 1,    7,                      /* PEEK */
+        0x0e,                                           /* TOUCH */
+        0x21, 7,    1,    'p',  0xac, 2, 2, 'i', 'd', 5 /* ENQUEUE, up to the record */
+    };
+    struct buf *out = encode(CLIENT_A, ops, 4);
+    cr_assert_eq(out->size, sizeof(wanted) + message.record.size);
+    cr_assert_eq(memcmp(out->data, wanted, sizeof(wanted)), 0);
+    buf_unref(out);
+    message_unref(message);
+}
+
+static void expect_config(const uint8_t *bytes, size_t size, const struct queue_config *wanted)
+{
+    struct queue_config got;
+    memset(&got, 0, sizeof(got));
+    cr_assert_eq(queue__config_decode(bytes_make(bytes, size), &got), 0);
+    cr_assert(got.auto_delete == wanted->auto_delete && got.dead_letter == wanted->dead_letter &&
+              got.single_active_consumer == wanted->single_active_consumer &&
+              got.priority_max == wanted->priority_max && got.overflow == wanted->overflow &&
+              got.ttl_ms == wanted->ttl_ms && got.length_max == wanted->length_max &&
+              got.bytes_max == wanted->bytes_max && got.expires_ms == wanted->expires_ms &&
+              got.dedup_window_ms == wanted->dedup_window_ms &&
+              got.delivery_limit == wanted->delivery_limit);
+}
+
+Test(queue_codec, both_versions_of_a_configuration_are_read)
+{
+    static const uint8_t first[] = {1, 3, 9, 4, 5, 6, 7, 8};
+    static const uint8_t second[] = {2, 7, 9, 2, 5, 6, 7, 8, 9, 0};
+    static const uint8_t all_default[] = {2, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    struct queue_config config = {
+        .auto_delete = true,
+        .single_active_consumer = true,
+        .priority_max = 9,
+        .ttl_ms = 4,
+        .length_max = 5,
+        .bytes_max = 6,
+        .expires_ms = 7,
+        .delivery_limit = 7,
+    };
+    expect_config(first, sizeof(first), &config);
+    config.dead_letter = true;
+    config.overflow = QUEUE_REJECT_PUBLISH_DLX;
+    config.dedup_window_ms = 9;
+    config.delivery_limit = -1;
+    expect_config(second, sizeof(second), &config);
+    struct buf *out = buf_new(0);
+    queue_config_encode(&out, &config);
+    cr_assert(bytes_eq(bytes_make(out->data, out->size), bytes_make(second, sizeof(second))));
+    buf_unref(out);
+    queue_config_default(&config);
+    expect_config(all_default, sizeof(all_default), &config);
 }
 
 Test(queue_codec, several_batches_follow_each_other)
@@ -180,7 +274,7 @@ static int swallow(struct buf *bytes, uint32_t end, struct rig *rig)
 Test(queue_codec, cut_off_bytes_are_refused)
 {
     struct message message = rig_message(20, 0);
-    struct queue_op ops[16];
+    struct queue_op ops[24];
     struct rig rig;
     rig_init(&rig, NULL);
     struct buf *out = encode(CLIENT_A, ops, all_client_ops(ops, message));
@@ -210,24 +304,33 @@ Test(queue_codec, what_cannot_be_is_refused)
         uint8_t bytes[16];
         size_t size;
     } cases[] = {
-        {{1, 0}, 2},                                   /* no ops */
-        {{1, 5, 6}, 3},                                /* more ops than bytes */
-        {{1, 0xff, 0xff, 0xff, 0x7f, 6}, 6},           /* far too many */
-        {{1, 1, 0}, 3},                                /* kind 0 */
-        {{1, 1, 12}, 3},                               /* no such kind */
-        {{1, 1, 20, 1}, 4},                            /* the host's op from a client */
-        {{0, 1, 6}, 3},                                /* a client's op from the host */
-        {{0, 1, 20 | 0x80, 1, 1}, 5},                  /* the host's with a seq */
-        {{1, 1, 6 | 0x80, 0}, 4},                      /* seq 0 */
-        {{1, 1, 6 | 0x40}, 3},                         /* unknown bit */
-        {{1, 1, 5, 1, 1, 1, 0}, 7},                    /* outcome 0 */
-        {{1, 1, 5, 1, 1, 1, 5}, 7},                    /* outcome 5 */
-        {{1, 1, 3, 0x80, 0x80, 0x80, 0x80, 0x10}, 8},  /* consumer over 32 bits */
-        {{1, 1, 2, 1, 0, 0, 0, 9, 'x'}, 9},            /* name longer than the rest */
-        {{0, 1, 20, 0x80, 0x80, 0x80, 0x80, 0x10}, 8}, /* boot over 32 bits */
-        {{0, 1, 24, 1, 1}, 5},                         /* config cut off */
-        {{0, 1, 24, 8, 1, 4, 0, 0, 0, 0, 0, 0}, 12},   /* config with an unknown flag */
-        {{0, 1, 24, 8, 2, 0, 0, 0, 0, 0, 0, 0}, 12},   /* config of a later version */
+        {{1, 0}, 2},                                        /* no ops */
+        {{1, 5, 6}, 3},                                     /* more ops than bytes */
+        {{1, 0xff, 0xff, 0xff, 0x7f, 6}, 6},                /* far too many */
+        {{1, 1, 0}, 3},                                     /* kind 0 */
+        {{1, 1, 15}, 3},                                    /* no such kind */
+        {{0, 1, 26}, 3},                                    /* nor this */
+        {{1, 1, 12, 1, 1, 8}, 6},                           /* TAKE from no place that there is */
+        {{1, 1, 0x21, 8, 1, 1, 1, 1}, 8},                   /* ENQUEUE with an unknown flag */
+        {{1, 1, 0x21, 1, 0, 1}, 6},                         /* a publisher without a name */
+        {{1, 1, 0x21, 1, 1, 'p', 0}, 7},                    /* its number is 0 */
+        {{1, 1, 0x21, 4, 0}, 5},                            /* no delay */
+        {{1, 1, 13, 1, 1}, 5},                              /* PEEK cut off */
+        {{1, 1, 20, 1}, 4},                                 /* the host's op from a client */
+        {{0, 1, 6}, 3},                                     /* a client's op from the host */
+        {{0, 1, 20 | 0x80, 1, 1}, 5},                       /* the host's with a seq */
+        {{1, 1, 6 | 0x80, 0}, 4},                           /* seq 0 */
+        {{1, 1, 6 | 0x40}, 3},                              /* unknown bit */
+        {{1, 1, 5, 1, 1, 1, 0}, 7},                         /* outcome 0 */
+        {{1, 1, 5, 1, 1, 1, 5}, 7},                         /* outcome 5 */
+        {{1, 1, 3, 0x80, 0x80, 0x80, 0x80, 0x10}, 8},       /* consumer over 32 bits */
+        {{1, 1, 2, 1, 0, 0, 0, 9, 'x'}, 9},                 /* name longer than the rest */
+        {{0, 1, 20, 0x80, 0x80, 0x80, 0x80, 0x10}, 8},      /* boot over 32 bits */
+        {{0, 1, 24, 1, 1}, 5},                              /* config cut off */
+        {{0, 1, 24, 8, 1, 4, 0, 0, 0, 0, 0, 0}, 12},        /* config with an unknown flag */
+        {{0, 1, 24, 8, 3, 0, 0, 0, 0, 0, 0, 0}, 12},        /* config of a later version */
+        {{0, 1, 24, 10, 2, 8, 0, 0, 0, 0, 0, 0, 0, 0}, 14}, /* version 2 with an unknown flag */
+        {{0, 1, 24, 10, 2, 0, 0, 3, 0, 0, 0, 0, 0, 0}, 14}, /* no such overflow */
         {{1, 2, 6 | 0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 6}, 14},
     };
     for (size_t i = 0; i < WR_ARRAY_SIZE(cases); i++) {
@@ -254,7 +357,7 @@ Test(queue_codec, a_record_that_lies_about_its_parts_is_refused)
 Test(queue_codec, damaged_bytes_never_crash_the_machine)
 {
     struct message message = rig_message(20, 0);
-    struct queue_op ops[16];
+    struct queue_op ops[24];
     struct prng prng;
     struct rig rig;
     prng_init(&prng, 4711);
