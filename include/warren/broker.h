@@ -56,6 +56,8 @@ void broker_set_boot(struct broker *broker, uint32_t boot); /* before the first 
 /* A queue reached its auto-delete condition (host_sink.on_queue_unused): deletes it; repeated until
  * it worked. */
 void broker_queue_unused(struct broker *broker, uint64_t queue_id);
+/* A queue served on this shard has dead letters and nobody takes them (host_sink.on_queue_dead). */
+void broker_queue_dead(struct broker *broker, uint64_t queue_id);
 /* A node is short of disk space: channels that publish are held back after the publish under way.
  */
 void broker_set_disk_low(struct broker *broker, bool low);

@@ -65,6 +65,8 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     list_init(&broker->yielding);
     list_init(&broker->view_waits);
     list_init(&broker->abandoned);
+    list_init(&broker->dead_workers);
+    list_init(&broker->dead_dirty);
     return broker;
 }
 
@@ -85,7 +87,8 @@ void broker_free(struct broker *broker)
         return;
     }
     WR_ASSERT(list_is_empty(&broker->sessions)); /* the front ends are freed first */
-    timers_deinit(&broker->timers);              /* before what the timers lie in */
+    dead_workers_free(broker);
+    timers_deinit(&broker->timers); /* before what the timers lie in */
     for (size_t i = 0; i < broker->deferred.count; i++) {
         broker->deferred.items[i].request->channel = NULL;
         request_finish(broker->deferred.items[i].request);
@@ -207,12 +210,13 @@ void broker_turn(struct broker *broker)
         }
     }
     vec_clear(&broker->deferred);
+    dead_workers_turn(broker);
 }
 
 uint64_t broker_deadline_ns(const struct broker *broker)
 {
     if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked) ||
-        !list_is_empty(&broker->yielding)) {
+        !list_is_empty(&broker->yielding) || !list_is_empty(&broker->dead_dirty)) {
         return 0;
     }
     uint64_t next = timers_next_deadline(&broker->timers);

@@ -83,6 +83,7 @@ struct broker {
     struct list yielding;   /* channels with consumers that let others go first */
     struct list view_waits; /* requests that wait for view_index */
     struct list abandoned;  /* requests whose channel is closed */
+    struct list dead_workers, dead_dirty; /* dead_worker.c */
     VEC(struct deferred) deferred;
 };
 
@@ -108,6 +109,7 @@ struct broker_session {
     char auth_mechanism[16];
     const char *protocol;
     struct slice client_properties;
+    struct bytes publisher; /* its name for itself (x-publisher-id): a view into these */
     uint32_t channel_max, frame_max, heartbeat_s;
     uint64_t recv_bytes, send_bytes, connected_ms;
     const char *state;
@@ -172,12 +174,15 @@ struct ch_queue {
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
     uint64_t pending;            /* its part of channel->pending */
     bool has_got, blocked, limited;
+    bool wants_ids; /* it looks for message ids that it has seen */
+    bool delays;    /* it obeys x-delay */
 };
 
 struct route_cache_slot {
     uint64_t serial;
     uint8_t exchange_size, key_size;
     uint8_t text[ROUTE_CACHE_TEXT];
+    bool wants_ids; /* one of the targets does */
     VEC(struct ch_queue *) targets;
 };
 
@@ -237,6 +242,10 @@ void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
 void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */
 void consumer_stop(struct consumer *c);          /* it gets no credit until deliver_resume */
 void consumers_go_on(struct broker_channel *ch); /* those that let others go first */
+
+void publish_add_keys(struct broker *broker, struct bytes headers, const char *name);
+void dead_workers_turn(struct broker *broker);
+void dead_workers_free(struct broker *broker);
 
 /* --- requests: one asynchronous call of a front end
  * --------------------------------------------------------------------------------- */

@@ -11,10 +11,22 @@
  */
 #include "broker_internal.h"
 
+/* What a publish must tell this queue, by its settings in the present view. */
+static void note_wishes(struct ch_queue *q, const struct catalog_queue *queue)
+{
+    int64_t window = 0;
+    bool delays = false;
+    (void)wire_table_get_integer(queue->spec.arguments, "x-dedup-window", &window);
+    (void)wire_table_get_bool(queue->spec.arguments, "x-delayed-messages", &delays);
+    q->wants_ids = window > 0;
+    q->delays = delays;
+}
+
 struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue)
 {
     struct ch_queue *q = umap_get(&ch->by_id, queue->id);
     if (q != NULL) {
+        note_wishes(q, queue);
         return q;
     }
     q = wr_calloc(1, sizeof *q);
@@ -26,6 +38,7 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     (void)umap_put(&ch->by_handle, q->handle, q);
     (void)umap_put(&ch->by_id, queue->id, q);
     q->client = queue_client_open(ch->broker->host, queue, &ch_queue_sink, q);
+    note_wishes(q, queue);
     return q;
 }
 

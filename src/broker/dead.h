@@ -26,6 +26,18 @@ struct dead_letter {
  */
 struct message dead_letter_make(const struct message *message, const struct dead_letter *death);
 
+enum dead_strategy { DEAD_DEFAULT, DEAD_AT_MOST_ONCE, DEAD_AT_LEAST_ONCE };
+
+/* Where the dead letters of a queue go; false: nowhere. Views into the record. */
+struct dead_settings {
+    struct bytes exchange;
+    bool has_key;
+    struct bytes key;
+    enum dead_strategy strategy;
+};
+struct catalog_queue;
+bool dead_settings_of(const struct catalog_queue *queue, struct dead_settings *ret_settings);
+
 /* Would it go round for ever? `headers`: of a message that dead_letter_make gave. True when it died
  * in a queue of that name before and has not been rejected since. */
 bool dead_letter_is_cycle(struct bytes headers, struct bytes queue);

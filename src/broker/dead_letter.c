@@ -10,6 +10,7 @@
  */
 #include "dead.h"
 
+#include "warren/catalog_types.h"
 #include "warren/wire_props.h"
 #include "warren/wire_table.h"
 
@@ -229,4 +230,18 @@ bool dead_letter_is_cycle(struct bytes headers, struct bytes queue)
         }
     }
     return false;
+}
+
+bool dead_settings_of(const struct catalog_queue *queue, struct dead_settings *ret_settings)
+{
+    const struct bytes args = queue->spec.arguments;
+    struct bytes strategy;
+    *ret_settings = (struct dead_settings){.strategy = DEAD_DEFAULT};
+    ret_settings->has_key =
+        wire_table_get_string(args, "x-dead-letter-routing-key", &ret_settings->key);
+    if (wire_table_get_string(args, "x-dead-letter-strategy", &strategy)) {
+        ret_settings->strategy =
+            bytes_eq_cstr(strategy, "at-least-once") ? DEAD_AT_LEAST_ONCE : DEAD_AT_MOST_ONCE;
+    }
+    return wire_table_get_string(args, "x-dead-letter-exchange", &ret_settings->exchange);
 }

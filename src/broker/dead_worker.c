@@ -21,11 +21,11 @@
 #include "broker_internal.h"
 #include "dead.h"
 
-#define WORKER_CONSUMER  1u
-#define WORKER_PREFETCH  512u
-#define WORKER_WINDOW    64u /* before sizes are known */
-#define WORKER_IDLE_MS   10000u
-#define WORKER_RETRY_MS  1000u
+#define WORKER_CONSUMER   1u
+#define WORKER_PREFETCH   512u
+#define WORKER_WINDOW     64u /* before sizes are known */
+#define WORKER_IDLE_MS    10000u
+#define WORKER_RETRY_MS   1000u
 #define WORKER_BARRIER_MS 5000u
 
 struct dead_flight {
@@ -34,9 +34,9 @@ struct dead_flight {
     struct message message;
     uint64_t ordinal, died_ms;
     enum queue_death reason;
-    uint32_t waiting; /* targets that have not answered */
-    bool refused;     /* by one of them, in this attempt */
-    bool looked;      /* a read barrier was done after it could not be routed */
+    uint32_t waiting;   /* targets that have not answered */
+    bool refused;       /* by one of them, in this attempt */
+    uint64_t look;      /* number of the barrier after which it is really not routable; 0 = none */
     VEC(uint64_t) done; /* ids of the queues that have it */
 };
 
@@ -68,7 +68,9 @@ struct dead_worker {
     uint32_t average; /* bytes of a message, moving */
     uint32_t blocked; /* targets that are */
     bool barrier;     /* one is under way: the worker must not be freed */
-    bool ending;      /* closes in the turn */
+    uint64_t barriers,
+        looked;  /* number of the newest barrier begun; of the newest that succeeded */
+    bool ending; /* closes in the turn */
     bool complained;
     struct timer timer; /* retries, or idle */
 };
@@ -146,18 +148,24 @@ static void on_barrier(void *ctx, int status, const struct catalog_result *resul
     struct dead_worker *w = ctx;
     (void)result;
     w->barrier = false;
-    LIST_FOREACH(link, &w->retries) {
-        WR_CONTAINER_OF(link, struct dead_flight, retry)->looked = status == 0;
+    if (status == 0) {
+        w->looked = w->barriers;
     }
-    timer_add(&w->broker->timers, &w->timer, broker_now_ms(w->broker), on_timer);
+    if (w->ending) {
+        mark(w);
+    } else {
+        timer_add(&w->broker->timers, &w->timer, broker_now_ms(w->broker), on_timer);
+    }
 }
 
-/* What another node declared or bound a moment ago counts. */
+/* What another node declared or bound a moment ago counts: only a barrier that begins now tells. */
 static void look_again(struct dead_worker *w, struct dead_flight *flight)
 {
+    flight->look = w->barriers + 1;
     retry_later(w, flight);
     if (!w->barrier) {
         w->barrier = true;
+        w->barriers++;
         host_catalog_barrier(w->broker->host, WORKER_BARRIER_MS, on_barrier, w);
     }
 }
@@ -346,7 +354,7 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
     }
     const struct bytes headers = wire_props_headers(message_props(letter));
     vec_clear(&broker->extra_keys);
-    collect_keys(headers, "CC", &broker->extra_keys);
+    publish_add_keys(broker, headers, "CC");
     const struct route_input input = {.key = message_key(letter),
                                       .props = message_props(letter),
                                       .extra_keys = broker->extra_keys.items,
@@ -395,13 +403,13 @@ static void attempt(struct dead_worker *w, struct dead_flight *flight)
         return;
     }
     if (count > 0) {
-        finish(w, flight);
-    } else if (!flight->looked) {
+        answered(w, flight);
+    } else if (flight->look == 0 || flight->look > w->looked) {
         look_again(w, flight);
     } else {
         complain(w, queue, "no queue is reached through exchange", settings.exchange);
         if (settings.strategy == DEAD_AT_LEAST_ONCE) {
-            flight->looked = false;
+            flight->look = 0;
             retry_later(w, flight);
         } else {
             finish(w, flight);

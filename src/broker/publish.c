@@ -14,11 +14,14 @@
 
 #define CHECKED_PROPS (WIRE_PROP_HEADERS | WIRE_PROP_EXPIRATION | WIRE_PROP_USER_ID)
 
+#define DELAY_MAX_MS INT64_C(315360000000) /* ten years, as the limit of a TTL */
+
 /* What the properties say about the way; the keys of CC and BCC are in broker->extra_keys (a
  * table's size bounds their number). */
 struct routing {
     uint32_t extra_count;
     bool has_bcc;
+    struct queue_publish_more more; /* for queues that look at it */
 };
 
 /* --- properties ------------------------------------------------------------------------------- */
@@ -68,25 +71,120 @@ static bool check_user(const struct broker_session *session, struct bytes user_i
     return false;
 }
 
-static bool add_keys(struct broker *broker, struct bytes headers, const char *name,
+static bool bad_header(const char *name, uint8_t type, struct broker_fault *fault)
+{
+    fault_set(fault, 406, false, "invalid message: {unacceptable_type_in_header,\"%s\",%s}", name,
+              wire_field_name(type));
+    return false;
+}
+
+static bool add_keys(struct broker *broker, const struct wire_value *v, const char *name,
                      struct broker_fault *fault)
 {
-    struct wire_value v;
-    struct bytes key;
-    if (!wire_table_find(headers, name, &v)) {
-        return true;
-    }
-    if (v.type != WIRE_FIELD_ARRAY) {
-        fault_set(fault, 406, false, "invalid message: {unacceptable_type_in_header,\"%s\",%s}",
-                  name, wire_field_name(v.type));
-        return false;
+    struct bytes none;
+    if (v->type != WIRE_FIELD_ARRAY) {
+        return bad_header(name, v->type, fault);
     }
     struct wire_table_iter it;
     struct wire_value item;
-    wire_array_iter_init(&it, v.bytes);
-    while (wire_table_iter_next(&it, &key, &item)) {
+    wire_array_iter_init(&it, v->bytes);
+    while (wire_table_iter_next(&it, &none, &item)) {
         if (item.type == WIRE_FIELD_LONGSTR && item.bytes.size <= NAME_MAX_SIZE) {
             vec_push(&broker->extra_keys, item.bytes);
+        }
+    }
+    return true;
+}
+
+void publish_add_keys(struct broker *broker, struct bytes headers, const char *name)
+{
+    struct wire_value v;
+    struct broker_fault ignored;
+    if (wire_table_find(headers, name, &v)) {
+        (void)add_keys(broker, &v, name, &ignored);
+    }
+}
+
+/* The headers that RabbitMQ looks at: the first of a name counts. */
+struct headers_seen {
+    bool cc, bcc, delay, publisher, number;
+    struct wire_value cc_value, bcc_value; /* looked at in this order */
+};
+
+/* One header; x-delay and the publisher's numbering. */
+static bool check_header(struct bytes key, const struct wire_value *v, struct headers_seen *seen,
+                         struct routing *routing, struct broker_fault *fault)
+{
+    if (bytes_eq_cstr(key, "CC") && !seen->cc) {
+        seen->cc = true;
+        seen->cc_value = *v;
+    } else if (bytes_eq_cstr(key, "BCC") && !seen->bcc) {
+        seen->bcc = true;
+        seen->bcc_value = *v;
+    } else if (bytes_eq_cstr(key, "x-delay") && !seen->delay) {
+        seen->delay = true;
+        if (wire_value_is_integer(v) && v->integer > 0 && v->integer <= DELAY_MAX_MS) {
+            routing->more.delay_ms = (uint64_t)v->integer;
+        }
+    } else if (bytes_eq_cstr(key, "x-publisher-id") && !seen->publisher) {
+        seen->publisher = true;
+        if (v->type != WIRE_FIELD_LONGSTR) {
+            return bad_header("x-publisher-id", v->type, fault);
+        }
+        if (v->bytes.size == 0 || v->bytes.size > NAME_MAX_SIZE) {
+            fault_set(fault, 406, false,
+                      "invalid message: header x-publisher-id must have 1 to %u bytes",
+                      NAME_MAX_SIZE);
+            return false;
+        }
+        routing->more.publisher = v->bytes;
+    } else if (bytes_eq_cstr(key, "x-publish-seq") && !seen->number) {
+        seen->number = true;
+        if (!wire_value_is_integer(v)) {
+            return bad_header("x-publish-seq", v->type, fault);
+        }
+        if (v->integer <= 0) {
+            fault_set(fault, 406, false,
+                      "invalid message: header x-publish-seq must be positive, not %lld",
+                      (long long)v->integer);
+            return false;
+        }
+        routing->more.publish_seq = (uint64_t)v->integer;
+    }
+    return true;
+}
+
+static bool check_headers(const struct broker_session *session, struct bytes headers,
+                          struct routing *routing, struct broker_fault *fault)
+{
+    struct headers_seen seen = {0};
+    struct broker *broker = session->broker;
+    struct wire_table_iter it;
+    struct wire_value v;
+    struct bytes key;
+    vec_clear(&broker->extra_keys);
+    wire_table_iter_init(&it, headers);
+    while (wire_table_iter_next(&it, &key, &v)) {
+        if (!check_header(key, &v, &seen, routing, fault)) {
+            return false;
+        }
+    }
+    routing->has_bcc = seen.bcc;
+    if ((seen.cc && !add_keys(broker, &seen.cc_value, "CC", fault)) ||
+        (seen.bcc && !add_keys(broker, &seen.bcc_value, "BCC", fault))) {
+        return false;
+    }
+    routing->extra_count = (uint32_t)broker->extra_keys.count;
+    if (routing->more.publish_seq == 0) {
+        routing->more.publisher = BYTES_NONE; /* a name alone says nothing */
+    } else if (routing->more.publisher.size == 0) {
+        routing->more.publisher = session->publisher;
+        if (routing->more.publisher.size == 0) {
+            fault_set(
+                fault, 406, false,
+                "invalid message: x-publish-seq without x-publisher-id, which may be a header "
+                "or a client property");
+            return false;
         }
     }
     return true;
@@ -97,58 +195,85 @@ static bool check_props(const struct broker_session *session, struct bytes raw,
 {
     struct bytes value;
     uint16_t flags = raw.size >= 2 ? bytes_load_be16(raw.data) : 0;
-    routing->extra_count = 0;
-    routing->has_bcc = false;
-    if (WR_LIKELY((flags & CHECKED_PROPS) == 0)) {
+    *routing = (struct routing){0};
+    if (WR_LIKELY((flags & (CHECKED_PROPS | WIRE_PROP_MESSAGE_ID)) == 0)) {
         return true;
     }
     if (wire_props_get(raw, WIRE_PROP_EXPIRATION, &value) && !check_expiration(value, fault)) {
         return false;
     }
     struct bytes headers = wire_props_headers(raw);
-    if (headers.size > 0) {
-        struct broker *broker = session->broker;
-        struct wire_value v;
-        vec_clear(&broker->extra_keys);
-        routing->has_bcc = wire_table_find(headers, "BCC", &v);
-        if (!add_keys(broker, headers, "CC", fault) || !add_keys(broker, headers, "BCC", fault)) {
-            return false;
-        }
-        routing->extra_count = (uint32_t)broker->extra_keys.count;
+    if (headers.size > 0 && !check_headers(session, headers, routing, fault)) {
+        return false;
     }
+    (void)wire_props_get(raw, WIRE_PROP_MESSAGE_ID, &routing->more.id);
     return !wire_props_get(raw, WIRE_PROP_USER_ID, &value) || check_user(session, value, fault);
 }
 
-/* The same message without its BCC header. Consumes the reference, gives a new one. */
-static struct message without_bcc(struct message owned)
+/* The message with other headers. Borrows it; the caller owns the result. */
+static struct message with_headers(struct message message, struct bytes headers)
 {
     struct wire_props props;
-    struct writer headers;
-    if (wire_props_decode(message_props(&owned), &props) != WIRE_OK) {
-        return owned; /* checked before: cannot be */
+    if (wire_props_decode(message_props(&message), &props) != WIRE_OK) {
+        message_ref(message); /* checked before: cannot be */
+        return message;
     }
-    writer_init(&headers, props.headers.size + 16);
-    wire_table_put_without(&headers, props.headers, bytes_from_cstr("BCC"));
-    props.headers = writer_bytes(&headers);
+    props.headers = headers;
     struct writer raw;
     writer_init(&raw, wire_props_size(&props));
     wire_props_put(&raw, &props);
-    struct message_parts parts = {.exchange = message_exchange(&owned),
-                                  .key = message_key(&owned),
+    struct message_parts parts = {.exchange = message_exchange(&message),
+                                  .key = message_key(&message),
                                   .props = writer_bytes(&raw),
-                                  .ttl_ms = message_ttl_ms(&owned),
-                                  .flags = message_flags(&owned),
-                                  .priority = message_priority(&owned)};
-    struct bytes body = message_body(&owned);
+                                  .ttl_ms = message_ttl_ms(&message),
+                                  .flags = message_flags(&message),
+                                  .priority = message_priority(&message)};
+    struct bytes body = message_body(&message);
     uint32_t size = (uint32_t)message_record_size(&parts, body.size);
     struct buf *record = buf_new(size);
     uint8_t *at = message_write(record->data, &parts, (uint32_t)body.size);
-    memcpy(at, body.data, body.size);
+    if (body.size > 0) {
+        memcpy(at, body.data, body.size);
+    }
     record->size = size;
     writer_deinit(&raw);
-    writer_deinit(&headers);
-    message_unref(owned);
     return (struct message){.record = slice_of_buf(record)};
+}
+
+static struct message without_bcc(struct message message)
+{
+    struct bytes before = wire_props_headers(message_props(&message));
+    struct writer headers;
+    writer_init(&headers, before.size + 16);
+    wire_table_put_without(&headers, before, bytes_from_cstr("BCC"));
+    struct message result = with_headers(message, writer_bytes(&headers));
+    writer_deinit(&headers);
+    return result;
+}
+
+/* What a consumer sees of a delay that is over: the number, negative. */
+static struct message with_delay_over(struct message message)
+{
+    struct bytes before = wire_props_headers(message_props(&message));
+    struct wire_table_iter it;
+    struct wire_value v;
+    struct bytes key;
+    struct writer headers;
+    writer_init(&headers, before.size + 16);
+    wire_table_iter_init(&it, before);
+    while (wire_table_iter_next(&it, &key, &v)) {
+        wire_put_key(&headers, key);
+        if (!bytes_eq_cstr(key, "x-delay") || !wire_value_is_integer(&v)) {
+            wire_value_put(&headers, &v);
+        } else if (v.integer <= INT32_MAX) {
+            wire_value_put_int32(&headers, -(int32_t)v.integer);
+        } else {
+            wire_value_put_int64(&headers, -v.integer);
+        }
+    }
+    struct message result = with_headers(message, writer_bytes(&headers));
+    writer_deinit(&headers);
+    return result;
 }
 
 /* --- cache ------------------------------------------------------------------------------------ */
@@ -189,20 +314,48 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
 
 /* --- publish ---------------------------------------------------------------------------------- */
 
-static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets, size_t count,
-                      struct message message, uint64_t token)
+static uint64_t publish_one(struct ch_queue *q, bool delayed, struct message message,
+                            struct message *owned_late, const struct routing *routing)
+{
+    struct queue_publish_more more = routing->more;
+    delayed = (delayed || q->delays) && more.delay_ms > 0;
+    if (!q->wants_ids || more.id.size == 0) {
+        more.id = BYTES_NONE;
+    }
+    if (!delayed) {
+        more.delay_ms = 0;
+    } else if (owned_late->record.buf == NULL) {
+        *owned_late = with_delay_over(message);
+    }
+    if (more.publish_seq == 0 && more.id.size == 0 && !delayed) {
+        return queue_client_publish(q->client, message);
+    }
+    return queue_client_publish_more(q->client, delayed ? *owned_late : message, &more);
+}
+
+/* routing NULL: there is nothing to say but the message. delayed NULL: no target is reached through
+ * a delayed-message exchange. */
+static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets,
+                      const bool *delayed, size_t count, struct message message, uint64_t token,
+                      const struct routing *routing)
 {
     bool sole = count == 1;
+    struct message late = {0};
     ch->confirm_used = ch->confirm_used || token != 0;
     if (token != 0 && !sole) {
         (void)umap_put(&ch->multi, token, (void *)(uintptr_t)count);
     }
     for (size_t i = 0; i < count; i++) {
-        uint64_t seq = queue_client_publish(targets[i]->client, message);
+        uint64_t seq = routing == NULL ? queue_client_publish(targets[i]->client, message)
+                                       : publish_one(targets[i], delayed != NULL && delayed[i],
+                                                     message, &late, routing);
         ch_queue_note_publish(targets[i], seq);
         if (token != 0) {
             confirm_expect(targets[i], seq, token, sole);
         }
+    }
+    if (late.record.buf != NULL) {
+        message_unref(late);
     }
     ch->published++;
     channel_note_published(ch, count);
@@ -318,18 +471,19 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
         vec_push(&targets, ch_queue_open(ch, broker->route.queues[i]));
     }
     if (routing.has_bcc) {
-        message_ref(message);
         struct message clean = without_bcc(message);
-        hand_over(ch, targets.items, targets.count, clean, token);
+        hand_over(ch, targets.items, NULL, targets.count, clean, token, &routing);
         message_unref(clean);
     } else {
-        hand_over(ch, targets.items, targets.count, message, token);
+        hand_over(ch, targets.items, NULL, targets.count, message, token, &routing);
     }
     if (slot != NULL && routing.extra_count == 0 && !bytes_eq_cstr(x->type, "headers")) {
         cache_fill(ch, slot, name, input.key);
         vec_clear(&slot->targets);
+        slot->wants_ids = false;
         for (size_t i = 0; i < targets.count; i++) {
             vec_push(&slot->targets, targets.items[i]);
+            slot->wants_ids = slot->wants_ids || targets.items[i]->wants_ids;
         }
     }
     vec_deinit(&targets);
@@ -350,7 +504,7 @@ static bool publish_checked(struct broker_channel *ch, const struct route_cache_
     if (routing.extra_count > 0 || routing.has_bcc) {
         return false;
     }
-    hand_over(ch, slot->targets.items, slot->targets.count, message, token);
+    hand_over(ch, slot->targets.items, NULL, slot->targets.count, message, token, &routing);
     *ret_result = BROKER_ROUTED;
     return true;
 }
@@ -365,8 +519,8 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
     if (WR_LIKELY(slot != NULL && cache_holds(ch, slot, exchange, key))) {
         struct bytes props = message_props(&message);
         uint16_t flags = props.size >= 2 ? bytes_load_be16(props.data) : 0;
-        if (WR_LIKELY((flags & CHECKED_PROPS) == 0)) {
-            hand_over(ch, slot->targets.items, slot->targets.count, message, token);
+        if (WR_LIKELY((flags & CHECKED_PROPS) == 0 && !slot->wants_ids)) {
+            hand_over(ch, slot->targets.items, NULL, slot->targets.count, message, token, NULL);
             ch->publish_looked = false;
             return BROKER_ROUTED;
         }

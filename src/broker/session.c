@@ -76,6 +76,11 @@ struct broker_session *broker_session_open(struct broker *broker,
     session->protocol = info->protocol;
     session->client_properties =
         slice_copy(info->client_properties.data, info->client_properties.size);
+    if (!wire_table_get_string(bytes_from_slice(&session->client_properties), "x-publisher-id",
+                               &session->publisher) ||
+        session->publisher.size > NAME_MAX_SIZE) {
+        session->publisher = BYTES_NONE;
+    }
     session->channel_max = info->channel_max;
     session->frame_max = info->frame_max;
     session->heartbeat_s = info->heartbeat_s;

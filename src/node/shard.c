@@ -115,6 +115,12 @@ static void on_catalog_leader(void *ctx, bool leading)
     placement_on_leader(shard, leading);
 }
 
+static void on_queue_dead(void *ctx, uint64_t queue_id)
+{
+    struct shard *shard = ctx;
+    broker_queue_dead(shard->broker, queue_id);
+}
+
 static void on_queue_unused(void *ctx, uint64_t queue_id)
 {
     struct shard *shard = ctx;
@@ -147,6 +153,7 @@ void shard_connect_host(struct shard *shard)
     struct host_sink sink = {.on_catalog_view = on_catalog_view,
                              .on_catalog_leader = on_catalog_leader,
                              .on_queue_unused = on_queue_unused,
+                             .on_queue_dead = on_queue_dead,
                              .on_replica_divergent = on_replica_divergent,
                              .ctx = shard};
     host_set_sink(shard->host, &sink);

@@ -147,6 +147,18 @@ uint64_t queue_client_publish(struct queue_client *client, struct message messag
     return op(client, "publish '%.*s' props=%zu", FMT(body), message_props(&message).size);
 }
 
+uint64_t queue_client_publish_more(struct queue_client *client, struct message message,
+                                   const struct queue_publish_more *more)
+{
+    struct bytes body = message_body(&message);
+    struct wire_value v = {0};
+    cr_assert_eq(message_check(bytes_from_slice(&message.record)), 0);
+    (void)wire_table_find(wire_props_headers(message_props(&message)), "x-delay", &v);
+    return op(client, "publish '%.*s' publisher='%.*s' %llu id='%.*s' delay=%llu x-delay=%lld",
+              FMT(body), FMT(more->publisher), (unsigned long long)more->publish_seq, FMT(more->id),
+              (unsigned long long)more->delay_ms, (long long)v.integer);
+}
+
 uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
                              uint32_t prefetch, uint64_t credit_limit, int32_t priority,
                              struct bytes tag, struct bytes args)
@@ -455,12 +467,12 @@ void rig_deinit(void)
     LIST_FOREACH_SAFE(link, &rig.broker->sessions) {
         broker_session_close(WR_CONTAINER_OF(link, struct broker_session, link), NULL, NULL);
     }
+    broker_free(rig.broker);
     for (size_t i = 0; i < rig.clients.count; i++) {
         cr_assert_not(rig.clients.items[i]->open, "client of %s left open",
                       rig.clients.items[i]->name);
         wr_free(rig.clients.items[i]);
     }
-    broker_free(rig.broker);
     for (size_t i = 0; i < rig.asked.count; i++) {
         buf_unref(rig.asked.items[i].command);
     }

@@ -1,0 +1,412 @@
+/* Dead letters: what they look like, where they must not go, and the worker that carries them. */
+#include "dead.h"
+#include "rig.h"
+
+TestSuite(broker_dead, .init = rig_init, .fini = rig_deinit);
+
+/* --- the letter ------------------------------------------------------------------------------- */
+
+static const struct dead_letter expired_in_q = {
+    .queue = {(const uint8_t *)"q", 1},
+    .reason = QUEUE_DIED_EXPIRED,
+    .time_s = 100,
+    .exchange = {(const uint8_t *)"dlx", 3},
+};
+
+static const char *describe(const struct message *m)
+{
+    static char text[4096];
+    struct wire_props props;
+    struct strbuf s;
+    strbuf_init(&s, text, sizeof text);
+    cr_assert_eq(wire_props_decode(message_props(m), &props), WIRE_OK);
+    strbuf_printf(&s, "%.*s/%.*s '%.*s'", FMT(message_exchange(m)), FMT(message_key(m)),
+                  FMT(message_body(m)));
+    wire_describe_props(&s, &props);
+    return text;
+}
+
+static struct message with_props(const struct wire_props *props)
+{
+    struct writer w;
+    writer_init(&w, 256);
+    wire_props_put(&w, props);
+    struct message m = rig_message("x", "k", writer_bytes(&w), "body");
+    writer_deinit(&w);
+    return m;
+}
+
+static struct message die(struct message owned, const struct dead_letter *death)
+{
+    struct message letter = dead_letter_make(&owned, death);
+    cr_assert_eq(message_check(bytes_from_slice(&letter.record)), 0);
+    message_unref(owned);
+    return letter;
+}
+
+#define DEATH_IN_Q                                                                                 \
+    "table {count=long 1, reason=longstr \"expired\", queue=longstr \"q\", time=timestamp 100, "   \
+    "exchange=longstr \"x\", routing-keys=array [longstr \"k\"]}"
+#define FIRST_IN_Q                                                                                 \
+    "x-first-death-reason=longstr \"expired\", x-first-death-queue=longstr \"q\", "                \
+    "x-first-death-exchange=longstr \"x\""
+#define LAST_IN_Q                                                                                  \
+    "x-last-death-reason=longstr \"expired\", x-last-death-queue=longstr \"q\", "                  \
+    "x-last-death-exchange=longstr \"x\""
+
+Test(broker_dead, first_death_of_a_bare_message)
+{
+    struct message m = die(with_props(&WIRE_PROPS_NONE), &expired_in_q);
+    cr_assert_str_eq(describe(&m), "dlx/k 'body' headers={x-death=array [" DEATH_IN_Q
+                                   "], " FIRST_IN_Q ", " LAST_IN_Q "}");
+    cr_assert_eq(message_flags(&m), MESSAGE_DEATHS);
+    message_unref(m);
+}
+
+Test(broker_dead, properties_stay_and_the_expiration_moves)
+{
+    const struct wire_props props = {.flags = WIRE_PROP_CONTENT_TYPE | WIRE_PROP_EXPIRATION |
+                                              WIRE_PROP_MESSAGE_ID,
+                                     .content_type = B("text/plain"),
+                                     .expiration = B("60"),
+                                     .message_id = B("m1")};
+    struct message m = die(with_props(&props), &expired_in_q);
+    cr_assert(strstr(describe(&m), "original-expiration=longstr \"60\"") != NULL);
+    cr_assert(strstr(describe(&m), " expiration=") == NULL);
+    cr_assert(strstr(describe(&m), "content-type=\"text/plain\"") != NULL);
+    cr_assert(strstr(describe(&m), "message-id=\"m1\"") != NULL);
+    cr_assert_eq(message_ttl_ms(&m), MESSAGE_TTL_NONE);
+    message_unref(m);
+}
+
+Test(broker_dead, dying_again_in_the_same_way_counts_up_and_keeps_the_first_time)
+{
+    struct message m = die(with_props(&WIRE_PROPS_NONE), &expired_in_q);
+    struct dead_letter elsewhere = expired_in_q;
+    elsewhere.queue = B("other");
+    elsewhere.reason = QUEUE_DIED_MAXLEN;
+    elsewhere.time_s = 200;
+    m = die(m, &elsewhere);
+    struct dead_letter again = expired_in_q;
+    again.time_s = 300;
+    m = die(m, &again);
+    cr_assert_str_eq(
+        describe(&m),
+        "dlx/k 'body' headers={" FIRST_IN_Q ", x-death=array [table {count=long 2, "
+        "reason=longstr \"expired\", queue=longstr \"q\", time=timestamp 100, exchange=longstr "
+        "\"x\", routing-keys=array [longstr \"k\"]}, table {count=long 1, reason=longstr "
+        "\"maxlen\", queue=longstr \"other\", time=timestamp 200, exchange=longstr \"dlx\", "
+        "routing-keys=array [longstr \"k\"]}], x-last-death-reason=longstr \"expired\", "
+        "x-last-death-queue=longstr \"q\", x-last-death-exchange=longstr \"dlx\"}");
+    message_unref(m);
+}
+
+Test(broker_dead, what_a_publisher_says_about_deaths_is_not_believed)
+{
+    struct writer headers;
+    writer_init(&headers, 256);
+    wire_table_put_cstr(&headers, "mine", "stays");
+    wire_table_put_cstr(&headers, "x-first-death-queue", "forged");
+    wire_table_put_cstr(&headers, "x-death", "forged");
+    const struct wire_props props = {.flags = WIRE_PROP_HEADERS, .headers = writer_bytes(&headers)};
+    struct message m = die(with_props(&props), &expired_in_q);
+    cr_assert_str_eq(describe(&m),
+                     "dlx/k 'body' headers={mine=longstr \"stays\", x-death=array [" DEATH_IN_Q
+                     "], " FIRST_IN_Q ", " LAST_IN_Q "}");
+    message_unref(m);
+    writer_deinit(&headers);
+}
+
+Test(broker_dead, a_key_of_its_own_takes_the_copies_out)
+{
+    struct writer headers;
+    writer_init(&headers, 256);
+    uint32_t cc = wire_table_put_array_begin(&headers, "CC");
+    wire_value_put_longstr(&headers, B("copy"));
+    wire_value_put_end(&headers, cc);
+    const struct wire_props props = {.flags = WIRE_PROP_HEADERS, .headers = writer_bytes(&headers)};
+    struct dead_letter death = expired_in_q;
+    struct message m = die(with_props(&props), &death);
+    cr_assert(strstr(describe(&m), "CC=array [longstr \"copy\"]") != NULL);
+    cr_assert(strstr(describe(&m), "routing-keys=array [longstr \"k\", longstr \"copy\"]") != NULL);
+    message_unref(m);
+    death.has_key = true;
+    death.key = B("other");
+    m = die(with_props(&props), &death);
+    cr_assert(strncmp(describe(&m), "dlx/other ", 10) == 0);
+    cr_assert(strstr(describe(&m), "CC=") == NULL);
+    cr_assert(strstr(describe(&m), "routing-keys=array [longstr \"k\", longstr \"copy\"]") != NULL);
+    message_unref(m);
+    writer_deinit(&headers);
+}
+
+Test(broker_dead, a_cycle_is_one_unless_somebody_rejected)
+{
+    struct message m = die(with_props(&WIRE_PROPS_NONE), &expired_in_q);
+    struct bytes headers = wire_props_headers(message_props(&m));
+    cr_assert(dead_letter_is_cycle(headers, B("q")));
+    cr_assert_not(dead_letter_is_cycle(headers, B("other")));
+    struct dead_letter rejected = expired_in_q;
+    rejected.queue = B("other");
+    rejected.reason = QUEUE_DIED_REJECTED;
+    m = die(m, &rejected);
+    headers = wire_props_headers(message_props(&m));
+    cr_assert_not(dead_letter_is_cycle(headers, B("q")));
+    struct dead_letter third = expired_in_q;
+    third.queue = B("third");
+    m = die(m, &third);
+    headers = wire_props_headers(message_props(&m));
+    cr_assert(dead_letter_is_cycle(headers, B("third")));
+    cr_assert_not(dead_letter_is_cycle(headers, B("q")));
+    message_unref(m);
+}
+
+/* --- the worker ------------------------------------------------------------------------------- */
+
+static void declare_with(const char *name, const char *exchange, const char *strategy)
+{
+    struct writer args;
+    writer_init(&args, 128);
+    wire_table_put_cstr(&args, "x-dead-letter-exchange", exchange);
+    if (strategy != NULL) {
+        wire_table_put_cstr(&args, "x-dead-letter-strategy", strategy);
+    }
+    struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE,
+                                      .u.queue = {.vhost = B("/"),
+                                                  .name = B(name),
+                                                  .arguments = writer_bytes(&args),
+                                                  .type = CATALOG_CLASSIC,
+                                                  .run = CATALOG_RUN_LOCAL,
+                                                  .local = {.node = {1, 1}, .boot = 1}}};
+    rig_apply(&command);
+    writer_deinit(&args);
+}
+
+static uint64_t id_of(const char *queue)
+{
+    return catalog_queue(rig.broker->view, B("/"), B(queue))->id;
+}
+
+static void open_worker(const char *queue)
+{
+    broker_queue_dead(rig.broker, id_of(queue));
+    broker_queue_dead(rig.broker, id_of(queue)); /* said again: one is enough */
+    rig_reply(queue, QUEUE_OK, 0);
+}
+
+static void dead_comes(const char *queue, uint64_t ordinal, uint32_t count, enum queue_death reason)
+{
+    struct queue_client *client = rig_client(queue);
+    struct message messages[8];
+    for (uint32_t i = 0; i < count; i++) {
+        messages[i] = rig_message("x", "k", BYTES_NONE, "m");
+    }
+    client->sink->on_dead(client->ctx, 1, ordinal, reason, 5000, messages, count);
+    for (uint32_t i = 0; i < count; i++) {
+        message_unref(messages[i]);
+    }
+}
+
+static void applied(const char *queue, uint64_t seq)
+{
+    struct queue_client *client = rig_client(queue);
+    client->sink->on_applied(client->ctx, seq);
+}
+
+static void nacked(const char *queue, uint64_t seq)
+{
+    struct queue_client *client = rig_client(queue);
+    client->sink->on_nacked(client->ctx, seq);
+    client->sink->on_applied(client->ctx, seq);
+}
+
+static void wait_ms(uint64_t ms)
+{
+    rig.now_ms += ms;
+}
+
+static void two_queues(void)
+{
+    declare_with("q", "dlx", NULL);
+    rig_queue("d1");
+    rig_queue("d2");
+    rig_exchange("dlx", "fanout", BYTES_NONE);
+    rig_bind("dlx", "d1", "");
+    rig_bind("dlx", "d2", "");
+    open_worker("q");
+    EXPECT_CALLS("q open\nq attach 1 '' flags=32 prefetch=512 credit=64 priority=0 args=0\n");
+}
+
+Test(broker_dead, settles_when_all_targets_have_it)
+{
+    two_queues();
+    dead_comes("q", 1, 2, QUEUE_DIED_EXPIRED);
+    cr_assert(strstr(rig_calls(), "settle") == NULL);
+    applied("d1", 2);
+    cr_assert(strstr(rig_calls(), "settle") == NULL);
+    applied("d2", 1);
+    EXPECT_CALLS("q settle ack 1.1+1\n");
+    applied("d2", 2);
+    EXPECT_CALLS("q settle ack 1.2+1\n");
+}
+
+Test(broker_dead, settles_in_runs)
+{
+    two_queues();
+    dead_comes("q", 1, 3, QUEUE_DIED_REJECTED);
+    applied("d1", 3);
+    applied("d2", 3);
+    cr_assert(strstr(rig_calls(), "q settle ack 1.1+3\n") != NULL);
+}
+
+Test(broker_dead, a_refusal_is_tried_again_there_only)
+{
+    two_queues();
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    (void)rig_calls();
+    nacked("d1", 1);
+    applied("d2", 1);
+    EXPECT_CALLS("");
+    wait_ms(1000);
+    const char *calls = rig_calls();
+    cr_assert(strstr(calls, "d1 publish") != NULL && strstr(calls, "d2 publish") == NULL, "%s",
+              calls);
+    applied("d1", 2);
+    EXPECT_CALLS("q settle ack 1.1+1\n");
+}
+
+Test(broker_dead, at_most_once_lets_a_refused_one_go)
+{
+    declare_with("q", "dlx", "at-most-once");
+    rig_queue("d1");
+    rig_exchange("dlx", "fanout", BYTES_NONE);
+    rig_bind("dlx", "d1", "");
+    open_worker("q");
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    (void)rig_calls();
+    nacked("d1", 1);
+    EXPECT_CALLS("q settle ack 1.1+1\n");
+}
+
+Test(broker_dead, what_cannot_be_routed_is_dropped_after_a_second_look)
+{
+    declare_with("q", "missing", NULL);
+    open_worker("q");
+    (void)rig_calls();
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    cr_assert(strncmp(rig_calls(), "barrier\nq settle ack 1.1+1\n", 27) == 0);
+}
+
+Test(broker_dead, the_second_look_finds_what_was_bound_elsewhere)
+{
+    declare_with("q", "dlx", NULL);
+    rig_queue("d1");
+    rig_exchange("dlx", "fanout", BYTES_NONE);
+    open_worker("q");
+    (void)rig_calls();
+    struct catalog_command bind = {
+        .kind = CATALOG_BIND,
+        .u.binding = {B("/"), B("dlx"), B("d1"), B(""), BYTES_NONE, CATALOG_TO_QUEUE}};
+    rig_apply_silently(&bind);
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    const char *calls = rig_calls();
+    cr_assert(strstr(calls, "barrier\n") != NULL && strstr(calls, "d1 publish") != NULL, "%s",
+              calls);
+}
+
+Test(broker_dead, at_least_once_waits_for_a_way)
+{
+    declare_with("q", "dlx", "at-least-once");
+    open_worker("q");
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    cr_assert(strstr(rig_calls(), "settle") == NULL);
+    wait_ms(1000);
+    cr_assert(strstr(rig_calls(), "settle") == NULL);
+    rig_queue("d1");
+    rig_exchange("dlx", "fanout", BYTES_NONE);
+    rig_bind("dlx", "d1", "");
+    wait_ms(1000);
+    cr_assert(strstr(rig_calls(), "d1 publish") != NULL);
+    applied("d1", 1);
+    EXPECT_CALLS("q settle ack 1.1+1\n");
+}
+
+Test(broker_dead, round_and_round_is_dropped)
+{
+    declare_with("q", "", NULL); /* the default exchange: back to the queue of the key */
+    rig_queue("k");
+    open_worker("q");
+    (void)rig_calls();
+    struct queue_client *client = rig_client("q");
+    struct message m = with_props(&WIRE_PROPS_NONE);
+    struct dead_letter in_k = expired_in_q;
+    in_k.queue = B("k");
+    m = die(m, &in_k);
+    client->sink->on_dead(client->ctx, 1, 1, QUEUE_DIED_EXPIRED, 5000, &m, 1);
+    cr_assert(strncmp(rig_calls(), "q settle ack 1.1+1\n", 19) == 0);
+    client->sink->on_dead(client->ctx, 1, 2, QUEUE_DIED_REJECTED, 5000, &m, 1);
+    cr_assert(strstr(rig_calls(), "k publish") != NULL);
+    message_unref(m);
+}
+
+Test(broker_dead, a_target_that_is_deleted_has_had_it)
+{
+    two_queues();
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    applied("d1", 1);
+    (void)rig_calls();
+    rig_delete("d2");
+    EXPECT_CALLS("q settle ack 1.1+1\nd2 close\n");
+}
+
+Test(broker_dead, closes_when_there_is_nothing_to_do)
+{
+    two_queues();
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    wait_ms(20000);
+    cr_assert(strstr(rig_calls(), "close") == NULL, "it has something to do");
+    applied("d1", 1);
+    applied("d2", 1);
+    (void)rig_calls();
+    wait_ms(10000);
+    EXPECT_CALLS("d1 close\nd2 close\nq close\n");
+}
+
+Test(broker_dead, a_second_worker_is_refused)
+{
+    declare_with("q", "dlx", NULL);
+    broker_queue_dead(rig.broker, id_of("q"));
+    (void)rig_calls();
+    rig_reply("q", QUEUE_IN_EXCLUSIVE_USE, 0);
+    EXPECT_CALLS("q close\n");
+}
+
+Test(broker_dead, goes_with_its_queue)
+{
+    two_queues();
+    dead_comes("q", 1, 2, QUEUE_DIED_EXPIRED);
+    (void)rig_calls();
+    rig_delete("q");
+    EXPECT_CALLS("d1 close\nd2 close\nq close\n");
+}
+
+Test(broker_dead, credit_is_renewed_and_held_back_while_a_target_is_full)
+{
+    two_queues();
+    struct queue_client *d1;
+    for (uint64_t i = 0; i < 5; i++) {
+        dead_comes("q", 1 + i * 8, 8, QUEUE_DIED_EXPIRED);
+    }
+    cr_assert(strstr(rig_calls(), "q credit 1 ") != NULL);
+    d1 = rig_client("d1");
+    d1->sink->on_blocked(d1->ctx, true);
+    for (uint64_t i = 5; i < 300; i++) {
+        dead_comes("q", 1 + i * 8, 8, QUEUE_DIED_EXPIRED);
+        if (i % 20 == 0) {
+            cr_assert(strstr(rig_calls(), "credit") == NULL);
+        }
+    }
+    (void)rig_calls();
+    d1->sink->on_blocked(d1->ctx, false);
+    cr_assert(strstr(rig_calls(), "q credit 1 ") != NULL);
+}
