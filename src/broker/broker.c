@@ -67,6 +67,8 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     list_init(&broker->abandoned);
     list_init(&broker->dead_workers);
     list_init(&broker->dead_dirty);
+    list_init(&broker->pages);
+    list_init(&broker->pages_done);
     return broker;
 }
 
@@ -88,6 +90,7 @@ void broker_free(struct broker *broker)
     }
     WR_ASSERT(list_is_empty(&broker->sessions)); /* the front ends are freed first */
     dead_workers_free(broker);
+    pages_free(broker);
     timers_deinit(&broker->timers); /* before what the timers lie in */
     for (size_t i = 0; i < broker->deferred.count; i++) {
         broker->deferred.items[i].request->channel = NULL;
@@ -211,12 +214,14 @@ void broker_turn(struct broker *broker)
     }
     vec_clear(&broker->deferred);
     dead_workers_turn(broker);
+    pages_turn(broker);
 }
 
 uint64_t broker_deadline_ns(const struct broker *broker)
 {
     if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked) ||
-        !list_is_empty(&broker->yielding) || !list_is_empty(&broker->dead_dirty)) {
+        !list_is_empty(&broker->yielding) || !list_is_empty(&broker->dead_dirty) ||
+        !list_is_empty(&broker->pages_done)) {
         return 0;
     }
     uint64_t next = timers_next_deadline(&broker->timers);

@@ -84,6 +84,7 @@ struct broker {
     struct list view_waits; /* requests that wait for view_index */
     struct list abandoned;  /* requests whose channel is closed */
     struct list dead_workers, dead_dirty; /* dead_worker.c */
+    struct list pages, pages_done;        /* messages.c */
     VEC(struct deferred) deferred;
 };
 
@@ -246,6 +247,8 @@ void consumers_go_on(struct broker_channel *ch); /* those that let others go fir
 void publish_add_keys(struct broker *broker, struct bytes headers, const char *name);
 void dead_workers_turn(struct broker *broker);
 void dead_workers_free(struct broker *broker);
+void pages_turn(struct broker *broker);
+void pages_free(struct broker *broker);
 
 /* --- requests: one asynchronous call of a front end
  * --------------------------------------------------------------------------------- */

@@ -188,6 +188,13 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t va
     }
 }
 
+static bool has_one_active(const struct catalog_queue *queue)
+{
+    bool single = false;
+    return wire_table_get_bool(queue->spec.arguments, "x-single-active-consumer", &single) &&
+           single;
+}
+
 static void consume_step(struct request *r)
 {
     struct broker_channel *ch = r->channel;
@@ -198,6 +205,12 @@ static void consume_step(struct request *r)
     }
     if (!auth_check(ch->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault) ||
         !args_check_consume(session_vhost(ch->session), queue, r->args, &priority, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    if ((r->flags & BROKER_EXCLUSIVE) != 0 && has_one_active(queue)) {
+        fault_set(&r->fault, 403, false, "queue '%.*s' in vhost '%s' in exclusive use",
+                  FMT(queue->spec.name), ch->session->vhost);
         request_defer_finish(r);
         return;
     }
@@ -305,6 +318,14 @@ static void get_step(struct request *r)
         return;
     }
     if (!auth_check(r->channel->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    if (queue->spec.type == CATALOG_QUORUM && has_one_active(queue)) {
+        fault_set(&r->fault, 405, false,
+                  "cannot obtain access to locked queue '%.*s' in vhost '%s'. basic.get operations "
+                  "are not supported by quorum queues with single active consumer",
+                  FMT(queue->spec.name), r->channel->session->vhost);
         request_defer_finish(r);
         return;
     }

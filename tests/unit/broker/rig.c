@@ -159,6 +159,25 @@ uint64_t queue_client_publish_more(struct queue_client *client, struct message m
               (unsigned long long)more->delay_ms, (long long)v.integer);
 }
 
+uint64_t queue_client_take(struct queue_client *client, uint64_t position, uint64_t count,
+                           uint8_t flags, uint8_t places)
+{
+    return asks(client, op(client, "take %llu+%llu flags=%u places=%u",
+                           (unsigned long long)position, (unsigned long long)count, flags, places));
+}
+
+uint64_t queue_client_peek(struct queue_client *client, uint64_t position, uint64_t count,
+                           uint8_t places)
+{
+    return asks(client, op(client, "peek %llu+%llu places=%u", (unsigned long long)position,
+                           (unsigned long long)count, places));
+}
+
+uint64_t queue_client_touch(struct queue_client *client)
+{
+    return op(client, "touch");
+}
+
 uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
                              uint32_t prefetch, uint64_t credit_limit, int32_t priority,
                              struct bytes tag, struct bytes args)
