@@ -257,6 +257,7 @@ struct request {
     bool generated;      /* queue.declare: the name is ours */
     bool made_exclusive; /* queue.declare: an exclusive queue is being proposed */
     bool created;        /* queue.declare: by us, just now */
+    bool sealed;         /* queue.delete: by us */
     int status;          /* of the last proposal */
     struct catalog_result result;
     uint64_t wait_index;
