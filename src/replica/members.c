@@ -64,20 +64,33 @@ static bool is_wanted(const struct wanted_vec *wanted, struct raft_id id)
     return false;
 }
 
+static bool same_node(const struct group *group, struct raft_id a, struct raft_id b)
+{
+    struct uid at_a;
+    struct uid at_b;
+    return group_node_of(group, a, &at_a) && group_node_of(group, b, &at_b) && uid_eq(at_a, at_b);
+}
+
 /* Where it shall be there is a replica that is to go: a node has one of a group, so that one goes
  * first. */
 static bool is_occupied(const struct group *group, const struct raft_membership *members,
                         const struct wanted_vec *wanted, struct raft_id id)
 {
-    struct uid here;
-    struct uid there;
-    if (!group_node_of(group, id, &here)) {
-        return false;
-    }
     for (uint32_t i = 0; i < members->count; i++) {
         const struct raft_id other = members->members[i].id;
-        if (!is_wanted(wanted, other) && group_node_of(group, other, &there) &&
-            uid_eq(here, there)) {
+        if (!is_wanted(wanted, other) && same_node(group, id, other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It is to go, and stands where one that is wanted cannot come before. */
+static bool is_in_the_way(const struct group *group, const struct wanted_vec *wanted,
+                          struct raft_id id)
+{
+    for (size_t i = 0; i < wanted->count; i++) {
+        if (!is_wanted(wanted, id) && same_node(group, id, wanted->items[i].id)) {
             return true;
         }
     }
@@ -98,10 +111,58 @@ static void add_change(struct change *changes, uint32_t *count, enum raft_change
     }
 }
 
+/* The leader is in the way, and nobody who is wanted has what it has: another voter must lead and
+ * bring its successor up. With two in the way the other one goes first: else they would hand
+ * leadership to each other for ever. */
+static bool leader_is_in_the_way(const struct group *group, const struct raft_membership *members,
+                                 const struct wanted_vec *wanted)
+{
+    bool alone = is_in_the_way(group, wanted, group->self);
+    for (uint32_t i = 0; i < members->count && alone; i++) {
+        const struct raft_member *m = &members->members[i];
+        const bool stays = m->role == RAFT_VOTER && is_wanted(wanted, m->id);
+        alone =
+            !stays && (raft_id_equal(m->id, group->self) || !is_in_the_way(group, wanted, m->id));
+    }
+    return alone;
+}
+
+/* Of those that go, first who is down, and the leader itself last: two that both are to go would
+ * hand leadership to each other for ever. */
+static void add_removals(struct group *group, const struct raft_membership *members,
+                         const struct wanted_vec *wanted, struct change *ret_changes,
+                         uint32_t *ret_count)
+{
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < members->count; i++) {
+        const struct raft_member *m = &members->members[i];
+        others += m->role == RAFT_VOTER && !raft_id_equal(m->id, group->self);
+    }
+    const bool first = others > 0 && leader_is_in_the_way(group, members, wanted);
+    if (first) {
+        add_change(ret_changes, ret_count, RAFT_CHANGE_REMOVE, group->self);
+    }
+    for (uint32_t turn = 0; turn < 4 && !(first && others == 1); turn++) {
+        for (uint32_t i = 0; i < members->count; i++) {
+            const struct raft_id id = members->members[i].id;
+            struct uid node;
+            const bool down =
+                !group_node_of(group, id, &node) || host_reach(group->host, node) != NODE_UP;
+            const bool blocks = is_in_the_way(group, wanted, id);
+            if (!is_wanted(wanted, id) && !raft_id_equal(id, group->self) &&
+                turn == (down ? 0u : 2u) + (blocks ? 0u : 1u)) {
+                add_change(ret_changes, ret_count, RAFT_CHANGE_REMOVE, id);
+            }
+        }
+    }
+    if (*ret_count == 0 && !is_wanted(wanted, group->self)) {
+        add_change(ret_changes, ret_count, RAFT_CHANGE_REMOVE, group->self);
+    }
+}
+
 /* The steps that may come next, the best first; none: all is as wanted. What is refused (a learner
  * that lags) must not hold up the others. Additions first, so that a group never gets smaller than
- * it must; of those that go, first who is down, and the leader itself last: two that both are to go
- * would hand leadership to each other for ever. */
+ * it must. */
 static uint32_t next_changes(struct group *group, const struct raft_membership *members,
                              const struct wanted_vec *wanted, struct change *ret_changes)
 {
@@ -120,19 +181,8 @@ static uint32_t next_changes(struct group *group, const struct raft_membership *
             add_change(ret_changes, &count, RAFT_CHANGE_DEMOTE, w->id);
         }
     }
-    for (uint32_t down = 2; count == 0 && down-- > 0;) {
-        for (uint32_t i = 0; i < members->count; i++) {
-            const struct raft_id id = members->members[i].id;
-            struct uid node;
-            const bool up =
-                group_node_of(group, id, &node) && host_reach(group->host, node) == NODE_UP;
-            if (!is_wanted(wanted, id) && !raft_id_equal(id, group->self) && up == (down == 0)) {
-                add_change(ret_changes, &count, RAFT_CHANGE_REMOVE, id);
-            }
-        }
-    }
-    if (count == 0 && !is_wanted(wanted, group->self)) {
-        add_change(ret_changes, &count, RAFT_CHANGE_REMOVE, group->self);
+    if (count == 0) {
+        add_removals(group, members, wanted, ret_changes, &count);
     }
     return count;
 }
