@@ -8,9 +8,9 @@
  * gone from the catalog, or when the record does not name it and the group's own membership, or its
  * leader, says that it is no member. I2  Bootstrap members of a group all begin with the same
  * membership: the record's as it was declared. A record that was changed since starts replicas
- * empty: they learn the membership from the leader. I3  A replica that ended is not begun anew from
- * the record as declared: a node that restarts may know an older catalog for a while, and would,
- * without its data, vote and even lead.
+ * empty: they learn the membership from the leader. I3  A member that was a replica of this node
+ * and ended is never begun anew: a node that restarts may know an older catalog for a while, and
+ * would, without its data, vote and even lead.
  */
 #include "replica_internal.h"
 
@@ -278,10 +278,58 @@ static void set_peers(struct group *group, const struct catalog_queue *record)
                    record->spec.group.member_count > 1;
 }
 
+VEC_TYPE(ended_vec, struct raft_id);
+
+void replica_ended(struct host *host, uint64_t group, struct raft_id member)
+{
+    bool fresh;
+    void **place = umap_entry(&host->ended, group, &fresh);
+    if (fresh) {
+        *place = wr_calloc(1, sizeof(struct ended_vec));
+    }
+    struct ended_vec *members = *place;
+    vec_push(members, member);
+}
+
+static void ended_forget(struct host *host, uint64_t group)
+{
+    struct ended_vec *members = umap_remove(&host->ended, group);
+    if (members != NULL) {
+        vec_deinit(members);
+        wr_free(members);
+    }
+}
+
+void ended_free(struct host *host)
+{
+    struct umap_iter it = umap_iterate(&host->ended);
+    while (umap_next(&it)) {
+        struct ended_vec *members = it.value;
+        vec_deinit(members);
+        wr_free(members);
+    }
+    umap_deinit(&host->ended);
+}
+
+/* One that is not known by its id was at least one of those that the queue was declared with. */
+static bool has_ended(const struct host *host, const struct catalog_queue *record,
+                      const struct catalog_member *own)
+{
+    const struct ended_vec *members = umap_get(&host->ended, record->id);
+    for (size_t i = 0; members != NULL && i < members->count; i++) {
+        const struct raft_id ended = members->items[i];
+        if (raft_id_equal(ended, raft_of_uid(own->id)) ||
+            (raft_id_is_zero(ended) && record->replicas_version == record->id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void start_replica(struct host *host, const struct catalog_queue *record,
                           const struct catalog_member *own)
 {
-    if (record->replicas_version == record->id && umap_contains(&host->ended, record->id)) {
+    if (has_ended(host, record, own)) {
         return; /* I3: the view is older than what ended it */
     }
     struct group *group = group_new(host, record->id, &queue_machine_ops, raft_of_uid(own->id));
@@ -387,6 +435,9 @@ void queue_group_view(struct host *host, const struct catalog_queue *before,
     }
     struct group *group = group_find(host, any->id);
     const struct catalog_member *own = own_member(host, after);
+    if (after == NULL) {
+        ended_forget(host, any->id);
+    }
     if (group == NULL) {
         if (after == NULL) {
             purge_forget(host, any->id);

@@ -225,6 +225,37 @@ Test(failover, a_replica_that_ended_does_not_come_back)
     wr_free(t);
 }
 
+/* The same when the record was changed before (sim seed 28357): the member must not begin anew
+ * empty either. Without its log it would vote for whom it has been outrun by. */
+Test(failover, a_replica_that_was_added_and_ended_does_not_come_back)
+{
+    struct test_cluster *c = cluster_new(750, 3, 1);
+    struct group_status status;
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1}, 2, -1);
+    cluster_set_replicas(c, q, (uint32_t[]){0, 1, 2}, 3, 5);
+    cluster_settle(c, 5000);
+    struct catalog_view *before = catalog_view_take(c->catalog);
+    for (uint32_t i = 0; i < 3; i++) { /* as one of the first, and as one that was added */
+        cr_assert(host_group_status(cluster_host(c, i, 0), q, &status) && status.exists);
+    }
+    cluster_delete(c, q);
+    cluster_settle(c, 2000);
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_crash(c, i);
+    }
+    c->view_at_restart = before;
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_restart(c, i, false);
+    }
+    cluster_settle(c, 2000);
+    for (uint32_t i = 0; i < 3; i++) {
+        cr_assert(!host_group_status(cluster_host(c, i, 0), q, &status) || !status.exists,
+                  "node %u begins a replica that ended", i);
+    }
+    catalog_view_unref(before);
+    cluster_free(c);
+}
+
 /* Its queue was declared and deleted after what its node knows of the catalog: no view that it sees
  * ever has the queue. */
 Test(failover, a_replica_of_a_queue_that_came_and_went_ends)
