@@ -60,10 +60,10 @@ static struct host *some_host(struct sim *sim, uint32_t *ret_node)
 }
 
 static void propose(struct sim *sim, struct host *host, uint32_t node,
-                    const struct catalog_command *command, catalog_done_fn done)
+                    const struct catalog_command *command, catalog_done_fn done, void *ctx)
 {
     host_refresh(host);
-    host_catalog_propose(host, command, PROPOSE_MS, done, sim);
+    host_catalog_propose(host, command, PROPOSE_MS, done, ctx);
     sim_context_schedule(&sim->hosts[node].contexts[0], true);
 }
 
@@ -190,7 +190,7 @@ static void change_replicas(struct sim *sim)
     command.u.replicas.preferred = change.members[prng_below(&sim->fault_prng, change.count)].node;
     sim_trace(sim, "operator: group %" PRIu64 " shall have %u replicas (it had %u)", q->id,
               change.count, q->spec.group.member_count);
-    propose(sim, host, node, &command, all ? on_all_new : on_done);
+    propose(sim, host, node, &command, all ? on_all_new : on_done, sim);
 }
 
 void sim_operator_act(struct sim *sim)
@@ -237,10 +237,14 @@ static bool voters_enough(struct sim *sim, uint64_t group, struct uid id)
     return leader;
 }
 
-/* No group needs what that node has. */
+/* It is a member, and no group needs what it has. */
 static bool may_go(struct sim *sim, const struct host *host, struct uid id)
 {
+    const struct catalog_node *node = catalog_node(host->view, id);
     struct catalog_iter it;
+    if (node == NULL || node->boot == 0) {
+        return false;
+    }
     catalog_iter_queues(&it, host->view, NULL);
     for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
         if (q->spec.run != CATALOG_RUN_GROUP) {
@@ -257,6 +261,21 @@ static bool may_go(struct sim *sim, const struct host *host, struct uid id)
     return voters_enough(sim, HOST_CATALOG_GROUP, id);
 }
 
+/* The answer says so, not a view: one that is behind does not have the node yet. */
+static void on_forgotten(void *ctx, int status, const struct catalog_result *result)
+{
+    struct sim_host *dead = ctx;
+    struct sim *sim = dead->sim;
+    (void)result;
+    sim_trace(sim, "operator: status %d to forgetting node %u", status, dead->index);
+    if (!dead->forgotten && (status == CATALOG_OK || status == CATALOG_NOT_FOUND)) {
+        sim_trace(sim, "operator: node %u is forgotten", dead->index);
+        dead->forgotten = true;
+        SIM_SOMETIMES(sim, true, SIM_SEEN_FORGOTTEN);
+        sim_faults_node_up(sim);
+    }
+}
+
 static void on_forget(struct sim *sim, void *arg, uint64_t index, uint64_t b)
 {
     struct sim_host *dead = &sim->hosts[index];
@@ -264,17 +283,13 @@ static void on_forget(struct sim *sim, void *arg, uint64_t index, uint64_t b)
     struct host *host = some_host(sim, &node);
     (void)arg;
     (void)b;
-    if (host != NULL && !dead->forgotten) {
-        if (catalog_node(host->view, dead->node_id) == NULL) {
-            sim_trace(sim, "operator: node %" PRIu64 " is forgotten", index);
-            dead->forgotten = true;
-            SIM_SOMETIMES(sim, true, SIM_SEEN_FORGOTTEN);
-            sim_faults_node_up(sim);
-            return;
-        }
+    if (dead->forgotten) {
+        return;
+    }
+    if (host != NULL) {
         struct catalog_command command = {.kind = CATALOG_FORGET_NODE};
         command.u.forget.node = dead->node_id;
-        propose(sim, host, node, &command, on_done);
+        propose(sim, host, node, &command, on_forgotten, dead);
     }
     sim_at(sim, sim->now + FORGET_RETRY_NS, on_forget, NULL, index, 0);
 }
