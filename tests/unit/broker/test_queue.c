@@ -215,7 +215,7 @@ Test(broker_queue, no_leader)
 
 Test(broker_queue, an_exclusive_queue_is_its_connections)
 {
-    rig_exclusive("e", rig.session->id + 1000);
+    rig_exclusive("e", rig.session->id | UINT64_C(1) << 48); /* of another shard */
     declare("e", BROKER_EXCLUSIVE);
     declare("e", BROKER_PASSIVE);
     delete ("e", 0);
@@ -230,7 +230,7 @@ Test(broker_queue, an_exclusive_queue_is_its_connections)
 
 Test(broker_queue, unbinding_somebody_elses_exclusive_queue_is_refused_only_if_it_is_bound)
 {
-    rig_exclusive("e", rig.session->id + 1000);
+    rig_exclusive("e", rig.session->id | UINT64_C(1) << 48); /* of another shard */
     bind("e", "amq.direct", "k", true);
     EXPECT_SAID("unbind ok 'e' 0 0\n");
     rig_bind("amq.direct", "e", "k");
