@@ -33,7 +33,8 @@ enum catalog_command_kind {
     CATALOG_DELETE_EXCHANGE = 21,
     CATALOG_DECLARE_QUEUE = 22, /* EXISTS + id; STALE: its boot or owner's boot is over; NO_NODE */
     CATALOG_DELETE_QUEUE = 23,  /* by id: NOT_FOUND when that queue is gone */
-    CATALOG_SET_REPLICAS = 24,  /* STALE unless `version` is the queue's replicas_version */
+    CATALOG_SET_REPLICAS = 24,  /* STALE unless `version` is the queue's replicas_version;
+                                   REFUSED: no voter stays one, or the queue is local */
     CATALOG_BIND = 25,          /* EXISTS: was bound; NO_EXCHANGE, NO_QUEUE */
     CATALOG_UNBIND = 26,        /* NOT_FOUND: was not bound */
 };

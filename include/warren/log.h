@@ -49,8 +49,10 @@ enum log_kind { /* frozen */
                 /* term, index = of the snapshot that is now in the checkpoint store: entries <=
                  * index are not replayed. */
                 LOG_CHECKPOINT = 4,
-                LOG_GROUP_END = 5, /* the replica was removed by a catalog decision */
-                LOG_TRUNCATE = 6,  /* entries >= index are void */
+                /* The replica was removed by a catalog decision. payload = its member id (16 bytes;
+                 * empty in logs of early builds), which must never be begun again. */
+                LOG_GROUP_END = 5,
+                LOG_TRUNCATE = 6, /* entries >= index are void */
 };
 
 struct log_position {

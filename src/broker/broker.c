@@ -58,6 +58,7 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     timers_init(&broker->timers, broker_now_ms(broker));
     route_result_init(&broker->route);
     list_init(&broker->sessions);
+    umap_init(&broker->session_ids, broker->hash);
     list_init(&broker->ending);
     list_init(&broker->deletions);
     list_init(&broker->orphans);
@@ -107,6 +108,7 @@ void broker_free(struct broker *broker)
         wr_free(WR_CONTAINER_OF(link, struct orphan, link));
     }
     free_session_list(&broker->ending);
+    umap_deinit(&broker->session_ids);
     route_result_deinit(&broker->route);
     vec_deinit(&broker->extra_keys);
     catalog_view_unref(broker->view);
@@ -127,12 +129,30 @@ void broker_defer(struct broker *broker, void (*run)(struct request *request),
 static void deletion_step(struct deletion *d);
 static void orphan_step(struct broker *broker, struct orphan *orphan);
 
+/* A declaration is proposed until its outcome is heard, and may be applied after its connection has
+ * ended, or once more after what it had made was deleted. */
+static void on_queue_diff(void *ctx, const struct catalog_queue *before,
+                          const struct catalog_queue *after)
+{
+    struct broker *broker = ctx;
+    if (before != NULL || after == NULL || !after->spec.exclusive || broker->boot == 0 ||
+        after->spec.owner.boot != broker->boot) {
+        return;
+    }
+    const uint64_t owner = after->spec.owner.connection;
+    if (owner >> SESSION_SHARD_SHIFT == broker->options.shard &&
+        !umap_contains(&broker->session_ids, owner)) {
+        broker_delete_queue(broker, after->id, NULL);
+    }
+}
+
 void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t index)
 {
     struct catalog_view *old = broker->view;
     broker->view = catalog_view_ref(view);
     broker->view_serial = catalog_view_serial(view);
     broker->view_index = index;
+    catalog_diff_queues(old, view, on_queue_diff, broker);
     catalog_view_unref(old);
     LIST_FOREACH_SAFE(link, &broker->view_waits) {
         struct request *request = WR_CONTAINER_OF(link, struct request, wait_link);
@@ -303,7 +323,7 @@ void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker
     timer_add(&broker->timers, &d->retry, broker_now_ms(broker), on_first_step);
 }
 
-/* --- exclusive queues that nobody knows whether they were made
+/* --- exclusive queues of connections that go on, of which nobody knows whether they were made
  * --------------------------------------------------------------------------- */
 
 static void orphan_step(struct broker *broker, struct orphan *orphan)

@@ -49,8 +49,8 @@ struct deletion {
     struct timer retry;
 };
 
-/* An exclusive queue whose declaration has an unknown outcome and whose owner is gone: deleted if
- * it ever shows up. */
+/* An exclusive queue whose declaration has an unknown outcome and whose channel is gone: deleted if
+ * it shows up. (That of a connection that is gone is deleted whenever it does: broker_set_view.) */
 struct orphan {
     struct list link;
     uint64_t connection, until_ms;
@@ -76,7 +76,8 @@ struct broker {
     struct route_result route;
     VEC(struct bytes) extra_keys; /* CC and BCC of the message being published */
     struct list sessions;
-    struct list ending; /* sessions that wait for their exclusive queues to go */
+    struct umap session_ids; /* of `sessions` */
+    struct list ending;      /* sessions that wait for their exclusive queues to go */
     struct list deletions;
     struct list orphans;
     struct list unblocked;  /* channels whose front end is to hear that publishing may go on */
@@ -87,6 +88,9 @@ struct broker {
     struct list pages, pages_done;        /* messages.c */
     VEC(struct deferred) deferred;
 };
+
+#define SESSION_SHARD_SHIFT                                                                        \
+    48u /* ids of sessions: the shard above, a number that only grows below */
 
 #define BROKER_NAME_SIZE 64u
 void broker_make_name(struct broker *broker, const char *prefix, char out[BROKER_NAME_SIZE]);
@@ -269,6 +273,7 @@ struct request {
     bool generated;      /* queue.declare: the name is ours */
     bool made_exclusive; /* queue.declare: an exclusive queue is being proposed */
     bool created;        /* queue.declare: by us, just now */
+    bool sealed;         /* queue.delete: by us */
     int status;          /* of the last proposal */
     struct catalog_result result;
     uint64_t wait_index;

@@ -4,7 +4,7 @@
  * Declaring: checks -> look-up (one read barrier on a miss of a passive declare) -> proposal with
  * the placement decided here -> the view -> equivalence with what is there now -> counts from the
  * queue's leader. Deleting: the queue machine is sealed first (that decides if-unused and if-empty
- * atomically and gives the count), then the catalog forgets it.
+ * atomically and gives the count), then the catalog forgets it. Who finds it gone looks again.
  */
 #include "broker_internal.h"
 
@@ -318,12 +318,22 @@ void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_do
 
 /* --- delete ----------------------------------------------------------------------------------- */
 
+static void delete_step(struct request *r);
+
 static void on_catalog_deleted(struct request *r)
 {
-    if (!request_unavailable(r)) {
-        (void)umap_remove(&r->channel->session->exclusive, r->queue_id);
-        request_defer_finish(r); /* NOT_FOUND: somebody else was quicker */
+    if (request_unavailable(r)) {
+        return;
     }
+    (void)umap_remove(&r->channel->session->exclusive, r->queue_id);
+    if (r->status == CATALOG_NOT_FOUND && !r->sealed) {
+        /* Deleted by somebody else, maybe long ago: our view was behind. By now another queue may
+         * have the name, and whoever asks may know that one. */
+        r->looked = true;
+        delete_step(r);
+        return;
+    }
+    request_defer_finish(r);
 }
 
 static void propose_delete(struct request *r)
@@ -343,7 +353,8 @@ static void on_sealed(struct request *r, enum queue_status status, uint64_t valu
         request_fail(r, 406, false, "queue '%.*s' in vhost '%s' not empty",
                      FMT(request_queue_name(r)), r->channel->session->vhost);
     } else {
-        r->count = status == QUEUE_OK ? value : 0;
+        r->sealed = status == QUEUE_OK;
+        r->count = r->sealed ? value : 0;
         propose_delete(r);
     }
 }

@@ -61,7 +61,7 @@ struct broker_session *broker_session_open(struct broker *broker,
     }
     struct broker_session *session = wr_calloc(1, sizeof *session);
     session->broker = broker;
-    session->id = ((uint64_t)broker->options.shard << 48) | broker->next_session++;
+    session->id = ((uint64_t)broker->options.shard << SESSION_SHARD_SHIFT) | broker->next_session++;
     if (!copy(session->vhost, sizeof session->vhost, info->vhost) ||
         !copy(session->user, sizeof session->user, info->user) ||
         !copy(session->provided_name, sizeof session->provided_name, info->provided_name)) {
@@ -92,6 +92,7 @@ struct broker_session *broker_session_open(struct broker *broker,
     umap_init(&session->exclusive, broker->hash);
     timer_init(&session->timeout);
     list_push_back(&broker->sessions, &session->link);
+    (void)umap_put(&broker->session_ids, session->id, session);
     return session;
 }
 
@@ -136,6 +137,7 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
     session->done = done;
     session->done_ctx = ctx;
     list_remove(&session->link);
+    (void)umap_remove(&broker->session_ids, session->id);
     list_push_back(&broker->ending, &session->link);
     struct umap_iter it = umap_iterate(&session->exclusive);
     while (!wr_planted(WR_PLANT_exclusive_survives) && umap_next(&it)) {

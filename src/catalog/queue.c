@@ -115,6 +115,23 @@ int catalog__apply_delete_queue(struct catalog *c, uint64_t id, uint64_t *ret_id
     return CATALOG_OK;
 }
 
+/* A voter before and after. Without one the record would ask for a group that shares no data with
+ * the present one: new members get all they have from those who stay. */
+static bool keeps_voter(const struct catalog_queue *before, const struct catalog_member *members,
+                        uint32_t count)
+{
+    for (uint32_t i = 0; i < before->spec.group.member_count; i++) {
+        const struct catalog_member *m = &before->spec.group.members[i];
+        for (uint32_t k = 0; k < count && !m->learner; k++) {
+            if (!members[k].learner && uid_eq(members[k].id, m->id) &&
+                uid_eq(members[k].node, m->node)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 int catalog__apply_replicas(struct catalog *c, uint64_t index,
                             const struct catalog_command *command, uint64_t *ret_id)
 {
@@ -137,6 +154,9 @@ int catalog__apply_replicas(struct catalog *c, uint64_t index,
     }
     if (!catalog__members_known(c->view, members, count)) {
         return CATALOG_NO_NODE;
+    }
+    if (!keeps_voter(before, members, count)) {
+        return CATALOG_REFUSED;
     }
     struct catalog_view *v = catalog__edit(c);
     struct catalog_queue_spec spec = before->spec;

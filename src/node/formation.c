@@ -453,12 +453,13 @@ static void on_booted(void *ctx, int status, const struct catalog_result *result
     shard_set_boot(shard, (uint32_t)result->id);
 }
 
-static void propose_boot(struct shard *shard, const struct catalog_node *self)
+/* With the member that it is, whatever the catalog has: an ASK of a start before this one may have
+ * been heard last, and nobody else knows that its member is not. */
+static void propose_boot(struct shard *shard)
 {
     struct formation *f = shard->formation;
     struct catalog_command command = {.kind = CATALOG_NODE_BOOT};
     command.u.boot.node = own_info(shard);
-    command.u.boot.node.member = self->info.member;
     command.u.boot.start = f->start;
     f->boot_proposed = true;
     host_catalog_propose(shard->host, &command, BOOT_MS, on_booted, shard);
@@ -512,7 +513,7 @@ static void member_turn(struct shard *shard)
         (void)snprintf(f->state, sizeof f->state,
                        "waiting for the catalog to take note of this start");
         if (!f->boot_proposed) {
-            propose_boot(shard, self);
+            propose_boot(shard);
         }
         return;
     }

@@ -272,7 +272,10 @@ void group_end(struct group *group)
     group_drop_proposals(group);
     timer_cancel(&group->host->timers, &group->tick);
     timer_cancel(&group->host->timers, &group->reconcile);
-    group_log(group, LOG_GROUP_END, (struct raft_term){0}, 0, 0, 0, SLICE_NONE);
+    struct writer w;
+    writer_init(&w, UID_SIZE);
+    put_uid(&w, uid_of_raft(group->self));
+    group_log(group, LOG_GROUP_END, (struct raft_term){0}, 0, 0, 0, slice_of_buf(writer_take(&w)));
 }
 
 /* --- updates --------------------------------------------------------------------------------- */

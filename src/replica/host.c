@@ -98,7 +98,7 @@ void host_free(struct host *host)
     umap_deinit(&host->locals);
     umap_deinit(&host->clients);
     umap_deinit(&host->queues);
-    umap_deinit(&host->ended);
+    ended_free(host);
     vec_deinit(&host->unnamed);
     umap_deinit(&host->kv_requests);
     umap_deinit(&host->catalog_requests);
@@ -412,11 +412,13 @@ static void group_ended(struct group *group)
 {
     struct host *host = group->host;
     uint64_t id = group->id;
+    const struct raft_id member = group->self;
     group_free(group);
     purge_begin(host, id);
     const struct catalog_queue *record =
         host->view != NULL ? catalog_queue_by_id(host->view, id) : NULL;
     if (record != NULL) {
+        replica_ended(host, id, member);
         queue_group_view(host, NULL, record); /* named again meanwhile: a new replica begins */
     } else {
         purge_forget(host, id); /* ids are not used again */

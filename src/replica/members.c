@@ -8,9 +8,9 @@
  * gone from the catalog, or when the record does not name it and the group's own membership, or its
  * leader, says that it is no member. I2  Bootstrap members of a group all begin with the same
  * membership: the record's as it was declared. A record that was changed since starts replicas
- * empty: they learn the membership from the leader. I3  A replica that ended is not begun anew from
- * the record as declared: a node that restarts may know an older catalog for a while, and would,
- * without its data, vote and even lead.
+ * empty: they learn the membership from the leader. I3  A member that was a replica of this node
+ * and ended is never begun anew: a node that restarts may know an older catalog for a while, and
+ * would, without its data, vote and even lead.
  */
 #include "replica_internal.h"
 
@@ -64,20 +64,33 @@ static bool is_wanted(const struct wanted_vec *wanted, struct raft_id id)
     return false;
 }
 
+static bool same_node(const struct group *group, struct raft_id a, struct raft_id b)
+{
+    struct uid at_a;
+    struct uid at_b;
+    return group_node_of(group, a, &at_a) && group_node_of(group, b, &at_b) && uid_eq(at_a, at_b);
+}
+
 /* Where it shall be there is a replica that is to go: a node has one of a group, so that one goes
  * first. */
 static bool is_occupied(const struct group *group, const struct raft_membership *members,
                         const struct wanted_vec *wanted, struct raft_id id)
 {
-    struct uid here;
-    struct uid there;
-    if (!group_node_of(group, id, &here)) {
-        return false;
-    }
     for (uint32_t i = 0; i < members->count; i++) {
         const struct raft_id other = members->members[i].id;
-        if (!is_wanted(wanted, other) && group_node_of(group, other, &there) &&
-            uid_eq(here, there)) {
+        if (!is_wanted(wanted, other) && same_node(group, id, other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It is to go, and stands where one that is wanted cannot come before. */
+static bool is_in_the_way(const struct group *group, const struct wanted_vec *wanted,
+                          struct raft_id id)
+{
+    for (size_t i = 0; i < wanted->count; i++) {
+        if (!is_wanted(wanted, id) && same_node(group, id, wanted->items[i].id)) {
             return true;
         }
     }
@@ -98,10 +111,58 @@ static void add_change(struct change *changes, uint32_t *count, enum raft_change
     }
 }
 
+/* The leader is in the way, and nobody who is wanted has what it has: another voter must lead and
+ * bring its successor up. With two in the way the other one goes first: else they would hand
+ * leadership to each other for ever. */
+static bool leader_is_in_the_way(const struct group *group, const struct raft_membership *members,
+                                 const struct wanted_vec *wanted)
+{
+    bool alone = is_in_the_way(group, wanted, group->self);
+    for (uint32_t i = 0; i < members->count && alone; i++) {
+        const struct raft_member *m = &members->members[i];
+        const bool stays = m->role == RAFT_VOTER && is_wanted(wanted, m->id);
+        alone =
+            !stays && (raft_id_equal(m->id, group->self) || !is_in_the_way(group, wanted, m->id));
+    }
+    return alone;
+}
+
+/* Of those that go, first who is down, and the leader itself last: two that both are to go would
+ * hand leadership to each other for ever. */
+static void add_removals(struct group *group, const struct raft_membership *members,
+                         const struct wanted_vec *wanted, struct change *ret_changes,
+                         uint32_t *ret_count)
+{
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < members->count; i++) {
+        const struct raft_member *m = &members->members[i];
+        others += m->role == RAFT_VOTER && !raft_id_equal(m->id, group->self);
+    }
+    const bool first = others > 0 && leader_is_in_the_way(group, members, wanted);
+    if (first) {
+        add_change(ret_changes, ret_count, RAFT_CHANGE_REMOVE, group->self);
+    }
+    for (uint32_t turn = 0; turn < 4 && !(first && others == 1); turn++) {
+        for (uint32_t i = 0; i < members->count; i++) {
+            const struct raft_id id = members->members[i].id;
+            struct uid node;
+            const bool down =
+                !group_node_of(group, id, &node) || host_reach(group->host, node) != NODE_UP;
+            const bool blocks = is_in_the_way(group, wanted, id);
+            if (!is_wanted(wanted, id) && !raft_id_equal(id, group->self) &&
+                turn == (down ? 0u : 2u) + (blocks ? 0u : 1u)) {
+                add_change(ret_changes, ret_count, RAFT_CHANGE_REMOVE, id);
+            }
+        }
+    }
+    if (*ret_count == 0 && !is_wanted(wanted, group->self)) {
+        add_change(ret_changes, ret_count, RAFT_CHANGE_REMOVE, group->self);
+    }
+}
+
 /* The steps that may come next, the best first; none: all is as wanted. What is refused (a learner
  * that lags) must not hold up the others. Additions first, so that a group never gets smaller than
- * it must; of those that go, first who is down, and the leader itself last: two that both are to go
- * would hand leadership to each other for ever. */
+ * it must. */
 static uint32_t next_changes(struct group *group, const struct raft_membership *members,
                              const struct wanted_vec *wanted, struct change *ret_changes)
 {
@@ -120,19 +181,8 @@ static uint32_t next_changes(struct group *group, const struct raft_membership *
             add_change(ret_changes, &count, RAFT_CHANGE_DEMOTE, w->id);
         }
     }
-    for (uint32_t down = 2; count == 0 && down-- > 0;) {
-        for (uint32_t i = 0; i < members->count; i++) {
-            const struct raft_id id = members->members[i].id;
-            struct uid node;
-            const bool up =
-                group_node_of(group, id, &node) && host_reach(group->host, node) == NODE_UP;
-            if (!is_wanted(wanted, id) && !raft_id_equal(id, group->self) && up == (down == 0)) {
-                add_change(ret_changes, &count, RAFT_CHANGE_REMOVE, id);
-            }
-        }
-    }
-    if (count == 0 && !is_wanted(wanted, group->self)) {
-        add_change(ret_changes, &count, RAFT_CHANGE_REMOVE, group->self);
+    if (count == 0) {
+        add_removals(group, members, wanted, ret_changes, &count);
     }
     return count;
 }
@@ -228,10 +278,58 @@ static void set_peers(struct group *group, const struct catalog_queue *record)
                    record->spec.group.member_count > 1;
 }
 
+VEC_TYPE(ended_vec, struct raft_id);
+
+void replica_ended(struct host *host, uint64_t group, struct raft_id member)
+{
+    bool fresh;
+    void **place = umap_entry(&host->ended, group, &fresh);
+    if (fresh) {
+        *place = wr_calloc(1, sizeof(struct ended_vec));
+    }
+    struct ended_vec *members = *place;
+    vec_push(members, member);
+}
+
+static void ended_forget(struct host *host, uint64_t group)
+{
+    struct ended_vec *members = umap_remove(&host->ended, group);
+    if (members != NULL) {
+        vec_deinit(members);
+        wr_free(members);
+    }
+}
+
+void ended_free(struct host *host)
+{
+    struct umap_iter it = umap_iterate(&host->ended);
+    while (umap_next(&it)) {
+        struct ended_vec *members = it.value;
+        vec_deinit(members);
+        wr_free(members);
+    }
+    umap_deinit(&host->ended);
+}
+
+/* One that is not known by its id was at least one of those that the queue was declared with. */
+static bool has_ended(const struct host *host, const struct catalog_queue *record,
+                      const struct catalog_member *own)
+{
+    const struct ended_vec *members = umap_get(&host->ended, record->id);
+    for (size_t i = 0; members != NULL && i < members->count; i++) {
+        const struct raft_id ended = members->items[i];
+        if (raft_id_equal(ended, raft_of_uid(own->id)) ||
+            (raft_id_is_zero(ended) && record->replicas_version == record->id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void start_replica(struct host *host, const struct catalog_queue *record,
                           const struct catalog_member *own)
 {
-    if (record->replicas_version == record->id && umap_contains(&host->ended, record->id)) {
+    if (has_ended(host, record, own)) {
         return; /* I3: the view is older than what ended it */
     }
     struct group *group = group_new(host, record->id, &queue_machine_ops, raft_of_uid(own->id));
@@ -337,6 +435,9 @@ void queue_group_view(struct host *host, const struct catalog_queue *before,
     }
     struct group *group = group_find(host, any->id);
     const struct catalog_member *own = own_member(host, after);
+    if (after == NULL) {
+        ended_forget(host, any->id);
+    }
     if (group == NULL) {
         if (after == NULL) {
             purge_forget(host, any->id);

@@ -201,6 +201,14 @@ static void note_catalog_member(struct recover *recover, const struct log_item *
     wr_free(command);
 }
 
+/* Zero: not known. */
+static struct raft_id ended_member(const struct log_item *item)
+{
+    struct reader r = reader_from(bytes_from_slice(&item->payload));
+    const struct uid member = rd_uid(&r);
+    return raft_of_uid(r.failed ? UID_NONE : member);
+}
+
 void host_recover_record(struct host *host, const struct log_item *item)
 {
     struct recover *recover = recover_of(host);
@@ -245,6 +253,7 @@ void host_recover_record(struct host *host, const struct log_item *item)
         on_checkpoint(g, item);
         break;
     case LOG_GROUP_END:
+        replica_ended(host, g->id, ended_member(item));
         reset_group(g);
         g->ended = true;
         break;
@@ -394,7 +403,6 @@ static int recover_group(struct host *host, struct recovered_group *g)
 {
     if (g->ended) {
         purge_begin(host, g->id); /* perhaps again */
-        (void)umap_put(&host->ended, g->id, host);
         return 0;
     }
     if (!g->created || g->damaged) {

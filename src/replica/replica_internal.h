@@ -427,6 +427,9 @@ void group_set_serving(struct group *group, bool serving);
 void group_set_peer(struct group *group, struct raft_id member, struct uid node);
 bool group_node_of(const struct group *group, struct raft_id member, struct uid *ret_node);
 void group_reconcile(struct group *group);
+/* That member was a replica of this node and is none any more: it never begins again here. */
+void replica_ended(struct host *host, uint64_t group, struct raft_id member);
+void ended_free(struct host *host);
 void group_check_end(struct group *group);
 void group_tell_not_member(struct group *group, struct raft_id member, struct uid node);
 void group_node_changed(struct group *group, struct uid node, bool up);
@@ -607,7 +610,7 @@ struct host {
     struct catalog_view *view;
     struct umap groups, locals, clients, queues;
     VEC(uint64_t) unnamed; /* recovered groups whose queue no view had: to come, or gone */
-    struct umap ended;     /* groups whose replica here ended before this start, as the log says */
+    struct umap ended;     /* group -> members that were replicas here and ended (members.c) */
     VEC(struct node_state) nodes;
     struct list dirty_groups, dirty_homes, dirty_clients;
     VEC(struct parcel *) inbox;

@@ -34,6 +34,7 @@
     X(SIM_SEEN_FRAME_TWICE, "a link delivered a parcel twice")                                     \
     X(SIM_SEEN_FRAME_LATE, "a link delivered a parcel late")                                       \
     X(SIM_SEEN_FORGOTTEN, "a dead node was forgotten")                                             \
+    X(SIM_SEEN_ALL_NEW_REFUSED, "a record of new replicas only was refused")                       \
     X(SIM_SEEN_CONFIRM_BACKED, "a confirm was checked against the disks")
 
 enum sim_seen {

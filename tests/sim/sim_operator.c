@@ -30,6 +30,18 @@ static void on_done(void *ctx, int status, const struct catalog_result *result)
     sim_trace(sim, "operator: status %d", status);
 }
 
+/* No replica of the record would have stayed: it keeps no data. */
+static void on_all_new(void *ctx, int status, const struct catalog_result *result)
+{
+    struct sim *sim = ctx;
+    (void)result;
+    sim_trace(sim, "operator: status %d to a record of new replicas only", status);
+    SIM_SOMETIMES(sim, status == CATALOG_REFUSED, SIM_SEEN_ALL_NEW_REFUSED);
+    if (status == CATALOG_OK) {
+        sim_fail(sim, "the catalog takes a record that keeps no replica of a queue");
+    }
+}
+
 /* Shard 0's host of some running node that has a view; NULL: there is none. */
 static struct host *some_host(struct sim *sim, uint32_t *ret_node)
 {
@@ -48,10 +60,10 @@ static struct host *some_host(struct sim *sim, uint32_t *ret_node)
 }
 
 static void propose(struct sim *sim, struct host *host, uint32_t node,
-                    const struct catalog_command *command)
+                    const struct catalog_command *command, catalog_done_fn done, void *ctx)
 {
     host_refresh(host);
-    host_catalog_propose(host, command, PROPOSE_MS, on_done, sim);
+    host_catalog_propose(host, command, PROPOSE_MS, done, ctx);
     sim_context_schedule(&sim->hosts[node].contexts[0], true);
 }
 
@@ -114,6 +126,33 @@ static void remove_replica(struct sim *sim, struct change *change)
             (change->count - at) * sizeof change->members[0]);
 }
 
+static void replace_all(struct sim *sim, const struct host *host, struct change *change)
+{
+    const uint32_t count = change->count;
+    if (prng_ratio(&sim->fault_prng, 1, 2)) { /* on their nodes, or wherever there is room */
+        for (uint32_t i = 0; i < count; i++) {
+            change->members[i].id =
+                (struct uid){prng_u64(&sim->fault_prng), prng_u64(&sim->fault_prng)};
+        }
+        return;
+    }
+    change->count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        (void)add_replica(sim, host, change);
+    }
+}
+
+/* The node in the place of another, or the same node with a new id. */
+static void replace_replica(struct sim *sim, const struct host *host, struct change *change)
+{
+    const bool same = prng_ratio(&sim->fault_prng, 1, 3);
+    const bool other = !same && add_replica(sim, host, change);
+    remove_replica(sim, change);
+    if (!other) {
+        (void)add_replica(sim, host, change);
+    }
+}
+
 static void change_replicas(struct sim *sim)
 {
     struct change change;
@@ -125,18 +164,15 @@ static void change_replicas(struct sim *sim)
     }
     change.count = q->spec.group.member_count;
     memcpy(change.members, q->spec.group.members, change.count * sizeof change.members[0]);
+    /* An only replica is not replaced in one step, all its successor has comes from it: it gets
+     * company, and of two one soon goes. */
+    const uint64_t replaced = change.count == 1 ? 0 : change.count == 2 ? 2 : 4;
     const uint64_t what = prng_below(&sim->fault_prng, 8);
-    if (what < 4) { /* the node in the place of another, or the same node with a new id */
-        /* An only replica cannot be replaced in place: its successor gets everything from it. */
-        const bool same = change.count > 1 && prng_ratio(&sim->fault_prng, 1, 3);
-        const bool other = !same && add_replica(sim, host, &change);
-        if (!other && change.count == 1) {
-            return;
-        }
-        remove_replica(sim, &change);
-        if (!other) {
-            (void)add_replica(sim, host, &change);
-        }
+    const bool all = what == 7 && prng_ratio(&sim->fault_prng, 1, 2);
+    if (all) {
+        replace_all(sim, host, &change);
+    } else if (what < replaced) {
+        replace_replica(sim, host, &change);
     } else if (what < 6 && change.count > 1) {
         remove_replica(sim, &change);
     } else {
@@ -154,7 +190,7 @@ static void change_replicas(struct sim *sim)
     command.u.replicas.preferred = change.members[prng_below(&sim->fault_prng, change.count)].node;
     sim_trace(sim, "operator: group %" PRIu64 " shall have %u replicas (it had %u)", q->id,
               change.count, q->spec.group.member_count);
-    propose(sim, host, node, &command);
+    propose(sim, host, node, &command, all ? on_all_new : on_done, sim);
 }
 
 void sim_operator_act(struct sim *sim)
@@ -201,10 +237,14 @@ static bool voters_enough(struct sim *sim, uint64_t group, struct uid id)
     return leader;
 }
 
-/* No group needs what that node has. */
+/* It is a member, and no group needs what it has. */
 static bool may_go(struct sim *sim, const struct host *host, struct uid id)
 {
+    const struct catalog_node *node = catalog_node(host->view, id);
     struct catalog_iter it;
+    if (node == NULL || node->boot == 0) {
+        return false;
+    }
     catalog_iter_queues(&it, host->view, NULL);
     for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
         if (q->spec.run != CATALOG_RUN_GROUP) {
@@ -221,6 +261,21 @@ static bool may_go(struct sim *sim, const struct host *host, struct uid id)
     return voters_enough(sim, HOST_CATALOG_GROUP, id);
 }
 
+/* The answer says so, not a view: one that is behind does not have the node yet. */
+static void on_forgotten(void *ctx, int status, const struct catalog_result *result)
+{
+    struct sim_host *dead = ctx;
+    struct sim *sim = dead->sim;
+    (void)result;
+    sim_trace(sim, "operator: status %d to forgetting node %u", status, dead->index);
+    if (!dead->forgotten && (status == CATALOG_OK || status == CATALOG_NOT_FOUND)) {
+        sim_trace(sim, "operator: node %u is forgotten", dead->index);
+        dead->forgotten = true;
+        SIM_SOMETIMES(sim, true, SIM_SEEN_FORGOTTEN);
+        sim_faults_node_up(sim);
+    }
+}
+
 static void on_forget(struct sim *sim, void *arg, uint64_t index, uint64_t b)
 {
     struct sim_host *dead = &sim->hosts[index];
@@ -228,17 +283,13 @@ static void on_forget(struct sim *sim, void *arg, uint64_t index, uint64_t b)
     struct host *host = some_host(sim, &node);
     (void)arg;
     (void)b;
-    if (host != NULL && !dead->forgotten) {
-        if (catalog_node(host->view, dead->node_id) == NULL) {
-            sim_trace(sim, "operator: node %" PRIu64 " is forgotten", index);
-            dead->forgotten = true;
-            SIM_SOMETIMES(sim, true, SIM_SEEN_FORGOTTEN);
-            sim_faults_node_up(sim);
-            return;
-        }
+    if (dead->forgotten) {
+        return;
+    }
+    if (host != NULL) {
         struct catalog_command command = {.kind = CATALOG_FORGET_NODE};
         command.u.forget.node = dead->node_id;
-        propose(sim, host, node, &command);
+        propose(sim, host, node, &command, on_forgotten, dead);
     }
     sim_at(sim, sim->now + FORGET_RETRY_NS, on_forget, NULL, index, 0);
 }

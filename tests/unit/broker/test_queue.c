@@ -215,7 +215,7 @@ Test(broker_queue, no_leader)
 
 Test(broker_queue, an_exclusive_queue_is_its_connections)
 {
-    rig_exclusive("e", rig.session->id + 1000);
+    rig_exclusive("e", rig.session->id | UINT64_C(1) << 48); /* of another shard */
     declare("e", BROKER_EXCLUSIVE);
     declare("e", BROKER_PASSIVE);
     delete ("e", 0);
@@ -230,7 +230,7 @@ Test(broker_queue, an_exclusive_queue_is_its_connections)
 
 Test(broker_queue, unbinding_somebody_elses_exclusive_queue_is_refused_only_if_it_is_bound)
 {
-    rig_exclusive("e", rig.session->id + 1000);
+    rig_exclusive("e", rig.session->id | UINT64_C(1) << 48); /* of another shard */
     bind("e", "amq.direct", "k", true);
     EXPECT_SAID("unbind ok 'e' 0 0\n");
     rig_bind("amq.direct", "e", "k");
@@ -286,6 +286,48 @@ Test(broker_queue, somebody_else_deletes_it_first)
     rig_turn();
     rig_delete("q");
     EXPECT_SAID("delete ok 'q' 0 0\n");
+}
+
+/* Sim seed 20759: this node's view is behind, and the queue that it shows has been deleted and
+ * declared anew elsewhere. The client that asks knows of the new one. */
+Test(broker_queue, a_queue_that_was_declared_anew_is_deleted_too)
+{
+    rig_queue("q");
+    const struct catalog_queue *old = catalog_queue(rig.broker->view, B("/"), B("q"));
+    const struct catalog_command gone = {.kind = CATALOG_DELETE_QUEUE, .u.delete_queue = {old->id}};
+    const struct catalog_command anew = {.kind = CATALOG_DECLARE_QUEUE,
+                                         .u.queue = {.vhost = B("/"),
+                                                     .name = B("q"),
+                                                     .type = CATALOG_CLASSIC,
+                                                     .run = CATALOG_RUN_LOCAL,
+                                                     .local = {{1, 1}, 1, 0}}};
+    rig_apply_silently(&gone);
+    rig_apply_silently(&anew);
+    delete ("q", 0);
+    EXPECT_CALLS("q open\nq seal flags=0\n");
+    rig_show_view();
+    EXPECT_SAID("");
+    EXPECT_CALLS("q close\npropose delete_queue\nq open\nq seal flags=0\n");
+    rig_reply("q", QUEUE_OK, 3);
+    EXPECT_SAID("delete ok 'q' 3 0\n");
+    cr_assert_null(catalog_queue(rig.broker->view, B("/"), B("q")));
+}
+
+/* Sealed by us: it is our deletion, whoever took it out of the catalog. A queue that was declared
+ * since is not meant. */
+Test(broker_queue, a_queue_that_was_declared_after_its_deletion_stays)
+{
+    rig_queue("q");
+    rig.hold = true;
+    delete ("q", 0);
+    (void)rig_calls();
+    rig_reply("q", QUEUE_OK, 7);
+    EXPECT_CALLS("propose delete_queue\n");
+    rig_delete("q"); /* its outcome was lost: it is proposed, and applied, again */
+    rig_queue("q");
+    rig.hold = false;
+    EXPECT_SAID("delete ok 'q' 7 0\n");
+    cr_assert_not_null(catalog_queue(rig.broker->view, B("/"), B("q")));
 }
 
 Test(broker_queue, without_a_leader_the_time_limit_answers)

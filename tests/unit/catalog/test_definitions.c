@@ -255,7 +255,7 @@ Test(definitions, replicas_change_by_compare_and_set)
     cr_assert_eq(do_group(f, "/", "q", "1"), CATALOG_OK);
     const uint64_t id = f->result.id;
     const struct catalog_member members[] = {{{8, 2}, node_id(2), true},
-                                             {{8, 1}, node_id(1), false}};
+                                             {{id, 99}, node_id(1), false}}; /* as declared */
     struct catalog_command c = {.kind = CATALOG_SET_REPLICAS,
                                 .u.replicas = {.id = id,
                                                .version = id,
@@ -281,6 +281,50 @@ Test(definitions, replicas_change_by_compare_and_set)
     cr_assert_eq(do_local(f, "/", "t", 1, 1, 0), CATALOG_OK);
     c.u.replicas.id = f->result.id;
     cr_assert_eq(apply(f, &c), CATALOG_REFUSED);
+    fixture_free(f);
+}
+
+static int set_members(struct fixture *f, const char *queue, const struct catalog_member *members,
+                       uint32_t count)
+{
+    const struct catalog_queue *q = find_queue(f, queue);
+    const struct catalog_command c = {.kind = CATALOG_SET_REPLICAS,
+                                      .u.replicas = {.id = q->id,
+                                                     .version = q->replicas_version,
+                                                     .members = members,
+                                                     .member_count = count,
+                                                     .target_size = count}};
+    return apply(f, &c);
+}
+
+/* Sim seed 11446. New members have nothing but what they get from those who were there. */
+Test(definitions, a_voter_stays_whatever_replicas_change)
+{
+    struct fixture *f = fixture_new(3);
+    cr_assert_eq(do_group(f, "/", "q", "12"), CATALOG_OK);
+    const uint64_t id = f->result.id;
+    const struct catalog_member first = {{id, 99}, node_id(1), false};
+    struct catalog_member here = {{8, 1}, node_id(1), false}; /* in its place */
+    const struct catalog_member third = {{8, 3}, node_id(3), false};
+    struct catalog_member learner = first;
+    learner.learner = true;
+    cr_assert_eq(set_members(f, "q", &here, 1), CATALOG_REFUSED);
+    cr_assert_eq(set_members(f, "q", &third, 1), CATALOG_REFUSED);
+    const struct catalog_member both[] = {here, third};
+    cr_assert_eq(set_members(f, "q", both, 2), CATALOG_REFUSED);
+    const struct catalog_member demoted[] = {learner, third};
+    cr_assert_eq(set_members(f, "q", demoted, 2), CATALOG_REFUSED);
+    const struct catalog_member moved[] = {{first.id, node_id(2), false}, third};
+    cr_assert_eq(set_members(f, "q", moved, 2), CATALOG_REFUSED); /* a replica stays where it is */
+    cr_assert_eq(find_queue(f, "q")->replicas_version, id);
+    const struct catalog_member kept[] = {first, third};
+    cr_assert_eq(set_members(f, "q", kept, 2), CATALOG_OK);
+    cr_assert_eq(set_members(f, "q", &third, 1), CATALOG_OK);
+    const struct catalog_member back[] = {here, third};
+    cr_assert_eq(set_members(f, "q", back, 2), CATALOG_OK);
+    /* FORGET_NODE asks nobody. */
+    cr_assert_eq(do_forget(f, 3), CATALOG_OK);
+    cr_assert_eq(find_queue(f, "q")->spec.group.member_count, 1);
     fixture_free(f);
 }
 

@@ -28,8 +28,14 @@ static void random_replicas(struct fixture *f, struct prng *p)
     uint32_t count = 0;
     for (uint64_t n = 1; n <= 4; n++) {
         if (prng_ratio(p, 1, 2)) {
-            members[count++] =
-                (struct catalog_member){{f->index, n}, node_id(n), prng_ratio(p, 1, 3)};
+            struct catalog_member *m = &members[count++];
+            *m = (struct catalog_member){{f->index, n}, node_id(n), prng_ratio(p, 1, 3)};
+            for (uint32_t i = 0; i < q->spec.group.member_count && q->spec.run == CATALOG_RUN_GROUP;
+                 i++) {
+                if (uid_eq(q->spec.group.members[i].node, m->node) && prng_ratio(p, 3, 4)) {
+                    m->id = q->spec.group.members[i].id;
+                }
+            }
         }
     }
     const struct catalog_command c = {

@@ -86,6 +86,22 @@ Test(nodes, a_node_that_never_started_may_join_again_with_another_replica)
     fixture_free(f);
 }
 
+/* Sim seed 20448: what a start that was cut short had asked was heard after what the next one
+ * asked. The node itself knows which replica it has. */
+Test(nodes, a_boot_says_which_replica_the_node_has)
+{
+    struct fixture *f = fixture_new(1);
+    struct catalog_command join = {.kind = CATALOG_JOIN_NODE, .u.join = node_info(3)};
+    struct catalog_command boot = {.kind = CATALOG_NODE_BOOT, .u.boot = {node_info(3), {9, 60}}};
+    cr_assert_eq(apply(f, &join), CATALOG_OK);
+    join.u.join.member = (struct uid){77, 78}; /* of the start before */
+    cr_assert_eq(apply(f, &join), CATALOG_OK);
+    cr_assert_eq(apply(f, &boot), CATALOG_OK);
+    cr_assert(uid_eq(catalog_node(view_of(f), node_id(3))->info.member, boot.u.boot.node.member));
+    cr_assert_eq(apply(f, &join), CATALOG_REFUSED); /* heard once more */
+    fixture_free(f);
+}
+
 Test(nodes, each_start_gets_a_boot_number_of_its_own_and_a_repeat_gets_the_same)
 {
     struct fixture *f = fixture_new(2);

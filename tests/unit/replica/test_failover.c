@@ -1,5 +1,6 @@
 /* Leaders that die, links that break, nodes that come back: nothing confirmed is lost, nothing
  * settled comes again. */
+#include "replica_internal.h"
 #include "users.h"
 
 struct scene {
@@ -202,6 +203,7 @@ Test(failover, a_replica_that_ended_does_not_come_back)
     user_publish(u, 10, 100);
     cr_assert(cluster_run(c, all_confirmed, u, 5000));
     struct catalog_view *before = catalog_view_take(c->catalog);
+    cluster_set_replicas(c, q, (uint32_t[]){0, 2}, 2, 0);
     cluster_set_replicas(c, q, (uint32_t[]){0}, 1, 0);
     cluster_settle(c, 5000);
     cr_assert_eq(cluster_leader(c, q), 0);
@@ -221,6 +223,37 @@ Test(failover, a_replica_that_ended_does_not_come_back)
     cluster_free(c);
     wr_free(u);
     wr_free(t);
+}
+
+/* The same when the record was changed before (sim seed 28357): the member must not begin anew
+ * empty either. Without its log it would vote for whom it has been outrun by. */
+Test(failover, a_replica_that_was_added_and_ended_does_not_come_back)
+{
+    struct test_cluster *c = cluster_new(750, 3, 1);
+    struct group_status status;
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1}, 2, -1);
+    cluster_set_replicas(c, q, (uint32_t[]){0, 1, 2}, 3, 5);
+    cluster_settle(c, 5000);
+    struct catalog_view *before = catalog_view_take(c->catalog);
+    for (uint32_t i = 0; i < 3; i++) { /* as one of the first, and as one that was added */
+        cr_assert(host_group_status(cluster_host(c, i, 0), q, &status) && status.exists);
+    }
+    cluster_delete(c, q);
+    cluster_settle(c, 2000);
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_crash(c, i);
+    }
+    c->view_at_restart = before;
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_restart(c, i, false);
+    }
+    cluster_settle(c, 2000);
+    for (uint32_t i = 0; i < 3; i++) {
+        cr_assert(!host_group_status(cluster_host(c, i, 0), q, &status) || !status.exists,
+                  "node %u begins a replica that ended", i);
+    }
+    catalog_view_unref(before);
+    cluster_free(c);
 }
 
 /* Its queue was declared and deleted after what its node knows of the catalog: no view that it sees
@@ -247,7 +280,8 @@ Test(failover, a_replica_of_a_queue_that_came_and_went_ends)
     cluster_free(c);
 }
 
-static void set_members(struct test_cluster *c, uint64_t id, const struct catalog_member *members,
+/* As the catalog has it; nobody hears of it yet. */
+static void put_members(struct test_cluster *c, uint64_t id, const struct catalog_member *members,
                         uint32_t count)
 {
     const struct catalog_queue *q = cluster_queue(c, id);
@@ -261,6 +295,12 @@ static void set_members(struct test_cluster *c, uint64_t id, const struct catalo
     command.u.replicas.preferred = members[0].node;
     cluster_apply(c, &command, &result);
     cr_assert_eq(result.status, CATALOG_OK);
+}
+
+static void set_members(struct test_cluster *c, uint64_t id, const struct catalog_member *members,
+                        uint32_t count)
+{
+    put_members(c, id, members, count);
     cluster_views(c);
 }
 
@@ -348,6 +388,43 @@ Test(failover, all_nodes_lose_power)
         user_close(&u[0]);
         user_close(&u[1]);
         cluster_settle(c, 300);
+        cluster_free(c);
+        wr_free(u);
+        wr_free(t);
+    }
+}
+
+/* The same for a group that shall have no other one in the end: as long as there is another voter
+ * the leader must not send it away, since only from there its successor can get what it has. */
+Test(failover, a_leader_is_replaced_on_its_node_by_the_only_replica)
+{
+    for (uint32_t leader = 0; leader < 2; leader++) {
+        struct test_cluster *c = cluster_new(950 + leader, 2, 1);
+        struct traffic *t = wr_calloc(1, sizeof *t);
+        struct user *u = wr_calloc(1, sizeof *u);
+        struct group_status status;
+        struct catalog_member members[2];
+        uint64_t q = cluster_declare(c, "q", (uint32_t[]){leader, 1 - leader}, 2, -1);
+        user_open(u, c, 1, 0, q, t);
+        user_publish(u, 10, 100);
+        cr_assert(cluster_run(c, all_confirmed, u, 5000));
+        cr_assert_eq(cluster_leader(c, q), (int)leader);
+        const struct catalog_queue *record = cluster_queue(c, q);
+        const uint32_t at = uid_eq(record->spec.group.members[0].node, c->nodes[0].id) ? 0 : 1;
+        members[0] = record->spec.group.members[at];
+        members[1] = record->spec.group.members[1 - at];
+        members[0].id.lo ^= 1;
+        put_members(c, q, members, 2); /* the group hears of both at once */
+        set_members(c, q, members, 1);
+        cluster_settle(c, 10000);
+        cr_assert_eq(cluster_leader(c, q), 0, "the new replica is not the only one in the end");
+        cr_assert(host_group_status(cluster_host(c, 0, 0), q, &status));
+        cr_assert_eq(status.voters, 1);
+        cr_assert(uid_eq(uid_of_raft(group_find(cluster_host(c, 0, 0), q)->self), members[0].id));
+        user_publish(u, 10, 100);
+        cr_assert(cluster_run(c, all_confirmed, u, 5000));
+        user_close(u);
+        cluster_settle(c, 500);
         cluster_free(c);
         wr_free(u);
         wr_free(t);

@@ -240,7 +240,9 @@ Test(storage, replicas_move_away_from_their_leader)
         s.queue = cluster_declare(s.c, "q", (uint32_t[]){1, 0}, 2, -1);
         user_open(&s.u[0], s.c, 2, 0, s.queue, s.t);
         publish(&s, 50, 100);
-        cluster_set_replicas(s.c, s.queue, (uint32_t[]){2}, 1, 5); /* at once after each other: */
+        cluster_set_replicas(s.c, s.queue, (uint32_t[]){2, 1}, 2,
+                             5); /* at once after each other: */
+        cluster_set_replicas(s.c, s.queue, (uint32_t[]){2}, 1, 5);
         cluster_set_replicas(s.c, s.queue, (uint32_t[]){2, 0}, 2, 7); /* 0 has a new id now */
         cr_assert(cluster_run(s.c, moved, &s, 30000), "seed %llu", (unsigned long long)seed);
         publish(&s, 50, 100);
