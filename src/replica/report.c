@@ -9,7 +9,8 @@
 #include <stdio.h>
 
 #define ASK_MS          200u
-#define REQUEST_NUMBERS 5u /* request, with consumers?, the asker's node (2) and shard */
+#define REQUEST_NUMBERS 5u  /* request, with consumers?, the asker's node (2) and shard */
+#define REPORT_NUMBERS  19u /* request, totals, sealed */
 
 struct report {
     struct host *host;
@@ -179,6 +180,7 @@ static void put_consumer(void *ctx, const struct queue_consumer_info *info)
     pack_put_bool(w, info->no_ack);
     pack_put_bool(w, info->exclusive);
     pack_put_bool(w, info->active);
+    pack_put_bool(w, info->single_active);
     pack_put_bin(w, info->name);
     pack_put_bin(w, info->args);
 }
@@ -205,20 +207,26 @@ void home_answer_report(struct home *home, const struct report_wait *wait)
     }
     struct parcel *parcel =
         parcel_make(home->host, PARCEL_REPORTED, 2, home->id, wait->node, wait->shard);
-    const uint64_t numbers[] = {wait->request,
-                                t.ready,
-                                t.unacked,
-                                t.consumers,
-                                t.bytes_ready,
-                                t.bytes_unacked,
-                                t.next_position,
-                                t.lowest_position,
-                                t.published,
-                                t.delivered,
-                                t.acked,
-                                t.redelivered,
-                                queue_sealed(home->queue)};
-    numbers_pack(parcel, numbers, WR_ARRAY_SIZE(numbers), slice_of_buf(raw));
+    const uint64_t numbers[REPORT_NUMBERS] = {wait->request,
+                                              t.ready,
+                                              t.unacked,
+                                              t.consumers,
+                                              t.bytes_ready,
+                                              t.bytes_unacked,
+                                              t.delayed,
+                                              t.dead,
+                                              t.expired,
+                                              t.dropped,
+                                              t.refused,
+                                              t.duplicates,
+                                              t.next_position,
+                                              t.lowest_position,
+                                              t.published,
+                                              t.delivered,
+                                              t.acked,
+                                              t.redelivered,
+                                              queue_sealed(home->queue)};
+    numbers_pack(parcel, numbers, REPORT_NUMBERS, slice_of_buf(raw));
     parcel_send(home->host, parcel);
 }
 
@@ -300,6 +308,7 @@ static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_ite
         c->no_ack = pack_get_bool(&r);
         c->exclusive = pack_get_bool(&r);
         c->active = pack_get_bool(&r);
+        c->single_active = pack_get_bool(&r);
         c->name = pack_get_bin(&r, UINT32_MAX);
         c->args = pack_get_bin(&r, UINT32_MAX);
     }
@@ -314,9 +323,9 @@ static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_ite
 
 void report_on_answer(struct host *host, struct parcel *parcel)
 {
-    uint64_t n[13];
+    uint64_t n[REPORT_NUMBERS];
     struct slice raw;
-    int error = numbers_unpack(parcel, n, 13, &raw);
+    int error = numbers_unpack(parcel, n, REPORT_NUMBERS, &raw);
     if (error != 0) {
         parcel_refused(host, parcel, "a report", error);
         return;
@@ -332,9 +341,24 @@ void report_on_answer(struct host *host, struct parcel *parcel)
                                   .consumer_count = count,
                                   .consumers = consumers,
                                   .why = ""};
-    answer.totals =
-        (struct queue_totals){n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11]};
-    answer.sealed = n[12] != 0;
+    answer.totals = (struct queue_totals){.ready = n[1],
+                                          .unacked = n[2],
+                                          .consumers = n[3],
+                                          .bytes_ready = n[4],
+                                          .bytes_unacked = n[5],
+                                          .delayed = n[6],
+                                          .dead = n[7],
+                                          .expired = n[8],
+                                          .dropped = n[9],
+                                          .refused = n[10],
+                                          .duplicates = n[11],
+                                          .next_position = n[12],
+                                          .lowest_position = n[13],
+                                          .published = n[14],
+                                          .delivered = n[15],
+                                          .acked = n[16],
+                                          .redelivered = n[17]};
+    answer.sealed = n[18] != 0;
     finish(report, &answer);
     wr_free(consumers);
 }
