@@ -144,6 +144,9 @@ struct host_sink { /* upcalls of the catalog group to the node layer (shard 0) *
                             uint64_t index); /* after a batch of applies */
     void (*on_catalog_leader)(void *ctx, bool leading);
     void (*on_queue_unused)(void *ctx, uint64_t queue_id); /* any shard: auto-delete is due */
+    /* Any shard, said again each second while it is so: the queue is served here, has dead letters,
+     * and nobody takes them (QUEUE_DEAD). May be NULL. */
+    void (*on_queue_dead)(void *ctx, uint64_t queue_id);
     /* Any shard, said again each second while it is so: the queue is led here, this member's state
      * is wrong, and the others can do without it: it is to be taken out of the record. */
     void (*on_replica_divergent)(void *ctx, uint64_t queue_id, struct uid member);
@@ -158,8 +161,10 @@ void host_set_sink(struct host *host, const struct host_sink *sink);
 /* --- queue clients ---------------------------------------------------------------------------- */
 struct queue_client;
 struct queue_client_sink {
-    /* All ops up to seq are applied (enqueues: confirmed). */
+    /* All ops up to seq are applied (enqueues: confirmed, but those that on_nacked named). */
     void (*on_applied)(void *ctx, uint64_t seq);
+    /* That enqueue was refused. Once each, ascending, and before on_applied counts it: also when
+     * the leader that refused it died before it could say so. */
     void (*on_nacked)(void *ctx, uint64_t seq);
     void (*on_reply)(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
                      uint64_t value2);
@@ -179,6 +184,14 @@ struct queue_client_sink {
     /* May be NULL. Contact with the queue was lost and is there again: ordinals may be skipped, and
      * with them the credit that they had taken. Ops may be sent from here. */
     void (*on_resumed)(void *ctx);
+    /* Deliveries to a consumer attached with QUEUE_DEAD, instead of on_deliver: all of one reason
+     * and time. May be NULL when there is no such consumer. */
+    void (*on_dead)(void *ctx, uint32_t consumer, uint64_t first_ordinal, enum queue_death reason,
+                    uint64_t died_ms, const struct message *messages, uint32_t count);
+    /* What a PEEK found, before its on_reply; one or more messages side by side. at_ms: see
+     * QUEUE_EFFECT_PEEK. May be NULL when nobody peeks. */
+    void (*on_peek)(void *ctx, uint64_t position, enum queue_place place, uint64_t at_ms,
+                    uint32_t delivery_count, const struct message *messages, uint32_t count);
 };
 /* Opens a client of a queue of the current view. Ops may be sent at once. */
 struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,
@@ -191,6 +204,16 @@ void queue_client_close(struct queue_client *client);
 /* Each returns the seq of the op. Sent at the end of the turn, or when the next leader is known. */
 uint64_t queue_client_publish(struct queue_client *client,
                               struct message message); /* refs the message */
+/* What is empty or 0 is not said. See enum queue_enqueue_flag. */
+struct queue_publish_more {
+    struct bytes publisher; /* its own id, at most 255 bytes ... */
+    uint64_t publish_seq;   /* ... and its number of the message; both or neither */
+    struct bytes id;        /* message id, at most 255 bytes */
+    uint64_t delay_ms;
+};
+/* refs the message, copies the strings */
+uint64_t queue_client_publish_more(struct queue_client *client, struct message message,
+                                   const struct queue_publish_more *more);
 uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
                              uint32_t prefetch, uint64_t credit_limit, int32_t priority,
                              struct bytes tag, struct bytes args);
@@ -203,6 +226,19 @@ uint64_t queue_client_purge(struct queue_client *client);
 uint64_t queue_client_limit(struct queue_client *client, uint32_t unacked_max);
 uint64_t queue_client_seal(struct queue_client *client, uint8_t flags);
 uint64_t queue_client_unseal(struct queue_client *client);
+/* Those of `count` positions from `position` on that are ready: delivered to consumer 0 as a GET's,
+ * then on_reply(value = how many the queue handed out; some may not have come when contact was lost
+ * meanwhile and they were returned). flags QUEUE_NO_ACK: removed instead, from `places` (enum
+ * queue_place, or-ed), and nothing is delivered. */
+uint64_t queue_client_take(struct queue_client *client, uint64_t position, uint64_t count,
+                           uint8_t flags, uint8_t places);
+/* on_peek for up to `count` messages from `position` on that are in `places`, then on_reply(value =
+ * the position to go on from, 0 = that was all). When contact was lost meanwhile value is where the
+ * rest begins that has not come. */
+uint64_t queue_client_peek(struct queue_client *client, uint64_t position, uint64_t count,
+                           uint8_t places);
+/* The queue was declared again. No reply. */
+uint64_t queue_client_touch(struct queue_client *client);
 
 /* Reads the totals and consumers of a queue from its leader, after all ops this host sent before.
  * `json`: false = totals only; true = consumers too. */
