@@ -219,6 +219,7 @@ void store_note_where(struct store *store, uint64_t position, uint64_t index, ui
 /* Bytes read back from disk, for position. Kept until dropped or delivered. */
 void store_add_loaded(struct store *store, uint64_t position, struct slice owned_record);
 void store_make_room(struct store *store, uint64_t position);
+bool store_has_room(const struct store *store);
 void store_drop(struct store *store, uint64_t position, uint64_t count);
 /* How many from `position` on lie side by side in memory, at most `max`; *ret_first = the first. */
 uint64_t store_run(const struct store *store, uint64_t position, uint64_t max,
@@ -265,6 +266,7 @@ struct home {
     uint32_t blocked_routes;
     bool loading;
     uint64_t load_serial;
+    uint64_t load_next; /* behind what was loaded last */
     uint64_t missing; /* a load found no bytes for this position; 0 = none */
     uint64_t time_ms, time_at_ms; /* highest time heard, and when (monotonic clock) */
     /* upkeep.c: */
@@ -340,7 +342,12 @@ struct fetched {
  * fn is called later, unless the group ended. */
 typedef void (*fetch_fn)(struct group *group, uint64_t position, const struct fetched *items,
                          size_t count, uint64_t a, uint64_t b);
-void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a, uint64_t b);
+enum fetch_how {
+    FETCH_ONE = 0, /* nobody reads in order: little more than this one */
+    FETCH_AHEAD = 1,
+};
+void fetch_start(struct group *group, uint64_t position, enum fetch_how how, fetch_fn fn,
+                 uint64_t a, uint64_t b);
 struct fetch;
 void fetch_free(struct fetch *fetch);
 void fetches_free(struct host *host);

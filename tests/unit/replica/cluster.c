@@ -519,12 +519,19 @@ static uint32_t members(struct test_cluster *c, uint64_t group, const uint32_t *
 uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes,
                          uint32_t count, int local_shard)
 {
+    return cluster_declare_with(c, name, nodes, count, local_shard, BYTES_NONE, false);
+}
+
+uint64_t cluster_declare_with(struct test_cluster *c, const char *name, const uint32_t *nodes,
+                              uint32_t count, int local_shard, struct bytes arguments, bool quorum)
+{
     struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE};
     struct catalog_result result;
     struct catalog_queue_spec *spec = &command.u.queue;
     spec->vhost = BYTES_LITERAL("/");
     spec->name = bytes_from_cstr(name);
-    spec->type = CATALOG_CLASSIC;
+    spec->type = quorum ? CATALOG_QUORUM : CATALOG_CLASSIC;
+    spec->arguments = arguments;
     if (local_shard >= 0) {
         spec->run = CATALOG_RUN_LOCAL;
         spec->local.node = c->nodes[nodes[0]].id;

@@ -87,6 +87,9 @@ struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard)
 /* Declares; returns the record's id. local_shard >= 0: a local queue of node `nodes[0]`. */
 uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes,
                          uint32_t count, int local_shard);
+/* The same, with arguments (a field table) and, for groups, as a quorum queue. */
+uint64_t cluster_declare_with(struct test_cluster *c, const char *name, const uint32_t *nodes,
+                              uint32_t count, int local_shard, struct bytes arguments, bool quorum);
 void cluster_delete(struct test_cluster *c, uint64_t id);
 void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes,
                           uint32_t count, uint64_t salt);
