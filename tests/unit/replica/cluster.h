@@ -75,6 +75,10 @@ struct test_cluster {
     uint32_t divergent_told;
     uint64_t divergent_queue;
     struct uid divergent_member;
+    uint32_t unused_told, dead_told; /* of whichever queue */
+    uint64_t unused_at_ms;           /* when it was told last, since the start */
+    uint8_t lose_kind;               /* parcels of this kind between nodes are lost; 0 = none */
+    int64_t wall_offset_ms[NODES_MAX];
     bool refuses; /* the next node does not start, because of: */
     char refusal[256];
 };
@@ -112,4 +116,7 @@ void cluster_suspend(struct test_cluster *c, uint32_t node);
 void cluster_crash(struct test_cluster *c, uint32_t node);
 void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot);
 int cluster_leader(struct test_cluster *c, uint64_t group); /* node, or -1 */
+/* What serves the queue, or a replica of it on that node; asserted to be there. */
+struct home *cluster_home(struct test_cluster *c, uint32_t node, uint64_t queue);
+uint64_t cluster_now_ms(const struct test_cluster *c); /* since the start */
 #endif
