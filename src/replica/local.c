@@ -5,8 +5,6 @@
  * gone (its clients hear so from the view). Ownership: the host owns local homes. Threads: the
  * host's shard.
  */
-#include "warren/wire_table.h"
-
 #include "replica_internal.h"
 
 static bool is_ours(const struct host *host, const struct catalog_queue *record)
@@ -14,16 +12,6 @@ static bool is_ours(const struct host *host, const struct catalog_queue *record)
     return record != NULL && record->spec.run == CATALOG_RUN_LOCAL &&
            host_is_self(host, record->spec.local.node) && host->boot != 0 &&
            record->spec.local.boot == host->boot && record->spec.local.shard == host->options.shard;
-}
-
-void queue_config_of(const struct catalog_queue *record, struct queue_config *config)
-{
-    queue_config_default(config);
-    int64_t value = 0;
-    config->auto_delete = record->spec.auto_delete;
-    if (wire_table_get_integer(record->spec.arguments, "x-max-priority", &value) && value > 0) {
-        config->priority_max = value > 255 ? 255 : (uint8_t)value;
-    }
 }
 
 /* As it is in the record of a replica's creation. */
@@ -58,7 +46,7 @@ void local_view_changed(struct host *host, const struct catalog_queue *before,
     if (after != NULL) {
         if (is_ours(host, after) && umap_get(&host->locals, after->id) == NULL) {
             struct queue_config config;
-            queue_config_of(after, &config);
+            queue_settings_config(after, &config);
             umap_put(&host->locals, after->id, home_new(host, after->id, queue_new(&config), NULL));
         }
         return;

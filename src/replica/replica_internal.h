@@ -457,7 +457,6 @@ void snap_abort(struct group *group);
 void snap_out_free(struct group *group);
 /* Messages below are in the store though the machine need not know them; 0: none. */
 uint64_t snap_brought(const struct group *group);
-void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
 void queue_config_put(struct writer *w, const struct queue_config *config);
 void queue_config_get(struct reader *r, struct queue_config *config);
 /* After a new view: recovered groups whose queue is gone end, though no view before had it. */
