@@ -103,6 +103,7 @@ void broker_free(struct broker *broker)
     free_session_list(&broker->ending);
     route_result_deinit(&broker->route);
     vec_deinit(&broker->extra_keys);
+    pattern_cache_deinit(&broker->patterns);
     catalog_view_unref(broker->view);
     wr_free(broker);
 }

@@ -5,7 +5,7 @@
  * gone (its clients hear so from the view). Ownership: the host owns local homes. Threads: the
  * host's shard.
  */
-#include "warren/wire_table.h"
+#include "warren/catalog_settings.h"
 
 #include "replica_internal.h"
 
@@ -18,46 +18,12 @@ static bool is_ours(const struct host *host, const struct catalog_queue *record)
 
 void queue_config_fixed(const struct catalog_queue *record, struct queue_config *config)
 {
-    const struct bytes arguments = record->spec.arguments;
-    int64_t value = 0;
+    struct queue_config declared;
+    queue_declared_config(record, &declared);
     queue_config_default(config);
-    config->auto_delete = record->spec.auto_delete;
-    (void)wire_table_get_bool(arguments, "x-single-active-consumer",
-                              &config->single_active_consumer);
-    if (wire_table_get_integer(arguments, "x-max-priority", &value) && value > 0) {
-        config->priority_max = value > 255 ? 255 : (uint8_t)value;
-    }
-}
-
-static void get_limit(struct bytes arguments, const char *key, uint64_t *limit)
-{
-    int64_t value;
-    if (wire_table_get_integer(arguments, key, &value) && value >= 0) {
-        *limit = (uint64_t)value;
-    }
-}
-
-void queue_config_of(const struct catalog_queue *record, struct queue_config *config)
-{
-    const struct bytes arguments = record->spec.arguments;
-    struct bytes text;
-    queue_config_fixed(record, config);
-    get_limit(arguments, "x-message-ttl", &config->ttl_ms);
-    get_limit(arguments, "x-max-length", &config->length_max);
-    get_limit(arguments, "x-max-length-bytes", &config->bytes_max);
-    get_limit(arguments, "x-expires", &config->expires_ms);
-    get_limit(arguments, "x-dedup-window", &config->dedup_window_ms);
-    config->dead_letter = wire_table_get_string(arguments, "x-dead-letter-exchange", &text);
-    if (wire_table_get_string(arguments, "x-overflow", &text)) {
-        config->overflow = bytes_eq_cstr(text, "reject-publish")       ? QUEUE_REJECT_PUBLISH
-                           : bytes_eq_cstr(text, "reject-publish-dlx") ? QUEUE_REJECT_PUBLISH_DLX
-                                                                       : QUEUE_DROP_HEAD;
-    }
-    if (record->spec.type == CATALOG_QUORUM) {
-        int64_t value = 20;
-        (void)wire_table_get_integer(arguments, "x-delivery-limit", &value);
-        config->delivery_limit = value < 0 ? -1 : value;
-    }
+    config->auto_delete = declared.auto_delete;
+    config->single_active_consumer = declared.single_active_consumer;
+    config->priority_max = declared.priority_max;
 }
 
 /* As it is in the record of a replica's creation. */
@@ -89,23 +55,21 @@ void queue_config_get(struct reader *r, struct queue_config *config)
 void local_view_changed(struct host *host, const struct catalog_queue *before,
                         const struct catalog_queue *after)
 {
-    if (after != NULL && is_ours(host, after)) {
-        struct home *home = umap_get(&host->locals, after->id);
-        if (home != NULL) {
-            home_config_due(home);
-            return;
-        }
-        struct queue_config config;
-        queue_config_of(after, &config);
-        home = home_new(host, after->id, queue_new(&config), NULL);
-        umap_put(&host->locals, after->id, home);
-        home_upkeep_begin(home);
+    if (after == NULL) {
+        home_free(before != NULL ? umap_remove(&host->locals, before->id) : NULL);
         return;
     }
-    if (after != NULL) {
+    if (!is_ours(host, after)) {
         return;
     }
-    if (before != NULL) {
-        home_free(umap_remove(&host->locals, before->id));
+    struct home *home = umap_get(&host->locals, after->id);
+    if (home != NULL) {
+        home_config_due(home);
+        return;
     }
+    struct queue_config config;
+    queue_settings_config(after, &config);
+    home = home_new(host, after->id, queue_new(&config), NULL);
+    umap_put(&host->locals, after->id, home);
+    home_upkeep_begin(home);
 }

@@ -480,8 +480,6 @@ void snap_abort(struct group *group);
 void snap_out_free(struct group *group);
 /* Messages below are in the store though the machine need not know them; 0: none. */
 uint64_t snap_brought(const struct group *group);
-/* What the record says now. */
-void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
 /* What is fixed at the declaration, all else as when nothing is said: what every replica of a group
  * begins with, whenever it comes. The rest is in the log (QUEUE_OP_CONFIG). */
 void queue_config_fixed(const struct catalog_queue *record, struct queue_config *config);

@@ -15,6 +15,8 @@
  * Ownership: the timers are in the home. Threads: the host's shard. Spec: docs/replica.md, "Time",
  * "Configuration", "Dead letters".
  */
+#include "warren/catalog_settings.h"
+
 #include "replica_internal.h"
 
 #define LOOK_MS          60000u /* the wall clock may have jumped: looked at again at the latest */
@@ -101,7 +103,7 @@ static void check_config(struct home *home)
     if (record == NULL) {
         return;
     }
-    queue_config_of(record, &want);
+    queue_settings_config(record, &want);
     want.auto_delete = to_be->auto_delete;
     want.single_active_consumer = to_be->single_active_consumer;
     want.priority_max = to_be->priority_max;

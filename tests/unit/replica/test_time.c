@@ -1,4 +1,6 @@
 /* The queue's time: what expires, what is due, leases; leaders whose clocks differ. */
+#include <stdio.h>
+
 #include "users.h"
 
 #include "replica_internal.h"
