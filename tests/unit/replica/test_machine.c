@@ -1,5 +1,7 @@
 /* What the host does for the rest of the queue machine: refusals that survive their leader,
  * configurations that follow the record, dead letters, takes and peeks, publishers' numbers. */
+#include <stdio.h>
+
 #include "users.h"
 
 #include "replica_internal.h"
@@ -81,6 +83,17 @@ static void publish(struct scene *s, uint32_t count, uint32_t size)
     user_publish(&s->u[0], count, size);
     cr_assert(cluster_run(s->c, all_confirmed, &s->u[0], 10000), "%u of %u answered",
               s->t->confirmed_count + s->t->nacked_count, s->t->published);
+}
+
+static uint64_t peek_all(struct scene *s, struct user *u, uint64_t position, uint64_t count,
+                         uint8_t places)
+{
+    u->replies = 0;
+    queue_client_peek(u->client, position, count, places);
+    (void)cluster_host(s->c, u->node, u->shard);
+    cr_assert(cluster_run(s->c, replied, u, 20000));
+    cr_assert_eq(u->status, QUEUE_OK);
+    return u->value;
 }
 
 /* --- refused publishes ----------------------------------------------------------------------- */
@@ -239,6 +252,113 @@ Test(machine, the_configuration_is_that_of_the_record)
     }
 }
 
+static void put_policy(struct test_cluster *c, const char *pattern, const char *key, int64_t value)
+{
+    struct catalog_command command = {.kind = CATALOG_PUT_POLICY};
+    struct catalog_result result;
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_int64(&w, key, value);
+    struct buf *definition = writer_take(&w);
+    command.u.policy =
+        (struct catalog_policy_spec){.vhost = BYTES_LITERAL("/"),
+                                     .name = BYTES_LITERAL("p"),
+                                     .pattern = bytes_from_cstr(pattern),
+                                     .definition = bytes_make(definition->data, definition->size),
+                                     .apply_to = CATALOG_APPLY_QUEUES};
+    cluster_apply(c, &command, &result);
+    cr_assert_eq(result.status, CATALOG_OK, "%s", catalog_status_text(result.status));
+    buf_unref(definition);
+    cluster_views(c);
+}
+
+static void delete_policy(struct test_cluster *c)
+{
+    struct catalog_command command = {.kind = CATALOG_DELETE_POLICY};
+    struct catalog_result result;
+    command.u.policy.vhost = BYTES_LITERAL("/");
+    command.u.policy.name = BYTES_LITERAL("p");
+    cluster_apply(c, &command, &result);
+    cr_assert_eq(result.status, CATALOG_OK);
+    cluster_views(c);
+}
+
+Test(machine, a_policy_reaches_queues_that_run)
+{
+    static const struct argument arguments[] = {{"x-max-length", 7, NULL}};
+    for (uint32_t round = 0; round < 3; round++) {
+        struct scene s = scene_new(420 + round, 3, 1, 3, round == 0 ? 0 : -1, arguments, 1);
+        user_open(&s.u[0], s.c, 2, 0, s.queue, s.t);
+        publish(&s, 1, 50);
+        put_policy(s.c, "q", "message-ttl", 7777);
+        cluster_settle(s.c, 200);
+        cr_assert_eq(queue_config_now(served(&s))->ttl_ms, 7777);
+        cr_assert_eq(queue_config_now(served(&s))->length_max, 7);
+        const uint64_t before = round == 0 ? 0 : last_index(&s);
+        put_policy(s.c, "^q$", "message-ttl", 7777); /* says the same */
+        cluster_settle(s.c, 200);
+        cr_assert(round == 0 || last_index(&s) == before, "proposed though nothing differs");
+        if (round == 2) { /* nobody leads while it changes */
+            cluster_crash(s.c, 0);
+            put_policy(s.c, "q", "message-ttl", 8888);
+            cr_assert_lt(cluster_leader(s.c, s.queue), 0);
+            cluster_settle(s.c, 2000);
+            cr_assert_eq(queue_config_now(served(&s))->ttl_ms, 8888);
+        }
+        put_policy(s.c, "^q$", "message-ttl", 1);
+        put_policy(s.c, "^q$", "message-ttl", 2);
+        delete_policy(s.c);
+        cluster_settle(s.c, 200);
+        cr_assert_eq(queue_config_now(served(&s))->ttl_ms, UINT64_MAX);
+        cr_assert_eq(cluster_home(s.c, serving_node(&s), s.queue)->configs_asked, 0);
+        scene_free(&s);
+    }
+}
+
+/* What is published once the view has the policy, is under it: also where the group is just being
+ * made. */
+Test(machine, a_policy_holds_from_the_first_message_on)
+{
+    static const struct argument arguments[] = {{"x-max-length", 7, NULL}};
+    struct scene s = {.c = cluster_new(425, 3, 1)};
+    put_policy(s.c, "q", "message-ttl", 100000);
+    s.t = wr_calloc(1, sizeof *s.t);
+    s.u = wr_calloc(2, sizeof *s.u);
+    s.queue = declare(s.c, 3, -1, arguments, 1);
+    user_open(&s.u[0], s.c, 1, 0, s.queue, s.t);
+    publish(&s, 1, 50);
+    cr_assert_eq(peek_all(&s, &s.u[0], 0, 10, QUEUE_PLACE_READY), 0);
+    cr_assert_eq(s.u[0].peeked.count, 1);
+    cr_assert_leq(s.u[0].peeked.items[0].at_ms, user_now_ms(&s.u[0]) + 100000);
+    scene_free(&s);
+}
+
+Test(machine, a_policy_over_many_queues_is_no_storm)
+{
+    enum { QUEUES = 500 };
+    struct test_cluster *c = cluster_new(430, 1, 1);
+    uint64_t queues[QUEUES];
+    for (uint32_t i = 0; i < QUEUES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "q%u", i);
+        queues[i] = cluster_declare(c, name, (uint32_t[]){0}, 1, -1);
+    }
+    cluster_settle(c, 2000);
+    put_policy(c, ".*", "message-ttl", 7777);
+    struct host *host = cluster_host(c, 0, 0);
+    host_turn(host);
+    uint32_t asked = 0;
+    for (uint32_t i = 0; i < QUEUES; i++) {
+        asked += cluster_home(c, 0, queues[i])->configs_asked;
+    }
+    cr_assert(asked > 0 && asked <= 64, "%u in one turn", asked);
+    cluster_settle(c, 2000);
+    for (uint32_t i = 0; i < QUEUES; i++) {
+        cr_assert_eq(queue_config_now(cluster_home(c, 0, queues[i])->queue)->ttl_ms, 7777);
+    }
+    cluster_free(c);
+}
+
 /* A replica that comes later begins where the first ones began, and applies the same log. */
 Test(machine, a_replica_that_comes_later_is_equal)
 {
@@ -387,17 +507,6 @@ Test(machine, dead_letters_outlive_segments_and_restarts)
 }
 
 /* --- take and peek --------------------------------------------------------------------------- */
-
-static uint64_t peek_all(struct scene *s, struct user *u, uint64_t position, uint64_t count,
-                         uint8_t places)
-{
-    u->replies = 0;
-    queue_client_peek(u->client, position, count, places);
-    (void)cluster_host(s->c, u->node, u->shard);
-    cr_assert(cluster_run(s->c, replied, u, 20000));
-    cr_assert_eq(u->status, QUEUE_OK);
-    return u->value;
-}
 
 Test(machine, peek_and_take)
 {
