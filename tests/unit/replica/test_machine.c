@@ -63,7 +63,11 @@ static void scene_free(struct scene *s)
 static uint32_t serving_node(const struct scene *s)
 {
     const int leader = cluster_leader(s->c, s->queue);
-    return leader >= 0 ? (uint32_t)leader : 0;
+    uint32_t node = leader >= 0 ? (uint32_t)leader : 0;
+    while (!s->c->nodes[node].alive) { /* nobody leads: some replica */
+        node++;
+    }
+    return node;
 }
 
 static struct queue *served(const struct scene *s)

@@ -64,7 +64,11 @@ static void publish(struct scene *s, uint32_t count)
 static uint32_t serving_node(const struct scene *s)
 {
     const int leader = cluster_leader(s->c, s->queue);
-    return leader >= 0 ? (uint32_t)leader : 0;
+    uint32_t node = leader >= 0 ? (uint32_t)leader : 0;
+    while (!s->c->nodes[node].alive) { /* nobody leads: some replica */
+        node++;
+    }
+    return node;
 }
 
 static struct queue_totals totals(const struct scene *s)
