@@ -38,7 +38,7 @@
 
 struct queue; /* a machine */
 
-#define QUEUE_MACHINE_VERSION 1u
+#define QUEUE_MACHINE_VERSION 2u
 
 /* Frozen numbers: they are in the log. Behind each: the fields of struct queue_op that count. */
 enum queue_op_kind {
@@ -118,8 +118,8 @@ enum queue_flag {
 
 /* Flags of ENQUEUE. */
 enum queue_enqueue_flag {
-    /* name = the publisher's own id (1 to 255 bytes), first = its number of the message (> 0): a
-     * number that this queue has stored before is confirmed and dropped. */
+    /* name = the publisher's own id (1 to 255 bytes), first = its number of the message (1 to
+     * INT64_MAX): a number that this queue has stored before is confirmed and dropped. */
     QUEUE_HAS_PUBLISHER = 1,
     /* args = message id (1 to 255 bytes): the same within config.dedup_window_ms is confirmed and
      * dropped. */
