@@ -318,6 +318,8 @@ void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch 
  * due, or the queue itself expires; UINT64_MAX = never; 0 = at once (it has not heard the time yet,
  * and must). Any other command at that time does as well. */
 uint64_t queue_deadline_ms(const struct queue *queue);
+/* The latest time it has heard; 0 = none yet. */
+uint64_t queue_clock_ms(const struct queue *queue);
 
 /* --- failover: what a new leader must know, without changing state ---------------------------- */
 uint64_t queue_client_last_seq(const struct queue *queue, uint64_t client); /* 0 = unknown client */

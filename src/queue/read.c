@@ -13,6 +13,11 @@ uint64_t queue_deadline_ms(const struct queue *queue)
     return lease < message ? lease : message;
 }
 
+uint64_t queue_clock_ms(const struct queue *queue)
+{
+    return queue->clock_ms;
+}
+
 uint64_t queue_client_last_seq(const struct queue *queue, uint64_t client)
 {
     const struct queue_client *found = queue__client_find(queue, client);

@@ -44,8 +44,6 @@ static void reply(struct queue_client *client, size_t at, enum queue_status stat
         client->got = false;
     } else if (r.kind == QUEUE_OP_TAKE) {
         client->got = false;
-    } else if (r.kind == QUEUE_OP_PEEK) {
-        value = r.parted ? r.next : value;
     } else if ((r.kind == QUEUE_OP_ATTACH && status != QUEUE_OK && status != QUEUE_EXISTS) ||
                r.kind == QUEUE_OP_DETACH) {
         forget_consumer(client, r.consumer);
@@ -116,9 +114,8 @@ void client_settle(struct queue_client *client, uint64_t seq)
     /* Replies come before; one that did not was asked for again and is no longer known: it went
      * well. */
     while (client->replies.count > 0 && client->replies.items[0].seq <= seq) {
-        bool get = client->replies.items[0].kind == QUEUE_OP_GET;
-        client->replies.items[0].parted = true;
-        reply(client, 0, get ? QUEUE_EMPTY : QUEUE_OK, 0, 0);
+        const struct client_reply *r = &client->replies.items[0];
+        reply(client, 0, r->kind == QUEUE_OP_GET ? QUEUE_EMPTY : QUEUE_OK, r->next, 0);
     }
     client->applied = seq;
     drop_ops(client, seq);
@@ -634,13 +631,20 @@ static void peeked(struct queue_client *client, const struct queue_effect *effec
     while (at < client->replies.count && client->replies.items[at].kind != QUEUE_OP_PEEK) {
         at++;
     }
-    if (at == client->replies.count || effect->position < client->replies.items[at].next) {
-        return; /* seen before */
+    if (at == client->replies.count) {
+        return;
+    }
+    /* One that was sent again begins where it began. */
+    const uint64_t next = client->replies.items[at].next;
+    const uint64_t skip = effect->position < next ? next - effect->position : 0;
+    if (skip >= count) {
+        return;
     }
     client->replies.items[at].next = effect->position + count;
     if (!client->closing && client->sink.on_peek != NULL) {
-        client->sink.on_peek(client->ctx, effect->position, (enum queue_place)effect->status,
-                             effect->value, effect->delivery_count, messages, count);
+        client->sink.on_peek(client->ctx, effect->position + skip, (enum queue_place)effect->status,
+                             effect->value, effect->delivery_count, messages + skip,
+                             count - (uint32_t)skip);
     }
 }
 
@@ -749,10 +753,6 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     client->backoff_ms = CONNECTED_RETRY_MS;
     for (size_t i = 0; i < body->refused.count; i++) {
         refused(client, body->refused.items[i].first, body->refused.items[i].count);
-    }
-    for (size_t i = 0; i < client->replies.count; i++) {
-        struct client_reply *r = &client->replies.items[i];
-        r->parted = r->parted || r->seq <= body->applied;
     }
     uint64_t again = first_unanswered(client, body->applied);
     uint64_t from = again != 0 ? again : body->received + 1;

@@ -14,7 +14,6 @@ struct client_reply {
     uint64_t next; /* PEEK: first position that has not come yet */
     uint32_t consumer;
     uint8_t kind;
-    bool parted; /* PEEK: contact was lost when it was applied: some may not have come */
 };
 struct client_sent {
     uint64_t last_seq, bytes;

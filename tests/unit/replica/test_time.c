@@ -225,6 +225,35 @@ Test(time, all_start_again_with_late_clocks)
     scene_free(&s);
 }
 
+/* The same, and what told them the time is in a snapshot by then. */
+Test(time, all_start_again_with_late_clocks_from_snapshots)
+{
+    struct scene s = scene_new(11, 1, -1, "x-message-ttl", 60000);
+    publish(&s, 10);
+    const uint64_t begin = cluster_now_ms(s.c);
+    const uint64_t other = declare(s.c, "other", 1, -1, "x-max-length", 100000);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    user_open(u, s.c, 0, 0, other, t);
+    for (uint32_t i = 0; i < 60; i++) {
+        user_publish(u, 50, 1000);
+        cr_assert(cluster_run(s.c, all_confirmed, u, 5000));
+    }
+    cluster_settle(s.c, 2000);
+    cr_assert_gt(cluster_home(s.c, 0, s.queue)->group->checkpoint_index, 0);
+    cluster_crash(s.c, 0);
+    s.c->wall_offset_ms[0] = -86400000;
+    s.u[0].client = s.u[1].client = u->client = NULL;
+    cluster_restart(s.c, 0, true);
+    const uint64_t lost = cluster_now_ms(s.c) - begin; /* nothing told the queue that time passed */
+    cr_assert(cluster_run(s.c, all_expired, &s, 70000));
+    cr_assert_leq(cluster_now_ms(s.c) - begin, 61000 + lost);
+    user_close(u);
+    scene_free(&s);
+    wr_free(u);
+    wr_free(t);
+}
+
 static bool told_unused(void *ctx)
 {
     return ((struct test_cluster *)ctx)->unused_told > 0;
