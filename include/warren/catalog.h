@@ -45,6 +45,9 @@ struct catalog_sink {
     void (*on_queue_removed)(void *ctx, const struct catalog_queue *queue);
     void (*on_replicas_changed)(void *ctx, const struct catalog_queue *before,
                                 const struct catalog_queue *after);
+    /* Another policy, or another definition of it: settings may differ. */
+    void (*on_queue_policy_changed)(void *ctx, const struct catalog_queue *before,
+                                    const struct catalog_queue *after);
     void (*on_exchange_created)(void *ctx, const struct catalog_exchange *exchange);
     void (*on_exchange_removed)(void *ctx, const struct catalog_exchange *exchange);
     /* before NULL: became a member; after NULL: is a member no more; both: booted, went down. */
@@ -95,7 +98,7 @@ void catalog_snapshot(const struct catalog *catalog, struct buf **out);
  */
 WR_MUST_USE int catalog_restore(struct catalog *catalog, uint64_t index, struct bytes snapshot);
 
-#define CATALOG_MACHINE_VERSION 1u /* of snapshots, and so of what is hashed */
+#define CATALOG_MACHINE_VERSION 2u /* of snapshots, and so of what is hashed */
 /* A hash of the state, the same on all nodes at the same index. Costs a snapshot. */
 uint64_t catalog_hash(const struct catalog *catalog);
 
@@ -136,6 +139,20 @@ const struct catalog_node *catalog_node_by_boot(const struct catalog_view *view,
 const struct catalog_binding *catalog_binding(const struct catalog_view *view,
                                               const struct catalog_binding_spec *spec);
 
+/* NULL also when there is no such vhost. operator_policy: which of the two kinds. */
+const struct catalog_policy *catalog_policy(const struct catalog_view *view, struct bytes vhost,
+                                            struct bytes name, bool operator_policy);
+/* vhost "": a global one. */
+const struct catalog_parameter *catalog_parameter(const struct catalog_view *view,
+                                                  struct bytes vhost, struct bytes component,
+                                                  struct bytes name);
+const struct catalog_topic_permission *catalog_topic_permission(const struct catalog_view *view,
+                                                                struct bytes user,
+                                                                struct bytes vhost,
+                                                                struct bytes exchange);
+const struct catalog_seat *catalog_seat(const struct catalog_view *view, uint32_t boot,
+                                        uint64_t connection);
+
 /* The same within a vhost of the view: one look-up less. */
 const struct catalog_exchange *catalog_vhost_exchange(const struct catalog_vhost *vhost,
                                                       struct bytes name);
@@ -145,6 +162,9 @@ const struct catalog_queue *catalog_vhost_queue(const struct catalog_vhost *vhos
 /* Totals over the view (vhosts, queues ...). */
 struct catalog_totals {
     size_t nodes, vhosts, users, exchanges, queues, bindings;
+    size_t policies; /* both kinds */
+    size_t parameters;
+    size_t seats;
 };
 void catalog_count(const struct catalog_view *view, struct catalog_totals *ret_totals);
 
@@ -179,6 +199,14 @@ void catalog_iter_bindings_from(struct catalog_iter *it, const struct catalog_ex
 void catalog_iter_bindings_to(struct catalog_iter *it, const struct catalog_view *view,
                               enum catalog_destination kind, uint64_t id);
 void catalog_iter_permissions_of(struct catalog_iter *it, const struct catalog_user *user);
+void catalog_iter_topic_permissions_of(struct catalog_iter *it, const struct catalog_user *user);
+/* In no order of priority; see catalog_vhost.ranking for that. */
+void catalog_iter_policies(struct catalog_iter *it, const struct catalog_vhost *vhost,
+                           bool operator_policy);
+/* vhost NULL: the global ones. */
+void catalog_iter_parameters(struct catalog_iter *it, const struct catalog_view *view,
+                             const struct catalog_vhost *vhost);
+void catalog_iter_seats(struct catalog_iter *it, const struct catalog_view *view);
 /* The next object (of the kind that was started: struct catalog_vhost and so on), NULL at the end.
  */
 const void *catalog_iter_next(struct catalog_iter *it);

@@ -15,7 +15,7 @@
 
 #define CATALOG_COMMAND_VERSION 1u
 
-/* Frozen numbers. 40.. are kept for policies, parameters, limits, feature flags. */
+/* Frozen numbers. */
 enum catalog_command_kind {
     CATALOG_CLUSTER_INIT = 1, /* once; later ones: EXISTS. result id = first boot-less node */
     CATALOG_SET_CLUSTER_NAME = 2,
@@ -37,6 +37,18 @@ enum catalog_command_kind {
                                    REFUSED: no voter stays one, or the queue is local */
     CATALOG_BIND = 25,          /* EXISTS: was bound; NO_EXCHANGE, NO_QUEUE */
     CATALOG_UNBIND = 26,        /* NOT_FOUND: was not bound */
+    CATALOG_PUT_POLICY = 40,    /* in place of one of that name; NO_VHOST, INVALID */
+    CATALOG_DELETE_POLICY = 41, /* NO_VHOST, NOT_FOUND */
+    CATALOG_PUT_PARAMETER = 42,
+    CATALOG_DELETE_PARAMETER = 43,
+    CATALOG_SET_VHOST_LIMITS = 44, /* all of them at once */
+    CATALOG_SET_USER_LIMITS = 45,  /* all of them at once */
+    CATALOG_SET_TOPIC_PERMISSION = 46,
+    CATALOG_CLEAR_TOPIC_PERMISSION = 47, /* exchange "": all of the user in the vhost */
+    CATALOG_CHANGE_VHOST = 48,           /* some of its texts; NO_VHOST */
+    CATALOG_PUT_SEAT = 49,  /* LIMIT; STALE: its boot is over; NO_VHOST, NO_USER; result.id = 1: it
+                               is kept, 0: nothing counts it (any more) */
+    CATALOG_DROP_SEAT = 50, /* NOT_FOUND */
 };
 
 /* Numbers are frozen: nodes of different versions tell them to each other. */
@@ -95,6 +107,18 @@ struct catalog_vhost_spec {
     struct bytes default_queue_type;
     struct catalog_tags tags;
     bool create; /* must not exist yet (EXISTS); false: created, or its texts changed */
+};
+
+enum catalog_vhost_part { /* CHANGE_VHOST.parts */
+                          CATALOG_VHOST_DESCRIPTION = 1,
+                          CATALOG_VHOST_TAGS = 2,
+                          CATALOG_VHOST_QUEUE_TYPE = 4,
+};
+
+/* Component and name of a parameter; vhost "" = global. */
+struct catalog_parameter_spec {
+    struct bytes vhost, component, name;
+    struct bytes value; /* type letter and encoding of one field-table value; PUT only */
 };
 
 struct catalog_exchange_spec {
@@ -161,6 +185,30 @@ struct catalog_command {
             struct uid preferred;
         } replicas;
         struct catalog_binding_spec binding; /* BIND, UNBIND */
+        struct catalog_policy_spec policy;   /* PUT_POLICY; DELETE_: vhost, name, operator_policy */
+        struct catalog_parameter_spec parameter; /* PUT_ and DELETE_PARAMETER */
+        struct {
+            struct bytes vhost;
+            struct catalog_vhost_limits limits;
+        } vhost_limits;
+        struct {
+            struct bytes user;
+            struct catalog_user_limits limits;
+        } user_limits;
+        struct {
+            struct bytes user, vhost, exchange, write, read;
+        } topic_permission; /* SET_ and CLEAR_TOPIC_PERMISSION (user, vhost, exchange) */
+        struct {
+            struct catalog_vhost_spec spec; /* create is not used */
+            uint8_t parts;                  /* enum catalog_vhost_part: what is set */
+        } change_vhost;
+        struct {
+            uint32_t boot;
+            uint64_t connection;
+            struct bytes vhost, user;
+            uint32_t channels;
+            bool open; /* It was open before there was a limit: counted, never refused. */
+        } seat;        /* PUT_ and DROP_SEAT (boot, connection) */
     } u;
     struct { /* Where decode puts arrays; otherwise unused. A decoded command must not be moved. */
         struct catalog_member members[CATALOG_REPLICAS_MAX];

@@ -9,15 +9,18 @@
 #define WR_CATALOG_TYPES_H
 
 #include "warren/bytes.h"
+#include "warren/catalog_settings.h"
+#include "warren/pattern.h"
 #include "warren/pmap.h"
 #include "warren/uid.h"
 
-#define CATALOG_NAME_MAX      255u                /* Names, routing keys: AMQP's shortstr. */
-#define CATALOG_ARGUMENTS_MAX (UINT32_C(1) << 20) /* Bytes of one argument table. */
-#define CATALOG_TEXT_MAX      4096u               /* Descriptions, permission patterns. */
-#define CATALOG_REPLICAS_MAX  32u                 /* Members of one queue's group. */
-#define CATALOG_TAGS_MAX      32u                 /* Tags of a user or vhost. */
-#define CATALOG_NODES_MAX     64u
+#define CATALOG_NAME_MAX       255u                /* Names, routing keys: AMQP's shortstr. */
+#define CATALOG_ARGUMENTS_MAX  (UINT32_C(1) << 20) /* Bytes of one argument table. */
+#define CATALOG_TEXT_MAX       4096u               /* Descriptions, patterns. */
+#define CATALOG_DEFINITION_MAX 65536u              /* Bytes of a policy's definition. */
+#define CATALOG_REPLICAS_MAX   32u                 /* Members of one queue's group. */
+#define CATALOG_TAGS_MAX       32u                 /* Tags of a user or vhost. */
+#define CATALOG_NODES_MAX      64u
 
 /* Log indexes of commands are below this: ids that are made of one have bits to spare. */
 #define CATALOG_INDEX_MAX (UINT64_C(1) << 54)
@@ -55,6 +58,17 @@ struct catalog_tags {
     const struct bytes *items;
 };
 
+/* -1 = no limit. */
+struct catalog_vhost_limits {
+    int64_t connections_max; /* open connections to it, over the cluster */
+    int64_t queues_max;
+};
+
+struct catalog_user_limits {
+    int64_t connections_max; /* open connections of the user, over the cluster */
+    int64_t channels_max;    /* open channels over all its connections */
+};
+
 struct catalog_vhost {
     struct pref ref;
     uint64_t id;
@@ -64,9 +78,20 @@ struct catalog_vhost {
     struct catalog_tags tags;
     struct pmap *exchanges; /* name -> struct catalog_exchange; use the look-ups of catalog.h. */
     struct pmap *queues;    /* name -> struct catalog_queue */
+    struct catalog_vhost_limits limits;
+    struct pmap *policies;                    /* name -> struct catalog_policy */
+    struct pmap *operator_policies;           /* name -> struct catalog_policy */
+    struct pmap *parameters;                  /* component, name -> struct catalog_parameter */
+    struct catalog_ranking *ranking;          /* Derived: policies in the order they are tried. */
+    struct catalog_ranking *operator_ranking; /* NULL: none */
+    uint32_t connection_count;                /* Derived, see struct catalog_seat. */
 };
 
-enum catalog_hashing { CATALOG_HASHING_SHA256 = 1 }; /* rabbit_password_hashing_sha256 */
+enum catalog_hashing { /* RabbitMQ's rabbit_password_hashing_... Frozen. */
+                       CATALOG_HASHING_SHA256 = 1,
+                       CATALOG_HASHING_SHA512 = 2,
+                       CATALOG_HASHING_MD5 = 3,
+};
 
 struct catalog_user {
     struct pref ref;
@@ -76,6 +101,10 @@ struct catalog_user {
     uint8_t hashing;   /* enum catalog_hashing */
     struct catalog_tags tags;
     struct pmap *permissions; /* vhost name -> struct catalog_permission */
+    struct catalog_user_limits limits;
+    struct pmap *topic_permissions; /* vhost, exchange -> struct catalog_topic_permission */
+    uint32_t connection_count;      /* Derived, see struct catalog_seat. */
+    uint32_t channel_count;
 };
 
 struct catalog_permission {
@@ -83,6 +112,74 @@ struct catalog_permission {
     struct bytes user;
     struct bytes vhost;
     struct bytes configure, write, read; /* Patterns, as given. */
+};
+
+/* Which routing keys of one topic exchange a user may write and read. The exchange need not exist.
+ */
+struct catalog_topic_permission {
+    struct pref ref;
+    struct bytes user;
+    struct bytes vhost;
+    struct bytes exchange;
+    struct bytes write, read; /* Patterns, as given: with {username} and {vhost}. */
+};
+
+/*
+ * One open connection, known to the catalog only while its vhost or its user has a limit that
+ * counts connections or channels: so that two nodes cannot race past it. Ends with the node's boot.
+ */
+struct catalog_seat {
+    struct pref ref;
+    uint32_t boot;
+    uint64_t connection; /* Unique within the boot. */
+    struct bytes vhost;
+    struct bytes user;
+    uint32_t channels; /* Open now; 0 while its user has no limit of channels. */
+};
+
+/* --- policies and parameters ------------------------------------------------------------------ */
+
+enum catalog_apply_to { /* Frozen. */
+                        CATALOG_APPLY_ALL = 0,
+                        CATALOG_APPLY_QUEUES = 1,
+                        CATALOG_APPLY_CLASSIC_QUEUES = 2,
+                        CATALOG_APPLY_QUORUM_QUEUES = 3,
+                        CATALOG_APPLY_STREAMS = 4,
+                        CATALOG_APPLY_EXCHANGES = 5,
+};
+
+struct catalog_policy_spec {
+    struct bytes vhost;
+    struct bytes name;
+    struct bytes pattern;
+    struct bytes definition; /* Raw field table, content only: fields of S, l, t, A, F. */
+    int64_t priority;
+    uint8_t apply_to;     /* enum catalog_apply_to */
+    bool operator_policy; /* false: a user's policy */
+};
+
+struct catalog_policy {
+    struct pref ref;
+    struct catalog_policy_spec spec;
+    struct pattern *pattern; /* Compiled; shared by all threads. */
+    uint8_t applicable;      /* Bit 1 << enum catalog_queue_type: it has no key that the type has
+                                not; bit 0: exchanges. */
+};
+
+/* Policies of one vhost, best first: by priority, then by name. */
+struct catalog_ranking {
+    struct pref ref;
+    uint32_t count;
+    struct catalog_policy *items[];
+};
+
+/* A runtime parameter (federation, shovel ...): stored and shown; who uses it looks it up. */
+struct catalog_parameter {
+    struct pref ref;
+    struct bytes vhost; /* "" = global */
+    struct bytes component;
+    struct bytes name;
+    struct bytes value; /* One field-table value: type letter and encoding. */
 };
 
 /* --- exchanges -------------------------------------------------------------------------------- */
@@ -104,6 +201,9 @@ struct catalog_exchange {
     const struct exchange_type *router; /* NULL: no such type in this build; routes nothing. */
     struct pmap *bindings;              /* With this exchange as source: identity -> binding. */
     struct pref *index;                 /* The router's own structure over the same bindings. */
+    struct catalog_policy *policy;      /* Derived: the policy that applies; NULL = none. */
+    bool has_alternate;                 /* Derived: an alternate exchange is named, */
+    struct bytes alternate;             /* in the arguments or else in the policy. */
 };
 
 /* --- queues ----------------------------------------------------------------------------------- */
@@ -160,6 +260,10 @@ struct catalog_queue {
     uint64_t vhost_id;
     uint64_t replicas_version; /* Log index of the last change of its members. */
     struct catalog_queue_spec spec;
+    /* Derived from the policies of the vhost; a change of any of them gives a new object. */
+    struct catalog_policy *policy;          /* NULL = none applies */
+    struct catalog_policy *operator_policy; /* NULL = none applies */
+    struct queue_settings settings;         /* what is in force */
 };
 
 /* --- bindings --------------------------------------------------------------------------------- */

@@ -38,7 +38,7 @@
 
 struct queue; /* a machine */
 
-#define QUEUE_MACHINE_VERSION 1u
+#define QUEUE_MACHINE_VERSION 2u
 
 /* Frozen numbers: they are in the log. Behind each: the fields of struct queue_op that count. */
 enum queue_op_kind {
@@ -118,8 +118,8 @@ enum queue_flag {
 
 /* Flags of ENQUEUE. */
 enum queue_enqueue_flag {
-    /* name = the publisher's own id (1 to 255 bytes), first = its number of the message (> 0): a
-     * number that this queue has stored before is confirmed and dropped. */
+    /* name = the publisher's own id (1 to 255 bytes), first = its number of the message (1 to
+     * INT64_MAX): a number that this queue has stored before is confirmed and dropped. */
     QUEUE_HAS_PUBLISHER = 1,
     /* args = message id (1 to 255 bytes): the same within config.dedup_window_ms is confirmed and
      * dropped. */
@@ -218,6 +218,8 @@ struct queue_config {
 void queue_config_default(struct queue_config *config);
 /* Appends the encoding that QUEUE_OP_CONFIG carries to *out (not NULL; grows it). */
 void queue_config_encode(struct buf **out, const struct queue_config *config);
+/* What the machine goes by now. Valid until the next queue_apply. */
+const struct queue_config *queue_config_now(const struct queue *queue);
 
 /* --- effects ---------------------------------------------------------------------------------- */
 enum queue_effect_kind {
@@ -316,6 +318,8 @@ void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch 
  * due, or the queue itself expires; UINT64_MAX = never; 0 = at once (it has not heard the time yet,
  * and must). Any other command at that time does as well. */
 uint64_t queue_deadline_ms(const struct queue *queue);
+/* The latest time it has heard; 0 = none yet. */
+uint64_t queue_clock_ms(const struct queue *queue);
 
 /* --- failover: what a new leader must know, without changing state ---------------------------- */
 uint64_t queue_client_last_seq(const struct queue *queue, uint64_t client); /* 0 = unknown client */

@@ -249,6 +249,11 @@ struct queue_report {
     struct uid leader_node;
     uint32_t consumer_count;
     const struct queue_consumer_info *consumers; /* borrowed; filled when asked for */
+    /* Groups: the nodes of voters that are in reach and have all that was committed when this was
+     * asked, the leader's with them; and the record by which that was judged. Borrowed. */
+    uint64_t replicas_version;
+    const struct uid *ready;
+    uint32_t ready_count;
     const char *why;                             /* not running: the reason */
 };
 typedef void (*queue_report_fn)(void *ctx, uint64_t queue_id, const struct queue_report *report);

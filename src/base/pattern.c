@@ -40,8 +40,8 @@ struct pattern *pattern_new(struct bytes text)
     }
     pref_init(&p->ref, pattern_free);
     p->text = bytes_make(copy, text.size);
-    p->everything = bytes_eq_cstr(text, ".*") || bytes_eq_cstr(text, "^.*") ||
-                    bytes_eq_cstr(text, "^");
+    p->everything =
+        bytes_eq_cstr(text, ".*") || bytes_eq_cstr(text, "^.*") || bytes_eq_cstr(text, "^");
     p->code = p->everything || text.size == 0 ? NULL : compile(text, &error, &at);
     p->broken = p->code == NULL && !p->everything && text.size > 0;
     return p;

@@ -2,15 +2,12 @@
  * What: authentication by password and permissions by regular expression, in RabbitMQ's terms.
  *
  * Passwords: SHA-256 over salt and password, compared in constant time; an unknown user costs the
- * same as a known one. Permissions: PCRE2, unanchored, with match limits, so that a hostile pattern
- * cannot hold the shard; an empty pattern matches nothing; the default exchange is matched as
- * "amq.default".
+ * same as a known one. Permissions: unanchored patterns with limits (warren/pattern.h); an empty
+ * one matches nothing; the default exchange is matched as "amq.default".
  *
  * Checks of publishes are cached per channel (publish.c) for as long as the view stays the same, so
- * compiling here is not on the hot path.
+ * matching here is not on the hot path.
  */
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdio.h>
 
 #include "broker_internal.h"
@@ -49,33 +46,6 @@ bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes 
     return ok;
 }
 
-/* Does the pattern match the name? Broken patterns match nothing. */
-static bool pattern_matches(struct bytes pattern, struct bytes name)
-{
-    if (pattern.size == 0) {
-        return false;
-    }
-    if (bytes_eq_cstr(pattern, ".*")) {
-        return true; /* what most users have */
-    }
-    int error = 0;
-    PCRE2_SIZE at = 0;
-    pcre2_code *code = pcre2_compile(pattern.data, pattern.size, 0, &error, &at, NULL);
-    if (code == NULL) {
-        return false;
-    }
-    pcre2_match_data *match = pcre2_match_data_create_from_pattern(code, NULL);
-    pcre2_match_context *limits = pcre2_match_context_create(NULL);
-    (void)pcre2_set_match_limit(limits, 100000);
-    (void)pcre2_set_depth_limit(limits, 1000);
-    int rc = pcre2_match(code, name.data == NULL ? (PCRE2_SPTR) "" : name.data, name.size, 0, 0,
-                         match, limits);
-    pcre2_match_context_free(limits);
-    pcre2_match_data_free(match);
-    pcre2_code_free(code);
-    return rc >= 0;
-}
-
 bool auth_check(struct broker_session *session, enum permission permission, const char *kind,
                 struct bytes name, struct broker_fault *fault)
 {
@@ -89,7 +59,7 @@ bool auth_check(struct broker_session *session, enum permission permission, cons
         struct bytes pattern = permission == PERMISSION_CONFIGURE ? p->configure
                                : permission == PERMISSION_WRITE   ? p->write
                                                                   : p->read;
-        ok = pattern_matches(pattern, subject);
+        ok = pattern_cache_matches(&session->broker->patterns, pattern, subject);
     }
     if (!ok) {
         fault_set(fault, 403, false, "%s access to %s '%.*s' in vhost '%s' refused for user '%s'",

@@ -111,6 +111,7 @@ void broker_free(struct broker *broker)
     umap_deinit(&broker->session_ids);
     route_result_deinit(&broker->route);
     vec_deinit(&broker->extra_keys);
+    pattern_cache_deinit(&broker->patterns);
     catalog_view_unref(broker->view);
     wr_free(broker);
 }

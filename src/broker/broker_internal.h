@@ -10,6 +10,7 @@
 #include "warren/logger.h"
 #include "warren/map.h"
 #include "warren/mem.h"
+#include "warren/pattern.h"
 #include "warren/prng.h"
 #include "warren/route.h"
 #include "warren/timer.h"
@@ -75,6 +76,7 @@ struct broker {
     struct timers timers;
     struct route_result route;
     VEC(struct bytes) extra_keys; /* CC and BCC of the message being published */
+    struct pattern_cache patterns;
     struct list sessions;
     struct umap session_ids; /* of `sessions` */
     struct list ending;      /* sessions that wait for their exclusive queues to go */

@@ -26,6 +26,73 @@ static void check_queue(const struct catalog_view *v, const struct catalog_vhost
     WR_ASSERT(q->vhost_id == vhost->id && bytes_eq(q->spec.vhost, vhost->name));
     WR_ASSERT(catalog_queue_by_id(v, q->id) == q);
     WR_ASSERT(catalog__check_home(v, &q->spec) == CATALOG_OK); /* I5 */
+    /* What is in force is what a queue declared now would have. */
+    struct catalog_queue *fresh = catalog__queue_new(q->id, q->vhost_id, 1, &q->spec);
+    catalog__match_queue(vhost, fresh);
+    WR_ASSERT(fresh->policy == q->policy && fresh->operator_policy == q->operator_policy);
+    WR_ASSERT(queue_settings_equal(&fresh->settings, &q->settings));
+    pref_unref(&fresh->ref);
+}
+
+static void check_exchange_policy(const struct catalog_vhost *vhost,
+                                  const struct catalog_exchange *e)
+{
+    struct catalog_exchange *fresh = catalog__exchange_copy(e);
+    catalog__exchange_set_policy(fresh, NULL);
+    catalog__match_exchange(vhost, fresh);
+    WR_ASSERT(fresh->policy == e->policy && fresh->has_alternate == e->has_alternate &&
+              bytes_eq(fresh->alternate, e->alternate));
+    pref_unref(&fresh->ref);
+}
+
+static void check_policies(const struct catalog_vhost *vhost)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        const struct pmap *policies = kind == 1 ? vhost->operator_policies : vhost->policies;
+        const struct catalog_ranking *ranking =
+            kind == 1 ? vhost->operator_ranking : vhost->ranking;
+        WR_ASSERT_OP(ranking == NULL ? 0 : ranking->count, ==, pmap_count(policies));
+        for (uint32_t i = 0; ranking != NULL && i < ranking->count; i++) {
+            const struct catalog_policy *p = ranking->items[i];
+            WR_ASSERT(pmap_get(policies, p->spec.name) == &p->ref);
+            WR_ASSERT(bytes_eq(p->spec.vhost, vhost->name));
+            WR_ASSERT(p->spec.operator_policy == (kind == 1));
+            WR_ASSERT(i == 0 || ranking->items[i - 1]->spec.priority >= p->spec.priority);
+        }
+    }
+}
+
+static void check_seats(const struct catalog_view *v)
+{
+    struct catalog_iter it;
+    uint64_t vhosts = 0;
+    uint64_t users = 0;
+    uint64_t channels = 0;
+    catalog_iter_vhosts(&it, v);
+    for (const struct catalog_vhost *vhost; (vhost = catalog_iter_next(&it)) != NULL;) {
+        vhosts += vhost->connection_count;
+    }
+    catalog_iter_users(&it, v);
+    for (const struct catalog_user *user; (user = catalog_iter_next(&it)) != NULL;) {
+        users += user->connection_count;
+        channels += user->channel_count;
+        struct catalog_iter inner;
+        catalog_iter_topic_permissions_of(&inner, user);
+        for (const struct catalog_topic_permission *p; (p = catalog_iter_next(&inner)) != NULL;) {
+            WR_ASSERT(catalog_vhost(v, p->vhost) != NULL && bytes_eq(p->user, user->name));
+        }
+    }
+    catalog_iter_seats(&it, v);
+    for (const struct catalog_seat *seat; (seat = catalog_iter_next(&it)) != NULL;) {
+        const struct catalog_node *node = catalog_node_by_boot(v, seat->boot);
+        WR_ASSERT(node != NULL && node->running);
+        WR_ASSERT(catalog__seat_wanted(v, seat->vhost, seat->user));
+        WR_ASSERT(catalog_vhost(v, seat->vhost)->connection_count > 0);
+        channels -= seat->channels;
+    }
+    WR_ASSERT_OP(vhosts, ==, pmap_count(v->seats));
+    WR_ASSERT_OP(users, ==, pmap_count(v->seats));
+    WR_ASSERT_OP(channels, ==, 0);
 }
 
 static void check_node_load(const struct catalog_view *v, const struct catalog_node *node)
@@ -58,6 +125,7 @@ void catalog_check(const struct catalog *catalog)
     catalog_iter_vhosts(&vhosts, v);
     for (const struct catalog_vhost *vhost; (vhost = catalog_iter_next(&vhosts)) != NULL;) {
         struct catalog_iter it;
+        check_policies(vhost);
         catalog_iter_queues(&it, v, vhost);
         for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
             check_queue(v, vhost, q);
@@ -66,6 +134,7 @@ void catalog_check(const struct catalog *catalog)
         catalog_iter_exchanges(&it, v, vhost);
         for (const struct catalog_exchange *e; (e = catalog_iter_next(&it)) != NULL;) {
             WR_ASSERT(e->vhost_id == vhost->id && bytes_eq(e->vhost, vhost->name));
+            check_exchange_policy(vhost, e);
             exchanges++;
             struct catalog_iter inner;
             catalog_iter_bindings_from(&inner, e);
@@ -78,6 +147,7 @@ void catalog_check(const struct catalog *catalog)
     WR_ASSERT_OP(exchanges, ==, v->exchange_count);
     WR_ASSERT_OP(queues, ==, pmap_count(v->queues));
     WR_ASSERT_OP(bindings, ==, v->binding_count);
+    check_seats(v);
     size_t linked = 0;
     struct pmap_iter sets;
     for (bool more = pmap_first(&sets, v->destinations); more; more = pmap_next(&sets)) {

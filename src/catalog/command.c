@@ -97,6 +97,83 @@ static bool walk_node_body(struct walk *k, struct catalog_command *c)
     }
 }
 
+static void walk_topic_permission(struct walk *k, struct catalog_command *c)
+{
+    const bool set = c->kind == CATALOG_SET_TOPIC_PERMISSION;
+    walk_record(k, set ? 5 : 3);
+    walk_name(k, &c->u.topic_permission.user);
+    walk_name(k, &c->u.topic_permission.vhost);
+    walk_bytes(k, &c->u.topic_permission.exchange, CATALOG_NAME_MAX);
+    if (set) {
+        walk_bytes(k, &c->u.topic_permission.write, CATALOG_TEXT_MAX);
+        walk_bytes(k, &c->u.topic_permission.read, CATALOG_TEXT_MAX);
+    }
+}
+
+static void walk_seat(struct walk *k, struct catalog_command *c)
+{
+    const bool put = c->kind == CATALOG_PUT_SEAT;
+    walk_record(k, put ? 6 : 2);
+    walk_u32(k, &c->u.seat.boot);
+    walk_u64(k, &c->u.seat.connection);
+    if (put) {
+        walk_name(k, &c->u.seat.vhost);
+        walk_name(k, &c->u.seat.user);
+        walk_u32(k, &c->u.seat.channels);
+        walk_bool(k, &c->u.seat.open);
+    }
+}
+
+/* Bodies of the kinds from 40 on; false: another kind. */
+static bool walk_late_body(struct walk *k, struct catalog_command *c)
+{
+    switch (c->kind) {
+    case CATALOG_PUT_POLICY:
+        walk_policy_spec(k, &c->u.policy);
+        return true;
+    case CATALOG_DELETE_POLICY:
+        walk_record(k, 3);
+        walk_name(k, &c->u.policy.vhost);
+        walk_name(k, &c->u.policy.name);
+        walk_bool(k, &c->u.policy.operator_policy);
+        return true;
+    case CATALOG_PUT_PARAMETER:
+        walk_parameter_spec(k, &c->u.parameter);
+        return true;
+    case CATALOG_DELETE_PARAMETER:
+        walk_record(k, 3);
+        walk_bytes(k, &c->u.parameter.vhost, CATALOG_NAME_MAX);
+        walk_bytes(k, &c->u.parameter.component, CATALOG_NAME_MAX);
+        walk_name(k, &c->u.parameter.name);
+        return true;
+    case CATALOG_SET_VHOST_LIMITS:
+        walk_record(k, 2);
+        walk_name(k, &c->u.vhost_limits.vhost);
+        walk_vhost_limits(k, &c->u.vhost_limits.limits);
+        return true;
+    case CATALOG_SET_USER_LIMITS:
+        walk_record(k, 2);
+        walk_name(k, &c->u.user_limits.user);
+        walk_user_limits(k, &c->u.user_limits.limits);
+        return true;
+    case CATALOG_SET_TOPIC_PERMISSION:
+    case CATALOG_CLEAR_TOPIC_PERMISSION:
+        walk_topic_permission(k, c);
+        return true;
+    case CATALOG_CHANGE_VHOST:
+        walk_record(k, 2);
+        walk_vhost_spec(k, &c->u.change_vhost.spec);
+        walk_u8(k, &c->u.change_vhost.parts, 0, 7);
+        return true;
+    case CATALOG_PUT_SEAT:
+    case CATALOG_DROP_SEAT:
+        walk_seat(k, c);
+        return true;
+    default:
+        return walk_node_body(k, c);
+    }
+}
+
 /* The other bodies; false: unknown kind. */
 static bool walk_body(struct walk *k, struct catalog_command *c)
 {
@@ -141,7 +218,7 @@ static bool walk_body(struct walk *k, struct catalog_command *c)
         walk_binding_spec(k, &c->u.binding);
         return true;
     default:
-        return walk_node_body(k, c);
+        return walk_late_body(k, c);
     }
 }
 

@@ -38,6 +38,8 @@ struct catalog_view *catalog__edit(struct catalog *c)
     v->users = pmap_ref(old->users);
     v->queues = pmap_ref(old->queues);
     v->destinations = pmap_ref(old->destinations);
+    v->parameters = pmap_ref(old->parameters);
+    v->seats = pmap_ref(old->seats);
     v->exchange_count = old->exchange_count;
     v->binding_count = old->binding_count;
     c->view = v;
@@ -73,6 +75,12 @@ static void tell(const struct catalog_sink *s, void *ctx, const struct event *e)
         if (s->on_replicas_changed != NULL) {
             s->on_replicas_changed(ctx, (const struct catalog_queue *)e->before,
                                    (const struct catalog_queue *)e->after);
+        }
+        break;
+    case EVENT_QUEUE_POLICY_CHANGED:
+        if (s->on_queue_policy_changed != NULL) {
+            s->on_queue_policy_changed(ctx, (const struct catalog_queue *)e->before,
+                                       (const struct catalog_queue *)e->after);
         }
         break;
     case EVENT_EXCHANGE_CREATED:

@@ -25,6 +25,7 @@ int catalog__apply_declare_exchange(struct catalog *c, uint64_t index,
     *ret_id = index << 4;
     struct catalog_exchange *e = catalog__exchange_new(*ret_id, vhost->id, spec);
     catalog__find_router(c, e);
+    catalog__match_exchange(vhost, e);
     catalog__event(c, EVENT_EXCHANGE_CREATED, NULL, &e->ref);
     catalog__put_exchange(catalog__edit(c), e);
     return CATALOG_OK;

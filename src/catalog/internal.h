@@ -36,6 +36,8 @@ struct catalog_view {
     struct pmap *users;        /* name -> struct catalog_user */
     struct pmap *queues;       /* id -> struct catalog_queue */
     struct pmap *destinations; /* (kind, id) -> struct binding_set, never empty */
+    struct pmap *parameters;   /* global ones: component, name -> struct catalog_parameter */
+    struct pmap *seats;        /* boot, connection -> struct catalog_seat */
     size_t exchange_count;
     size_t binding_count;
 };
@@ -44,6 +46,7 @@ enum event_kind {
     EVENT_QUEUE_CREATED,
     EVENT_QUEUE_REMOVED,
     EVENT_REPLICAS_CHANGED,
+    EVENT_QUEUE_POLICY_CHANGED,
     EVENT_EXCHANGE_CREATED,
     EVENT_EXCHANGE_REMOVED,
     EVENT_NODE_CHANGED,
@@ -80,6 +83,9 @@ struct catalog_key {
 struct catalog_key catalog__key_uid(struct uid id);
 struct catalog_key catalog__key_id(uint64_t id);
 struct catalog_key catalog__key_destination(uint8_t kind, uint64_t id);
+struct catalog_key catalog__key_seat(uint32_t boot, uint64_t connection);
+/* A key of two texts, into a writer that is cleared first. */
+void catalog__key_pair(struct writer *w, struct bytes first, struct bytes second);
 
 static inline struct bytes catalog__key_bytes(const struct catalog_key *key)
 {
@@ -99,16 +105,38 @@ struct catalog_node *catalog__node_new(const struct catalog_node_info *info);
 struct catalog_node *catalog__node_copy(const struct catalog_node *node);
 struct catalog_vhost *catalog__vhost_new(uint64_t id, const struct catalog_vhost_spec *spec);
 struct catalog_vhost *catalog__vhost_copy(const struct catalog_vhost *vhost);
+/* The same vhost with all that is in it, but with other texts. */
+struct catalog_vhost *catalog__vhost_with(const struct catalog_vhost *vhost,
+                                          const struct catalog_vhost_spec *spec);
 struct catalog_user *catalog__user_new(const struct catalog_user_spec *spec);
 struct catalog_user *catalog__user_copy(const struct catalog_user *user);
+struct catalog_user *catalog__user_with(const struct catalog_user *user,
+                                        const struct catalog_user_spec *spec);
 struct catalog_permission *catalog__permission_new(struct bytes user, struct bytes vhost,
                                                    struct bytes configure, struct bytes write,
                                                    struct bytes read);
+struct catalog_topic_permission *
+catalog__topic_permission_new(struct bytes user, struct bytes vhost, struct bytes exchange,
+                              struct bytes write, struct bytes read);
+struct catalog_parameter *catalog__parameter_new(const struct catalog_parameter_spec *spec);
+struct catalog_seat *catalog__seat_new(uint32_t boot, uint64_t connection, struct bytes vhost,
+                                       struct bytes user, uint32_t channels);
+struct catalog_policy *catalog__policy_new(const struct catalog_policy_spec *spec);
+/* Empty, with room for `count`; the items hold references. */
+struct catalog_ranking *catalog__ranking_new(uint32_t count);
+/* No policies yet. */
 struct catalog_exchange *catalog__exchange_new(uint64_t id, uint64_t vhost_id,
                                                const struct catalog_exchange_spec *spec);
 struct catalog_exchange *catalog__exchange_copy(const struct catalog_exchange *exchange);
 struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_t version,
                                          const struct catalog_queue_spec *spec);
+/* The same queue with the same policies, but run elsewhere. */
+struct catalog_queue *catalog__queue_with(const struct catalog_queue *queue, uint64_t version,
+                                          const struct catalog_queue_spec *spec);
+/* Of an object that is in no view yet; references are taken. Either may be NULL. */
+void catalog__queue_set_policies(struct catalog_queue *queue, struct catalog_policy *policy,
+                                 struct catalog_policy *operator_policy);
+void catalog__exchange_set_policy(struct catalog_exchange *exchange, struct catalog_policy *policy);
 /* A binding between objects that exist. */
 struct catalog_binding *catalog__binding_new(uint64_t id, const struct catalog_binding_spec *spec,
                                              uint64_t source_id, uint64_t destination_id,
@@ -190,6 +218,13 @@ void catalog__grant(struct catalog *c, const struct catalog_user *user,
                     struct catalog_permission *owned_permission);
 void catalog__create_user(struct catalog *c, const struct catalog_user_spec *spec);
 
+/* Any in the vhost? And: without them; the user is in no view yet. */
+bool catalog__has_topic_permissions(const struct catalog_user *user, struct bytes vhost);
+void catalog__clear_topic_permissions(struct catalog_user *user, struct bytes vhost);
+/* In place of the one before; the user is in no view yet. */
+void catalog__add_topic_permission(struct catalog_user *user,
+                                   struct catalog_topic_permission *owned_permission);
+
 /* True when the members are a possible group: 1.., ids and nodes distinct, a voter among them. */
 bool catalog__members_valid(const struct catalog_member *members, uint32_t count);
 /* True when all members are on nodes of the cluster. */
@@ -200,6 +235,38 @@ int catalog__check_home(const struct catalog_view *v, const struct catalog_queue
 /* The node among the members with the fewest preferred leaderships (ties: the first). */
 struct uid catalog__least_leading(const struct catalog_view *v,
                                   const struct catalog_member *members, uint32_t count);
+
+/* --- policies (policy.c, policy_keys.c, settings.c) ----------------------------------------------
+ */
+
+/* Kinds of objects whose keys the definition has all: bits as in struct catalog_policy. */
+uint8_t catalog__policy_applicable(struct bytes definition);
+/* The alternate exchange that the arguments, or else the policy, name. */
+bool catalog__alternate(struct bytes arguments, const struct catalog_policy *policy,
+                        struct bytes *ret_name);
+/* Works out the settings of a queue that is in no view yet, from its arguments and policies. */
+void catalog__settle(struct catalog_queue *queue);
+/* Finds the policies of an object that is in no view yet. */
+void catalog__match_queue(const struct catalog_vhost *vhost, struct catalog_queue *queue);
+void catalog__match_exchange(const struct catalog_vhost *vhost, struct catalog_exchange *exchange);
+/* Makes the ranking of one kind anew; the vhost is in no view yet. */
+void catalog__rank(struct catalog_vhost *vhost, bool operator_policy);
+bool catalog__policy_valid(const struct catalog_policy_spec *spec);
+
+/* --- parameters, limits, seats (parameter.c, limits.c)
+ * ------------------------------------------------ */
+
+bool catalog__parameter_valid(struct bytes value);
+/* Into a table of a vhost or view that is being built. */
+void catalog__add_parameter(struct pmap **map, const struct catalog_parameter_spec *spec);
+/* In the boot of a node that runs; vhost and user exist; something counts it. */
+bool catalog__seat_wanted(const struct catalog_view *v, struct bytes vhost, struct bytes user);
+/* With the counts of its vhost and its user. */
+void catalog__put_seat(struct catalog_view *v, struct catalog_seat *owned_seat);
+/* Drops seats of a boot (0: any), of a vhost, of a user (NULL: any); unwanted_only: and only those
+ * that nothing counts any more. */
+void catalog__drop_seats(struct catalog *c, uint32_t boot, const struct bytes *vhost,
+                         const struct bytes *user, bool unwanted_only);
 
 /* --- commands: each returns an enum catalog_status and sets *ret_id ----------------------------
  */
@@ -224,6 +291,18 @@ int catalog__apply_declare_queue(struct catalog *c, uint64_t index,
 int catalog__apply_delete_queue(struct catalog *c, uint64_t id, uint64_t *ret_id);
 int catalog__apply_replicas(struct catalog *c, uint64_t index,
                             const struct catalog_command *command, uint64_t *ret_id);
+int catalog__apply_put_policy(struct catalog *c, const struct catalog_policy_spec *spec);
+int catalog__apply_delete_policy(struct catalog *c, const struct catalog_policy_spec *spec);
+int catalog__apply_put_parameter(struct catalog *c, const struct catalog_parameter_spec *spec);
+int catalog__apply_delete_parameter(struct catalog *c, const struct catalog_parameter_spec *spec);
+int catalog__apply_vhost_limits(struct catalog *c, const struct catalog_command *command);
+int catalog__apply_user_limits(struct catalog *c, const struct catalog_command *command);
+int catalog__apply_topic_permission(struct catalog *c, const struct catalog_command *command);
+int catalog__apply_change_vhost(struct catalog *c, const struct catalog_command *command,
+                                uint64_t *ret_id);
+int catalog__apply_put_seat(struct catalog *c, const struct catalog_command *command,
+                            uint64_t *ret_id);
+int catalog__apply_drop_seat(struct catalog *c, const struct catalog_command *command);
 int catalog__apply_bind(struct catalog *c, uint64_t index, const struct catalog_binding_spec *spec,
                         uint64_t *ret_id);
 int catalog__apply_unbind(struct catalog *c, const struct catalog_binding_spec *spec,

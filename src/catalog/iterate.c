@@ -92,6 +92,28 @@ void catalog_iter_permissions_of(struct catalog_iter *it, const struct catalog_u
     start_flat(it, user->permissions);
 }
 
+void catalog_iter_topic_permissions_of(struct catalog_iter *it, const struct catalog_user *user)
+{
+    start_flat(it, user->topic_permissions);
+}
+
+void catalog_iter_policies(struct catalog_iter *it, const struct catalog_vhost *vhost,
+                           bool operator_policy)
+{
+    start_flat(it, operator_policy ? vhost->operator_policies : vhost->policies);
+}
+
+void catalog_iter_parameters(struct catalog_iter *it, const struct catalog_view *view,
+                             const struct catalog_vhost *vhost)
+{
+    start_flat(it, vhost == NULL ? view->parameters : vhost->parameters);
+}
+
+void catalog_iter_seats(struct catalog_iter *it, const struct catalog_view *view)
+{
+    start_flat(it, view->seats);
+}
+
 const void *catalog_iter_next(struct catalog_iter *it)
 {
     for (;;) {

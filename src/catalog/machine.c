@@ -98,6 +98,37 @@ static int apply_node_command(struct catalog *c, uint64_t index,
     }
 }
 
+/* The kinds from 40 on. */
+static int apply_late_command(struct catalog *c, uint64_t index,
+                              const struct catalog_command *command, uint64_t *ret_id)
+{
+    switch (command->kind) {
+    case CATALOG_PUT_POLICY:
+        return catalog__apply_put_policy(c, &command->u.policy);
+    case CATALOG_DELETE_POLICY:
+        return catalog__apply_delete_policy(c, &command->u.policy);
+    case CATALOG_PUT_PARAMETER:
+        return catalog__apply_put_parameter(c, &command->u.parameter);
+    case CATALOG_DELETE_PARAMETER:
+        return catalog__apply_delete_parameter(c, &command->u.parameter);
+    case CATALOG_SET_VHOST_LIMITS:
+        return catalog__apply_vhost_limits(c, command);
+    case CATALOG_SET_USER_LIMITS:
+        return catalog__apply_user_limits(c, command);
+    case CATALOG_SET_TOPIC_PERMISSION:
+    case CATALOG_CLEAR_TOPIC_PERMISSION:
+        return catalog__apply_topic_permission(c, command);
+    case CATALOG_CHANGE_VHOST:
+        return catalog__apply_change_vhost(c, command, ret_id);
+    case CATALOG_PUT_SEAT:
+        return catalog__apply_put_seat(c, command, ret_id);
+    case CATALOG_DROP_SEAT:
+        return catalog__apply_drop_seat(c, command);
+    default:
+        return apply_node_command(c, index, command, ret_id);
+    }
+}
+
 static int apply_formed(struct catalog *c, uint64_t index, const struct catalog_command *command,
                         uint64_t *ret_id)
 {
@@ -130,7 +161,7 @@ static int apply_formed(struct catalog *c, uint64_t index, const struct catalog_
     case CATALOG_UNBIND:
         return catalog__apply_unbind(c, &command->u.binding, ret_id);
     default:
-        return apply_node_command(c, index, command, ret_id);
+        return apply_late_command(c, index, command, ret_id);
     }
 }
 

@@ -76,6 +76,9 @@ static void end_boot(struct catalog *c, struct uid id, uint32_t boot_over, uint3
         }
     }
     pmap_unref(queues);
+    if (boot_over != 0) {
+        catalog__drop_seats(c, boot_over, NULL, NULL, false);
+    }
 }
 
 static void remove_transient_exchanges(struct catalog *c)
@@ -191,7 +194,7 @@ static void shrink_group(struct catalog *c, uint64_t index, const struct catalog
     if (uid_eq(spec.group.preferred, id)) {
         spec.group.preferred = catalog__least_leading(v, members, count);
     }
-    struct catalog_queue *after = catalog__queue_new(q->id, q->vhost_id, index, &spec);
+    struct catalog_queue *after = catalog__queue_with(q, index, &spec);
     catalog__event(c, EVENT_REPLICAS_CHANGED, (struct pref *)(uintptr_t)q, &after->ref);
     catalog__put_queue(v, after);
 }

@@ -96,11 +96,29 @@ struct catalog_node *catalog__node_copy(const struct catalog_node *node)
     return n;
 }
 
+static void ranking_unref(struct catalog_ranking *owned_ranking)
+{
+    pref_unref(owned_ranking == NULL ? NULL : &owned_ranking->ref);
+}
+
+static struct catalog_ranking *ranking_ref(struct catalog_ranking *ranking)
+{
+    if (ranking != NULL) {
+        (void)pref_ref(&ranking->ref);
+    }
+    return ranking;
+}
+
 static void vhost_free(struct pref *owned_ref)
 {
     struct catalog_vhost *v = (struct catalog_vhost *)owned_ref;
     pmap_unref(v->exchanges);
     pmap_unref(v->queues);
+    pmap_unref(v->policies);
+    pmap_unref(v->operator_policies);
+    pmap_unref(v->parameters);
+    ranking_unref(v->ranking);
+    ranking_unref(v->operator_ranking);
     wr_free(v);
 }
 
@@ -109,14 +127,14 @@ struct catalog_vhost *catalog__vhost_new(uint64_t id, const struct catalog_vhost
     struct catalog_vhost *v = wr_alloc(sizeof(*v) + tags_size(&spec->tags) + spec->name.size +
                                        spec->description.size + spec->default_queue_type.size);
     struct tail tail = {(uint8_t *)(v + 1)};
+    memset(v, 0, sizeof(*v));
     pref_init(&v->ref, vhost_free);
     v->id = id;
+    v->limits = (struct catalog_vhost_limits){-1, -1};
     v->tags = tail_put_tags(&tail, &spec->tags);
     v->name = tail_put(&tail, spec->name);
     v->description = tail_put(&tail, spec->description);
     v->default_queue_type = tail_put(&tail, spec->default_queue_type);
-    v->exchanges = NULL;
-    v->queues = NULL;
     return v;
 }
 
@@ -126,19 +144,33 @@ struct catalog_vhost_spec catalog__vhost_spec(const struct catalog_vhost *vhost)
                                        vhost->tags, false};
 }
 
+struct catalog_vhost *catalog__vhost_with(const struct catalog_vhost *vhost,
+                                          const struct catalog_vhost_spec *spec)
+{
+    struct catalog_vhost *v = catalog__vhost_new(vhost->id, spec);
+    v->exchanges = pmap_ref(vhost->exchanges);
+    v->queues = pmap_ref(vhost->queues);
+    v->limits = vhost->limits;
+    v->policies = pmap_ref(vhost->policies);
+    v->operator_policies = pmap_ref(vhost->operator_policies);
+    v->parameters = pmap_ref(vhost->parameters);
+    v->ranking = ranking_ref(vhost->ranking);
+    v->operator_ranking = ranking_ref(vhost->operator_ranking);
+    v->connection_count = vhost->connection_count;
+    return v;
+}
+
 struct catalog_vhost *catalog__vhost_copy(const struct catalog_vhost *vhost)
 {
     const struct catalog_vhost_spec spec = catalog__vhost_spec(vhost);
-    struct catalog_vhost *v = catalog__vhost_new(vhost->id, &spec);
-    v->exchanges = pmap_ref(vhost->exchanges);
-    v->queues = pmap_ref(vhost->queues);
-    return v;
+    return catalog__vhost_with(vhost, &spec);
 }
 
 static void user_free(struct pref *owned_ref)
 {
     struct catalog_user *u = (struct catalog_user *)owned_ref;
     pmap_unref(u->permissions);
+    pmap_unref(u->topic_permissions);
     wr_free(u);
 }
 
@@ -147,12 +179,13 @@ struct catalog_user *catalog__user_new(const struct catalog_user_spec *spec)
     struct catalog_user *u =
         wr_alloc(sizeof(*u) + tags_size(&spec->tags) + spec->name.size + spec->password_hash.size);
     struct tail tail = {(uint8_t *)(u + 1)};
+    memset(u, 0, sizeof(*u));
     pref_init(&u->ref, user_free);
+    u->limits = (struct catalog_user_limits){-1, -1};
     u->tags = tail_put_tags(&tail, &spec->tags);
     u->name = tail_put(&tail, spec->name);
     u->password_hash = tail_put(&tail, spec->password_hash);
     u->hashing = spec->hashing;
-    u->permissions = NULL;
     return u;
 }
 
@@ -162,12 +195,22 @@ struct catalog_user_spec catalog__user_spec(const struct catalog_user *user)
                                       user->tags};
 }
 
+struct catalog_user *catalog__user_with(const struct catalog_user *user,
+                                        const struct catalog_user_spec *spec)
+{
+    struct catalog_user *u = catalog__user_new(spec);
+    u->permissions = pmap_ref(user->permissions);
+    u->limits = user->limits;
+    u->topic_permissions = pmap_ref(user->topic_permissions);
+    u->connection_count = user->connection_count;
+    u->channel_count = user->channel_count;
+    return u;
+}
+
 struct catalog_user *catalog__user_copy(const struct catalog_user *user)
 {
     const struct catalog_user_spec spec = catalog__user_spec(user);
-    struct catalog_user *u = catalog__user_new(&spec);
-    u->permissions = pmap_ref(user->permissions);
-    return u;
+    return catalog__user_with(user, &spec);
 }
 
 struct catalog_permission *catalog__permission_new(struct bytes user, struct bytes vhost,
@@ -186,9 +229,107 @@ struct catalog_permission *catalog__permission_new(struct bytes user, struct byt
     return p;
 }
 
+struct catalog_topic_permission *
+catalog__topic_permission_new(struct bytes user, struct bytes vhost, struct bytes exchange,
+                              struct bytes write, struct bytes read)
+{
+    struct catalog_topic_permission *p =
+        wr_alloc(sizeof(*p) + user.size + vhost.size + exchange.size + write.size + read.size);
+    struct tail tail = {(uint8_t *)(p + 1)};
+    pref_init(&p->ref, plain_free);
+    p->user = tail_put(&tail, user);
+    p->vhost = tail_put(&tail, vhost);
+    p->exchange = tail_put(&tail, exchange);
+    p->write = tail_put(&tail, write);
+    p->read = tail_put(&tail, read);
+    return p;
+}
+
+struct catalog_parameter *catalog__parameter_new(const struct catalog_parameter_spec *spec)
+{
+    struct catalog_parameter *p = wr_alloc(sizeof(*p) + spec->vhost.size + spec->component.size +
+                                           spec->name.size + spec->value.size);
+    struct tail tail = {(uint8_t *)(p + 1)};
+    pref_init(&p->ref, plain_free);
+    p->vhost = tail_put(&tail, spec->vhost);
+    p->component = tail_put(&tail, spec->component);
+    p->name = tail_put(&tail, spec->name);
+    p->value = tail_put(&tail, spec->value);
+    return p;
+}
+
+struct catalog_seat *catalog__seat_new(uint32_t boot, uint64_t connection, struct bytes vhost,
+                                       struct bytes user, uint32_t channels)
+{
+    struct catalog_seat *s = wr_alloc(sizeof(*s) + vhost.size + user.size);
+    struct tail tail = {(uint8_t *)(s + 1)};
+    pref_init(&s->ref, plain_free);
+    s->boot = boot;
+    s->connection = connection;
+    s->vhost = tail_put(&tail, vhost);
+    s->user = tail_put(&tail, user);
+    s->channels = channels;
+    return s;
+}
+
+static void policy_free(struct pref *owned_ref)
+{
+    struct catalog_policy *p = (struct catalog_policy *)owned_ref;
+    pattern_unref(p->pattern);
+    wr_free(p);
+}
+
+struct catalog_policy *catalog__policy_new(const struct catalog_policy_spec *spec)
+{
+    struct catalog_policy *p = wr_alloc(sizeof(*p) + spec->vhost.size + spec->name.size +
+                                        spec->pattern.size + spec->definition.size);
+    struct tail tail = {(uint8_t *)(p + 1)};
+    pref_init(&p->ref, policy_free);
+    p->spec = *spec;
+    p->spec.vhost = tail_put(&tail, spec->vhost);
+    p->spec.name = tail_put(&tail, spec->name);
+    p->spec.pattern = tail_put(&tail, spec->pattern);
+    p->spec.definition = tail_put(&tail, spec->definition);
+    /* The empty pattern of a policy is a search that always succeeds. */
+    p->pattern = pattern_new(spec->pattern.size == 0 ? BYTES_LITERAL(".*") : spec->pattern);
+    p->applicable = catalog__policy_applicable(p->spec.definition);
+    return p;
+}
+
+static void ranking_free(struct pref *owned_ref)
+{
+    struct catalog_ranking *r = (struct catalog_ranking *)owned_ref;
+    for (uint32_t i = 0; i < r->count; i++) {
+        pref_unref(&r->items[i]->ref);
+    }
+    wr_free(r);
+}
+
+struct catalog_ranking *catalog__ranking_new(uint32_t count)
+{
+    struct catalog_ranking *r = wr_alloc(sizeof(*r) + count * sizeof(r->items[0]));
+    pref_init(&r->ref, ranking_free);
+    r->count = 0;
+    return r;
+}
+
+static struct catalog_policy *policy_ref(struct catalog_policy *policy)
+{
+    if (policy != NULL) {
+        (void)pref_ref(&policy->ref);
+    }
+    return policy;
+}
+
+static void policy_unref(struct catalog_policy *owned_policy)
+{
+    pref_unref(owned_policy == NULL ? NULL : &owned_policy->ref);
+}
+
 static void exchange_free(struct pref *owned_ref)
 {
     struct catalog_exchange *e = (struct catalog_exchange *)owned_ref;
+    policy_unref(e->policy);
     pmap_unref(e->bindings);
     pref_unref(e->index);
     wr_free(e);
@@ -214,7 +355,17 @@ struct catalog_exchange *catalog__exchange_new(uint64_t id, uint64_t vhost_id,
     e->router = NULL;
     e->bindings = NULL;
     e->index = NULL;
+    e->policy = NULL;
+    e->has_alternate = catalog__alternate(e->arguments, NULL, &e->alternate);
     return e;
+}
+
+void catalog__exchange_set_policy(struct catalog_exchange *exchange, struct catalog_policy *policy)
+{
+    struct catalog_policy *before = exchange->policy;
+    exchange->policy = policy_ref(policy);
+    exchange->has_alternate = catalog__alternate(exchange->arguments, policy, &exchange->alternate);
+    policy_unref(before);
 }
 
 struct catalog_exchange_spec catalog__exchange_spec(const struct catalog_exchange *exchange)
@@ -232,6 +383,7 @@ struct catalog_exchange *catalog__exchange_copy(const struct catalog_exchange *e
     e->router = exchange->router;
     e->bindings = pmap_ref(exchange->bindings);
     e->index = exchange->index == NULL ? NULL : pref_ref(exchange->index);
+    catalog__exchange_set_policy(e, exchange->policy);
     return e;
 }
 
@@ -248,8 +400,28 @@ static void members_sort(struct catalog_member *members, uint32_t count)
     }
 }
 
-struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_t version,
-                                         const struct catalog_queue_spec *spec)
+static void queue_free(struct pref *owned_ref)
+{
+    struct catalog_queue *q = (struct catalog_queue *)owned_ref;
+    policy_unref(q->policy);
+    policy_unref(q->operator_policy);
+    wr_free(q);
+}
+
+void catalog__queue_set_policies(struct catalog_queue *queue, struct catalog_policy *policy,
+                                 struct catalog_policy *operator_policy)
+{
+    struct catalog_policy *before = queue->policy;
+    struct catalog_policy *operator_before = queue->operator_policy;
+    queue->policy = policy_ref(policy);
+    queue->operator_policy = policy_ref(operator_policy);
+    catalog__settle(queue);
+    policy_unref(before);
+    policy_unref(operator_before);
+}
+
+static struct catalog_queue *queue_new(uint64_t id, uint64_t vhost_id, uint64_t version,
+                                       const struct catalog_queue_spec *spec)
 {
     const bool group = spec->run == CATALOG_RUN_GROUP;
     const size_t members_size =
@@ -259,7 +431,7 @@ struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_
     struct catalog_member *members = (struct catalog_member *)(void *)(q + 1);
     struct tail tail = {(uint8_t *)(q + 1) + members_size};
     memset(q, 0, sizeof(*q));
-    pref_init(&q->ref, plain_free);
+    pref_init(&q->ref, queue_free);
     q->id = id;
     q->vhost_id = vhost_id;
     q->replicas_version = version;
@@ -282,6 +454,22 @@ struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_
     members_sort(members, spec->group.member_count);
     q->spec.group = spec->group;
     q->spec.group.members = members;
+    return q;
+}
+
+struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_t version,
+                                         const struct catalog_queue_spec *spec)
+{
+    struct catalog_queue *q = queue_new(id, vhost_id, version, spec);
+    catalog__settle(q);
+    return q;
+}
+
+struct catalog_queue *catalog__queue_with(const struct catalog_queue *queue, uint64_t version,
+                                          const struct catalog_queue_spec *spec)
+{
+    struct catalog_queue *q = queue_new(queue->id, queue->vhost_id, version, spec);
+    catalog__queue_set_policies(q, queue->policy, queue->operator_policy);
     return q;
 }
 

@@ -81,11 +81,16 @@ int catalog__apply_declare_queue(struct catalog *c, uint64_t index,
         *ret_id = existing->id;
         return CATALOG_EXISTS;
     }
+    if (vhost->limits.queues_max >= 0 &&
+        pmap_count(vhost->queues) >= (uint64_t)vhost->limits.queues_max) {
+        return CATALOG_LIMIT;
+    }
     const int status = catalog__check_home(c->view, spec);
     if (status != CATALOG_OK) {
         return status;
     }
     struct catalog_queue *q = catalog__queue_new(index, vhost->id, index, spec);
+    catalog__match_queue(vhost, q);
     *ret_id = index;
     catalog__event(c, EVENT_QUEUE_CREATED, NULL, &q->ref);
     catalog__put_queue(catalog__edit(c), q);
@@ -164,7 +169,7 @@ int catalog__apply_replicas(struct catalog *c, uint64_t index,
     spec.group.member_count = count;
     spec.group.target_size = command->u.replicas.target_size;
     spec.group.preferred = command->u.replicas.preferred;
-    struct catalog_queue *after = catalog__queue_new(before->id, before->vhost_id, index, &spec);
+    struct catalog_queue *after = catalog__queue_with(before, index, &spec);
     catalog__event(c, EVENT_REPLICAS_CHANGED, (struct pref *)(uintptr_t)before, &after->ref);
     catalog__put_queue(v, after);
     return CATALOG_OK;

@@ -17,6 +17,7 @@ struct restore {
     struct catalog_view *v;
     struct walk k;
     uint64_t index;
+    uint64_t version;      /* layout */
     struct umap vhost_ids; /* Ids seen: none may come twice. */
     struct umap exchange_ids;
     struct umap binding_ids;
@@ -80,6 +81,7 @@ static void get_exchange(struct restore *r, struct catalog_vhost *vhost)
     struct catalog_exchange *e = catalog__exchange_new(id, vhost->id, &spec);
     e->predeclared = predeclared;
     catalog__find_router(r->c, e);
+    catalog__match_exchange(vhost, e);
     pmap_set_in(&vhost->exchanges, e->name, &e->ref);
     r->v->exchange_count++;
     pref_unref(&e->ref);
@@ -98,6 +100,7 @@ static void get_queue(struct restore *r, struct catalog_vhost *vhost)
         return;
     }
     struct catalog_queue *q = catalog__queue_new(id, vhost->id, version, &spec);
+    catalog__match_queue(vhost, q);
     const struct catalog_key key = catalog__key_id(id);
     catalog__count_load(r->v, q, 1);
     pmap_set_in(&vhost->queues, q->spec.name, &q->ref);
@@ -105,11 +108,45 @@ static void get_queue(struct restore *r, struct catalog_vhost *vhost)
     pref_unref(&q->ref);
 }
 
+static void get_policies(struct restore *r, struct catalog_vhost *vhost, bool operator_policy)
+{
+    struct pmap **policies = operator_policy ? &vhost->operator_policies : &vhost->policies;
+    uint32_t count = 0;
+    walk_list(&r->k, &count, UINT32_MAX);
+    for (uint32_t i = 0; i < count && ok(r); i++) {
+        struct catalog_policy_spec spec = {0};
+        walk_policy_spec(&r->k, &spec);
+        if (need(r, bytes_eq(spec.vhost, vhost->name) && spec.operator_policy == operator_policy &&
+                        pmap_get(*policies, spec.name) == NULL) &&
+            need(r, catalog__policy_valid(&spec))) {
+            struct catalog_policy *policy = catalog__policy_new(&spec);
+            pmap_set_in(policies, policy->spec.name, &policy->ref);
+            pref_unref(&policy->ref);
+        }
+    }
+    catalog__rank(vhost, operator_policy);
+}
+
+static void get_parameters(struct restore *r, struct bytes vhost, struct pmap **parameters)
+{
+    uint32_t count = 0;
+    walk_list(&r->k, &count, UINT32_MAX);
+    for (uint32_t i = 0; i < count && ok(r); i++) {
+        struct catalog_parameter_spec spec = {0};
+        walk_parameter_spec(&r->k, &spec);
+        const size_t before = pmap_count(*parameters);
+        if (need(r, bytes_eq(spec.vhost, vhost) && catalog__parameter_valid(spec.value))) {
+            catalog__add_parameter(parameters, &spec);
+            (void)need(r, pmap_count(*parameters) == before + 1);
+        }
+    }
+}
+
 static void get_vhost(struct restore *r)
 {
     uint64_t id = 0;
     struct catalog_vhost_spec spec = {0};
-    walk_record(&r->k, 4);
+    walk_record(&r->k, r->version == SNAPSHOT_VERSION_1 ? 4 : 8);
     walk_u64(&r->k, &id);
     walk_vhost_spec(&r->k, &spec);
     if (!need_id(r, &r->vhost_ids, id, id) || !need(r, catalog_vhost(r->v, spec.name) == NULL)) {
@@ -117,6 +154,12 @@ static void get_vhost(struct restore *r)
     }
     struct catalog_vhost *vhost = catalog__vhost_new(id, &spec);
     uint32_t count = 0;
+    if (r->version > SNAPSHOT_VERSION_1) {
+        walk_vhost_limits(&r->k, &vhost->limits);
+        get_policies(r, vhost, false);
+        get_policies(r, vhost, true);
+        get_parameters(r, vhost->name, &vhost->parameters);
+    }
     walk_list(&r->k, &count, UINT32_MAX);
     for (uint32_t i = 0; i < count && ok(r); i++) {
         get_exchange(r, vhost);
@@ -129,16 +172,51 @@ static void get_vhost(struct restore *r)
     catalog__put_vhost(r->v, vhost);
 }
 
+static void get_topic_permissions(struct restore *r, struct catalog_user *user)
+{
+    uint32_t count = 0;
+    walk_list(&r->k, &count, UINT32_MAX);
+    for (uint32_t i = 0; i < count && ok(r); i++) {
+        struct snapshot_topic_permission s = {0};
+        walk_snapshot_topic_permission(&r->k, &s);
+        const size_t before = pmap_count(user->topic_permissions);
+        if (need(r, catalog_vhost(r->v, s.vhost) != NULL)) {
+            catalog__add_topic_permission(
+                user,
+                catalog__topic_permission_new(user->name, s.vhost, s.exchange, s.write, s.read));
+            (void)need(r, pmap_count(user->topic_permissions) == before + 1);
+        }
+    }
+}
+
+static void get_seat(struct restore *r)
+{
+    struct catalog_seat s = {0};
+    walk_snapshot_seat(&r->k, &s);
+    if (!ok(r)) {
+        return;
+    }
+    const struct catalog_node *node = catalog_node_by_boot(r->v, s.boot);
+    if (need(r, node != NULL && node->running && catalog__seat_wanted(r->v, s.vhost, s.user)) &&
+        need(r, catalog_seat(r->v, s.boot, s.connection) == NULL)) {
+        catalog__put_seat(r->v,
+                          catalog__seat_new(s.boot, s.connection, s.vhost, s.user, s.channels));
+    }
+}
+
 static void get_user(struct restore *r)
 {
     struct catalog_user_spec spec = {0};
-    walk_record(&r->k, 2);
+    walk_record(&r->k, r->version == SNAPSHOT_VERSION_1 ? 2 : 4);
     walk_user_spec(&r->k, &spec);
     if (!need(r, spec.name.size > 0 && catalog_user(r->v, spec.name) == NULL)) {
         return;
     }
     struct catalog_user *user = catalog__user_new(&spec);
     uint32_t count = 0;
+    if (r->version > SNAPSHOT_VERSION_1) {
+        walk_user_limits(&r->k, &user->limits);
+    }
     walk_list(&r->k, &count, UINT32_MAX);
     for (uint32_t i = 0; i < count && ok(r); i++) {
         struct snapshot_permission s = {0};
@@ -150,6 +228,9 @@ static void get_user(struct restore *r)
             pmap_set_in(&user->permissions, p->vhost, &p->ref);
             pref_unref(&p->ref);
         }
+    }
+    if (r->version > SNAPSHOT_VERSION_1) {
+        get_topic_permissions(r, user);
     }
     catalog__put_user(r->v, user);
 }
@@ -227,6 +308,13 @@ static void get_all(struct restore *r)
         get_binding(r, &w);
     }
     writer_deinit(&w);
+    if (r->version > SNAPSHOT_VERSION_1) {
+        get_parameters(r, BYTES_NONE, &v->parameters);
+        count = pack_get_array(in, UINT32_MAX);
+        for (uint32_t i = 0; i < count && ok(r); i++) {
+            get_seat(r);
+        }
+    }
 }
 
 struct catalog_view *catalog__view_decode(const struct catalog *c, uint64_t index,
@@ -245,8 +333,9 @@ struct catalog_view *catalog__view_decode(const struct catalog *c, uint64_t inde
         error = WR_E_VERSION;
     } else {
         const bool formed = pack_get_bool(&r.k.reader);
-        if (need(&r, version == SNAPSHOT_VERSION && fields == (formed ? SNAPSHOT_FIELDS : 2)) &&
-            formed) {
+        const uint32_t wanted = version == SNAPSHOT_VERSION_1 ? SNAPSHOT_FIELDS_1 : SNAPSHOT_FIELDS;
+        r.version = version;
+        if (need(&r, version >= SNAPSHOT_VERSION_1 && fields == (formed ? wanted : 2)) && formed) {
             get_all(&r);
         }
         error = ok(&r) && pack_done(&r.k.reader) ? 0 : WR_E_CORRUPT;

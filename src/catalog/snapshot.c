@@ -1,9 +1,10 @@
 /*
  * What: writing the whole state: [version, formed] or [version, formed, cluster id, name, next
- * boot, nodes, vhosts (with exchanges and queues), users (with permissions), bindings]. Invariants:
- * the tables' order of iteration depends on their content alone, integers and sizes have one form:
- * equal states give equal bytes. Derived things (indexes, loads, destination sets) are left out.
- * Threads: the machine's. Spec: docs/catalog.md, "Snapshot".
+ * boot, nodes, vhosts (with limits, policies, parameters, exchanges and queues), users (with
+ * permissions and limits), bindings, global parameters, seats]. Invariants: the tables' order of
+ * iteration depends on their content alone, integers and sizes have one form: equal states give
+ * equal bytes. Derived things (indexes, loads, destination sets) are left out. Threads: the
+ * machine's. Spec: docs/catalog.md, "Snapshot".
  */
 #include "internal.h"
 #include "snapshot.h"
@@ -26,13 +27,39 @@ static void put_nodes(struct walk *k, const struct catalog_view *v)
     }
 }
 
+static void put_policies(struct walk *k, const struct pmap *policies)
+{
+    struct pmap_iter it;
+    put_list(k, policies);
+    for (bool more = pmap_first(&it, policies); more; more = pmap_next(&it)) {
+        struct catalog_policy_spec spec = ((const struct catalog_policy *)it.value)->spec;
+        walk_policy_spec(k, &spec);
+    }
+}
+
+static void put_parameters(struct walk *k, const struct pmap *parameters)
+{
+    struct pmap_iter it;
+    put_list(k, parameters);
+    for (bool more = pmap_first(&it, parameters); more; more = pmap_next(&it)) {
+        const struct catalog_parameter *p = (const struct catalog_parameter *)it.value;
+        struct catalog_parameter_spec spec = {p->vhost, p->component, p->name, p->value};
+        walk_parameter_spec(k, &spec);
+    }
+}
+
 static void put_vhost(struct walk *k, const struct catalog_vhost *vhost)
 {
     struct catalog_vhost_spec spec = catalog__vhost_spec(vhost);
+    struct catalog_vhost_limits limits = vhost->limits;
     uint64_t id = vhost->id;
-    walk_record(k, 4);
+    walk_record(k, 8);
     walk_u64(k, &id);
     walk_vhost_spec(k, &spec);
+    walk_vhost_limits(k, &limits);
+    put_policies(k, vhost->policies);
+    put_policies(k, vhost->operator_policies);
+    put_parameters(k, vhost->parameters);
     put_list(k, vhost->exchanges);
     struct pmap_iter it;
     for (bool more = pmap_first(&it, vhost->exchanges); more; more = pmap_next(&it)) {
@@ -55,14 +82,23 @@ static void put_vhost(struct walk *k, const struct catalog_vhost *vhost)
 static void put_user(struct walk *k, const struct catalog_user *user)
 {
     struct catalog_user_spec spec = catalog__user_spec(user);
-    walk_record(k, 2);
+    struct catalog_user_limits limits = user->limits;
+    walk_record(k, 4);
     walk_user_spec(k, &spec);
+    walk_user_limits(k, &limits);
     put_list(k, user->permissions);
     struct pmap_iter it;
     for (bool more = pmap_first(&it, user->permissions); more; more = pmap_next(&it)) {
         const struct catalog_permission *p = (const struct catalog_permission *)it.value;
         struct snapshot_permission s = {p->vhost, p->configure, p->write, p->read};
         walk_snapshot_permission(k, &s);
+    }
+    put_list(k, user->topic_permissions);
+    for (bool more = pmap_first(&it, user->topic_permissions); more; more = pmap_next(&it)) {
+        const struct catalog_topic_permission *p =
+            (const struct catalog_topic_permission *)it.value;
+        struct snapshot_topic_permission s = {p->vhost, p->exchange, p->write, p->read};
+        walk_snapshot_topic_permission(k, &s);
     }
 }
 
@@ -106,6 +142,17 @@ void catalog_snapshot(const struct catalog *catalog, struct buf **out)
         put_user(&k, (const struct catalog_user *)it.value);
     }
     put_bindings(&k, v);
+    put_parameters(&k, v->parameters);
+    put_list(&k, v->seats);
+    for (bool more = pmap_first(&it, v->seats); more; more = pmap_next(&it)) {
+        const struct catalog_seat *seat = (const struct catalog_seat *)it.value;
+        struct catalog_seat copy = {.boot = seat->boot,
+                                    .connection = seat->connection,
+                                    .vhost = seat->vhost,
+                                    .user = seat->user,
+                                    .channels = seat->channels};
+        walk_snapshot_seat(&k, &copy);
+    }
 }
 
 void walk_snapshot_node(struct walk *k, struct catalog_node *node)
@@ -143,4 +190,23 @@ void walk_snapshot_permission(struct walk *k, struct snapshot_permission *p)
     walk_bytes(k, &p->configure, CATALOG_TEXT_MAX);
     walk_bytes(k, &p->write, CATALOG_TEXT_MAX);
     walk_bytes(k, &p->read, CATALOG_TEXT_MAX);
+}
+
+void walk_snapshot_topic_permission(struct walk *k, struct snapshot_topic_permission *p)
+{
+    walk_record(k, 4);
+    walk_name(k, &p->vhost);
+    walk_bytes(k, &p->exchange, CATALOG_NAME_MAX);
+    walk_bytes(k, &p->write, CATALOG_TEXT_MAX);
+    walk_bytes(k, &p->read, CATALOG_TEXT_MAX);
+}
+
+void walk_snapshot_seat(struct walk *k, struct catalog_seat *seat)
+{
+    walk_record(k, 5);
+    walk_u32(k, &seat->boot);
+    walk_u64(k, &seat->connection);
+    walk_name(k, &seat->vhost);
+    walk_name(k, &seat->user);
+    walk_u32(k, &seat->channels);
 }

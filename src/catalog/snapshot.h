@@ -8,7 +8,11 @@
 #include "walk.h"
 
 #define SNAPSHOT_VERSION CATALOG_MACHINE_VERSION
-#define SNAPSHOT_FIELDS  9u
+#define SNAPSHOT_FIELDS  11u
+
+/* Layout 1: without policies, parameters, limits, topic permissions and seats. */
+#define SNAPSHOT_VERSION_1 1u
+#define SNAPSHOT_FIELDS_1  9u
 
 struct snapshot_permission {
     struct bytes vhost, configure, write, read;
@@ -20,5 +24,10 @@ void walk_snapshot_exchange(struct walk *k, uint64_t *id, bool *predeclared,
 void walk_snapshot_queue(struct walk *k, uint64_t *id, uint64_t *version,
                          struct catalog_queue_spec *spec);
 void walk_snapshot_permission(struct walk *k, struct snapshot_permission *p);
+struct snapshot_topic_permission {
+    struct bytes vhost, exchange, write, read;
+};
+void walk_snapshot_topic_permission(struct walk *k, struct snapshot_topic_permission *p);
+void walk_snapshot_seat(struct walk *k, struct catalog_seat *seat);
 
 #endif

@@ -59,9 +59,31 @@ int catalog__apply_put_vhost(struct catalog *c, uint64_t index,
     if (spec->create) {
         return CATALOG_EXISTS;
     }
-    struct catalog_vhost *after = catalog__vhost_new(before->id, spec);
-    after->exchanges = pmap_ref(before->exchanges);
-    after->queues = pmap_ref(before->queues);
+    struct catalog_vhost *after = catalog__vhost_with(before, spec);
+    catalog__put_vhost(catalog__edit(c), after);
+    return CATALOG_OK;
+}
+
+int catalog__apply_change_vhost(struct catalog *c, const struct catalog_command *command,
+                                uint64_t *ret_id)
+{
+    const struct catalog_vhost *before = catalog_vhost(c->view, command->u.change_vhost.spec.name);
+    if (before == NULL) {
+        return CATALOG_NO_VHOST;
+    }
+    const uint8_t parts = command->u.change_vhost.parts;
+    struct catalog_vhost_spec spec = catalog__vhost_spec(before);
+    if ((parts & CATALOG_VHOST_DESCRIPTION) != 0) {
+        spec.description = command->u.change_vhost.spec.description;
+    }
+    if ((parts & CATALOG_VHOST_TAGS) != 0) {
+        spec.tags = command->u.change_vhost.spec.tags;
+    }
+    if ((parts & CATALOG_VHOST_QUEUE_TYPE) != 0) {
+        spec.default_queue_type = command->u.change_vhost.spec.default_queue_type;
+    }
+    *ret_id = before->id;
+    struct catalog_vhost *after = catalog__vhost_with(before, &spec);
     catalog__put_vhost(catalog__edit(c), after);
     return CATALOG_OK;
 }
@@ -99,9 +121,11 @@ static void remove_permissions(struct catalog *c, struct catalog_view *v, struct
     struct pmap_iter it;
     for (bool more = pmap_first(&it, users); more; more = pmap_next(&it)) {
         const struct catalog_user *user = (const struct catalog_user *)it.value;
-        if (pmap_get(user->permissions, vhost) != NULL) {
+        if (pmap_get(user->permissions, vhost) != NULL ||
+            catalog__has_topic_permissions(user, vhost)) {
             struct catalog_user *after = catalog__user_copy(user);
             pmap_remove_in(&after->permissions, vhost);
+            catalog__clear_topic_permissions(after, vhost);
             catalog__event(c, EVENT_USER_CHANGED, NULL, &after->ref);
             catalog__put_user(v, after);
         }
@@ -122,6 +146,7 @@ int catalog__apply_delete_vhost(struct catalog *c, struct bytes name, uint64_t *
     pmap_remove_in(&v->vhosts, name);
     remove_content(c, v, vhost);
     remove_permissions(c, v, name);
+    catalog__drop_seats(c, 0, &name, NULL, false);
     catalog__event(c, EVENT_VHOST_REMOVED, &vhost->ref, NULL);
     pref_unref(&vhost->ref);
     return CATALOG_OK;

@@ -25,6 +25,8 @@ void catalog_view_unref(struct catalog_view *owned_view)
     pmap_unref(v->users);
     pmap_unref(v->queues);
     pmap_unref(v->destinations);
+    pmap_unref(v->parameters);
+    pmap_unref(v->seats);
     wr_free(v);
 }
 
@@ -69,6 +71,22 @@ struct catalog_key catalog__key_destination(uint8_t kind, uint64_t id)
     key.data[0] = kind;
     bytes_store_be64(key.data + 1, id);
     return key;
+}
+
+struct catalog_key catalog__key_seat(uint32_t boot, uint64_t connection)
+{
+    struct catalog_key key = {.size = 12};
+    bytes_store_be32(key.data, boot);
+    bytes_store_be64(key.data + 4, connection);
+    return key;
+}
+
+void catalog__key_pair(struct writer *w, struct bytes first, struct bytes second)
+{
+    writer_clear(w);
+    put_be32(w, (uint32_t)first.size);
+    put_view(w, first);
+    put_view(w, second);
 }
 
 void catalog__binding_identity(struct writer *w, uint64_t source_id, uint8_t destination_kind,
@@ -129,6 +147,56 @@ const struct catalog_permission *catalog_permission(const struct catalog_view *v
 {
     const struct catalog_user *u = catalog_user(view, user);
     return u == NULL ? NULL : (const struct catalog_permission *)pmap_get(u->permissions, vhost);
+}
+
+static const struct pref *get_pair(const struct pmap *map, struct bytes first, struct bytes second)
+{
+    if (map == NULL) {
+        return NULL;
+    }
+    struct writer w;
+    writer_init(&w, 4 + first.size + second.size);
+    catalog__key_pair(&w, first, second);
+    const struct pref *found = pmap_get(map, writer_bytes(&w));
+    writer_deinit(&w);
+    return found;
+}
+
+const struct catalog_topic_permission *catalog_topic_permission(const struct catalog_view *view,
+                                                                struct bytes user,
+                                                                struct bytes vhost,
+                                                                struct bytes exchange)
+{
+    const struct catalog_user *u = catalog_user(view, user);
+    return u == NULL ? NULL
+                     : (const struct catalog_topic_permission *)get_pair(u->topic_permissions,
+                                                                         vhost, exchange);
+}
+
+const struct catalog_policy *catalog_policy(const struct catalog_view *view, struct bytes vhost,
+                                            struct bytes name, bool operator_policy)
+{
+    const struct catalog_vhost *v = catalog_vhost(view, vhost);
+    return v == NULL ? NULL
+                     : (const struct catalog_policy *)pmap_get(
+                           operator_policy ? v->operator_policies : v->policies, name);
+}
+
+const struct catalog_parameter *catalog_parameter(const struct catalog_view *view,
+                                                  struct bytes vhost, struct bytes component,
+                                                  struct bytes name)
+{
+    const struct catalog_vhost *v = vhost.size == 0 ? NULL : catalog_vhost(view, vhost);
+    const struct pmap *map =
+        vhost.size == 0 ? view->parameters : (v == NULL ? NULL : v->parameters);
+    return (const struct catalog_parameter *)get_pair(map, component, name);
+}
+
+const struct catalog_seat *catalog_seat(const struct catalog_view *view, uint32_t boot,
+                                        uint64_t connection)
+{
+    const struct catalog_key key = catalog__key_seat(boot, connection);
+    return (const struct catalog_seat *)pmap_get(view->seats, catalog__key_bytes(&key));
 }
 
 const struct catalog_node *catalog_node(const struct catalog_view *view, struct uid id)
@@ -203,7 +271,15 @@ void catalog_count(const struct catalog_view *view, struct catalog_totals *ret_t
         .exchanges = view->exchange_count,
         .queues = pmap_count(view->queues),
         .bindings = view->binding_count,
+        .parameters = pmap_count(view->parameters),
+        .seats = pmap_count(view->seats),
     };
+    struct pmap_iter it;
+    for (bool more = pmap_first(&it, view->vhosts); more; more = pmap_next(&it)) {
+        const struct catalog_vhost *vhost = (const struct catalog_vhost *)it.value;
+        ret_totals->policies += pmap_count(vhost->policies) + pmap_count(vhost->operator_policies);
+        ret_totals->parameters += pmap_count(vhost->parameters);
+    }
 }
 
 bool catalog_exchange_in_use(const struct catalog_exchange *exchange)

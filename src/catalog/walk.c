@@ -100,6 +100,24 @@ void walk_u64(struct walk *k, uint64_t *value)
     walk_number(k, value, 0, UINT64_MAX);
 }
 
+void walk_i64(struct walk *k, int64_t *value)
+{
+    if (k->mode == WALK_PUT) {
+        pack_put_int(&k->writer, *value);
+    } else if (k->mode == WALK_GET) {
+        *value = pack_get_int(&k->reader);
+    }
+}
+
+/* -1 has one form only. */
+static void walk_limit(struct walk *k, int64_t *value)
+{
+    walk_i64(k, value);
+    if (*value < -1) {
+        walk_fail(k);
+    }
+}
+
 void walk_uid(struct walk *k, struct uid *value)
 {
     if (k->mode == WALK_PUT) {
@@ -173,7 +191,7 @@ void walk_user_spec(struct walk *k, struct catalog_user_spec *spec)
     walk_record(k, 5);
     walk_bytes(k, &spec->name, CATALOG_NAME_MAX);
     walk_bytes(k, &spec->password_hash, CATALOG_NAME_MAX);
-    walk_u8(k, &spec->hashing, 0, CATALOG_HASHING_SHA256);
+    walk_u8(k, &spec->hashing, 0, CATALOG_HASHING_MD5);
     walk_u8(k, &spec->parts, 0, 15);
     walk_tags(k, &spec->tags);
 }
@@ -255,4 +273,39 @@ void walk_binding_spec(struct walk *k, struct catalog_binding_spec *spec)
     walk_bytes(k, &spec->destination, CATALOG_NAME_MAX);
     walk_bytes(k, &spec->key, CATALOG_NAME_MAX);
     walk_bytes(k, &spec->arguments, CATALOG_ARGUMENTS_MAX);
+}
+
+void walk_policy_spec(struct walk *k, struct catalog_policy_spec *spec)
+{
+    walk_record(k, 7);
+    walk_name(k, &spec->vhost);
+    walk_name(k, &spec->name);
+    walk_bool(k, &spec->operator_policy);
+    walk_bytes(k, &spec->pattern, CATALOG_TEXT_MAX);
+    walk_bytes(k, &spec->definition, CATALOG_DEFINITION_MAX);
+    walk_i64(k, &spec->priority);
+    walk_u8(k, &spec->apply_to, CATALOG_APPLY_ALL, CATALOG_APPLY_EXCHANGES);
+}
+
+void walk_parameter_spec(struct walk *k, struct catalog_parameter_spec *spec)
+{
+    walk_record(k, 4);
+    walk_bytes(k, &spec->vhost, CATALOG_NAME_MAX);
+    walk_bytes(k, &spec->component, CATALOG_NAME_MAX);
+    walk_name(k, &spec->name);
+    walk_bytes(k, &spec->value, CATALOG_ARGUMENTS_MAX);
+}
+
+void walk_vhost_limits(struct walk *k, struct catalog_vhost_limits *limits)
+{
+    walk_record(k, 2);
+    walk_limit(k, &limits->connections_max);
+    walk_limit(k, &limits->queues_max);
+}
+
+void walk_user_limits(struct walk *k, struct catalog_user_limits *limits)
+{
+    walk_record(k, 2);
+    walk_limit(k, &limits->connections_max);
+    walk_limit(k, &limits->channels_max);
 }

@@ -48,6 +48,12 @@ void walk_user_spec(struct walk *k, struct catalog_user_spec *spec);
 void walk_exchange_spec(struct walk *k, struct catalog_exchange_spec *spec);
 void walk_queue_spec(struct walk *k, struct catalog_queue_spec *spec);
 void walk_binding_spec(struct walk *k, struct catalog_binding_spec *spec);
+void walk_policy_spec(struct walk *k, struct catalog_policy_spec *spec);
+void walk_parameter_spec(struct walk *k, struct catalog_parameter_spec *spec);
+/* Limits: -1 or more. */
+void walk_vhost_limits(struct walk *k, struct catalog_vhost_limits *limits);
+void walk_user_limits(struct walk *k, struct catalog_user_limits *limits);
+void walk_i64(struct walk *k, int64_t *value);
 void walk_members(struct walk *k, const struct catalog_member **members, uint32_t *count);
 
 #endif

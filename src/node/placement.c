@@ -4,9 +4,10 @@
  *
  * It keeps the catalog group's members in step with the catalog's nodes, ends the boots of nodes
  * that are dead (so that their transient and exclusive queues go and their consumers' messages
- * return), and adds replicas to quorum queues that have fewer than they want while there are nodes
- * to take one. Failure modes: a proposal based on an outdated view is answered STALE and simply
- * tried again next time.
+ * return), and gives queues replicas and takes them away (replicas.c says which): for the latter
+ * the group's leader is asked first who is up to date. Failure modes: a proposal based on an
+ * outdated view is answered STALE and simply tried again next time; so is a question that nobody
+ * answers, and a step that is not safe yet.
  */
 #include <string.h>
 
@@ -14,20 +15,31 @@
 #include "warren/mem.h"
 
 #include "node_internal.h"
+#include "replicas.h"
 
-#define STEP_NS UINT64_C(200000000)
+#define STEP_NS  UINT64_C(200000000)
+#define AGAIN_NS UINT64_C(1000000000) /* what is not safe now is looked at again */
 #define SILENT_DEAD_NS                                                                             \
     UINT64_C(10000000000) /* silence after which a boot is ended; a refused connection ends it at  \
                              once */
 #define GROW_PER_STEP 64u
+#define ASKED_MAX     16u
+#define ASK_MS        1000u
 #define DROP_MS       5000u
 
 struct placement {
     bool leading;
     uint32_t under_way;
     uint64_t next_ns;
-    uint64_t grown_serial; /* view that was scanned to the end */
-    uint32_t grown_nodes;
+    uint64_t seen_serial;                   /* view that was scanned to the end ... */
+    bool seen_reachable[CATALOG_NODES_MAX]; /* ... with these in reach */
+    uint64_t again_ns;                      /* ... and is to be scanned again: something waits */
+    uint32_t asked;                         /* reports under way */
+};
+struct nodes_now {
+    const struct catalog_node *nodes[CATALOG_NODES_MAX];
+    bool reachable[CATALOG_NODES_MAX];
+    uint32_t count;
 };
 
 void placement_init(struct shard *shard)
@@ -45,7 +57,7 @@ void placement_on_leader(struct shard *shard, bool leading)
 {
     shard->placement->leading = leading;
     shard->placement->next_ns = 0;
-    shard->placement->grown_serial = 0;
+    shard->placement->seen_serial = 0;
 }
 
 static void on_done(void *ctx, int status, const struct catalog_result *result)
@@ -98,45 +110,59 @@ static bool node_reachable(struct shard *shard, const struct catalog_node *node)
            (uid_eq(node->info.id, node_id_of(shard->node)) || (peer != NULL && peer->ready));
 }
 
-static bool has_replica(const struct catalog_queue *queue, struct uid node)
+static void look(struct shard *shard, struct nodes_now *ret)
 {
-    for (uint32_t i = 0; i < queue->spec.group.member_count; i++) {
-        if (uid_eq(queue->spec.group.members[i].node, node)) {
-            return true;
-        }
+    *ret = (struct nodes_now){0};
+    ret->count = catalog_nodes(shard->view, ret->nodes);
+    for (uint32_t i = 0; i < ret->count; i++) {
+        ret->reachable[i] = node_reachable(shard, ret->nodes[i]);
     }
-    return false;
 }
 
-/* One more replica, on the reachable node with the fewest. */
-static bool grow(struct shard *shard, const struct catalog_queue *queue,
-                 const struct catalog_node *const *nodes, uint32_t count)
+static void propose_step(struct shard *shard, const struct catalog_queue *queue,
+                         const struct replicas_step *step)
 {
-    const struct catalog_node *best = NULL;
-    for (uint32_t i = 0; i < count; i++) {
-        if (node_reachable(shard, nodes[i]) && !has_replica(queue, nodes[i]->info.id) &&
-            (best == NULL || nodes[i]->replica_count < best->replica_count)) {
-            best = nodes[i];
-        }
-    }
-    if (best == NULL) {
-        return false;
-    }
-    struct catalog_member members[CATALOG_REPLICAS_MAX];
-    uint32_t n = queue->spec.group.member_count;
-    memcpy(members, queue->spec.group.members, n * sizeof *members);
-    members[n].node = best->info.id;
-    members[n].learner = false;
-    shard->env->ops->random_secret(shard->env, &members[n].id, sizeof members[n].id);
     struct catalog_command command = {.kind = CATALOG_SET_REPLICAS};
     command.u.replicas.id = queue->id;
     command.u.replicas.version = queue->replicas_version;
-    command.u.replicas.members = members;
-    command.u.replicas.member_count = n + 1;
+    command.u.replicas.members = step->members;
+    command.u.replicas.member_count = step->count;
     command.u.replicas.target_size = queue->spec.group.target_size;
-    command.u.replicas.preferred = queue->spec.group.preferred;
+    command.u.replicas.preferred = step->preferred;
     propose(shard, &command);
+}
+
+static bool grow(struct shard *shard, const struct catalog_queue *queue,
+                 const struct replicas_cluster *cluster)
+{
+    struct replicas_step step;
+    if (!replicas_grow(queue, cluster, &step)) {
+        return false;
+    }
+    struct catalog_member *fresh = &step.members[step.count - 1];
+    shard->env->ops->random_secret(shard->env, &fresh->id, sizeof fresh->id);
+    propose_step(shard, queue, &step);
     return true;
+}
+
+/* The leader of a group that is to lose a replica says who is up to date. */
+static void on_report(void *ctx, uint64_t id, const struct queue_report *report)
+{
+    struct shard *shard = ctx;
+    struct nodes_now now;
+    struct replicas_step step;
+    shard->placement->asked--;
+    const struct catalog_queue *queue =
+        shard->view != NULL ? catalog_queue_by_id(shard->view, id) : NULL;
+    if (!shard->placement->leading || shard->shutting || report->error != 0 || queue == NULL ||
+        queue->spec.run != CATALOG_RUN_GROUP) {
+        return;
+    }
+    look(shard, &now);
+    const struct replicas_cluster cluster = {now.nodes, now.reachable, now.count};
+    if (replicas_shrink(queue, &cluster, report, &step)) {
+        propose_step(shard, queue, &step);
+    }
 }
 
 static void on_dropped(void *ctx, int status, const struct catalog_result *result)
@@ -179,38 +205,44 @@ void placement_drop_replica(struct shard *shard, uint64_t id, struct uid member)
     host_catalog_propose(shard->host, &command, DROP_MS, on_dropped, NULL);
 }
 
-static uint32_t reachable_nodes(struct shard *shard, const struct catalog_node *const *nodes,
-                                uint32_t count)
+/* Nothing has changed since the last full scan, and nothing waits. */
+static bool is_seen(const struct shard *shard, const struct nodes_now *now, uint64_t now_ns)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        n += node_reachable(shard, nodes[i]);
-    }
-    return n;
+    const struct placement *p = shard->placement;
+    return p->seen_serial == catalog_view_serial(shard->view) && now_ns < p->again_ns &&
+           memcmp(p->seen_reachable, now->reachable, sizeof now->reachable) == 0;
 }
 
-static void grow_queues(struct shard *shard, const struct catalog_node *const *nodes,
-                        uint32_t count)
+static void fit_queues(struct shard *shard, const struct nodes_now *now, uint64_t now_ns)
 {
     struct placement *p = shard->placement;
-    uint32_t reachable = reachable_nodes(shard, nodes, count);
-    if (p->grown_serial == catalog_view_serial(shard->view) && p->grown_nodes == reachable) {
-        return; /* nothing has changed since the last full scan */
+    const struct replicas_cluster cluster = {now->nodes, now->reachable, now->count};
+    if (is_seen(shard, now, now_ns)) {
+        return;
     }
     uint32_t grown = 0;
+    bool waits = false;
     struct catalog_iter it;
     catalog_iter_queues(&it, shard->view, NULL);
     for (const struct catalog_queue *q;
          grown < GROW_PER_STEP && (q = catalog_iter_next(&it)) != NULL;) {
-        if (q->spec.run == CATALOG_RUN_GROUP &&
-            q->spec.group.member_count < q->spec.group.target_size &&
-            q->spec.group.member_count < CATALOG_REPLICAS_MAX) {
-            grown += grow(shard, q, nodes, count);
+        if (q->spec.run != CATALOG_RUN_GROUP) {
+            continue;
+        }
+        if (grow(shard, q, &cluster)) {
+            grown++;
+        } else if (replicas_too_many(q, &cluster)) {
+            waits = true;
+            if (p->asked < ASKED_MAX) {
+                p->asked++;
+                host_queue_report(shard->host, q->id, false, ASK_MS, on_report, shard);
+            }
         }
     }
     if (grown == 0) {
-        p->grown_serial = catalog_view_serial(shard->view);
-        p->grown_nodes = reachable;
+        p->seen_serial = catalog_view_serial(shard->view);
+        memcpy(p->seen_reachable, now->reachable, sizeof now->reachable);
+        p->again_ns = waits ? now_ns + AGAIN_NS : UINT64_MAX;
     }
 }
 
@@ -225,14 +257,14 @@ void placement_turn(struct shard *shard)
     if (p->under_way > 0 || shard->shutting) {
         return;
     }
-    const struct catalog_node *nodes[CATALOG_NODES_MAX];
-    uint32_t count = catalog_nodes(shard->view, nodes);
-    if (count == 0) {
+    struct nodes_now nodes;
+    look(shard, &nodes);
+    if (nodes.count == 0) {
         return;
     }
-    set_members(shard, nodes, count);
-    end_dead_boots(shard, nodes, count, now);
-    grow_queues(shard, nodes, count);
+    set_members(shard, nodes.nodes, nodes.count);
+    end_dead_boots(shard, nodes.nodes, nodes.count, now);
+    fit_queues(shard, &nodes, now);
 }
 
 uint64_t placement_deadline_ns(const struct shard *shard)

@@ -57,13 +57,14 @@ void queue__boot_settle(struct queue *q, uint64_t boot)
     }
 }
 
-static void suspend(struct queue *q, struct queue_client *client)
+static void suspend(struct queue_apply *a, struct queue_client *client)
 {
+    struct queue *q = a->queue;
     client->suspended = true;
     /* From the end: a detached consumer goes when it has nothing left. */
     for (size_t i = client->consumers.count; i-- > 0;) {
         struct queue_consumer *consumer = client->consumers.items[i];
-        queue__return_all(q, consumer);
+        queue__return_all(a, consumer);
         queue__consumer_update(consumer);
         queue__consumer_reap(consumer);
     }
@@ -81,8 +82,9 @@ void queue__node_down(struct queue_apply *a, uint64_t boot)
     if (!queue__boot_is_suspended(q, boot)) {
         vec_insert(&q->suspended, suspended_place(q, boot), boot);
     }
+    q->active_stale = q->config.single_active_consumer;
     for (; boot_at(q, i, boot); i++) {
-        suspend(q, q->clients.items[i]);
+        suspend(a, q->clients.items[i]);
     }
 }
 
@@ -92,6 +94,7 @@ void queue__node_up(struct queue *q, uint64_t boot)
         return;
     }
     forget_suspended(q, boot);
+    q->active_stale = q->config.single_active_consumer;
     for (size_t i = boot_place(q, boot); boot_at(q, i, boot); i++) {
         q->clients.items[i]->suspended = false;
         queue__client_update(q->clients.items[i]);

@@ -8,7 +8,7 @@
 struct tally {
     const struct queue *queue;
     struct rangemap live;
-    uint64_t ready, unacked, bytes_ready, bytes_unacked;
+    uint64_t ready, unacked, bytes_ready, bytes_unacked, dead_out;
     uint32_t consumers;
     uint32_t exclusive;
     const char *fault;
@@ -32,6 +32,12 @@ static const char *count_live(struct tally *t, uint64_t position, uint64_t count
     return NULL;
 }
 
+static bool is_dead_letter(const struct queue *q, const struct range_attr *attr)
+{
+    return attr->a == 0 && attr->d == 0 && attr->b <= q->clock_ms &&
+           attr->c >= QUEUE_DIED_REJECTED && attr->c <= QUEUE_DIED_DELIVERY_LIMIT;
+}
+
 static const char *check_unacked(struct tally *t, const struct queue_consumer *consumer)
 {
     struct rangemap_cursor cursor;
@@ -40,25 +46,32 @@ static const char *check_unacked(struct tally *t, const struct queue_consumer *c
         CHECK(run->first > 0 && range_run_end(run) - 1 <= consumer->delivered,
               "ordinal never given out");
         CHECK(run->attr.d <= t->queue->config.priority_max, "unacked message without a level");
-        CHECK(run->attr.b == 0, "unused attribute of an unacked message");
+        CHECK(!consumer->dead || is_dead_letter(t->queue, &run->attr), "unacked dead letter");
         const char *fault = count_live(t, run->attr.value, run->count);
         CHECK(fault == NULL, fault);
-        t->bytes_unacked += run->count * run->attr.a;
+        t->bytes_unacked += consumer->dead ? 0 : run->count * run->attr.a;
     }
-    t->unacked += rangemap_keys(&consumer->unacked);
+    if (consumer->dead) {
+        t->dead_out += rangemap_keys(&consumer->unacked);
+    } else {
+        t->unacked += rangemap_keys(&consumer->unacked);
+    }
     return NULL;
 }
 
 static const char *check_consumer(struct tally *t, const struct queue_consumer *consumer)
 {
     const uint64_t unacked = rangemap_keys(&consumer->unacked);
-    CHECK(consumer->in_ring == (queue__capacity(consumer) > 0), "in the ring, or not, wrongly");
-    CHECK(consumer->attached == (consumer->group != NULL), "attached without a group");
+    CHECK(consumer->in_ring == (!consumer->dead && queue__capacity(consumer) > 0),
+          "in the ring, or not, wrongly");
+    CHECK((consumer->attached && !consumer->dead) == (consumer->group != NULL),
+          "attached without a group");
+    CHECK(consumer->attach < t->queue->next_attach, "attached with a number never given out");
     if (consumer->id == 0) {
         CHECK(!consumer->attached, "consumer 0 attached");
         CHECK(!consumer->no_ack && !consumer->exclusive && consumer->prefetch == 0 &&
                   consumer->priority == 0 && consumer->limit == 0 && consumer->name.size == 0 &&
-                  consumer->args.size == 0,
+                  consumer->args.size == 0 && consumer->attach == 0 && !consumer->dead,
               "consumer 0 with properties");
         CHECK(consumer->delivered > 0, "consumer 0 without a basic.get");
     } else {
@@ -67,8 +80,11 @@ static const char *check_consumer(struct tally *t, const struct queue_consumer *
         CHECK(consumer->prefetch == 0 || unacked <= consumer->prefetch, "I3: over the prefetch");
         CHECK(!consumer->client->suspended || unacked == 0, "suspended consumer with messages");
         CHECK(!consumer->no_ack || unacked == 0, "no_ack consumer with unacked messages");
+        CHECK(!consumer->dead || (!consumer->no_ack && !consumer->exclusive),
+              "dead-letter consumer with properties");
+        CHECK(consumer->attach > 0, "consumer without a number");
     }
-    if (consumer->attached) {
+    if (consumer->attached && !consumer->dead) {
         CHECK(consumer->group->priority == consumer->priority, "in a group of other priority");
         t->consumers++;
         t->exclusive += consumer->exclusive ? 1 : 0;
@@ -83,6 +99,24 @@ static const char *check_reply(const struct queue_client *client)
     if (reply->ordinal != 0) {
         const struct queue_consumer *getter = queue__consumer_find(client, 0);
         CHECK(getter != NULL && reply->ordinal <= getter->delivered, "reply names no delivery");
+        CHECK(reply->taken > 0 && reply->taken <= getter->delivered - reply->ordinal + 1,
+              "reply names no deliveries");
+    } else {
+        CHECK(reply->taken == 0, "reply names deliveries of nobody");
+    }
+    return NULL;
+}
+
+static const char *check_nacked(const struct queue_client *client)
+{
+    const struct range_run *first = rangemap_first(&client->nacked);
+    const struct range_run *last = rangemap_last(&client->nacked);
+    if (first != NULL) {
+        CHECK(first->first > 0 && range_run_end(last) - 1 <= client->last_seq,
+              "refused what did not come yet");
+        CHECK(client->last_seq < QUEUE_NACKED_KEPT ||
+                  first->first > client->last_seq - QUEUE_NACKED_KEPT,
+              "remembers refusals for too long");
     }
     return NULL;
 }
@@ -104,9 +138,11 @@ static const char *check_client(struct tally *t, const struct queue_client *clie
               "consumers out of order");
         const char *fault = check_consumer(t, consumer);
         CHECK(fault == NULL, fault);
-        held += consumer->id == 0 ? 0 : rangemap_keys(&consumer->unacked);
+        held += consumer->id == 0 || consumer->dead ? 0 : rangemap_keys(&consumer->unacked);
     }
     CHECK(held == client->held, "held differs from the sum of unacked");
+    const char *fault = check_nacked(client);
+    CHECK(fault == NULL, fault);
     return check_reply(client);
 }
 
@@ -156,27 +192,152 @@ static const char *check_groups(const struct queue *q)
     return NULL;
 }
 
+static const char *check_active(const struct queue *q)
+{
+    const struct queue_consumer *best = queue__best_consumer(q);
+    const struct queue_consumer *active = q->active;
+    CHECK(!q->active_stale, "active consumer not chosen");
+    if (!q->config.single_active_consumer) {
+        CHECK(active == NULL && !q->draining, "active consumer that is none");
+        return NULL;
+    }
+    CHECK((active == NULL) == (best == NULL), "active consumer missing");
+    if (active == NULL) {
+        return NULL;
+    }
+    CHECK(active->attached && !active->dead && !active->client->suspended,
+          "active consumer cannot");
+    CHECK(q->draining == (best->priority > active->priority), "draining, or not, wrongly");
+    CHECK(!q->draining || !rangemap_is_empty(&active->unacked), "draining what is empty");
+    return NULL;
+}
+
+static const char *check_takers(const struct queue *q)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < q->clients.count; i++) {
+        for (size_t k = 0; k < q->clients.items[i]->consumers.count; k++) {
+            const struct queue_consumer *consumer = q->clients.items[i]->consumers.items[k];
+            count += consumer->dead && consumer->attached ? 1 : 0;
+            CHECK(consumer->barred ==
+                      (consumer->group != NULL && q->config.single_active_consumer &&
+                       (q->draining || consumer != q->active)),
+                  "barred, or not, wrongly");
+        }
+    }
+    CHECK(q->takers.count == count, "number of dead-letter consumers");
+    for (size_t i = 0; i < q->takers.count; i++) {
+        CHECK(q->takers.items[i]->dead && q->takers.items[i]->attached,
+              "not a dead-letter consumer");
+        CHECK(i == 0 || q->takers.items[i - 1]->attach < q->takers.items[i]->attach,
+              "dead-letter consumers out of order");
+    }
+    const struct queue_consumer *taker = queue__dead_taker(q);
+    CHECK(taker == NULL || rangemap_is_empty(&q->dead) || queue_sealed(q) ||
+              queue__capacity(taker) == 0,
+          "dead letter held back");
+    return NULL;
+}
+
+static const char *check_ready_run(struct tally *t, uint32_t place, const struct range_run *run)
+{
+    const struct queue *q = t->queue;
+    const struct range_run piece = queue__ready_piece(place, run);
+    if (place % 2 == 0) {
+        CHECK(run->attr.value == run->first, "I5: ready message in a wrong place");
+        CHECK(run->attr.d == place / 2, "I5: ready message in a wrong level");
+    } else {
+        const uint64_t before = queue__released_before(&run->attr);
+        CHECK(run->first > 0 && range_run_end(run) <= q->next_release, "release never made");
+        CHECK(before > piece.first + piece.count - 1 && before <= q->next_position,
+              "released before it came");
+    }
+    CHECK(!queue__is_expired(q, run->attr.b), "message that has expired");
+    t->bytes_ready += run->count * run->attr.a;
+    return count_live(t, piece.first, piece.count);
+}
+
+static const char *check_place(struct tally *t, uint32_t place)
+{
+    const struct rangemap *map = queue__ready_map(t->queue, place);
+    struct rangemap_cursor cursor;
+    const struct range_run *run = rangemap_lower_bound(map, 0, &cursor);
+    uint64_t before = 0;
+    for (; run != NULL; run = rangemap_next(&cursor)) {
+        const char *fault = check_ready_run(t, place, run);
+        CHECK(fault == NULL, fault);
+        if (place % 2 != 0) {
+            CHECK(queue__released_before(&run->attr) >= before, "released out of order");
+            before = queue__released_before(&run->attr);
+        }
+    }
+    t->ready += rangemap_keys(map);
+    return NULL;
+}
+
 static const char *check_levels(struct tally *t)
 {
     const struct queue *q = t->queue;
     for (uint32_t level = 0; level < QUEUE_LEVELS_MAX; level++) {
         const bool used = (q->level_used[level / 64] >> (level % 64) & 1) != 0;
         const bool filled =
-            level <= q->config.priority_max && !rangemap_is_empty(&q->levels[level]);
+            level <= q->config.priority_max && (!rangemap_is_empty(&q->levels[level].ready) ||
+                                                !rangemap_is_empty(&q->levels[level].released));
         CHECK(used == filled, "level in use, or not, wrongly");
-        if (!filled) {
-            continue;
-        }
-        struct rangemap_cursor cursor;
-        const struct range_run *run = rangemap_lower_bound(&q->levels[level], 0, &cursor);
-        for (; run != NULL; run = rangemap_next(&cursor)) {
-            CHECK(run->attr.value == run->first, "I5: ready message in a wrong place");
-            CHECK(run->attr.d == level && run->attr.b == 0, "I5: ready message in a wrong level");
-            const char *fault = count_live(t, run->first, run->count);
+        if (filled) {
+            const char *fault = check_place(t, QUEUE_PLACE_OF(level, false));
             CHECK(fault == NULL, fault);
-            t->bytes_ready += run->count * run->attr.a;
+            fault = check_place(t, QUEUE_PLACE_OF(level, true));
+            CHECK(fault == NULL, fault);
         }
-        t->ready += rangemap_keys(&q->levels[level]);
+    }
+    return NULL;
+}
+
+static const char *check_waiting(struct tally *t)
+{
+    const struct queue *q = t->queue;
+    struct rangemap_cursor cursor;
+    const struct range_run *run = rangemap_lower_bound(&q->delayed, 0, &cursor);
+    for (; run != NULL; run = rangemap_next(&cursor)) {
+        CHECK(run->attr.value == run->first && run->attr.b > q->clock_ms, "delayed message is due");
+        CHECK(queue__delayed_level(&run->attr) <= q->config.priority_max,
+              "delayed without a level");
+        const char *fault = count_live(t, run->first, run->count);
+        CHECK(fault == NULL, fault);
+    }
+    CHECK(q->config.dead_letter || rangemap_is_empty(&q->dead), "dead letters of nobody");
+    run = rangemap_lower_bound(&q->dead, 0, &cursor);
+    for (; run != NULL; run = rangemap_next(&cursor)) {
+        CHECK(run->attr.value == run->first && is_dead_letter(q, &run->attr), "dead letter");
+        const char *fault = count_live(t, run->first, run->count);
+        CHECK(fault == NULL, fault);
+    }
+    return NULL;
+}
+
+static const char *check_remembered(const struct queue *q)
+{
+    uint32_t count = 0;
+    LIST_FOREACH(link, &q->publishers) {
+        const struct queue_publisher *publisher =
+            WR_CONTAINER_OF_CONST(link, struct queue_publisher, link);
+        const struct range_run *first = rangemap_first(&publisher->numbers);
+        CHECK(publisher->id.size > 0 && publisher->id.size <= UINT8_MAX,
+              "publisher without a name");
+        CHECK(first != NULL && first->first > 0, "publisher without numbers");
+        CHECK(rangemap_runs(&publisher->numbers) <= QUEUE_PUBLISHER_RUNS_MAX, "too many numbers");
+        CHECK(map_get(&q->publisher_index, publisher->id) == publisher, "publisher not found");
+        count++;
+    }
+    CHECK(count == q->publisher_index.count && count <= QUEUE_PUBLISHERS_MAX, "publishers");
+    CHECK(q->ids.count <= QUEUE_IDS_MAX, "too many message ids");
+    uint64_t before = 0;
+    for (const struct map_item *item = q->ids.first; item != NULL; item = item->next) {
+        const uint64_t time_ms = queue__ids_time(item);
+        CHECK(time_ms >= before && time_ms <= q->clock_ms, "message id out of order");
+        CHECK(q->clock_ms - time_ms < q->config.dedup_window_ms, "message id kept for too long");
+        before = time_ms;
     }
     return NULL;
 }
@@ -206,13 +367,23 @@ static const char *check_all(struct tally *t)
     CHECK(fault == NULL, fault);
     fault = check_groups(q);
     CHECK(fault == NULL, fault);
+    fault = check_active(q);
+    CHECK(fault == NULL, fault);
+    fault = check_takers(q);
+    CHECK(fault == NULL, fault);
+    fault = check_waiting(t);
+    CHECK(fault == NULL, fault);
+    fault = check_remembered(q);
+    CHECK(fault == NULL, fault);
     fault = check_live(t);
     CHECK(fault == NULL, fault);
     CHECK(q->ready == t->ready && q->unacked == t->unacked, "I1: ready or unacked");
     CHECK(q->bytes_ready == t->bytes_ready, "bytes of ready messages");
     CHECK(q->bytes_unacked == t->bytes_unacked, "bytes of unacked messages");
-    CHECK(q->ready + q->unacked < q->next_position, "I1: more messages than were enqueued");
-    CHECK(!q->unused || (q->config.auto_delete && q->consumers == 0), "auto-delete due wrongly");
+    CHECK(q->dead_out == t->dead_out, "I1: dead letters that are handed over");
+    CHECK(rangemap_keys(&q->live) < q->next_position, "I1: more messages than were enqueued");
+    CHECK(!q->unused || q->consumers == 0, "to be deleted, but used");
+    CHECK(q->used_ms <= q->clock_ms, "used in the future");
     return NULL;
 }
 
@@ -225,6 +396,48 @@ const char *queue__fault(const struct queue *q)
     return fault;
 }
 
+/* The keys of [first, first + count) that a moment of that time covers. */
+static bool covers(const struct queue_moment *m, uint32_t place, uint64_t when, uint64_t key)
+{
+    return m->count > 0 && m->place == place && m->when == when && key - m->first < m->count;
+}
+
+static void check_covered(const struct queue_timeline *t, uint32_t place, uint64_t when,
+                          const struct range_run *run)
+{
+    for (uint64_t key = run->first; key < range_run_end(run); key++) {
+        bool found = covers(&t->tail, place, when, key);
+        for (size_t i = 0; i < t->heap.count && !found; i++) {
+            found = covers(&t->heap.items[i], place, when, key);
+        }
+        WR_ASSERT(found);
+    }
+}
+
+/* Everything that is due at some time is in a timeline, whose first moment has a message. */
+static void check_timelines(const struct queue *q)
+{
+    struct rangemap_cursor cursor;
+    uint64_t next = UINT64_MAX;
+    for (uint32_t place = 0; place < 2u * (q->config.priority_max + 1u); place++) {
+        const struct range_run *run = rangemap_lower_bound(queue__ready_map(q, place), 0, &cursor);
+        for (; run != NULL; run = rangemap_next(&cursor)) {
+            if (run->attr.b != 0) {
+                next = run->attr.b - 1 < next ? run->attr.b - 1 : next;
+                check_covered(&q->expiry, place, run->attr.b - 1, run);
+            }
+        }
+    }
+    WR_ASSERT_OP(queue__timeline_next(&q->expiry), ==, next);
+    next = UINT64_MAX;
+    const struct range_run *run = rangemap_lower_bound(&q->delayed, 0, &cursor);
+    for (; run != NULL; run = rangemap_next(&cursor)) {
+        next = run->attr.b < next ? run->attr.b : next;
+        check_covered(&q->due, 0, run->attr.b, run);
+    }
+    WR_ASSERT_OP(queue__timeline_next(&q->due), ==, next);
+}
+
 void queue_check(const struct queue *queue)
 {
     const char *fault = queue__fault(queue);
@@ -234,6 +447,10 @@ void queue_check(const struct queue *queue)
     rangemap_check(&queue->live);
     rangemap_check(&queue->gone);
     for (uint32_t level = 0; level <= queue->config.priority_max; level++) {
-        rangemap_check(&queue->levels[level]);
+        rangemap_check(&queue->levels[level].ready);
+        rangemap_check(&queue->levels[level].released);
     }
+    rangemap_check(&queue->delayed);
+    rangemap_check(&queue->dead);
+    check_timelines(queue);
 }

@@ -40,6 +40,7 @@ struct queue_client *queue__client_add(struct queue *q, uint64_t id)
     WR_ASSERT_OP(id, !=, 0);
     struct queue_client *client = wr_calloc(1, sizeof(*client));
     client->id = id;
+    rangemap_init(&client->nacked);
     client->suspended = queue__boot_is_suspended(q, queue__client_boot(id));
     vec_insert(&q->clients, place, client);
     return client;
@@ -52,6 +53,7 @@ void queue__client_free(struct queue_client *client)
         queue__consumer_free(client->consumers.items[i]);
     }
     vec_deinit(&client->consumers);
+    rangemap_deinit(&client->nacked);
     wr_free(client);
 }
 
@@ -66,7 +68,7 @@ void queue__client_close(struct queue_apply *a, struct queue_client *owned_clien
         if (consumer->attached) {
             queue__consumer_leave(a, consumer);
         }
-        queue__return_all(q, consumer);
+        queue__return_all(a, consumer);
     }
     queue__unseal(q, owned_client);
     WR_ASSERT_OP(owned_client->held, ==, 0);
@@ -113,7 +115,7 @@ static enum queue_status seal_status(const struct queue *q, const struct queue_c
     if ((flags & QUEUE_IF_UNUSED) != 0 && q->consumers > 0) {
         return QUEUE_IN_USE;
     }
-    if ((flags & QUEUE_IF_EMPTY) != 0 && q->ready > 0) {
+    if ((flags & QUEUE_IF_EMPTY) != 0 && (q->ready > 0 || !rangemap_is_empty(&q->delayed))) {
         return QUEUE_NOT_EMPTY;
     }
     return QUEUE_OK;
@@ -128,7 +130,7 @@ void queue__seal(struct queue_apply *a, struct queue_client *client, const struc
     if (status == QUEUE_OK && !client->suspended) {
         a->queue->sealed_by = client->id;
     }
-    queue__emit_reply(a, client, op->seq, status, a->queue->ready, 0);
+    queue__emit_reply(a, client, op->seq, status, a->queue->ready);
 }
 
 /* Breaks the client's own seal; that of an auto-delete stays. */

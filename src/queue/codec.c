@@ -5,9 +5,9 @@
  *   op:     u8 head: bits 0-4 kind, bit 5 a flags byte follows, bit 7 a varint seq follows (else it
  *           is one more than that of the op before; the host's ops have none); the flags; the seq;
  *           then by kind:
- *   ENQUEUE by flag: QUEUE_HAS_PUBLISHER name (1 to 255 bytes), first (> 0); QUEUE_HAS_ID args (1
- *           to 255 bytes); QUEUE_HAS_DELAY limit (> 0); then the message record (it begins with its
- *           size). No other flags.
+ *   ENQUEUE by flag: QUEUE_HAS_PUBLISHER name (1 to 255 bytes), first (1 to 2^63 - 1);
+ *           QUEUE_HAS_ID args (1 to 255 bytes); QUEUE_HAS_DELAY limit (> 0); then the message
+ *           record (it begins with its size). No other flags.
  *   ATTACH  varints consumer, prefetch, limit + 1, zigzag priority; name; args (each varint size +
  *           bytes)
  *   DETACH  consumer              CREDIT  consumer, limit + 1       LIMIT   limit
@@ -74,7 +74,8 @@ static void put_enqueue(struct writer *w, const struct queue_op *op)
 {
     WR_ASSERT((op->flags & ~ENQUEUE_FLAGS_KNOWN) == 0);
     if ((op->flags & QUEUE_HAS_PUBLISHER) != 0) {
-        WR_ASSERT(op->name.size > 0 && op->name.size <= NAME_MAX_SIZE && op->first > 0);
+        WR_ASSERT(op->name.size > 0 && op->name.size <= NAME_MAX_SIZE);
+        WR_ASSERT(op->first > 0 && op->first <= INT64_MAX);
         put_varbytes(w, op->name);
         put_varint(w, op->first);
     }
@@ -222,10 +223,10 @@ static struct bytes get_name(struct reader *r)
     return name;
 }
 
-static uint64_t get_positive(struct reader *r)
+static uint64_t get_positive(struct reader *r, uint64_t max)
 {
     const uint64_t value = rd_varint(r);
-    if (value == 0) {
+    if (value == 0 || value > max) {
         rd_fail(r);
     }
     return value;
@@ -239,13 +240,13 @@ static void get_enqueue(struct reader *r, struct buf *owner, struct queue_op *op
         }
         if ((op->flags & QUEUE_HAS_PUBLISHER) != 0) {
             op->name = get_name(r);
-            op->first = get_positive(r);
+            op->first = get_positive(r, INT64_MAX);
         }
         if ((op->flags & QUEUE_HAS_ID) != 0) {
             op->args = get_name(r);
         }
         if ((op->flags & QUEUE_HAS_DELAY) != 0) {
-            op->limit = get_positive(r);
+            op->limit = get_positive(r, UINT64_MAX);
         }
     }
     get_message(r, owner, &op->message);

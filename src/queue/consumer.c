@@ -15,7 +15,8 @@
 uint64_t queue__capacity(const struct queue_consumer *consumer)
 {
     const struct queue_client *client = consumer->client;
-    if (!consumer->attached || client->suspended || consumer->limit <= consumer->delivered) {
+    if (!consumer->attached || client->suspended || consumer->barred ||
+        consumer->limit <= consumer->delivered) {
         return 0;
     }
     uint64_t capacity = consumer->limit - consumer->delivered;
@@ -27,7 +28,7 @@ uint64_t queue__capacity(const struct queue_consumer *consumer)
         const uint64_t room = consumer->prefetch > unacked ? consumer->prefetch - unacked : 0;
         capacity = room < capacity ? room : capacity;
     }
-    if (client->limit != 0) {
+    if (client->limit != 0 && !consumer->dead) {
         const uint64_t room = client->limit > client->held ? client->limit - client->held : 0;
         capacity = room < capacity ? room : capacity;
     }
@@ -47,6 +48,9 @@ static void ring_remove(struct queue_consumer *consumer)
 /* Puts the consumer into its ring, at the end, or takes it out. */
 void queue__consumer_update(struct queue_consumer *consumer)
 {
+    if (consumer->dead) {
+        return;
+    }
     if (queue__capacity(consumer) == 0) {
         ring_remove(consumer);
     } else if (!consumer->in_ring) {
@@ -158,6 +162,12 @@ void queue__consumer_join(struct queue *q, struct queue_consumer *consumer)
     WR_ASSERT(!consumer->attached);
     WR_ASSERT_OP(consumer->id, !=, 0);
     consumer->attached = true;
+    if (consumer->dead) {
+        queue__taker_join(q, consumer);
+        return;
+    }
+    consumer->barred = q->config.single_active_consumer;
+    q->active_stale = q->config.single_active_consumer;
     consumer->group = group_of(q, consumer->priority);
     consumer->group->members++;
     q->consumers++;
@@ -169,9 +179,19 @@ void queue__consumer_leave(struct queue_apply *a, struct queue_consumer *consume
 {
     struct queue *q = a->queue;
     WR_ASSERT(consumer->attached);
+    consumer->attached = false;
+    if (consumer->dead) {
+        queue__taker_leave(q, consumer);
+        return;
+    }
     WR_ASSERT_OP(q->consumers, >, 0);
     ring_remove(consumer);
-    consumer->attached = false;
+    consumer->barred = false;
+    if (q->active == consumer) {
+        q->active = NULL;
+    }
+    q->active_stale = q->config.single_active_consumer;
+    queue__used(q);
     if (--consumer->group->members == 0) {
         group_drop(q, consumer->group);
     }
@@ -202,6 +222,9 @@ static enum queue_status attach_status(const struct queue *q, const struct queue
     if (op->consumer == 0 || queue__consumer_find(client, op->consumer) != NULL) {
         return QUEUE_EXISTS;
     }
+    if ((op->flags & QUEUE_DEAD) != 0) {
+        return queue__dead_taker(q) == NULL ? QUEUE_OK : QUEUE_IN_EXCLUSIVE_USE;
+    }
     if (q->exclusive || ((op->flags & QUEUE_EXCLUSIVE_CONSUMER) != 0 && q->consumers > 0)) {
         return QUEUE_IN_EXCLUSIVE_USE;
     }
@@ -212,35 +235,44 @@ void queue__attach(struct queue_apply *a, struct queue_client *client, const str
 {
     struct queue *q = a->queue;
     const enum queue_status status = attach_status(q, client, op);
+    if ((op->flags & QUEUE_DEAD) == 0) {
+        queue__used(q);
+    }
     if (status == QUEUE_OK) {
         struct queue_consumer *consumer = queue__consumer_add(client, op->consumer);
         consumer->prefetch = op->prefetch;
         consumer->priority = op->priority;
-        consumer->no_ack = (op->flags & QUEUE_NO_ACK) != 0;
-        consumer->exclusive = (op->flags & QUEUE_EXCLUSIVE_CONSUMER) != 0;
+        consumer->attach = q->next_attach++;
+        consumer->dead = (op->flags & QUEUE_DEAD) != 0;
+        /* Dead letters are gone only when they are acked, and whoever takes them is no consumer. */
+        consumer->no_ack = !consumer->dead && (op->flags & QUEUE_NO_ACK) != 0;
+        consumer->exclusive = !consumer->dead && (op->flags & QUEUE_EXCLUSIVE_CONSUMER) != 0;
         consumer->limit = op->limit;
         consumer->name = own(op->name);
         consumer->args = own(op->args);
         queue__consumer_join(q, consumer);
         queue__consumer_update(consumer);
     }
-    queue__emit_reply(a, client, op->seq, status, q->ready, 0);
+    queue__emit_reply(a, client, op->seq, status, q->ready);
 }
 
 void queue__detach(struct queue_apply *a, struct queue_client *client, const struct queue_op *op)
 {
     struct queue_consumer *consumer = queue__consumer_find(client, op->consumer);
+    if (consumer == NULL || !consumer->dead) {
+        queue__used(a->queue);
+    }
     if (consumer != NULL && consumer->id != 0) {
         if (consumer->attached) {
             queue__consumer_leave(a, consumer);
         }
         if ((op->flags & QUEUE_DETACH_RETURN) != 0) {
-            queue__return_all(a->queue, consumer);
+            queue__return_all(a, consumer);
             queue__client_update(client);
         }
         queue__consumer_reap(consumer);
     }
-    queue__emit_reply(a, client, op->seq, QUEUE_OK, a->queue->ready, 0);
+    queue__emit_reply(a, client, op->seq, QUEUE_OK, a->queue->ready);
 }
 
 void queue__credit(struct queue_client *client, const struct queue_op *op)

@@ -18,15 +18,15 @@ static struct queue_group *next_group(const struct queue *q)
     return NULL;
 }
 
-/* Gives the piece, taken from ready, to the consumer's next ordinals. no_ack: it is settled by
- * that. */
-static void hand_out(struct queue_apply *a, struct queue_consumer *consumer, bool no_ack,
-                     const struct range_run *piece)
+/* Gives the piece, taken from ready (or from the dead), to the consumer's next ordinals. no_ack: it
+ * is settled by that. */
+void queue__give(struct queue_apply *a, struct queue_consumer *consumer, bool no_ack,
+                 const struct range_run *piece)
 {
     struct queue *q = a->queue;
-    q->delivered += piece->count;
-    if (piece->attr.c > 0) {
-        q->redelivered += piece->count;
+    if (!consumer->dead) {
+        q->delivered += piece->count;
+        q->redelivered += piece->attr.c > 0 ? piece->count : 0;
     }
     queue__emit_deliver(a, consumer, no_ack, consumer->delivered + 1, piece);
     if (no_ack) {
@@ -53,7 +53,7 @@ void queue__deliver(struct queue_apply *a)
         struct range_run piece;
         const bool found = queue__ready_pop(q, group->eligible == 1 ? capacity : 1, &piece);
         WR_ASSERT(found);
-        hand_out(a, consumer, consumer->no_ack, &piece);
+        queue__give(a, consumer, consumer->no_ack, &piece);
         if (client->limit != 0 && client->held >= client->limit) {
             queue__client_update(client);
         } else {
@@ -66,22 +66,47 @@ void queue__deliver(struct queue_apply *a)
     }
 }
 
+/* Gathered messages, handed out as they would be at the end of the batch: what is published and
+ * what comes after it do not depend on whether they travel together. */
+void queue__hand_out_first(struct queue_apply *a)
+{
+    queue__flush_enqueued(a);
+    queue__deliver(a);
+    queue__expire(a);
+}
+
+/* Nobody who looks at the ready messages sees one that has expired. */
+void queue__see_ready(struct queue_apply *a)
+{
+    if (queue__has_expired(a->queue)) {
+        queue__hand_out_first(a);
+    }
+}
+
+/* Consumer 0 of the client. */
+struct queue_consumer *queue__getter(struct queue_client *client)
+{
+    struct queue_consumer *consumer = queue__consumer_find(client, 0);
+    return consumer != NULL ? consumer : queue__consumer_add(client, 0);
+}
+
 /* basic.get: the next message to consumer 0, whatever prefetch and limit say. */
 void queue__get(struct queue_apply *a, struct queue_client *client, const struct queue_op *op)
 {
     struct range_run piece;
     if (queue_sealed(a->queue)) {
-        queue__emit_reply(a, client, op->seq, QUEUE_SEALED, 0, 0);
+        queue__emit_reply(a, client, op->seq, QUEUE_SEALED, 0);
         return;
     }
+    queue__used(a->queue);
+    queue__see_ready(a);
     if (!queue__ready_pop(a->queue, 1, &piece)) {
-        queue__emit_reply(a, client, op->seq, QUEUE_EMPTY, 0, 0);
+        queue__emit_reply(a, client, op->seq, QUEUE_EMPTY, 0);
         return;
     }
-    struct queue_consumer *consumer = queue__consumer_find(client, 0);
-    if (consumer == NULL) {
-        consumer = queue__consumer_add(client, 0);
-    }
-    hand_out(a, consumer, (op->flags & QUEUE_NO_ACK) != 0, &piece);
-    queue__emit_reply(a, client, op->seq, QUEUE_OK, a->queue->ready, consumer->delivered);
+    struct queue_consumer *consumer = queue__getter(client);
+    queue__give(a, consumer, (op->flags & QUEUE_NO_ACK) != 0, &piece);
+    queue__emit_reply(a, client, op->seq, QUEUE_OK, a->queue->ready);
+    client->reply.ordinal = consumer->delivered;
+    client->reply.taken = 1;
 }

@@ -7,30 +7,71 @@
 
 #include "warren/str.h"
 
+static const char *death_name(uint32_t death)
+{
+    static const char *const names[] = {"?", "rejected", "expired", "maxlen", "delivery_limit"};
+    return death < WR_ARRAY_SIZE(names) ? names[death] : "?";
+}
+
+static void add_ready_run(struct strbuf *s, const struct range_run *run, bool released)
+{
+    strbuf_printf(s, " %" PRIu64 "+%" PRIu64, run->attr.value, run->count);
+    if (!released && run->attr.c > 0) {
+        strbuf_printf(s, "r%" PRIu32, run->attr.c);
+    }
+    if (run->attr.b != 0) {
+        strbuf_printf(s, "x%" PRIu64, run->attr.b - 1);
+    }
+    if (released) {
+        strbuf_printf(s, "<%" PRIu64, queue__released_before(&run->attr));
+    }
+}
+
 static void add_ready(struct strbuf *s, const struct queue *q)
 {
-    for (uint32_t level = q->config.priority_max + 1u; level-- > 0;) {
+    for (uint32_t place = 2 * (q->config.priority_max + 1u); place-- > 0;) {
         struct rangemap_cursor cursor;
-        const struct range_run *run = rangemap_lower_bound(&q->levels[level], 0, &cursor);
+        const struct range_run *run = rangemap_lower_bound(queue__ready_map(q, place), 0, &cursor);
         if (run != NULL) {
-            strbuf_printf(s, "level %" PRIu32 ":", level);
+            strbuf_printf(s, "level %" PRIu32 "%s:", place / 2, place % 2 != 0 ? " released" : "");
             for (; run != NULL; run = rangemap_next(&cursor)) {
-                strbuf_printf(s, " %" PRIu64 "+%" PRIu64, run->first, run->count);
-                if (run->attr.c > 0) {
-                    strbuf_printf(s, "r%" PRIu32, run->attr.c);
-                }
+                add_ready_run(s, run, place % 2 != 0);
             }
             strbuf_add_char(s, '\n');
         }
     }
 }
 
+static void add_waiting(struct strbuf *s, const struct queue *q)
+{
+    struct rangemap_cursor cursor;
+    const struct range_run *run = rangemap_lower_bound(&q->delayed, 0, &cursor);
+    if (run != NULL) {
+        strbuf_add_cstr(s, "delayed:");
+        for (; run != NULL; run = rangemap_next(&cursor)) {
+            strbuf_printf(s, " %" PRIu64 "+%" PRIu64 "@%" PRIu64, run->first, run->count,
+                          run->attr.b);
+        }
+        strbuf_add_char(s, '\n');
+    }
+    run = rangemap_lower_bound(&q->dead, 0, &cursor);
+    if (run != NULL) {
+        strbuf_add_cstr(s, "dead:");
+        for (; run != NULL; run = rangemap_next(&cursor)) {
+            strbuf_printf(s, " %" PRIu64 "+%" PRIu64 " %s@%" PRIu64, run->first, run->count,
+                          death_name(run->attr.c), run->attr.b);
+        }
+        strbuf_add_char(s, '\n');
+    }
+}
+
 static void add_consumer(struct strbuf *s, const struct queue_consumer *consumer)
 {
     struct rangemap_cursor cursor;
-    strbuf_printf(s, "  consumer %" PRIu32 "%s%s%s delivered=%" PRIu64, consumer->id,
+    strbuf_printf(s, "  consumer %" PRIu32 "%s%s%s%s%s delivered=%" PRIu64, consumer->id,
                   consumer->attached || consumer->id == 0 ? "" : " detached",
                   consumer->no_ack ? " no_ack" : "", consumer->exclusive ? " exclusive" : "",
+                  consumer->dead ? " dead" : "", consumer->barred ? " barred" : "",
                   consumer->delivered);
     if (consumer->attached) {
         strbuf_printf(s, " priority=%" PRId32 " prefetch=%" PRIu32 " capacity=%" PRIu64,
@@ -52,7 +93,8 @@ static void add_consumer(struct strbuf *s, const struct queue_consumer *consumer
     strbuf_add_char(s, '\n');
 }
 
-/* ready runs: first+count, rN = delivered N times before; unacked runs: ordinal=position+count. */
+/* ready runs: first+count, rN = delivered N times before, xT = expires at T, <P = released before
+ * position P; delayed: @T = due at T; unacked runs: ordinal=position+count. */
 void queue_describe(const struct queue *queue, char *out, size_t size)
 {
     struct strbuf s;
@@ -62,13 +104,20 @@ void queue_describe(const struct queue *queue, char *out, size_t size)
                   "%s%s\n",
                   queue->next_position, queue->ready, queue->unacked, queue->consumers,
                   queue->sealed_by != 0 ? " sealed" : "", queue->unused ? " unused" : "");
+    if (queue->clock_ms > 0) {
+        strbuf_printf(&s, "clock %" PRIu64 " used %" PRIu64 "\n", queue->clock_ms, queue->used_ms);
+    }
     add_ready(&s, queue);
+    add_waiting(&s, queue);
     for (size_t i = 0; i < queue->clients.count; i++) {
         const struct queue_client *client = queue->clients.items[i];
         strbuf_printf(&s, "client %" PRIu64 ".%" PRIu64 " seq=%" PRIu64,
                       queue__client_boot(client->id), client->id & UINT32_MAX, client->last_seq);
         if (client->limit != 0) {
             strbuf_printf(&s, " limit=%" PRIu64, client->limit);
+        }
+        if (!rangemap_is_empty(&client->nacked)) {
+            strbuf_printf(&s, " refused=%" PRIu64, rangemap_keys(&client->nacked));
         }
         strbuf_add_cstr(&s, client->suspended ? " suspended\n" : "\n");
         for (size_t j = 0; j < client->consumers.count; j++) {
@@ -82,12 +131,6 @@ static const char *status_name(uint8_t status)
     static const char *const names[] = {
         "ok", "empty", "in-exclusive-use", "in-use", "not-empty", "sealed", "exists"};
     return status < WR_ARRAY_SIZE(names) ? names[status] : "?";
-}
-
-static const char *death_name(uint8_t death)
-{
-    static const char *const names[] = {"?", "rejected", "expired", "maxlen", "delivery_limit"};
-    return death < WR_ARRAY_SIZE(names) ? names[death] : "?";
 }
 
 static void describe_deliver(struct strbuf *s, const struct queue_effect *e)

@@ -1,7 +1,7 @@
 /*
  * What: sends effects to the sink, gathering what can be said at once: DELIVERs of consecutive
- * positions and ordinals of one consumer with one delivery count, and DROPs of neighbouring
- * positions.
+ * positions and ordinals of one consumer with one delivery count (or death), DROPs of neighbouring
+ * positions, and NACKEDs of consecutive ops.
  * Invariants: 1. a gathered DELIVER goes out before any other effect and before the DROP of its
  * messages; 2. a gathered DROP may be overtaken by other effects but never goes out before a
  * DELIVER that was there first; 3. nothing stays gathered when queue_apply returns.
@@ -26,9 +26,18 @@ static void flush_drop(struct queue_apply *a)
     }
 }
 
+static void flush_nacked(struct queue_apply *a)
+{
+    if (a->nacked.count > 0) {
+        a->sink->effect(a->sink->ctx, &a->nacked);
+        a->nacked.count = 0;
+    }
+}
+
 void queue__flush_effects(struct queue_apply *a)
 {
     flush_deliver(a);
+    flush_nacked(a);
     flush_drop(a);
 }
 
@@ -38,7 +47,23 @@ void queue__emit(struct queue_apply *a, const struct queue_effect *effect)
     WR_ASSERT(effect->kind != QUEUE_EFFECT_DELIVER);
     WR_ASSERT(effect->kind != QUEUE_EFFECT_DROP);
     flush_deliver(a);
+    if (effect->kind != QUEUE_EFFECT_REPLY) {
+        flush_nacked(a);
+    }
     a->sink->effect(a->sink->ctx, effect);
+}
+
+/* The client's enqueues from `seq` were refused. */
+void queue__emit_nacked(struct queue_apply *a, uint64_t client, uint64_t seq, uint64_t count)
+{
+    struct queue_effect *n = &a->nacked;
+    if (n->count > 0 && n->client == client && n->seq + n->count == seq) {
+        n->count += count;
+        return;
+    }
+    flush_nacked(a);
+    *n = (struct queue_effect){
+        .kind = QUEUE_EFFECT_NACKED, .client = client, .seq = seq, .count = count};
 }
 
 /* The piece (key = position) goes to the consumer as ordinals from `ordinal`. */
@@ -46,23 +71,30 @@ void queue__emit_deliver(struct queue_apply *a, const struct queue_consumer *con
                          uint64_t ordinal, const struct range_run *piece)
 {
     struct queue_effect *d = &a->deliver;
-    const uint8_t flags = no_ack ? QUEUE_NO_ACK : 0;
+    const bool dead = consumer->dead;
+    const uint8_t flags = dead ? QUEUE_DEAD : no_ack ? QUEUE_NO_ACK : 0;
+    const uint8_t death = dead ? (uint8_t)piece->attr.c : 0;
+    const uint64_t died = dead ? piece->attr.b : 0;
+    const uint32_t delivery_count = dead ? 0 : piece->attr.c;
     if (d->count > 0 && d->client == consumer->client->id && d->consumer == consumer->id &&
         d->position + d->count == piece->first && d->ordinal + d->count == ordinal &&
-        d->delivery_count == piece->attr.c && d->flags == flags) {
+        d->delivery_count == delivery_count && d->flags == flags && d->status == death &&
+        d->value == died) {
         d->count += piece->count;
         return;
     }
     flush_deliver(a);
     *d = (struct queue_effect){
         .kind = QUEUE_EFFECT_DELIVER,
+        .status = death,
         .flags = flags,
         .consumer = consumer->id,
         .client = consumer->client->id,
         .ordinal = ordinal,
         .position = piece->first,
         .count = piece->count,
-        .delivery_count = piece->attr.c,
+        .value = died,
+        .delivery_count = delivery_count,
     };
 }
 
@@ -83,15 +115,15 @@ void queue__emit_drop(struct queue_apply *a, uint64_t position, uint64_t count)
     }
 }
 
-/* Answers an op and keeps the answer, in case the op comes again. */
+/* Answers an op and keeps the answer, in case the op comes again; whoever delivered something for
+ * it adds that to client->reply. */
 void queue__emit_reply(struct queue_apply *a, struct queue_client *client, uint64_t seq,
-                       enum queue_status status, uint64_t value, uint64_t ordinal)
+                       enum queue_status status, uint64_t value)
 {
     client->reply = (struct queue_reply){
         .seq = seq,
         .value = value,
         .value2 = a->queue->consumers,
-        .ordinal = ordinal,
         .status = (uint8_t)status,
     };
     const struct queue_effect effect = {

@@ -1,10 +1,10 @@
 /*
  * What: the queue machine: batches of ops in, effects out.
  * Happy path: queue_apply takes the ops of one client that come next in its sequence, one by one;
- * then it says APPLIED, and then hands out what is ready. Consecutive enqueues cost a few
- * instructions each: they are gathered into a run (ready.c).
- * Failure modes: ops that were applied before are answered again; those after a gap are ignored; so
- * are those of a client that is not known, unless they begin with its first.
+ * then it says APPLIED, and then hands out what is ready. What the time has brought (expiry.c)
+ * comes before the ops. Consecutive enqueues cost a few instructions each: they are gathered into a
+ * run (enqueue.c). Failure modes: ops that were applied before are answered again; those after a
+ * gap are ignored; so are those of a client that is not known, unless they begin with its first.
  * Invariants: I1 to I5 of queue.h. No clock, no I/O, no randomness, no order that depends on
  * addresses.
  * Ownership: the queue owns all its state; the ops and their messages are borrowed.
@@ -22,12 +22,19 @@ struct queue *queue_new(const struct queue_config *config)
     struct queue *q = wr_calloc(1, sizeof(*q));
     q->config = *config;
     q->next_position = 1;
+    q->next_release = 1;
+    q->next_attach = 1;
     q->levels = wr_calloc((size_t)config->priority_max + 1, sizeof(*q->levels));
     for (uint32_t i = 0; i <= config->priority_max; i++) {
-        rangemap_init(&q->levels[i]);
+        rangemap_init(&q->levels[i].ready);
+        rangemap_init(&q->levels[i].released);
     }
+    rangemap_init(&q->delayed);
+    rangemap_init(&q->dead);
     rangemap_init(&q->live);
     rangemap_init(&q->gone);
+    queue__publishers_init(q);
+    queue__ids_init(q);
     return q;
 }
 
@@ -43,14 +50,22 @@ void queue_free(struct queue *queue)
         wr_free(queue->groups.items[i]);
     }
     for (uint32_t i = 0; i <= queue->config.priority_max; i++) {
-        rangemap_deinit(&queue->levels[i]);
+        rangemap_deinit(&queue->levels[i].ready);
+        rangemap_deinit(&queue->levels[i].released);
     }
+    queue__timeline_deinit(&queue->expiry);
+    queue__timeline_deinit(&queue->due);
+    queue__publishers_deinit(queue);
+    queue__ids_deinit(queue);
+    rangemap_deinit(&queue->delayed);
+    rangemap_deinit(&queue->dead);
     wr_free(queue->levels);
     wr_free(queue->closed);
     rangemap_deinit(&queue->live);
     rangemap_deinit(&queue->gone);
     vec_deinit(&queue->clients);
     vec_deinit(&queue->groups);
+    vec_deinit(&queue->takers);
     vec_deinit(&queue->suspended);
     wr_free(queue);
 }
@@ -58,20 +73,33 @@ void queue_free(struct queue *queue)
 static void purge(struct queue_apply *a, struct queue_client *client, const struct queue_op *op)
 {
     const bool sealed = queue_sealed(a->queue);
-    const uint64_t removed = sealed ? 0 : queue__ready_purge(a);
-    queue__emit_reply(a, client, op->seq, sealed ? QUEUE_SEALED : QUEUE_OK, removed, 0);
+    uint64_t removed = 0;
+    if (!sealed) {
+        removed = queue__ready_purge(a);
+        removed += queue__delayed_purge(a);
+    }
+    queue__emit_reply(a, client, op->seq, sealed ? QUEUE_SEALED : QUEUE_OK, removed);
 }
 
 /* What is fixed at the declaration stays: the rest may change with a policy. */
-static void configure(struct queue *q, const struct queue_op *op)
+static void configure(struct queue_apply *a, const struct queue_op *op)
 {
+    struct queue *q = a->queue;
     struct queue_config config;
-    if (queue__config_decode(op->args, &config) == 0) {
-        config.auto_delete = q->config.auto_delete;
-        config.single_active_consumer = q->config.single_active_consumer;
-        config.priority_max = q->config.priority_max;
-        q->config = config;
+    if (queue__config_decode(op->args, &config) != 0) {
+        return;
     }
+    config.auto_delete = q->config.auto_delete;
+    config.single_active_consumer = q->config.single_active_consumer;
+    config.priority_max = q->config.priority_max;
+    if (config.expires_ms != q->config.expires_ms) {
+        queue__used(q);
+    }
+    q->config = config;
+    if (!config.dead_letter) {
+        queue__dead_clear(a);
+    }
+    queue__ids_forget(q);
 }
 
 /* Any op of a client but ENQUEUE and CLOSE. */
@@ -107,11 +135,14 @@ static void apply_client_op(struct queue_apply *a, struct queue_client *client,
         queue__unseal(a->queue, client);
         break;
     case QUEUE_OP_TAKE:
+        queue__take(a, client, op);
+        break;
     case QUEUE_OP_PEEK:
-        queue__emit_reply(a, client, op->seq, QUEUE_OK, 0, 0); /* Not yet applied. */
+        queue__peek(a, client, op);
         break;
     case QUEUE_OP_TOUCH:
-        break; /* Not yet applied. */
+        queue__used(a->queue);
+        break;
     default:
         WR_UNREACHABLE(); /* The codec lets no other kind of op of a client in. */
     }
@@ -130,10 +161,12 @@ static void apply_host_op(struct queue_apply *a, const struct queue_op *op)
         queue__node_gone(a, op->first);
         break;
     case QUEUE_OP_EXPIRE:
+        break; /* The time has passed already. */
     case QUEUE_OP_RENEW:
-        break; /* Nothing in this version depends on time. */
+        queue__used(a->queue);
+        break;
     case QUEUE_OP_CONFIG:
-        configure(a->queue, op);
+        configure(a, op);
         break;
     default:
         WR_UNREACHABLE();
@@ -155,22 +188,32 @@ static void repeat(struct queue_apply *a, const struct queue_consumer *consumer,
     a->redeliver = NULL;
 }
 
-/* The answer to an op that came before: its reply, when that is the last one, with the message
- * that a basic.get took, as long as it is unacked. */
-static void answer_again(struct queue_apply *a, const struct queue_client *client, uint64_t seq)
+/* The answer to an op that came before: that it was refused; its reply, when that is the last one,
+ * with the messages that a basic.get took, as far as they are unacked. PEEK looks again. */
+static void answer_again(struct queue_apply *a, struct queue_client *client,
+                         const struct queue_op *op)
 {
     const struct queue_reply *reply = &client->reply;
-    if (reply->seq != seq || seq == 0) {
+    if (op->kind == QUEUE_OP_ENQUEUE && rangemap_find(&client->nacked, op->seq) != NULL) {
+        queue__emit_nacked(a, client->id, op->seq, 1);
+    }
+    if (reply->seq != op->seq || op->seq == 0) {
+        return;
+    }
+    if (op->kind == QUEUE_OP_PEEK) {
+        queue__flush_enqueued(a);
+        queue__peek(a, client, op);
         return;
     }
     if (reply->ordinal != 0) {
-        repeat(a, queue__consumer_find(client, 0), reply->ordinal, reply->ordinal);
+        repeat(a, queue__consumer_find(client, 0), reply->ordinal,
+               reply->ordinal + reply->taken - 1);
     }
     const struct queue_effect effect = {
         .kind = QUEUE_EFFECT_REPLY,
         .status = reply->status,
         .client = client->id,
-        .seq = seq,
+        .seq = op->seq,
         .value = reply->value,
         .value2 = reply->value2,
     };
@@ -219,64 +262,72 @@ static void apply_client_batch(struct queue_apply *a, const struct queue_batch *
         }
         heard = true;
         if (op->seq <= client->last_seq && !wr_planted(WR_PLANT_dedup_dropped)) {
-            answer_again(a, client, op->seq);
+            answer_again(a, client, op);
             continue;
         }
         client->last_seq = op->seq;
         if (WR_LIKELY(op->kind == QUEUE_OP_ENQUEUE)) {
-            queue__enqueue(a, op);
+            queue__enqueue(a, client, op);
             continue;
         }
         queue__flush_enqueued(a);
         if (op->kind == QUEUE_OP_CLOSE) {
             queue__client_close(a, client);
+            queue__choose_active(a->queue);
             queue__remember_closed(a->queue, batch->client);
             queue__emit_applied(a, batch->client, op->seq);
             return;
         }
         apply_client_op(a, client, op);
+        queue__choose_active(a->queue);
     }
     queue__flush_enqueued(a);
     if (heard) {
+        queue__forget_nacked(client);
         queue__emit_applied(a, client->id, client->last_seq);
     }
+}
+
+static void emit_alone(struct queue_apply *a, enum queue_effect_kind kind)
+{
+    const struct queue_effect effect = {.kind = (uint8_t)kind};
+    queue__emit(a, &effect);
+}
+
+/* What follows from what the ops did. */
+static void finish(struct queue_apply *a)
+{
+    queue__deliver(a);
+    queue__expire(a);
+    queue__drop_over(a);
+    queue__deliver_dead(a);
+    if (!a->dead_due && queue_dead_due(a->queue)) {
+        emit_alone(a, QUEUE_EFFECT_DEAD);
+    }
+    if (a->unused) {
+        emit_alone(a, QUEUE_EFFECT_UNUSED);
+    }
+    queue__flush_effects(a);
+    queue__timelines_tidy(a->queue);
 }
 
 void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch *batch,
                  const struct queue_store_ops *store, const struct queue_sink *sink)
 {
     struct queue_apply a = {.queue = queue, .store = store, .sink = sink};
-    (void)now_ms; /* Nothing in this version depends on time. */
     WR_ASSERT(sink != NULL && sink->effect != NULL);
+    a.dead_due = queue_dead_due(queue);
+    queue__pass_time(&a, now_ms);
     if (batch->client != 0) {
         apply_client_batch(&a, batch);
     } else {
         for (uint32_t i = 0; i < batch->count; i++) {
             apply_host_op(&a, &batch->ops[i]);
+            queue__choose_active(queue);
         }
     }
     WR_ASSERT_OP(a.run_count, ==, 0);
-    queue__deliver(&a);
-    if (a.unused) {
-        const struct queue_effect effect = {.kind = QUEUE_EFFECT_UNUSED};
-        queue__emit(&a, &effect);
-    }
-    queue__flush_effects(&a);
-}
-
-bool queue_dead_due(const struct queue *queue)
-{
-    (void)queue;
-    return false; /* Not yet applied. */
-}
-
-void queue_repeat_nacked(const struct queue *queue, uint64_t client, uint64_t from,
-                         const struct queue_sink *sink)
-{
-    (void)queue; /* Not yet applied. */
-    (void)client;
-    (void)from;
-    (void)sink;
+    finish(&a);
 }
 
 void queue_redeliver(const struct queue *queue, uint64_t client, uint32_t consumer, uint64_t from,

@@ -1,125 +1,7 @@
 #ifndef WR_QUEUE_INTERNAL_H
 #define WR_QUEUE_INTERNAL_H
-/*
- * The state of a queue machine and the functions that its files share. Everything that can be
- * computed from the rest is marked "derived": it is not in the snapshot, and queue__fault compares
- * it with what it is derived from.
- */
-#include "warren/list.h"
-#include "warren/queue.h"
-#include "warren/rangemap.h"
-#include "warren/vec.h"
-
-/* Priorities 0 to 255. */
-#define QUEUE_LEVELS_MAX 256u
-
-/* How many closed clients are remembered, so that an op sent again after a failover is not taken
- * for the first op of a new client. Part of the replicated behaviour: frozen. */
-#define QUEUE_CLOSED_MAX 512u
-
-/* Ops per encoded batch; bounds the memory that a reader of untrusted bytes needs. */
-#define QUEUE_BATCH_OPS_MAX 65536u
-
-/*
- * Attributes of a run of messages, in `ready` (key = value = position) and in `unacked` (key =
- * ordinal, value = position): a = body size, b = 0 (expiry, when there is one), c = delivery count,
- * d = priority level. In `live` (key = value = position) all are 0.
- */
-
-/* Consumers of one x-priority; ring = those that can take a message now, the next one first. */
-struct queue_group {
-    int32_t priority;
-    uint32_t members;  /* Attached consumers of this priority; derived. A group without is freed. */
-    uint32_t eligible; /* Length of ring; derived. */
-    struct list ring;  /* The order is state; who is in it is derived. */
-};
-
-struct queue_client;
-
-/*
- * A consumer is attached (gets deliveries), detached (only waits for its last unacked to be
- * settled, then goes), or number 0 (basic.get's: never attached, lives as long as its client).
- */
-struct queue_consumer {
-    struct queue_client *client;
-    uint32_t id;
-    uint32_t prefetch; /* 0 = unlimited. */
-    int32_t priority;
-    bool attached;
-    bool no_ack;
-    bool exclusive;
-    bool in_ring;              /* Derived: equals queue__capacity() > 0. */
-    uint64_t limit;            /* Highest ordinal that may be delivered. */
-    uint64_t delivered;        /* Last ordinal given out. */
-    struct rangemap unacked;   /* Ordinal -> position. */
-    struct list link;          /* In group->ring when in_ring. */
-    struct queue_group *group; /* NULL unless attached. */
-    struct bytes name;         /* Owned copies. */
-    struct bytes args;
-};
-
-/* The last reply of a client, for the case that its op comes again. seq 0 = none. */
-struct queue_reply {
-    uint64_t seq;
-    uint64_t value;
-    uint64_t value2;
-    uint64_t ordinal; /* GET: the ordinal of consumer 0 that it delivered, 0 = none. */
-    uint8_t status;
-};
-
-struct queue_client {
-    uint64_t id;
-    uint64_t last_seq;
-    uint64_t limit; /* Most unacked of its consumers (0 = none); GET's do not count. */
-    uint64_t held;  /* Unacked of its consumers without consumer 0; derived. */
-    bool suspended; /* Its boot is in queue->suspended; derived. */
-    struct queue_reply reply;
-    VEC(struct queue_consumer *) consumers; /* Ascending by id. */
-};
-
-struct queue {
-    struct queue_config config;
-    uint64_t next_position;
-    uint64_t delivered; /* Totals since creation. */
-    uint64_t acked;
-    uint64_t redelivered;
-    uint64_t sealed_by; /* Client that sealed it, 0 = none. */
-    bool unused;        /* Auto-delete is due: sealed for good. */
-    bool exclusive;     /* The one attached consumer is exclusive; derived. */
-    uint32_t consumers; /* Attached; derived. */
-
-    struct rangemap *levels;                    /* Ready messages: config.priority_max + 1 maps. */
-    uint64_t level_used[QUEUE_LEVELS_MAX / 64]; /* Bit n: level n is not empty; derived. */
-    struct rangemap live;                       /* All positions ready or unacked; derived. */
-    uint64_t ready;                             /* Derived, like the next three. */
-    uint64_t unacked;
-    uint64_t bytes_ready;
-    uint64_t bytes_unacked;
-
-    VEC(struct queue_client *) clients; /* Ascending by id. */
-    VEC(struct queue_group *) groups;   /* Descending by priority; derived but for their rings. */
-    VEC(uint64_t) suspended;            /* Boots that are down and have clients here, ascending. */
-    struct rangemap gone;               /* Boots that never come back (key = value = boot). */
-    uint64_t *closed;                   /* Ring buffer of QUEUE_CLOSED_MAX ids, or NULL. */
-    uint32_t closed_begin;
-    uint32_t closed_count;
-};
-
-/* One call of queue_apply: where effects go, and what is gathered before it is passed on. */
-struct queue_apply {
-    struct queue *queue;
-    const struct queue_store_ops *store;
-    const struct queue_sink *sink;
-    struct queue_effect deliver; /* Gathered DELIVER; count 0 = none. */
-    uint64_t drop_first;         /* Gathered DROP. */
-    uint64_t drop_count;
-    uint64_t run_first; /* Enqueued messages not yet in their level; equal attributes. */
-    uint64_t run_count;
-    uint32_t run_size;
-    uint32_t run_level;
-    bool unused;                            /* Auto-delete fell due in this call. */
-    const struct queue_consumer *redeliver; /* Whose deliveries are being repeated. */
-};
+/* The functions that the files of the queue machine share; its state is in queue_state.h. */
+#include "queue_state.h"
 
 /* config.c */
 void queue__config_put(struct writer *w, const struct queue_config *config);
@@ -132,18 +14,109 @@ void queue__emit_deliver(struct queue_apply *a, const struct queue_consumer *con
                          uint64_t ordinal, const struct range_run *piece);
 void queue__emit_drop(struct queue_apply *a, uint64_t position, uint64_t count);
 void queue__emit_reply(struct queue_apply *a, struct queue_client *client, uint64_t seq,
-                       enum queue_status status, uint64_t value, uint64_t ordinal);
+                       enum queue_status status, uint64_t value);
+void queue__emit_nacked(struct queue_apply *a, uint64_t client, uint64_t seq, uint64_t count);
 void queue__emit_applied(struct queue_apply *a, uint64_t client, uint64_t seq);
 void queue__flush_effects(struct queue_apply *a);
 
-/* ready.c */
-void queue__enqueue(struct queue_apply *a, const struct queue_op *op);
+/* timeline.c */
+void queue__timeline_add(struct queue_timeline *t, const struct queue_moment *moment);
+uint64_t queue__timeline_next(const struct queue_timeline *t); /* UINT64_MAX = none */
+bool queue__timeline_first(const struct queue_timeline *t, struct queue_moment *ret_moment);
+bool queue__timeline_pop(struct queue_timeline *t, uint64_t until, struct queue_moment *ret_moment);
+size_t queue__timeline_size(const struct queue_timeline *t);
+void queue__timeline_clear(struct queue_timeline *t);
+void queue__timeline_deinit(struct queue_timeline *t);
+/* By b (time), then by position; by position. */
+void queue__pieces_sort_by_time(struct queue_pieces *pieces);
+void queue__pieces_sort(struct queue_pieces *pieces);
+
+/* expiry.c */
+uint64_t queue__expiry_of(const struct queue *q, uint64_t ttl_ms); /* as attribute b */
+uint64_t queue__ttl_of(const struct queue *q, const struct message *message);
+bool queue__is_expired(const struct queue *q, uint64_t expiry);
+void queue__pass_time(struct queue_apply *a, uint64_t now_ms);
+void queue__expire(struct queue_apply *a);
+bool queue__has_expired(struct queue *q);
+void queue__timelines_tidy(struct queue *q);
+
+/* lease.c */
+void queue__used(struct queue *q);
+void queue__lease_check(struct queue_apply *a);
+uint64_t queue__lease_deadline(const struct queue *q);
+
+/* delayed.c */
+void queue__delay(struct queue_apply *a, const struct queue_op *op, uint32_t level);
+void queue__delayed_put(struct queue *q, const struct range_run *run);
+uint64_t queue__delayed_ttl(const struct range_attr *attr); /* + 1, 0 = none */
+uint32_t queue__delayed_level(const struct range_attr *attr);
+struct range_attr queue__delayed_attr(uint64_t position, uint32_t size, uint64_t due,
+                                      uint32_t level, uint64_t ttl_plus_1);
+void queue__release_due(struct queue *q);
+uint64_t queue__delayed_purge(struct queue_apply *a);
+
+/* enqueue.c */
+void queue__enqueue(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
 void queue__flush_enqueued(struct queue_apply *a);
+void queue__add_live(struct queue *q, uint64_t position, uint64_t count);
+
+/* ready.c */
+#define QUEUE_PLACE_OF(level, released) ((uint32_t)(level)*2 + ((released) ? 1u : 0u))
+struct rangemap *queue__ready_map(const struct queue *q, uint32_t place);
+uint64_t queue__released_before(const struct range_attr *attr);
+uint64_t queue__ready_next_size(const struct queue *q); /* Body size of the next; one is ready. */
 bool queue__ready_pop(struct queue *q, uint64_t max, struct range_run *ret_piece);
 void queue__ready_put(struct queue *q, const struct range_run *piece);
+/* A run of messages that were delayed (key = release number), behind all that are released. */
+void queue__released_put(struct queue *q, uint32_t level, const struct range_run *run);
+/* What there is of keys [first, first + count) of a place leaves it and is added to *pieces. */
+void queue__ready_take(struct queue *q, uint32_t place, uint64_t first, uint64_t count,
+                       struct queue_pieces *pieces);
+/* A run of a place as a piece: key = value = position. */
+struct range_run queue__ready_piece(uint32_t place, const struct range_run *run);
 uint64_t queue__ready_purge(struct queue_apply *a);
 /* Messages that are in no place any more: forget them and let their bytes go. */
 void queue__remove(struct queue_apply *a, uint64_t position, uint64_t count);
+
+/* dead.c */
+void queue__die(struct queue_apply *a, const struct range_run *piece, enum queue_death reason);
+void queue__dead_put(struct queue_apply *a, const struct range_run *piece);
+void queue__deliver_dead(struct queue_apply *a);
+struct queue_consumer *queue__dead_taker(const struct queue *q);
+void queue__dead_clear(struct queue_apply *a);
+void queue__taker_join(struct queue *q, struct queue_consumer *consumer);
+void queue__taker_leave(struct queue *q, struct queue_consumer *consumer);
+
+/* limits.c */
+bool queue__is_full(struct queue_apply *a, uint32_t size);
+void queue__refuse(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
+void queue__drop_over(struct queue_apply *a);
+void queue__forget_nacked(struct queue_client *client);
+
+/* active.c */
+void queue__choose_active(struct queue *q);
+void queue__bar_others(struct queue *q);
+struct queue_consumer *queue__best_consumer(const struct queue *q);
+bool queue__is_active(const struct queue *q, const struct queue_consumer *consumer);
+
+/* publishers.c, ids.c: exactly-once publishing */
+void queue__publishers_init(struct queue *q);
+void queue__publishers_deinit(struct queue *q);
+bool queue__publisher_has(struct queue *q, struct bytes id, uint64_t number);
+void queue__publisher_note(struct queue *q, struct bytes id, uint64_t number);
+struct queue_publisher *queue__publisher_add(struct queue *q, struct bytes id);
+void queue__ids_init(struct queue *q);
+void queue__ids_deinit(struct queue *q);
+bool queue__ids_has(const struct queue *q, struct bytes id);
+void queue__ids_note(struct queue *q, struct bytes id);
+void queue__ids_forget(struct queue *q);
+#define QUEUE_ID_HASH_SIZE 16u
+uint64_t queue__ids_time(const struct map_item *item);
+bool queue__ids_put(struct queue *q, const uint8_t hash[QUEUE_ID_HASH_SIZE], uint64_t time_ms);
+
+/* take.c */
+void queue__take(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
+void queue__peek(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
 
 /* consumer.c */
 uint64_t queue__capacity(const struct queue_consumer *consumer);
@@ -161,13 +134,19 @@ void queue__credit(struct queue_client *client, const struct queue_op *op);
 
 /* deliver.c */
 void queue__deliver(struct queue_apply *a);
+void queue__give(struct queue_apply *a, struct queue_consumer *consumer, bool no_ack,
+                 const struct range_run *piece);
+/* Before something looks at the ready messages in the middle of a batch. */
+void queue__hand_out_first(struct queue_apply *a);
+void queue__see_ready(struct queue_apply *a);
+struct queue_consumer *queue__getter(struct queue_client *client);
 void queue__get(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
 
 /* unacked.c */
 void queue__unacked_put(struct queue *q, struct queue_consumer *consumer,
                         const struct range_run *piece);
 void queue__settle(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
-void queue__return_all(struct queue *q, struct queue_consumer *consumer);
+void queue__return_all(struct queue_apply *a, struct queue_consumer *consumer);
 typedef void (*queue__unacked_fn)(void *ctx, uint64_t ordinal, const struct range_run *piece);
 void queue__each_unacked(const struct queue_consumer *consumer, uint64_t first, uint64_t last,
                          queue__unacked_fn fn, void *ctx);

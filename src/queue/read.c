@@ -6,8 +6,16 @@
 
 uint64_t queue_deadline_ms(const struct queue *queue)
 {
-    (void)queue;
-    return UINT64_MAX; /* Nothing in this version depends on time. */
+    const uint64_t expiry = queue__timeline_next(&queue->expiry);
+    const uint64_t due = queue__timeline_next(&queue->due);
+    const uint64_t lease = queue__lease_deadline(queue);
+    const uint64_t message = expiry < due ? expiry : due;
+    return lease < message ? lease : message;
+}
+
+uint64_t queue_clock_ms(const struct queue *queue)
+{
+    return queue->clock_ms;
 }
 
 uint64_t queue_client_last_seq(const struct queue *queue, uint64_t client)
@@ -76,6 +84,12 @@ void queue_totals(const struct queue *queue, struct queue_totals *ret_totals)
         .consumers = queue->consumers,
         .bytes_ready = queue->bytes_ready,
         .bytes_unacked = queue->bytes_unacked,
+        .delayed = rangemap_keys(&queue->delayed),
+        .dead = rangemap_keys(&queue->dead) + queue->dead_out,
+        .expired = queue->expired,
+        .dropped = queue->dropped,
+        .refused = queue->refused,
+        .duplicates = queue->duplicates,
         .next_position = queue->next_position,
         .lowest_position = lowest == NULL ? queue->next_position : lowest->first,
         .published = queue->next_position - 1,
@@ -85,7 +99,7 @@ void queue_totals(const struct queue *queue, struct queue_totals *ret_totals)
     };
 }
 
-/* In order of client and consumer. */
+/* In order of client and consumer, without those for dead letters. */
 void queue_each_consumer(const struct queue *queue,
                          void (*fn)(void *ctx, const struct queue_consumer_info *info), void *ctx)
 {
@@ -93,7 +107,7 @@ void queue_each_consumer(const struct queue *queue,
         const struct queue_client *client = queue->clients.items[i];
         for (size_t j = 0; j < client->consumers.count; j++) {
             const struct queue_consumer *consumer = client->consumers.items[j];
-            if (!consumer->attached) {
+            if (!consumer->attached || consumer->dead) {
                 continue;
             }
             const struct queue_consumer_info info = {
@@ -104,7 +118,8 @@ void queue_each_consumer(const struct queue *queue,
                 .unacked = rangemap_keys(&consumer->unacked),
                 .no_ack = consumer->no_ack,
                 .exclusive = consumer->exclusive,
-                .active = !client->suspended,
+                .active = queue__is_active(queue, consumer),
+                .single_active = queue->config.single_active_consumer,
                 .name = consumer->name,
                 .args = consumer->args,
             };

@@ -1,18 +1,47 @@
 /*
- * What: the ready messages: one map of runs per priority level, ordered by position, and the map of
- * all live positions.
- * Happy path: a batch enqueues n messages of one size and priority: they are gathered and put into
- * their level as one run, usually by making its last run longer.
- * Invariants: I1, I5 of queue.h; level_used has a bit for each level that is not empty.
+ * What: the ready messages: per priority level a map of runs by position, and one of runs by
+ * release number, of what was delayed before. How the next one of a level is found: a released
+ * message stands behind all that had been enqueued when it was released (it knows how far the queue
+ * had come) and before all that came later. Invariants: I1, I5 of queue.h; level_used has a bit for
+ * each level that is not empty.
  */
 #include "queue_internal.h"
 
 #define BITS 64u
 
-static void add_live(struct queue *q, uint64_t position, uint64_t count)
+struct rangemap *queue__ready_map(const struct queue *q, uint32_t place)
 {
-    const struct range_attr attr = {.value = position};
-    rangemap_insert(&q->live, position, count, &attr);
+    struct queue_level *level = &q->levels[place / 2];
+    return place % 2 == 0 ? &level->ready : &level->released;
+}
+
+/* next_position when it was released. */
+uint64_t queue__released_before(const struct range_attr *attr)
+{
+    return attr->c | (uint64_t)attr->d << 32;
+}
+
+struct range_run queue__ready_piece(uint32_t place, const struct range_run *run)
+{
+    struct range_run piece = *run;
+    if (place % 2 != 0) {
+        piece.first = run->attr.value;
+        piece.attr.c = 0;
+        piece.attr.d = place / 2;
+    }
+    return piece;
+}
+
+static void note_put(struct queue *q, uint32_t place, const struct range_run *run)
+{
+    const uint32_t level = place / 2;
+    q->level_used[level / BITS] |= UINT64_C(1) << (level % BITS);
+    q->ready += run->count;
+    q->bytes_ready += run->count * run->attr.a;
+    if (run->attr.b != 0) {
+        const struct queue_moment moment = {run->attr.b - 1, run->first, run->count, place};
+        queue__timeline_add(&q->expiry, &moment);
+    }
 }
 
 /* Puts messages in their place by position: new ones, and those that come back. */
@@ -21,10 +50,15 @@ void queue__ready_put(struct queue *q, const struct range_run *piece)
     const uint32_t level = piece->attr.d;
     WR_ASSERT_OP(level, <=, q->config.priority_max);
     WR_ASSERT_OP(piece->first, ==, piece->attr.value);
-    rangemap_insert(&q->levels[level], piece->first, piece->count, &piece->attr);
-    q->level_used[level / BITS] |= UINT64_C(1) << (level % BITS);
-    q->ready += piece->count;
-    q->bytes_ready += piece->count * piece->attr.a;
+    rangemap_insert(&q->levels[level].ready, piece->first, piece->count, &piece->attr);
+    note_put(q, QUEUE_PLACE_OF(level, false), piece);
+}
+
+void queue__released_put(struct queue *q, uint32_t level, const struct range_run *run)
+{
+    WR_ASSERT_OP(level, <=, q->config.priority_max);
+    rangemap_insert(&q->levels[level].released, run->first, run->count, &run->attr);
+    note_put(q, QUEUE_PLACE_OF(level, true), run);
 }
 
 /* The highest level that has a message, or -1. */
@@ -38,28 +72,87 @@ static int top_level(const struct queue *q)
     return -1;
 }
 
-static void note_taken(struct queue *q, uint32_t level, const struct range_run *piece)
+static void note_taken(struct queue *q, uint32_t level, uint64_t count, uint64_t size)
 {
-    WR_ASSERT_OP(q->ready, >=, piece->count);
-    q->ready -= piece->count;
-    q->bytes_ready -= piece->count * piece->attr.a;
-    if (rangemap_is_empty(&q->levels[level])) {
+    WR_ASSERT_OP(q->ready, >=, count);
+    q->ready -= count;
+    q->bytes_ready -= count * size;
+    if (rangemap_is_empty(&q->levels[level].ready) &&
+        rangemap_is_empty(&q->levels[level].released)) {
         q->level_used[level / BITS] &= ~(UINT64_C(1) << (level % BITS));
     }
+}
+
+static bool released_is_next(const struct queue_level *level)
+{
+    const struct range_run *ready = rangemap_first(&level->ready);
+    const struct range_run *released = rangemap_first(&level->released);
+    return released != NULL &&
+           (ready == NULL || queue__released_before(&released->attr) <= ready->first);
+}
+
+uint64_t queue__ready_next_size(const struct queue *q)
+{
+    const int top = top_level(q);
+    WR_ASSERT_OP(top, >=, 0);
+    const struct queue_level *level = &q->levels[top];
+    return rangemap_first(released_is_next(level) ? &level->released : &level->ready)->attr.a;
+}
+
+/* The next messages of a level that has released ones. */
+static void pop_with_released(struct queue_level *level, uint32_t number, uint64_t max,
+                              struct range_run *ret_piece)
+{
+    if (!released_is_next(level)) {
+        const uint64_t before = queue__released_before(&rangemap_first(&level->released)->attr);
+        const uint64_t older = before - rangemap_first(&level->ready)->first;
+        (void)rangemap_pop_front(&level->ready, older < max ? older : max, ret_piece);
+        return;
+    }
+    struct range_run run;
+    (void)rangemap_pop_front(&level->released, max, &run);
+    *ret_piece = queue__ready_piece(QUEUE_PLACE_OF(number, true), &run);
 }
 
 /* Takes up to `max` messages of one run, the next ones to be delivered; false when none is ready.
  */
 bool queue__ready_pop(struct queue *q, uint64_t max, struct range_run *ret_piece)
 {
-    const int level = top_level(q);
-    if (level < 0) {
+    const int top = top_level(q);
+    if (top < 0) {
         return false;
     }
-    const bool found = rangemap_pop_front(&q->levels[level], max, ret_piece);
-    WR_ASSERT(found);
-    note_taken(q, (uint32_t)level, ret_piece);
+    struct queue_level *level = &q->levels[top];
+    if (WR_LIKELY(rangemap_is_empty(&level->released))) {
+        const bool found = rangemap_pop_front(&level->ready, max, ret_piece);
+        WR_ASSERT(found);
+    } else {
+        pop_with_released(level, (uint32_t)top, max, ret_piece);
+    }
+    note_taken(q, (uint32_t)top, ret_piece->count, ret_piece->attr.a);
     return true;
+}
+
+struct taking {
+    struct queue_pieces *pieces;
+    uint32_t place;
+    size_t before;
+};
+
+static void take_piece(void *ctx, const struct range_run *run)
+{
+    struct taking *taking = ctx;
+    vec_push(taking->pieces, queue__ready_piece(taking->place, run));
+}
+
+void queue__ready_take(struct queue *q, uint32_t place, uint64_t first, uint64_t count,
+                       struct queue_pieces *pieces)
+{
+    struct taking taking = {pieces, place, pieces->count};
+    (void)rangemap_remove(queue__ready_map(q, place), first, count, take_piece, &taking);
+    for (size_t i = taking.before; i < pieces->count; i++) {
+        note_taken(q, place / 2, pieces->items[i].count, pieces->items[i].attr.a);
+    }
 }
 
 void queue__remove(struct queue_apply *a, uint64_t position, uint64_t count)
@@ -79,45 +172,4 @@ uint64_t queue__ready_purge(struct queue_apply *a)
     }
     WR_ASSERT_OP(a->queue->ready, ==, 0);
     return count;
-}
-
-/* Puts the gathered run in its place. Must run before anything else looks at the queue. */
-void queue__flush_enqueued(struct queue_apply *a)
-{
-    if (a->run_count == 0) {
-        return;
-    }
-    const struct range_run piece = {
-        .first = a->run_first,
-        .count = a->run_count,
-        .attr = {.value = a->run_first, .a = a->run_size, .d = a->run_level},
-    };
-    a->run_count = 0;
-    add_live(a->queue, piece.first, piece.count);
-    queue__ready_put(a->queue, &piece);
-}
-
-/* A queue that is being deleted takes messages as RabbitMQ does in that moment: they are confirmed
- * and are gone with it. */
-void queue__enqueue(struct queue_apply *a, const struct queue_op *op)
-{
-    struct queue *q = a->queue;
-    if (WR_UNLIKELY(queue_sealed(q))) {
-        return;
-    }
-    const uint32_t size = message_body_size(&op->message);
-    const uint8_t priority = message_priority(&op->message);
-    const uint32_t level = priority < q->config.priority_max ? priority : q->config.priority_max;
-    const uint64_t position = q->next_position++;
-    if (a->run_count == 0 || a->run_size != size || a->run_level != level) {
-        queue__flush_enqueued(a);
-        a->run_first = position;
-        a->run_size = size;
-        a->run_level = level;
-    }
-    a->run_count++;
-    WR_ASSERT_OP(a->run_first + a->run_count, ==, q->next_position);
-    if (a->store != NULL) {
-        a->store->store(a->store->ctx, position, &op->message);
-    }
 }

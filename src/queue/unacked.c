@@ -14,6 +14,10 @@ void queue__unacked_put(struct queue *q, struct queue_consumer *consumer,
 {
     rangemap_insert(&consumer->unacked, consumer->delivered + 1, piece->count, &piece->attr);
     consumer->delivered += piece->count;
+    if (consumer->dead) {
+        q->dead_out += piece->count;
+        return;
+    }
     q->unacked += piece->count;
     q->bytes_unacked += piece->count * piece->attr.a;
     if (consumer->id != 0) {
@@ -24,6 +28,11 @@ void queue__unacked_put(struct queue *q, struct queue_consumer *consumer,
 static void note_taken(struct queue *q, struct queue_consumer *consumer,
                        const struct range_run *piece)
 {
+    if (consumer->dead) {
+        WR_ASSERT_OP(q->dead_out, >=, piece->count);
+        q->dead_out -= piece->count;
+        return;
+    }
     WR_ASSERT_OP(q->unacked, >=, piece->count);
     q->unacked -= piece->count;
     q->bytes_unacked -= piece->count * piece->attr.a;
@@ -33,15 +42,32 @@ static void note_taken(struct queue *q, struct queue_consumer *consumer,
     }
 }
 
-/* Back to their place: the piece of ordinals becomes a piece of positions. */
-static void put_back(struct queue *q, const struct range_run *piece, bool count_delivery)
+/* Back to their place: the piece of ordinals becomes a piece of positions. One that came back too
+ * often, or too late, dies instead. */
+static void put_back(struct queue_apply *a, const struct range_run *piece, bool count_delivery)
 {
-    struct range_run ready = *piece;
-    ready.first = piece->attr.value;
-    if (count_delivery && ready.attr.c < UINT32_MAX) {
-        ready.attr.c++;
+    const struct queue *q = a->queue;
+    const int64_t limit = q->config.delivery_limit;
+    struct range_run back = *piece;
+    back.first = piece->attr.value;
+    if (count_delivery && back.attr.c < UINT32_MAX) {
+        back.attr.c++;
     }
-    queue__ready_put(q, &ready);
+    if (count_delivery && limit >= 0 && back.attr.c > limit) {
+        queue__die(a, &back, QUEUE_DIED_DELIVERY_LIMIT);
+    } else if (queue__is_expired(q, back.attr.b)) {
+        queue__die(a, &back, QUEUE_DIED_EXPIRED);
+    } else {
+        queue__ready_put(a->queue, &back);
+    }
+}
+
+/* Dead letters come back as they were. */
+static void put_back_dead(struct queue_apply *a, const struct range_run *piece)
+{
+    struct range_run back = *piece;
+    back.first = piece->attr.value;
+    queue__dead_put(a, &back);
 }
 
 struct settling {
@@ -50,24 +76,39 @@ struct settling {
     uint8_t outcome;
 };
 
+static void settle_dead(const struct settling *s, const struct range_run *piece)
+{
+    if (s->outcome == QUEUE_ACK) {
+        queue__remove(s->apply, piece->attr.value, piece->count);
+    } else {
+        put_back_dead(s->apply, piece);
+    }
+}
+
 static void settle_piece(void *ctx, const struct range_run *piece)
 {
     const struct settling *s = ctx;
     struct queue *q = s->apply->queue;
+    struct range_run rejected = *piece;
     note_taken(q, s->consumer, piece);
+    if (s->consumer->dead) {
+        settle_dead(s, piece);
+        return;
+    }
     switch ((enum queue_outcome)s->outcome) {
     case QUEUE_ACK:
         q->acked += piece->count;
         queue__remove(s->apply, piece->attr.value, piece->count);
         break;
     case QUEUE_REJECT:
-        queue__remove(s->apply, piece->attr.value, piece->count);
+        rejected.first = piece->attr.value;
+        queue__die(s->apply, &rejected, QUEUE_DIED_REJECTED);
         break;
     case QUEUE_REQUEUE:
-        put_back(q, piece, true);
+        put_back(s->apply, piece, true);
         break;
     case QUEUE_RELEASE:
-        put_back(q, piece, false);
+        put_back(s->apply, piece, false);
         break;
     default:
         WR_UNREACHABLE();
@@ -90,6 +131,7 @@ void queue__settle(struct queue_apply *a, struct queue_client *client, const str
     const bool was_full = is_full(client);
     struct settling settling = {a, consumer, op->outcome};
     (void)rangemap_remove(&consumer->unacked, op->first, op->count, settle_piece, &settling);
+    a->queue->active_stale = a->queue->active_stale || a->queue->draining;
     if (was_full && !is_full(client)) {
         queue__client_update(client);
     } else {
@@ -99,13 +141,18 @@ void queue__settle(struct queue_apply *a, struct queue_client *client, const str
 }
 
 /* All unacked go back, counted as a failed delivery. The caller brings the ring up to date. */
-void queue__return_all(struct queue *q, struct queue_consumer *consumer)
+void queue__return_all(struct queue_apply *a, struct queue_consumer *consumer)
 {
     struct range_run piece;
     while (rangemap_pop_front(&consumer->unacked, UINT64_MAX, &piece)) {
-        note_taken(q, consumer, &piece);
-        put_back(q, &piece, true);
+        note_taken(a->queue, consumer, &piece);
+        if (consumer->dead) {
+            put_back_dead(a, &piece);
+        } else {
+            put_back(a, &piece, true);
+        }
     }
+    a->queue->active_stale = a->queue->active_stale || a->queue->draining;
 }
 
 /* Calls fn with each piece (key = position) of the unacked with ordinals from first to last. */

@@ -236,7 +236,7 @@ static int queue_machine_restore(struct group *group, uint64_t index, struct byt
     store_clear(&home->store);
     struct queue_totals totals;
     queue_totals(queue, &totals);
-    home->store.behind = totals.ready + totals.unacked > 0;
+    home->store.behind = totals.lowest_position < totals.next_position;
     home->store.kv_end = home->store.kv_unknown = totals.next_position;
     return 0;
 }

@@ -503,7 +503,7 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
         } else if (job->asked != position) {
             job->asked = position;
             job->waiting = true;
-            fetch_start(group, position, on_fetched, job->serial, 0);
+            fetch_start(group, position, FETCH_AHEAD, on_fetched, job->serial, 0);
             return false;
         } else {
             /* An earlier checkpoint left out what was consumed while it was made; until the entries

@@ -95,7 +95,10 @@ static struct queue_op *add(struct queue_client *client, uint8_t kind)
 
 static void want_reply(struct queue_client *client, const struct queue_op *op)
 {
-    vec_push(&client->replies, (struct client_reply){op->seq, op->consumer, op->kind});
+    const uint64_t next = op->kind == QUEUE_OP_PEEK ? op->first : 0;
+    vec_push(&client->replies,
+             (struct client_reply){
+                 .seq = op->seq, .next = next, .consumer = op->consumer, .kind = op->kind});
 }
 
 uint64_t queue_client_id(const struct queue_client *client)
@@ -132,6 +135,29 @@ uint64_t queue_client_publish(struct queue_client *client, struct message messag
 static struct bytes copy(struct bytes b)
 {
     return b.size == 0 ? BYTES_NONE : bytes_make(wr_memdup(b.data, b.size), b.size);
+}
+
+uint64_t queue_client_publish_more(struct queue_client *client, struct message message,
+                                   const struct queue_publish_more *more)
+{
+    WR_ASSERT(more->publisher.size <= 255 && more->id.size <= 255);
+    WR_ASSERT((more->publisher.size > 0) == (more->publish_seq > 0));
+    const uint64_t seq = queue_client_publish(client, message);
+    struct queue_op *op = &vec_last(&client->ops);
+    if (more->publisher.size > 0) {
+        op->flags |= QUEUE_HAS_PUBLISHER;
+        op->name = copy(more->publisher);
+        op->first = more->publish_seq;
+    }
+    if (more->id.size > 0) {
+        op->flags |= QUEUE_HAS_ID;
+        op->args = copy(more->id);
+    }
+    if (more->delay_ms > 0) {
+        op->flags |= QUEUE_HAS_DELAY;
+        op->limit = more->delay_ms;
+    }
+    return seq;
 }
 
 uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
@@ -220,4 +246,32 @@ uint64_t queue_client_seal(struct queue_client *client, uint8_t flags)
 uint64_t queue_client_unseal(struct queue_client *client)
 {
     return add(client, QUEUE_OP_UNSEAL)->seq;
+}
+
+uint64_t queue_client_take(struct queue_client *client, uint64_t position, uint64_t count,
+                           uint8_t flags, uint8_t places)
+{
+    struct queue_op *op = add(client, QUEUE_OP_TAKE);
+    op->flags = flags;
+    op->outcome = places;
+    op->first = position;
+    op->count = count;
+    want_reply(client, op);
+    return op->seq;
+}
+
+uint64_t queue_client_peek(struct queue_client *client, uint64_t position, uint64_t count,
+                           uint8_t places)
+{
+    struct queue_op *op = add(client, QUEUE_OP_PEEK);
+    op->outcome = places;
+    op->first = position > 0 ? position : 1; /* 0 means the end in its reply */
+    op->count = count;
+    want_reply(client, op);
+    return op->seq;
+}
+
+uint64_t queue_client_touch(struct queue_client *client)
+{
+    return add(client, QUEUE_OP_TOUCH)->seq;
 }

@@ -16,6 +16,9 @@
 #include "warren/plant.h"
 
 #define OPS_PER_BATCH 8192u
+/* Most ops on their way: of those applied the leader remembers which were refused, up to a limit.
+ */
+#define OPS_SENT_MAX (QUEUE_NACKED_KEPT / 2)
 
 /* --- settling -------------------------------------------------------------------------------- */
 
@@ -38,6 +41,8 @@ static void reply(struct queue_client *client, size_t at, enum queue_status stat
         if (status == QUEUE_OK && !client->got) {
             status = QUEUE_EMPTY; /* a no-ack message that was lost on its way: at most once */
         }
+        client->got = false;
+    } else if (r.kind == QUEUE_OP_TAKE) {
         client->got = false;
     } else if ((r.kind == QUEUE_OP_ATTACH && status != QUEUE_OK && status != QUEUE_EXISTS) ||
                r.kind == QUEUE_OP_DETACH) {
@@ -109,8 +114,8 @@ void client_settle(struct queue_client *client, uint64_t seq)
     /* Replies come before; one that did not was asked for again and is no longer known: it went
      * well. */
     while (client->replies.count > 0 && client->replies.items[0].seq <= seq) {
-        bool get = client->replies.items[0].kind == QUEUE_OP_GET;
-        reply(client, 0, get ? QUEUE_EMPTY : QUEUE_OK, 0, 0);
+        const struct client_reply *r = &client->replies.items[0];
+        reply(client, 0, r->kind == QUEUE_OP_GET ? QUEUE_EMPTY : QUEUE_OK, r->next, 0);
     }
     client->applied = seq;
     drop_ops(client, seq);
@@ -124,6 +129,23 @@ void client_settle(struct queue_client *client, uint64_t seq)
     }
     client->sink.on_applied(client->ctx, seq);
     check_blocked(client);
+    if (client->ops_sent < client->ops.count) {
+        client_mark(client); /* what OPS_SENT_MAX held back */
+    }
+}
+
+/* The enqueues first .. first + count - 1 are not taken. The same may be said again: by a leader
+ * that does not know what was heard, and for ops that were sent again. */
+static void refused(struct queue_client *client, uint64_t first, uint64_t count)
+{
+    uint64_t end = first + count < client->next_seq ? first + count : client->next_seq;
+    uint64_t seq = first > client->refused ? first : client->refused + 1;
+    for (seq = seq > client->applied ? seq : client->applied + 1; seq < end; seq++) {
+        client->refused = seq;
+        if (!client->closing) {
+            client->sink.on_nacked(client->ctx, seq);
+        }
+    }
 }
 
 /* --- sending --------------------------------------------------------------------------------- */
@@ -208,7 +230,8 @@ static void sent_bytes(struct queue_client *client, uint64_t last_seq)
 
 static bool asks_what_is_ready(const struct queue_op *op)
 {
-    return op->kind == QUEUE_OP_GET || op->kind == QUEUE_OP_PURGE || op->kind == QUEUE_OP_SEAL;
+    return op->kind == QUEUE_OP_GET || op->kind == QUEUE_OP_PURGE || op->kind == QUEUE_OP_SEAL ||
+           op->kind == QUEUE_OP_TAKE || op->kind == QUEUE_OP_PEEK;
 }
 
 /*
@@ -278,14 +301,22 @@ static void flush_local_shard(struct queue_client *client)
     sent_bytes(client, client->next_seq - 1);
 }
 
+/* Up to where ops may be on their way now. */
+static size_t window_end(const struct queue_client *client)
+{
+    const size_t end = client->ops_first + OPS_SENT_MAX;
+    return end < client->ops.count ? end : client->ops.count;
+}
+
 static void flush_encoded(struct queue_client *client)
 {
     struct ops_section section = {
         .client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
-    while (client->ops_sent < client->ops.count) {
+    const size_t window = window_end(client);
+    while (client->ops_sent < window) {
         struct ops_dest *dest = ops_dest_of(client, true);
         struct ops_bundle *bundle = dest->bundle;
-        size_t end = batch_end(client->ops.items, client->ops_sent, client->ops.count);
+        size_t end = batch_end(client->ops.items, client->ops_sent, window);
         const struct queue_batch batch = {client->id, (uint32_t)(end - client->ops_sent),
                                           client->ops.items + client->ops_sent};
         section.begin = bundle->encoded->size;
@@ -307,9 +338,10 @@ static void flush_group_here(struct queue_client *client, struct home *home)
         .client = client->id, .session = client->session, .fresh = client->state == CLIENT_NEW};
     client->state = CLIENT_CONNECTED;
     sent_bytes(client, client->next_seq - 1);
-    while (client->ops_sent < client->ops.count && client->state == CLIENT_CONNECTED) {
+    const size_t window = window_end(client);
+    while (client->ops_sent < window && client->state == CLIENT_CONNECTED) {
         size_t begin = client->ops_sent;
-        client->ops_sent = batch_end(client->ops.items, begin, client->ops.count);
+        client->ops_sent = batch_end(client->ops.items, begin, window);
         home_take_ops(home, host->options.node_id, host->options.shard, &section,
                       client->ops.items + begin, (uint32_t)(client->ops_sent - begin));
     }
@@ -411,6 +443,7 @@ static void send_resume(struct queue_client *client)
     body->client = client->id;
     body->session = client->session;
     body->inlined = client->inlined;
+    body->applied = client->applied;
     for (size_t i = 0; i < client->consumers.count; i++) {
         vec_push(&body->consumers, client->consumers.items[i]);
     }
@@ -576,9 +609,42 @@ static void deliver(struct queue_client *client, const struct queue_effect *effe
     if (effect->consumer == 0) {
         client->got = true;
     }
-    if (!client->closing) {
-        client->sink.on_deliver(client->ctx, effect->consumer, first + skip, effect->delivery_count,
-                                effect->flags, messages + skip, count - (uint32_t)skip);
+    if (client->closing) {
+        return;
+    }
+    if ((effect->flags & QUEUE_DEAD) != 0) {
+        if (client->sink.on_dead != NULL) {
+            client->sink.on_dead(client->ctx, effect->consumer, first + skip,
+                                 (enum queue_death)effect->status, effect->value, messages + skip,
+                                 count - (uint32_t)skip);
+        }
+        return;
+    }
+    client->sink.on_deliver(client->ctx, effect->consumer, first + skip, effect->delivery_count,
+                            effect->flags, messages + skip, count - (uint32_t)skip);
+}
+
+static void peeked(struct queue_client *client, const struct queue_effect *effect,
+                   const struct message *messages, uint32_t count)
+{
+    size_t at = 0;
+    while (at < client->replies.count && client->replies.items[at].kind != QUEUE_OP_PEEK) {
+        at++;
+    }
+    if (at == client->replies.count) {
+        return;
+    }
+    /* One that was sent again begins where it began. */
+    const uint64_t next = client->replies.items[at].next;
+    const uint64_t skip = effect->position < next ? next - effect->position : 0;
+    if (skip >= count) {
+        return;
+    }
+    client->replies.items[at].next = effect->position + count;
+    if (!client->closing && client->sink.on_peek != NULL) {
+        client->sink.on_peek(client->ctx, effect->position + skip, (enum queue_place)effect->status,
+                             effect->value, effect->delivery_count, messages + skip,
+                             count - (uint32_t)skip);
     }
 }
 
@@ -605,9 +671,7 @@ void client_on_effect(struct host *host, struct uid from, const struct effect_it
         client_settle(client, effect->seq);
         break;
     case QUEUE_EFFECT_NACKED:
-        if (!client->closing) {
-            client->sink.on_nacked(client->ctx, effect->seq);
-        }
+        refused(client, effect->seq, effect->count);
         break;
     case QUEUE_EFFECT_REPLY:
         for (size_t i = 0; i < client->replies.count; i++) {
@@ -619,6 +683,9 @@ void client_on_effect(struct host *host, struct uid from, const struct effect_it
         break;
     case QUEUE_EFFECT_DELIVER:
         deliver(client, effect, messages, item->message_count);
+        break;
+    case QUEUE_EFFECT_PEEK:
+        peeked(client, effect, messages, item->message_count);
         break;
     case QUEUE_EFFECT_CANCEL:
         if (!client->closing) {
@@ -684,6 +751,9 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     client->number = 0;
     client->candidate = 0;
     client->backoff_ms = CONNECTED_RETRY_MS;
+    for (size_t i = 0; i < body->refused.count; i++) {
+        refused(client, body->refused.items[i].first, body->refused.items[i].count);
+    }
     uint64_t again = first_unanswered(client, body->applied);
     uint64_t from = again != 0 ? again : body->received + 1;
     client_settle(client, again != 0 ? again - 1 : body->applied);

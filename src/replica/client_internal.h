@@ -11,6 +11,7 @@ enum client_state {
 };
 struct client_reply {
     uint64_t seq;
+    uint64_t next; /* PEEK: first position that has not come yet */
     uint32_t consumer;
     uint8_t kind;
 };
@@ -36,6 +37,7 @@ struct queue_client {
     uint64_t number;   /* of the next item of the session */
     uint64_t next_seq; /* of the next op */
     uint64_t applied;  /* reported to the sink */
+    uint64_t refused;  /* the highest that was reported as refused */
     struct op_vec ops; /* from ops_first on: kept or not sent yet */
     size_t ops_first, ops_sent;
     uint64_t bytes; /* of pending messages */

@@ -200,7 +200,8 @@ static uint32_t bounded(const struct slice *first, uint64_t count)
 static bool names_positions(const struct route *route, const struct queue_effect *effect,
                             const struct slice *first, uint64_t run)
 {
-    if (!route->via || (effect->flags & QUEUE_NO_ACK) != 0) {
+    if (!route->via || effect->kind != QUEUE_EFFECT_DELIVER ||
+        (effect->flags & QUEUE_NO_ACK) != 0) {
         return false;
     }
     uint64_t bytes = 0;
@@ -210,7 +211,7 @@ static bool names_positions(const struct route *route, const struct queue_effect
     return run == 0 || bytes >= VIA_BYTES;
 }
 
-/* False: waits (for bytes or the link); *effect is what is left. */
+/* DELIVER, PEEK. False: waits (for bytes or the link); *effect is what is left. */
 static bool deliver(struct home *home, struct route *route, struct queue_effect *effect)
 {
     bool here = is_here(home->host, route);
@@ -260,7 +261,7 @@ static bool deliver(struct home *home, struct route *route, struct queue_effect 
 
 static bool send(struct home *home, struct route *route, struct queue_effect *effect)
 {
-    if (effect->kind == QUEUE_EFFECT_DELIVER) {
+    if (effect->kind == QUEUE_EFFECT_DELIVER || effect->kind == QUEUE_EFFECT_PEEK) {
         return deliver(home, route, effect);
     }
     emit(home, route, effect, NULL, 0);

@@ -10,15 +10,6 @@
  */
 #include "replica_internal.h"
 
-static void on_expire(struct timer *timer)
-{
-    struct home *home = WR_CONTAINER_OF(timer, struct home, expire);
-    struct queue_op op = {.kind = QUEUE_OP_EXPIRE};
-    if (home->serving) {
-        home_host_op(home, &op);
-    }
-}
-
 struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue,
                       struct group *group)
 {
@@ -34,6 +25,7 @@ struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue,
     list_init(&home->routes_list);
     list_init(&home->dirty);
     timer_init(&home->expire);
+    timer_init(&home->dead_again);
     return home;
 }
 
@@ -61,7 +53,7 @@ void home_stop_serving(struct home *home)
     home_drops_flush(home);
     home->serving = false;
     home->unused_told = false;
-    timer_cancel(&home->host->timers, &home->expire);
+    home_upkeep_end(home);
 }
 
 void home_free(struct home *home)
@@ -96,15 +88,6 @@ void home_mark(struct home *home)
     if (list_is_empty(&home->dirty)) {
         list_push_back(&home->host->dirty_homes, &home->dirty);
     }
-}
-
-uint64_t home_time(struct home *home)
-{
-    uint64_t now = home->host->env->ops->wall_ms(home->host->env);
-    if (now > home->time_ms) {
-        home->time_ms = now;
-    }
-    return home->time_ms;
 }
 
 /* --- routes ---------------------------------------------------------------------------------- */
@@ -207,8 +190,9 @@ void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *b
         (void)enqueue_number(home, batch->ops + batch->count);
     }
     home->count_from = NULL;
-    if (time_ms > home->time_ms) {
-        home->time_ms = time_ms;
+    home_heard_time(home, time_ms);
+    if (batch->client == 0) {
+        home_upkeep_applied(home, batch);
     }
     effects_of(home);
     if (batch->client != 0 && batch->count > 0 &&
@@ -277,6 +261,10 @@ static void effects_of(struct home *home)
             }
             continue;
         }
+        if (effect.kind == QUEUE_EFFECT_DEAD) {
+            home_tell_dead(home);
+            continue;
+        }
         struct route *route = home->last_route;
         if (route == NULL || route->client != effect.client) {
             route = umap_get(&home->routes, effect.client);
@@ -296,22 +284,6 @@ static void effects_of(struct home *home)
     if (home->serving) {
         home_arm_expire(home);
     }
-}
-
-/* The machine's wish to be told the time, in the leader's wall clock. */
-void home_arm_expire(struct home *home)
-{
-    uint64_t wish = queue_deadline_ms(home->queue);
-    struct timers *timers = &home->host->timers;
-    if (WR_LIKELY(wish == UINT64_MAX)) {
-        if (timer_is_pending(&home->expire)) {
-            timer_cancel(timers, &home->expire);
-        }
-        return;
-    }
-    uint64_t now = home_time(home);
-    uint64_t at = home->host->now_ms + (wish > now ? wish - now : 1);
-    timer_add(timers, &home->expire, at, on_expire);
 }
 
 void home_host_op(struct home *home, const struct queue_op *op)
@@ -370,7 +342,7 @@ static bool batches_ok(struct buf *owner, uint32_t begin, uint32_t end, uint64_t
         /* Ops of the host kind are the leader's own. */
         ok = batch.client == client;
         for (uint32_t i = 0; ok && i < batch.count; i++) {
-            ok = batch.ops[i].kind <= QUEUE_OP_CLOSE && batch.ops[i].seq > 0;
+            ok = queue_op_is_of_client(batch.ops[i].kind) && batch.ops[i].seq > 0;
             *ret_first = batch.ops[i].seq < *ret_first ? batch.ops[i].seq : *ret_first;
             *ret_last = batch.ops[i].seq > *ret_last ? batch.ops[i].seq : *ret_last;
         }
@@ -502,9 +474,28 @@ static void answer_resumed(struct home *home, const struct route *route,
     }
     struct parcel *parcel =
         parcel_make(host, PARCEL_RESUMED, 1, home->id, route->node, route->shard);
-    const uint64_t numbers[] = {body->client, body->session, body->applied, body->received};
-    numbers_pack(parcel, numbers, 4, SLICE_NONE);
+    resumed_pack(parcel, body);
     parcel_send(host, parcel);
+}
+
+static void note_refused(void *ctx, const struct queue_effect *effect)
+{
+    struct resumed_body *answer = ctx;
+    vec_push(&answer->refused, (struct seq_run){effect->seq, effect->count});
+}
+
+/* Where the client stands: said in one piece with what was refused, or it would take that for
+ * stored. */
+static void tell_resumed(struct home *home, struct route *route, const struct resume_body *body)
+{
+    struct resumed_body answer = {.client = body->client, .session = body->session};
+    const struct queue_sink sink = {note_refused, &answer};
+    answer.applied = queue_client_last_seq(home->queue, body->client);
+    queue_repeat_nacked(home->queue, body->client, body->applied + 1, &sink);
+    route->received = route->received > answer.applied ? route->received : answer.applied;
+    answer.received = route->received;
+    answer_resumed(home, route, &answer);
+    vec_deinit(&answer.refused);
 }
 
 static void redeliver_effect(void *ctx, const struct queue_effect *effect)
@@ -524,20 +515,14 @@ void home_on_resume(struct home *home, struct uid node, uint32_t shard,
     if (old != NULL && old->session == body->session && old->shard == shard &&
         uid_eq(old->node, node)) {
         /* Asked again, because the answer is slow: it and what follows it are on their way. */
-        struct resumed_body again = {.client = body->client, .session = body->session};
-        again.applied = queue_client_last_seq(home->queue, body->client);
-        again.received = received > again.applied ? received : again.applied;
-        answer_resumed(home, old, &again);
+        tell_resumed(home, old, body);
         return;
     }
     struct route *route = route_open(home, body->client, node, shard, body->session);
     route->via = route->via && !body->inlined;
     home_drops_flush(home);
-    struct resumed_body answer = {.client = body->client, .session = body->session};
-    answer.applied = queue_client_last_seq(home->queue, body->client);
-    route->received = received > answer.applied ? received : answer.applied;
-    answer.received = route->received;
-    answer_resumed(home, route, &answer);
+    route->received = received;
+    tell_resumed(home, route, body);
     const struct queue_sink sink = {redeliver_effect, home};
     for (size_t i = 0; i < body->consumers.count; i++) {
         queue_redeliver(home->queue, body->client, body->consumers.items[i].consumer,

@@ -109,6 +109,7 @@ void host_free(struct host *host)
     vec_deinit(&host->dests);
     vec_deinit(&host->ops_dests);
     vec_deinit(&host->wanted_members);
+    vec_deinit(&host->configs_due);
     wr_free(host);
 }
 
@@ -324,7 +325,7 @@ static void on_member(struct host *host, struct parcel *parcel)
     }
 }
 
-static void on_client_answer(struct host *host, struct parcel *parcel)
+static void on_not_here(struct host *host, struct parcel *parcel)
 {
     uint64_t n[4];
     struct slice raw;
@@ -333,12 +334,19 @@ static void on_client_answer(struct host *host, struct parcel *parcel)
         parcel_refused(host, parcel, "an answer to a client", error);
         return;
     }
-    if (parcel->kind == PARCEL_RESUMED) {
-        const struct resumed_body body = {n[0], (uint32_t)n[1], n[2], n[3]};
-        client_on_resumed(host, parcel->from_node, parcel->from_shard, &body);
-    } else {
-        client_on_not_here(host, parcel->group, n[0], (uint32_t)n[1], (struct uid){n[2], n[3]});
+    client_on_not_here(host, parcel->group, n[0], (uint32_t)n[1], (struct uid){n[2], n[3]});
+}
+
+static void on_resumed(struct host *host, struct parcel *parcel)
+{
+    struct resumed_body body;
+    int error = resumed_unpack(parcel, &body);
+    if (error != 0) {
+        parcel_refused(host, parcel, "an answer to a client's return", error);
+        return;
     }
+    client_on_resumed(host, parcel->from_node, parcel->from_shard, &body);
+    vec_deinit(&body.refused);
 }
 
 static void dispatch(struct host *host, struct parcel *parcel)
@@ -361,8 +369,10 @@ static void dispatch(struct host *host, struct parcel *parcel)
         on_effects(host, parcel);
         break;
     case PARCEL_RESUMED:
+        on_resumed(host, parcel);
+        break;
     case PARCEL_NOT_HERE:
-        on_client_answer(host, parcel);
+        on_not_here(host, parcel);
         break;
     case PARCEL_LEADER:
         on_leader(host, parcel);
@@ -739,6 +749,7 @@ void host_turn(struct host *host)
     host_refresh(host);
     host->marked = false;
     timers_run(&host->timers, host->now_ms);
+    configs_turn(host);
     uint32_t rounds = 0;
     do {
         round_of(host);

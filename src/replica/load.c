@@ -1,6 +1,7 @@
 /*
- * What: reading messages of a group's queue back from disk, in order and ahead: from the log's
- * segments while they exist, from the checkpoint store afterwards. `fetch` is the reading itself
+ * What: reading messages of a group's queue back from disk, in order and ahead (or one by one,
+ * when they are wanted in another order: by priority, when they are due): from the log's segments
+ * while they exist, from the checkpoint store afterwards. `fetch` is the reading itself
  * (deliveries, checkpoints and snapshots use it); `load` puts what it brings into a home's store
  * and pumps its routes, one read per home at a time. Failure modes: a location that went away
  * meanwhile (its segment was released) is looked for in the checkpoint store; a message found
@@ -15,6 +16,7 @@ struct fetch {
     struct host *host;
     uint64_t group, incarnation;
     uint64_t position; /* first wanted */
+    enum fetch_how how;
     uint32_t count;
     struct where_run runs[LOAD_ENTRIES];
     fetch_fn fn;
@@ -105,8 +107,9 @@ static void fetch_kv(struct fetch *fetch)
     struct kv_request *request = kv_request_new(host);
     request->done = on_kv_read;
     request->user = fetch;
+    const uint32_t count = fetch->how == FETCH_AHEAD ? 1024 : 1;
     host->env->ops->kv_scan(host->env, checkpoint_message_key(fetch->group, fetch->position),
-                            checkpoint_message_key(fetch->group, fetch->position + 1024), 1024,
+                            checkpoint_message_key(fetch->group, fetch->position + count), count,
                             LOAD_BYTES, request->token);
 }
 
@@ -137,9 +140,10 @@ static uint32_t plan(const struct group *group, struct fetch *fetch, struct log_
         return 0;
     }
     const struct where_run *end = store->where.items + store->where.count;
+    const uint32_t most = fetch->how == FETCH_AHEAD ? LOAD_ENTRIES : 1;
     uint64_t bytes = 0;
     uint32_t count = 0;
-    for (; run < end && count < LOAD_ENTRIES && (count == 0 || bytes < LOAD_BYTES); run++) {
+    for (; run < end && count < most && (count == 0 || bytes < LOAD_BYTES); run++) {
         if ((count > 0 && fetch->runs[count - 1].index == run->index) ||
             !log_index_find(group->index, run->index, &locations[count])) {
             break;
@@ -151,7 +155,8 @@ static uint32_t plan(const struct group *group, struct fetch *fetch, struct log_
     return count;
 }
 
-void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a, uint64_t b)
+void fetch_start(struct group *group, uint64_t position, enum fetch_how how, fetch_fn fn,
+                 uint64_t a, uint64_t b)
 {
     struct host *host = group->host;
     struct fetch *fetch = wr_calloc(1, sizeof *fetch);
@@ -160,6 +165,7 @@ void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a
     fetch->group = group->id;
     fetch->incarnation = group->incarnation;
     fetch->position = position;
+    fetch->how = how;
     fetch->fn = fn;
     fetch->a = a;
     fetch->b = b;
@@ -191,10 +197,9 @@ static bool wanted(const struct home *home, uint64_t position)
 }
 
 static void on_loaded(struct group *group, uint64_t position, const struct fetched *items,
-                      size_t count, uint64_t serial, uint64_t b)
+                      size_t count, uint64_t serial, uint64_t how)
 {
     struct home *home = group->home;
-    (void)b;
     if (serial != home->load_serial) {
         return;
     }
@@ -202,24 +207,34 @@ static void on_loaded(struct group *group, uint64_t position, const struct fetch
     store_make_room(&home->store, position);
     for (size_t i = 0; i < count; i++) {
         const struct slice *first;
-        if (wanted(home, items[i].position) &&
+        const bool asked = items[i].position == position || how == FETCH_AHEAD;
+        if ((asked || store_has_room(&home->store)) && wanted(home, items[i].position) &&
             store_run(&home->store, items[i].position, 1, &first) == 0) {
             store_add_loaded(&home->store, items[i].position, slice_ref(&items[i].record));
         }
     }
     const struct slice *first;
-    if (store_run(&home->store, position, 1, &first) == 0) {
+    uint64_t run = store_run(&home->store, position, UINT64_MAX, &first);
+    if (run == 0) {
         home->missing = position;
+    }
+    for (home->load_next = position; run > 0;) {
+        home->load_next += run;
+        run = store_run(&home->store, home->load_next, UINT64_MAX, &first);
     }
     home_mark(home);
 }
 
 void load_start(struct home *home, uint64_t position)
 {
+    const struct store *store = &home->store;
     if (home->loading || home->group == NULL) {
         return;
     }
+    const bool in_order =
+        position == home->load_next || position == store->end || store->base == store->end;
+    const enum fetch_how how = in_order ? FETCH_AHEAD : FETCH_ONE;
     home->loading = true;
     home->load_serial++;
-    fetch_start(home->group, position, on_loaded, home->load_serial, 0);
+    fetch_start(home->group, position, how, on_loaded, home->load_serial, how);
 }

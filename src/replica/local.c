@@ -5,7 +5,7 @@
  * gone (its clients hear so from the view). Ownership: the host owns local homes. Threads: the
  * host's shard.
  */
-#include "warren/wire_table.h"
+#include "warren/catalog_settings.h"
 
 #include "replica_internal.h"
 
@@ -16,14 +16,14 @@ static bool is_ours(const struct host *host, const struct catalog_queue *record)
            record->spec.local.boot == host->boot && record->spec.local.shard == host->options.shard;
 }
 
-void queue_config_of(const struct catalog_queue *record, struct queue_config *config)
+void queue_config_fixed(const struct catalog_queue *record, struct queue_config *config)
 {
+    struct queue_config declared;
+    queue_declared_config(record, &declared);
     queue_config_default(config);
-    int64_t value = 0;
-    config->auto_delete = record->spec.auto_delete;
-    if (wire_table_get_integer(record->spec.arguments, "x-max-priority", &value) && value > 0) {
-        config->priority_max = value > 255 ? 255 : (uint8_t)value;
-    }
+    config->auto_delete = declared.auto_delete;
+    config->single_active_consumer = declared.single_active_consumer;
+    config->priority_max = declared.priority_max;
 }
 
 /* As it is in the record of a replica's creation. */
@@ -55,15 +55,21 @@ void queue_config_get(struct reader *r, struct queue_config *config)
 void local_view_changed(struct host *host, const struct catalog_queue *before,
                         const struct catalog_queue *after)
 {
-    if (after != NULL) {
-        if (is_ours(host, after) && umap_get(&host->locals, after->id) == NULL) {
-            struct queue_config config;
-            queue_config_of(after, &config);
-            umap_put(&host->locals, after->id, home_new(host, after->id, queue_new(&config), NULL));
-        }
+    if (after == NULL) {
+        home_free(before != NULL ? umap_remove(&host->locals, before->id) : NULL);
         return;
     }
-    if (before != NULL) {
-        home_free(umap_remove(&host->locals, before->id));
+    if (!is_ours(host, after)) {
+        return;
     }
+    struct home *home = umap_get(&host->locals, after->id);
+    if (home != NULL) {
+        home_config_due(home);
+        return;
+    }
+    struct queue_config config;
+    queue_settings_config(after, &config);
+    home = home_new(host, after->id, queue_new(&config), NULL);
+    umap_put(&host->locals, after->id, home);
+    home_upkeep_begin(home);
 }

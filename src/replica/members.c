@@ -333,7 +333,7 @@ static void start_replica(struct host *host, const struct catalog_queue *record,
         return; /* I3: the view is older than what ended it */
     }
     struct group *group = group_new(host, record->id, &queue_machine_ops, raft_of_uid(own->id));
-    queue_config_of(record, &group->config);
+    queue_config_fixed(record, &group->config);
     group->home = home_new(host, record->id, queue_new(&group->config), group);
     set_bootstrap(group, record);
     set_peers(group, record);
@@ -451,6 +451,7 @@ void queue_group_view(struct host *host, const struct catalog_queue *before,
     }
     if (after != NULL) {
         set_peers(group, after);
+        home_config_due(group->home);
     }
     check_end(group, after, own);
     group_reconcile(group);

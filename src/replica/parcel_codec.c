@@ -120,8 +120,11 @@ static void put_effect(struct pack_writer *w, const struct effect_item *item)
     pack_put_uint(w, item->number);
     switch (e->kind) {
     case QUEUE_EFFECT_APPLIED:
+        pack_put_uint(w, e->seq);
+        break;
     case QUEUE_EFFECT_NACKED:
         pack_put_uint(w, e->seq);
+        pack_put_uint(w, e->count);
         break;
     case QUEUE_EFFECT_REPLY:
         pack_put_uint(w, e->seq);
@@ -137,6 +140,17 @@ static void put_effect(struct pack_writer *w, const struct effect_item *item)
         pack_put_uint(w, e->position);
         pack_put_uint(w, e->count);
         pack_put_bool(w, item->message_count > 0); /* bytes follow; else by position */
+        if ((e->flags & QUEUE_DEAD) != 0) {
+            pack_put_uint(w, e->status);
+            pack_put_uint(w, e->value);
+        }
+        break;
+    case QUEUE_EFFECT_PEEK:
+        pack_put_uint(w, e->position);
+        pack_put_uint(w, e->count);
+        pack_put_uint(w, e->delivery_count);
+        pack_put_uint(w, e->status);
+        pack_put_uint(w, e->value);
         break;
     case QUEUE_EFFECT_CANCEL:
         pack_put_uint(w, e->consumer);
@@ -182,6 +196,36 @@ static int get_messages(struct effect_bundle *bundle, struct effect_item *item, 
     return 0;
 }
 
+/* How many messages follow in the raw part; SIZE_MAX: it makes no sense. */
+static size_t get_delivery(struct pack_reader *r, struct queue_effect *e)
+{
+    e->consumer = (uint32_t)pack_get_uint(r, UINT32_MAX);
+    e->ordinal = pack_get_uint(r, UINT64_MAX - UINT32_MAX);
+    e->delivery_count = (uint32_t)pack_get_uint(r, UINT32_MAX);
+    e->flags = (uint8_t)pack_get_uint(r, UINT8_MAX);
+    e->position = pack_get_uint(r, UINT64_MAX / 2);
+    e->count = pack_get_uint(r, UINT32_MAX);
+    const bool carried = pack_get_bool(r);
+    if ((e->flags & QUEUE_DEAD) != 0) {
+        e->status = (uint8_t)pack_get_uint(r, UINT8_MAX);
+        e->value = pack_get_uint(r, UINT64_MAX);
+    }
+    if (e->count == 0) {
+        return SIZE_MAX; /* neither with bytes nor without */
+    }
+    return carried ? (size_t)e->count : 0;
+}
+
+static size_t get_peeked(struct pack_reader *r, struct queue_effect *e)
+{
+    e->position = pack_get_uint(r, UINT64_MAX / 2);
+    e->count = pack_get_uint(r, UINT32_MAX);
+    e->delivery_count = (uint32_t)pack_get_uint(r, UINT32_MAX);
+    e->status = (uint8_t)pack_get_uint(r, UINT8_MAX);
+    e->value = pack_get_uint(r, UINT64_MAX);
+    return e->count > 0 ? (size_t)e->count : SIZE_MAX;
+}
+
 static int get_effect(struct pack_reader *r, struct effect_bundle *bundle, struct slice *raw)
 {
     struct effect_item item = {0};
@@ -190,11 +234,14 @@ static int get_effect(struct pack_reader *r, struct effect_bundle *bundle, struc
     e->client = pack_get_uint(r, UINT64_MAX);
     item.session = (uint32_t)pack_get_uint(r, UINT32_MAX);
     item.number = pack_get_uint(r, UINT64_MAX);
-    uint32_t messages = 0;
+    size_t messages = 0;
     switch (e->kind) {
     case QUEUE_EFFECT_APPLIED:
-    case QUEUE_EFFECT_NACKED:
         e->seq = pack_get_uint(r, UINT64_MAX);
+        break;
+    case QUEUE_EFFECT_NACKED:
+        e->seq = pack_get_uint(r, UINT64_MAX / 2);
+        e->count = pack_get_uint(r, UINT64_MAX / 2);
         break;
     case QUEUE_EFFECT_REPLY:
         e->seq = pack_get_uint(r, UINT64_MAX);
@@ -203,19 +250,11 @@ static int get_effect(struct pack_reader *r, struct effect_bundle *bundle, struc
         e->value2 = pack_get_uint(r, UINT64_MAX);
         break;
     case QUEUE_EFFECT_DELIVER:
-        e->consumer = (uint32_t)pack_get_uint(r, UINT32_MAX);
-        e->ordinal = pack_get_uint(r, UINT64_MAX - UINT32_MAX);
-        e->delivery_count = (uint32_t)pack_get_uint(r, UINT32_MAX);
-        e->flags = (uint8_t)pack_get_uint(r, UINT8_MAX);
-        e->position = pack_get_uint(r, UINT64_MAX / 2);
-        e->count = pack_get_uint(r, UINT32_MAX);
-        if (e->count == 0) {
-            return WR_E_CORRUPT; /* neither with bytes nor without */
-        }
-        messages = pack_get_bool(r) ? (uint32_t)e->count : 0;
-        if (messages == 0) {
-            bundle->by_position++;
-        }
+        messages = get_delivery(r, e);
+        bundle->by_position += messages == 0;
+        break;
+    case QUEUE_EFFECT_PEEK:
+        messages = get_peeked(r, e);
         break;
     case QUEUE_EFFECT_CANCEL:
         e->consumer = (uint32_t)pack_get_uint(r, UINT32_MAX);
@@ -223,7 +262,8 @@ static int get_effect(struct pack_reader *r, struct effect_bundle *bundle, struc
     default:
         return WR_E_CORRUPT;
     }
-    if (pack_failed(r) || get_messages(bundle, &item, messages, raw) != 0) {
+    if (pack_failed(r) || messages == SIZE_MAX ||
+        get_messages(bundle, &item, (uint32_t)messages, raw) != 0) {
         return WR_E_CORRUPT;
     }
     vec_push(&bundle->items, item);
@@ -271,6 +311,7 @@ void resume_pack(struct parcel *parcel, const struct resume_body *body)
     pack_put_uint(&w, body->client);
     pack_put_uint(&w, body->session);
     pack_put_bool(&w, body->inlined);
+    pack_put_uint(&w, body->applied);
     pack_put_array(&w, (uint32_t)body->consumers.count);
     for (size_t i = 0; i < body->consumers.count; i++) {
         pack_put_uint(&w, body->consumers.items[i].consumer);
@@ -291,6 +332,7 @@ int resume_unpack(struct parcel *parcel, struct resume_body *ret_body)
     body.client = pack_get_uint(&r, UINT64_MAX);
     body.session = (uint32_t)pack_get_uint(&r, UINT32_MAX);
     body.inlined = pack_get_bool(&r);
+    body.applied = pack_get_uint(&r, UINT64_MAX / 2);
     uint32_t count = pack_get_array(&r, SECTIONS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         struct consumer_expect c;
@@ -300,6 +342,50 @@ int resume_unpack(struct parcel *parcel, struct resume_body *ret_body)
     }
     if (!pack_done(&r) || body.client == 0) {
         vec_deinit(&body.consumers);
+        return WR_E_CORRUPT;
+    }
+    *ret_body = body;
+    return 0;
+}
+
+void resumed_pack(struct parcel *parcel, const struct resumed_body *body)
+{
+    struct buf *head;
+    struct pack_writer w = begin(&head);
+    pack_put_uint(&w, body->client);
+    pack_put_uint(&w, body->session);
+    pack_put_uint(&w, body->applied);
+    pack_put_uint(&w, body->received);
+    pack_put_array(&w, (uint32_t)body->refused.count);
+    for (size_t i = 0; i < body->refused.count; i++) {
+        pack_put_uint(&w, body->refused.items[i].first);
+        pack_put_uint(&w, body->refused.items[i].count);
+    }
+    parcel_set_body(parcel, head, NULL, 0);
+}
+
+int resumed_unpack(struct parcel *parcel, struct resumed_body *ret_body)
+{
+    struct pack_reader r;
+    struct slice raw;
+    int error = open_body(parcel, &r, &raw);
+    if (error != 0) {
+        return error;
+    }
+    struct resumed_body body = {0};
+    body.client = pack_get_uint(&r, UINT64_MAX);
+    body.session = (uint32_t)pack_get_uint(&r, UINT32_MAX);
+    body.applied = pack_get_uint(&r, UINT64_MAX);
+    body.received = pack_get_uint(&r, UINT64_MAX);
+    uint32_t count = pack_get_array(&r, QUEUE_NACKED_KEPT);
+    for (uint32_t i = 0; i < count && !pack_failed(&r); i++) {
+        struct seq_run run;
+        run.first = pack_get_uint(&r, UINT64_MAX / 2);
+        run.count = pack_get_uint(&r, UINT64_MAX / 2);
+        vec_push(&body.refused, run);
+    }
+    if (!pack_done(&r)) {
+        vec_deinit(&body.refused);
         return WR_E_CORRUPT;
     }
     *ret_body = body;

@@ -126,13 +126,18 @@ struct consumer_expect {
 struct resume_body {
     uint64_t client;
     uint32_t session;
-    bool inlined; /* bytes by position did not come: send them along */
+    bool inlined;     /* bytes by position did not come: send them along */
+    uint64_t applied; /* what the client knows of; which later ones were refused it must be told */
     VEC(struct consumer_expect) consumers;
+};
+struct seq_run {
+    uint64_t first, count;
 };
 struct resumed_body {
     uint64_t client;
     uint32_t session;
-    uint64_t applied, received; /* ops applied; ops in the leader's hands */
+    uint64_t applied, received;  /* ops applied; ops in the leader's hands */
+    VEC(struct seq_run) refused; /* of those applied: enqueues that were not taken; ascending */
 };
 
 struct parcel *parcel_make(struct host *host, uint8_t kind, uint8_t priority, uint64_t group,
@@ -159,6 +164,9 @@ void effects_pack(struct parcel *parcel, struct effect_bundle *owned_bundle);
 int effects_unpack(struct parcel *parcel, struct effect_bundle **ret_bundle);
 void resume_pack(struct parcel *parcel, const struct resume_body *body);
 int resume_unpack(struct parcel *parcel, struct resume_body *ret_body);
+void resumed_pack(struct parcel *parcel, const struct resumed_body *body);
+/* The caller frees ret_body->refused. */
+int resumed_unpack(struct parcel *parcel, struct resumed_body *ret_body);
 /* A body of plain numbers, for the small kinds. */
 void numbers_pack(struct parcel *parcel, const uint64_t *numbers, uint32_t count,
                   struct slice owned_raw);
@@ -168,11 +176,6 @@ int numbers_unpack(struct parcel *parcel, uint64_t *numbers, uint32_t count, str
 VEC_TYPE(op_vec, struct queue_op);
 void op_release(struct queue_op *op); /* its message reference and copies of name and args */
 void ops_release(struct queue_op *ops, size_t count);
-static inline bool op_wants_reply(uint8_t kind)
-{
-    return kind == QUEUE_OP_ATTACH || kind == QUEUE_OP_DETACH || kind == QUEUE_OP_GET ||
-           kind == QUEUE_OP_PURGE || kind == QUEUE_OP_SEAL;
-}
 void buf_ref_many(struct buf *b, uint32_t n);
 void buf_unref_many(struct buf *b, uint32_t n);
 void slices_ref(const struct slice *slices,
@@ -216,6 +219,7 @@ void store_note_where(struct store *store, uint64_t position, uint64_t index, ui
 /* Bytes read back from disk, for position. Kept until dropped or delivered. */
 void store_add_loaded(struct store *store, uint64_t position, struct slice owned_record);
 void store_make_room(struct store *store, uint64_t position);
+bool store_has_room(const struct store *store);
 void store_drop(struct store *store, uint64_t position, uint64_t count);
 /* How many from `position` on lie side by side in memory, at most `max`; *ret_first = the first. */
 uint64_t store_run(const struct store *store, uint64_t position, uint64_t max,
@@ -262,9 +266,15 @@ struct home {
     uint32_t blocked_routes;
     bool loading;
     uint64_t load_serial;
+    uint64_t load_next; /* behind what was loaded last */
     uint64_t missing; /* a load found no bytes for this position; 0 = none */
-    uint64_t time_ms; /* last time given to the machine; never falls */
-    struct timer expire;
+    uint64_t time_ms, time_at_ms; /* highest time heard, and when (monotonic clock) */
+    /* upkeep.c: */
+    struct timer expire, dead_again;
+    bool expire_asked;      /* an EXPIRE is under way */
+    bool config_due;        /* it is in host->configs_due */
+    uint32_t configs_asked; /* CONFIGs under way, the last of them: */
+    struct queue_config config_asked;
     /* while one batch is applied: */
     struct queue_op *applying; /* its ops, when the bytes may be taken over; else NULL */
     const struct queue_op *count_from;
@@ -281,7 +291,6 @@ struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue,
 void home_free(struct home *home);
 struct home *home_find(struct host *host, uint64_t id);
 void home_stop_serving(struct home *home); /* routes end; held drops are done */
-uint64_t home_time(struct home *home);
 /* Applies and carries out. `moves`: ops are ours and stored records may be taken out of them
  * (op->pad is set then). */
 void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *batch,
@@ -303,7 +312,16 @@ void home_take_ops(struct home *home, struct uid node, uint32_t shard,
                    const struct ops_section *section, struct queue_op *ops, uint32_t count);
 void home_on_resume(struct home *home, struct uid node, uint32_t shard,
                     const struct resume_body *body);
+/* upkeep.c: the queue's time, configuration, dead letters. */
+uint64_t home_time(struct home *home); /* now; never falls */
+void home_heard_time(struct home *home, uint64_t time_ms);
 void home_arm_expire(struct home *home);
+void home_config_due(struct home *home); /* its record may have changed */
+void home_tell_dead(struct home *home);
+void home_upkeep_begin(struct home *home); /* it serves from now on */
+void home_upkeep_end(struct home *home);
+void home_upkeep_applied(struct home *home, const struct queue_batch *batch);
+void configs_turn(struct host *host);
 void home_answer_report(struct home *home, const struct report_wait *wait);
 void home_announce_to(struct home *home, struct uid node);
 void home_check_boots(struct home *home);
@@ -324,7 +342,12 @@ struct fetched {
  * fn is called later, unless the group ended. */
 typedef void (*fetch_fn)(struct group *group, uint64_t position, const struct fetched *items,
                          size_t count, uint64_t a, uint64_t b);
-void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a, uint64_t b);
+enum fetch_how {
+    FETCH_ONE = 0, /* nobody reads in order: little more than this one */
+    FETCH_AHEAD = 1,
+};
+void fetch_start(struct group *group, uint64_t position, enum fetch_how how, fetch_fn fn,
+                 uint64_t a, uint64_t b);
 struct fetch;
 void fetch_free(struct fetch *fetch);
 void fetches_free(struct host *host);
@@ -460,7 +483,9 @@ void snap_abort(struct group *group);
 void snap_out_free(struct group *group);
 /* Messages below are in the store though the machine need not know them; 0: none. */
 uint64_t snap_brought(const struct group *group);
-void queue_config_of(const struct catalog_queue *record, struct queue_config *config);
+/* What is fixed at the declaration, all else as when nothing is said: what every replica of a group
+ * begins with, whenever it comes. The rest is in the log (QUEUE_OP_CONFIG). */
+void queue_config_fixed(const struct catalog_queue *record, struct queue_config *config);
 void queue_config_put(struct writer *w, const struct queue_config *config);
 void queue_config_get(struct reader *r, struct queue_config *config);
 /* After a new view: recovered groups whose queue is gone end, though no view before had it. */
@@ -634,6 +659,7 @@ struct host {
     bool backlogged; /* some route waits for a link to drain */
     bool in_turn, marked;
     bool boots_changed; /* nodes or boots changed: homes look at their clients' boots */
+    VEC(uint64_t) configs_due; /* homes whose record may have changed */
     /* catalog, shard 0 */
     struct catalog *catalog;
     VEC(struct peer_node) wanted_members; /* host_catalog_set_members */

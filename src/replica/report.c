@@ -9,7 +9,8 @@
 #include <stdio.h>
 
 #define ASK_MS          200u
-#define REQUEST_NUMBERS 5u /* request, with consumers?, the asker's node (2) and shard */
+#define REQUEST_NUMBERS 5u  /* request, with consumers?, the asker's node (2) and shard */
+#define REPORT_NUMBERS  19u /* request, totals, sealed */
 
 struct report {
     struct host *host;
@@ -179,6 +180,7 @@ static void put_consumer(void *ctx, const struct queue_consumer_info *info)
     pack_put_bool(w, info->no_ack);
     pack_put_bool(w, info->exclusive);
     pack_put_bool(w, info->active);
+    pack_put_bool(w, info->single_active);
     pack_put_bin(w, info->name);
     pack_put_bin(w, info->args);
 }
@@ -187,6 +189,33 @@ static void count_consumer(void *ctx, const struct queue_consumer_info *info)
 {
     (void)info;
     ++*(uint32_t *)ctx;
+}
+
+/* Voters that would be a sound group of their own, with any majority of them. */
+static void put_ready(struct pack_writer *w, const struct home *home, uint64_t index)
+{
+    const struct group *group = home->group;
+    const struct host *host = home->host;
+    struct uid ready[RAFT_MEMBERS_MAX];
+    uint32_t count = 0;
+    if (group != NULL && raft_is_voter(group->raft)) {
+        ready[count++] = host->options.node_id;
+    }
+    for (uint32_t i = 0; group != NULL && i < raft_progress_count(group->raft); i++) {
+        const struct raft_progress p = raft_progress_at(group->raft, i);
+        struct uid node;
+        if (p.role == RAFT_VOTER && p.up && p.match >= index && count < RAFT_MEMBERS_MAX &&
+            group_node_of(group, p.id, &node) && !compare_is_divergent(group, node)) {
+            ready[count++] = node;
+        }
+    }
+    const struct catalog_queue *record =
+        host->view != NULL ? catalog_queue_by_id(host->view, home->id) : NULL;
+    pack_put_uint(w, record != NULL ? record->replicas_version : 0);
+    pack_put_array(w, count);
+    for (uint32_t i = 0; i < count; i++) {
+        pack_put_uid(w, ready[i]);
+    }
 }
 
 void home_answer_report(struct home *home, const struct report_wait *wait)
@@ -203,22 +232,29 @@ void home_answer_report(struct home *home, const struct report_wait *wait)
     if (wait->consumers) {
         queue_each_consumer(home->queue, put_consumer, &w);
     }
+    put_ready(&w, home, wait->index);
     struct parcel *parcel =
         parcel_make(home->host, PARCEL_REPORTED, 2, home->id, wait->node, wait->shard);
-    const uint64_t numbers[] = {wait->request,
-                                t.ready,
-                                t.unacked,
-                                t.consumers,
-                                t.bytes_ready,
-                                t.bytes_unacked,
-                                t.next_position,
-                                t.lowest_position,
-                                t.published,
-                                t.delivered,
-                                t.acked,
-                                t.redelivered,
-                                queue_sealed(home->queue)};
-    numbers_pack(parcel, numbers, WR_ARRAY_SIZE(numbers), slice_of_buf(raw));
+    const uint64_t numbers[REPORT_NUMBERS] = {wait->request,
+                                              t.ready,
+                                              t.unacked,
+                                              t.consumers,
+                                              t.bytes_ready,
+                                              t.bytes_unacked,
+                                              t.delayed,
+                                              t.dead,
+                                              t.expired,
+                                              t.dropped,
+                                              t.refused,
+                                              t.duplicates,
+                                              t.next_position,
+                                              t.lowest_position,
+                                              t.published,
+                                              t.delivered,
+                                              t.acked,
+                                              t.redelivered,
+                                              queue_sealed(home->queue)};
+    numbers_pack(parcel, numbers, REPORT_NUMBERS, slice_of_buf(raw));
     parcel_send(home->host, parcel);
 }
 
@@ -284,8 +320,9 @@ void reports_ready(struct group *group)
     }
 }
 
-static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_items,
-                          uint32_t *ret_count)
+/* *ready has room for RAFT_MEMBERS_MAX. */
+static bool get_lists(struct bytes raw, struct queue_consumer_info **ret_items, uint32_t *ret_count,
+                      struct uid *ready, struct queue_report *ret_report)
 {
     struct pack_reader r = pack_reader_make(raw);
     uint32_t count = pack_get_array(&r, 1000000);
@@ -300,8 +337,15 @@ static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_ite
         c->no_ack = pack_get_bool(&r);
         c->exclusive = pack_get_bool(&r);
         c->active = pack_get_bool(&r);
+        c->single_active = pack_get_bool(&r);
         c->name = pack_get_bin(&r, UINT32_MAX);
         c->args = pack_get_bin(&r, UINT32_MAX);
+    }
+    ret_report->replicas_version = pack_get_uint(&r, UINT64_MAX);
+    ret_report->ready_count = pack_get_array(&r, RAFT_MEMBERS_MAX);
+    ret_report->ready = ready;
+    for (uint32_t i = 0; i < ret_report->ready_count; i++) {
+        ready[i] = pack_get_uid(&r);
     }
     if (!pack_done(&r)) {
         wr_free(items);
@@ -314,27 +358,40 @@ static bool get_consumers(struct bytes raw, struct queue_consumer_info **ret_ite
 
 void report_on_answer(struct host *host, struct parcel *parcel)
 {
-    uint64_t n[13];
+    uint64_t n[REPORT_NUMBERS];
     struct slice raw;
-    int error = numbers_unpack(parcel, n, 13, &raw);
+    int error = numbers_unpack(parcel, n, REPORT_NUMBERS, &raw);
     if (error != 0) {
         parcel_refused(host, parcel, "a report", error);
         return;
     }
     struct report *report = umap_get(&host->reports, n[0]);
     struct queue_consumer_info *consumers = NULL;
-    uint32_t count = 0;
+    struct uid ready[RAFT_MEMBERS_MAX];
+    struct queue_report answer = {.leader_node = parcel->from_node, .why = ""};
     if (report == NULL || report->queue != parcel->group ||
-        !get_consumers(bytes_from_slice(&raw), &consumers, &count)) {
+        !get_lists(bytes_from_slice(&raw), &consumers, &answer.consumer_count, ready, &answer)) {
         return;
     }
-    struct queue_report answer = {.leader_node = parcel->from_node,
-                                  .consumer_count = count,
-                                  .consumers = consumers,
-                                  .why = ""};
-    answer.totals =
-        (struct queue_totals){n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11]};
-    answer.sealed = n[12] != 0;
+    answer.consumers = consumers;
+    answer.totals = (struct queue_totals){.ready = n[1],
+                                          .unacked = n[2],
+                                          .consumers = n[3],
+                                          .bytes_ready = n[4],
+                                          .bytes_unacked = n[5],
+                                          .delayed = n[6],
+                                          .dead = n[7],
+                                          .expired = n[8],
+                                          .dropped = n[9],
+                                          .refused = n[10],
+                                          .duplicates = n[11],
+                                          .next_position = n[12],
+                                          .lowest_position = n[13],
+                                          .published = n[14],
+                                          .delivered = n[15],
+                                          .acked = n[16],
+                                          .redelivered = n[17]};
+    answer.sealed = n[18] != 0;
     finish(report, &answer);
     wr_free(consumers);
 }

@@ -347,7 +347,7 @@ static void out_fill(struct group *group, struct snap_out *s)
             if (s->asked != position) {
                 s->asked = position;
                 s->waiting = true;
-                fetch_start(group, position, on_fetched, s->serial, 0);
+                fetch_start(group, position, FETCH_AHEAD, on_fetched, s->serial, 0);
                 return;
             }
             skip = true;

@@ -170,7 +170,7 @@ static void push(struct store *store, uint64_t position, struct slice owned)
     }
 }
 
-static bool has_room(const struct store *store)
+bool store_has_room(const struct store *store)
 {
     return store->memory_only || store->bytes < STORE_QUEUE_FLOOR ||
            (store->bytes < STORE_QUEUE_BYTES && *store->host_bytes < STORE_HOST_BYTES);
@@ -180,7 +180,7 @@ void store_add(struct store *store, uint64_t position, struct slice owned_record
 {
     bool at_end = store->base < store->end && position == store->end;
     bool joins = at_end || (store->base == store->end && !store->behind);
-    if (WR_LIKELY(joins && has_room(store))) {
+    if (WR_LIKELY(joins && store_has_room(store))) {
         store->behind = false;
         push(store, position, owned_record);
         return;
@@ -194,9 +194,21 @@ void store_add(struct store *store, uint64_t position, struct slice owned_record
     }
 }
 
+/* What was read back and not used can be read again. */
+static void give_up_strays(struct store *store)
+{
+    struct umap_iter it = umap_iterate(&store->stray);
+    while (umap_next(&it)) {
+        store_forget_stray(store, it.key);
+    }
+}
+
 void store_make_room(struct store *store, uint64_t position)
 {
-    while (!has_room(store) && store->base < store->end && store->base < position) {
+    if (!store_has_room(store) && store->stray.count > 0 && !store->memory_only) {
+        give_up_strays(store);
+    }
+    while (!store_has_room(store) && store->base < store->end && store->base < position) {
         empty_slots(store, store->base, 1);
         advance(store);
     }

@@ -21,8 +21,8 @@ void route_result_deinit(struct route_result *result)
 
 bool route_alternate(const struct catalog_exchange *exchange, struct bytes *ret_name)
 {
-    return exchange->arguments.size > 0 &&
-           wire_table_get_string(exchange->arguments, "alternate-exchange", ret_name);
+    *ret_name = exchange->alternate; /* of its arguments, or else of its policy */
+    return exchange->has_alternate;
 }
 
 /* The default exchange: the key names the queue. */

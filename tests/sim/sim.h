@@ -10,7 +10,7 @@
  *   sim_net.c     connections and partitions           sim_client.c   AMQP from the client's side
  *   sim_role.c    publishers, consumers, getters       sim_ledger.c   what may be expected of
  * messages sim_check.c   white-box invariants                 sim_run.c      options, phases,
- * verdict
+ * verdict  sim_inner.c   queue clients inside nodes
  *
  * Determinism: everything random is drawn from prngs forked from the seed by label; events are
  * ordered by (time, sequence); nothing depends on an address. Threads: one.
@@ -283,6 +283,11 @@ struct sim_queue {
     enum sim_queue_kind kind;
     bool strict;    /* confirmed messages must arrive */
     uint64_t group; /* once it is known (sim_confirm.c) */
+    /* its rules, 0 = none */
+    uint32_t ttl_ms, length_max, delivery_limit;
+    bool rejects; /* at length_max; else the oldest go */
+    bool single_active;
+    uint32_t graves; /* where its dead letters go: index + 1 */
 };
 
 struct sim_options {
@@ -309,6 +314,8 @@ struct sim_record {
     uint32_t size;
     uint64_t sent_at, delivered_at;
     uint32_t received, received_first; /* all deliveries; those without the redelivered flag */
+    uint32_t buried;                   /* deliveries as a dead letter */
+    uint32_t delay_ms;                 /* it may not come before */
     bool confirmed, nacked, returned, settled;
     bool ended; /* was confirmed before its queue was deleted */
 };
@@ -334,6 +341,8 @@ void sim_ledger_confirm(struct sim *sim, uint32_t publisher, uint64_t seq, bool 
 /* Verifies a delivered body; sets what it is. Any mismatch is a failure. */
 struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue,
                                       bool redelivered, uint32_t *ret_publisher, uint64_t *ret_seq);
+/* Confirmed, and neither did it arrive nor do the rules of its queue let it go. */
+bool sim_ledger_is_missing(const struct sim *sim, const struct sim_record *record);
 /* Every confirmed message of strict queues was received. False: *ret_missing tells how many are
  * not. */
 bool sim_ledger_complete(struct sim *sim, uint64_t *ret_missing);
@@ -347,6 +356,14 @@ void sim_clients_describe(struct sim *sim); /* in the trace, for the report of a
 void sim_clients_deinit(struct sim *sim);
 bool sim_clients_settled(struct sim *sim, char *why,
                          size_t size); /* liveness: nothing outstanding */
+
+/* --- queue clients inside nodes (sim_inner.c): what AMQP does not reach (yet)
+ * ------------------------------------------------------------ */
+
+void sim_inner_init(struct sim *sim);
+void sim_inner_deinit(struct sim *sim);
+void sim_inner_node_gone(struct sim *sim, uint32_t node); /* before node_free */
+bool sim_inner_settled(struct sim *sim, char *why, size_t size);
 
 /* --- checks (sim_check.c)
  * ------------------------------------------------------------ */
@@ -393,6 +410,7 @@ struct sim {
     uint32_t node_count, host_count;
     struct sim_ledger ledger;
     struct sim_check *check;
+    struct sim_inner *inner;
     struct prng fault_prng;
     bool liveness, ending, faults_on, buried;
     uint32_t faults_active;

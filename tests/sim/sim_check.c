@@ -20,6 +20,7 @@
 
 #define BODIES_EVERY 64u
 #define BODIES_MANY  200u
+#define OVERDUE_NS   (5 * SIM_S)
 #define HASH_EVERY   8u /* machines are compared at applied indexes divisible by this */
 
 struct sim_check {
@@ -243,7 +244,7 @@ static bool is_due(const struct group *group, uint64_t steps)
 {
     struct queue_totals t;
     queue_totals(group->home->queue, &t);
-    return steps / BODIES_EVERY % (1 + (t.ready + t.unacked) / BODIES_MANY) == 0;
+    return steps / BODIES_EVERY % (1 + (t.ready + t.unacked + t.dead) / BODIES_MANY) == 0;
 }
 
 static void check_bodies(struct step *step, uint64_t steps)
@@ -257,6 +258,39 @@ static void check_bodies(struct step *step, uint64_t steps)
         if (b.group->applied >= ever->applied && b.group->home != NULL && !b.group->installing &&
             !b.group->ended && b.group->failed[0] == 0 && is_due(b.group, steps)) {
             queue_each_live(b.group->home->queue, check_live, &b);
+        }
+    }
+}
+
+static void count_active(void *ctx, const struct queue_consumer_info *info)
+{
+    uint32_t *active = ctx;
+    *active += info->single_active && info->active ? 1 : 0;
+}
+
+/* What the machine wished to be told long ago (ms, quiet times), and who may get messages. */
+static void check_upkeep(const struct step *step)
+{
+    const struct sim *sim = step->sim;
+    const bool quiet = sim->quiet_since != UINT64_MAX && sim->now > sim->quiet_since + OVERDUE_NS;
+    struct umap_iter it = umap_iterate(&step->replicas->groups);
+    while (umap_next(&it)) {
+        const struct group *group = it.value;
+        uint32_t active = 0;
+        if (group->home == NULL || !group->serving || group->ended || group->failed[0] != 0) {
+            continue;
+        }
+        const uint64_t wish = queue_deadline_ms(group->home->queue);
+        const uint64_t wall = sim_host_wall(step->host);
+        if (quiet && wish != UINT64_MAX && wish + OVERDUE_NS / SIM_MS < wall) {
+            sim_fail(step->sim,
+                     "group %" PRIu64 " on node %u wished to be told the time %" PRIu64 " ms ago",
+                     group->id, step->host->index, wall - wish);
+        }
+        queue_each_consumer(group->home->queue, count_active, &active);
+        if (active > 1) {
+            sim_fail(step->sim, "group %" PRIu64 " has %u single active consumers", group->id,
+                     active);
         }
     }
 }
@@ -285,6 +319,7 @@ void sim_check_step(struct sim_context *context)
     if (context->steps % BODIES_EVERY == 1) {
         look_at_clients(&step);
         check_bodies(&step, context->steps);
+        check_upkeep(&step);
     }
 }
 
@@ -315,11 +350,12 @@ static void check_empty(struct finals *f, const struct group_status *s)
         if (sim_group_of_queue(f->sim, &f->sim->ledger.queues[i]) == s->group) {
             struct queue_totals t;
             queue_totals(group->home->queue, &t);
-            if (t.ready + t.unacked > 0) {
+            if (t.ready + t.unacked + t.delayed + t.dead > 0) {
                 (void)snprintf(f->why, f->size,
-                               "group %" PRIu64 ": %" PRIu64 " messages are ready and %" PRIu64
-                               " unacked, and nobody has them",
-                               s->group, t.ready, t.unacked);
+                               "group %" PRIu64 ": %" PRIu64 " messages are ready, %" PRIu64
+                               " unacked, %" PRIu64 " delayed and %" PRIu64
+                               " dead, and nobody has them",
+                               s->group, t.ready, t.unacked, t.delayed, t.dead);
                 f->ok = false;
             }
         }
@@ -475,8 +511,9 @@ static void describe_group(void *ctx, const struct group_status *s)
         struct queue_totals t;
         queue_totals(group->home->queue, &t);
         (void)snprintf(queue, sizeof queue,
-                       "; %" PRIu64 " ready, %" PRIu64 " unacked, %" PRIu64 " consumers", t.ready,
-                       t.unacked, t.consumers);
+                       "; %" PRIu64 " ready, %" PRIu64 " unacked, %" PRIu64 " delayed, %" PRIu64
+                       " dead, %" PRIu64 " consumers",
+                       t.ready, t.unacked, t.delayed, t.dead, t.consumers);
     }
     sim_trace(f->sim,
               "  node %u group %" PRIu64 ": term %" PRIu64 " commit %" PRIu64 " applied %" PRIu64

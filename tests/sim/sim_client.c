@@ -603,6 +603,13 @@ void sim_clients_init(struct sim *sim)
                           (uint32_t)prng_below(&prng, o->queues));
     }
     add_queue_roles(sim, &prng);
+    bool buries = false;
+    for (uint32_t i = 0; i < o->queues; i++) {
+        buries = buries || sim->ledger.queues[i].graves > 0;
+    }
+    if (buries) {
+        (void)add_channel(client_for(sim, &prng), ROLE_CONSUMER, o->queues + 2);
+    }
 }
 
 void sim_clients_describe(struct sim *sim)

@@ -71,7 +71,9 @@ static void check(struct sim *sim, const struct channel *channel, uint64_t tag)
     const struct sim_record *record = sim_ledger_record(sim, channel->publisher, item->seq);
     const uint64_t group = sim_group_of_queue(sim, queue);
     const uint32_t voters = group == 0 ? 0 : voters_of(sim, group);
-    if (record->received > 0 || record->returned || voters == 0) {
+    const bool keeps = queue->ttl_ms == 0 && queue->delivery_limit == 0 &&
+                       (queue->length_max == 0 || queue->rejects);
+    if (record->received > 0 || record->returned || voters == 0 || !keeps) {
         return;
     }
     uint8_t *body = wr_alloc(record->size);

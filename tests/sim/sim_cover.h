@@ -35,7 +35,11 @@
     X(SIM_SEEN_FRAME_LATE, "a link delivered a parcel late")                                       \
     X(SIM_SEEN_FORGOTTEN, "a dead node was forgotten")                                             \
     X(SIM_SEEN_ALL_NEW_REFUSED, "a record of new replicas only was refused")                       \
-    X(SIM_SEEN_CONFIRM_BACKED, "a confirm was checked against the disks")
+    X(SIM_SEEN_CONFIRM_BACKED, "a confirm was checked against the disks")                          \
+    X(SIM_SEEN_DEAD, "a dead letter was handed over")                                              \
+    X(SIM_SEEN_DEAD_AGAIN, "... to somebody new")                                                  \
+    X(SIM_SEEN_DELAYED, "a delayed message was confirmed")                                         \
+    X(SIM_SEEN_NUMBER_AGAIN, "a publisher sent its numbers again from another node")
 
 enum sim_seen {
 #define SIM_SEEN_ENUM(name, text) name,

@@ -186,6 +186,7 @@ void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how)
               : how == SIM_END_POWER ? "power failure"
                                      : "itself");
     sim_check_node_gone(sim, host);
+    sim_inner_node_gone(sim, index);
     sim_net_host_gone(sim, host, how == SIM_END_POWER);
     node_free(host->node);
     host->node = NULL;

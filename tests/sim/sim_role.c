@@ -90,6 +90,30 @@ void role_refused(struct channel *channel, uint16_t code)
 /* --- set up
  * ------------------------------------------------------------ */
 
+static void put_rules(struct writer *w, const struct sim *sim, const struct sim_queue *queue)
+{
+    if (queue->ttl_ms > 0) {
+        wire_table_put_int64(w, "x-message-ttl", queue->ttl_ms);
+    }
+    if (queue->length_max > 0) {
+        wire_table_put_int64(w, "x-max-length", queue->length_max);
+    }
+    if (queue->rejects) {
+        wire_table_put_cstr(w, "x-overflow", "reject-publish");
+    }
+    if (queue->delivery_limit > 0) {
+        wire_table_put_int64(w, "x-delivery-limit", queue->delivery_limit);
+    }
+    if (queue->single_active) {
+        wire_table_put_bool(w, "x-single-active-consumer", true);
+    }
+    if (queue->graves > 0) {
+        wire_table_put_cstr(w, "x-dead-letter-exchange", "");
+        wire_table_put_cstr(w, "x-dead-letter-routing-key",
+                            sim->ledger.queues[queue->graves - 1].name);
+    }
+}
+
 static void send_declare(struct channel *channel, bool passive)
 {
     const struct sim_queue *queue = queue_of(channel);
@@ -99,6 +123,7 @@ static void send_declare(struct channel *channel, bool passive)
     if (queue->kind == SIM_QUEUE_QUORUM) {
         wire_table_put_cstr(&w, "x-queue-type", "quorum");
     }
+    put_rules(&w, sim_of(channel), queue);
     m.queue_declare.queue = bytes_from_cstr(queue->name);
     m.queue_declare.passive = passive;
     m.queue_declare.durable = queue->kind != SIM_QUEUE_TRANSIENT;
@@ -312,7 +337,10 @@ static void end_barrier(struct channel *channel)
     const bool quiet = sim->quiet_since != UINT64_MAX && sim->quiet_since == channel->barrier_quiet;
     for (size_t i = 0; i < channel->barrier.count; i++) {
         const struct outstanding *item = &channel->barrier.items[i];
-        if (quiet && item->at >= sim->quiet_since + SETTLE_QUIET_NS) {
+        /* A dead letter may be handed over twice. */
+        const bool here =
+            sim_ledger_record(sim, item->publisher, item->seq)->queue == channel->queue;
+        if (here && quiet && item->at >= sim->quiet_since + SETTLE_QUIET_NS) {
             struct sim_record *record = sim_ledger_record(sim, item->publisher, item->seq);
             record->settled = true;
             sim->ledger.settled++;
@@ -410,7 +438,7 @@ static void on_delivery(struct channel *channel, uint64_t tag, bool redelivered,
                  (unsigned long long)channel->last_tag);
     }
     channel->last_tag = tag;
-    if (!redelivered && channel->role == ROLE_CONSUMER) {
+    if (!redelivered && channel->role == ROLE_CONSUMER && record->queue == channel->queue) {
         check_order(channel, record, item.publisher, item.seq);
     }
     if (sim_of(channel)->options.trace) {

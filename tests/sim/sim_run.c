@@ -80,6 +80,30 @@ static void print_options(struct sim *sim)
               o->body_max, o->window, o->rate_us);
 }
 
+/* What the queue does with its messages besides keeping them. */
+static void draw_rules(struct sim *sim, struct prng *prng, struct sim_queue *q, uint32_t graves)
+{
+    if (q->kind == SIM_QUEUE_TRANSIENT || prng_ratio(prng, 1, 2)) {
+        return;
+    }
+    const uint32_t kind = (uint32_t)prng_below(prng, 7);
+    q->single_active =
+        sim->options.getters == 0 && (kind == 0 || prng_ratio(prng, 1, 8)); /* no basic.get then */
+    if (kind <= 2) {
+        q->ttl_ms = kind == 0 ? 0 : 100 + (uint32_t)prng_below(prng, 4000);
+    } else if (kind <= 4) {
+        q->length_max = 1 + (uint32_t)prng_below(prng, 20);
+        q->rejects = kind == 3;
+    } else if (q->kind == SIM_QUEUE_QUORUM) {
+        q->delivery_limit = 1 + (uint32_t)prng_below(prng, 4);
+    }
+    const bool loses = q->ttl_ms > 0 || (q->length_max > 0 && !q->rejects) || q->delivery_limit > 0;
+    if (loses && prng_ratio(prng, 2, 3)) {
+        q->graves = graves + 1;
+    }
+    q->strict = !loses || q->graves > 0;
+}
+
 static void make_queues(struct sim *sim)
 {
     struct prng prng = prng_fork(&sim->prng, "queues");
@@ -97,6 +121,14 @@ static void make_queues(struct sim *sim)
     struct sim_queue *built = &sim->ledger.queues[sim->options.queues + 1];
     built->kind = SIM_QUEUE_QUORUM;
     (void)snprintf(built->name, sizeof built->name, "built");
+    const uint32_t graves_at = sim->options.queues + 2;
+    struct sim_queue *graves = &sim->ledger.queues[graves_at];
+    graves->kind = SIM_QUEUE_QUORUM;
+    (void)snprintf(graves->name, sizeof graves->name, "graves");
+    struct prng rules = prng_fork(&sim->prng, "rules");
+    for (uint32_t i = 0; i < sim->options.queues; i++) {
+        draw_rules(sim, &rules, &sim->ledger.queues[i], graves_at);
+    }
 }
 
 static void on_first_start(struct sim *sim, void *arg, uint64_t index, uint64_t b)
@@ -133,7 +165,8 @@ static void run_until(struct sim *sim, uint64_t until)
 static bool is_done(struct sim *sim, char *why, size_t size)
 {
     uint64_t missing = 0;
-    if (!sim_clients_settled(sim, why, size) || !sim_check_converged(sim, why, size)) {
+    if (!sim_clients_settled(sim, why, size) || !sim_inner_settled(sim, why, size) ||
+        !sim_check_converged(sim, why, size)) {
         return false;
     }
     if (!sim_ledger_complete(sim, &missing)) {
@@ -150,7 +183,7 @@ static void name_missing(struct sim *sim)
         const struct sim_publisher *p = &sim->ledger.publishers.items[i];
         for (size_t k = 0; k < p->records.count && named < 10; k++) {
             const struct sim_record *r = &p->records.items[k];
-            if (r->confirmed && r->received == 0 && sim->ledger.queues[r->queue].strict) {
+            if (sim_ledger_is_missing(sim, r)) {
                 named++;
                 sim_trace(sim,
                           "confirmed and never delivered: message %zu.%zu of %s, sent at %" PRIu64
@@ -243,6 +276,7 @@ void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
     print_options(sim);
     make_queues(sim);
     sim_clients_init(sim);
+    sim_inner_init(sim);
     start_nodes(sim);
     sim_faults_start(sim);
     run_until(sim, options->safety_ns);
@@ -254,6 +288,7 @@ void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
     memcpy(ret_outcome->seen, sim->seen, sizeof sim->seen);
     sim_clients_deinit(sim);
     sim_hosts_deinit(sim);
+    sim_inner_deinit(sim);
     sim_check_deinit(sim);
     sim_ledger_deinit(sim);
     sim_net_deinit(sim);

@@ -50,8 +50,13 @@ const char *rig_take(struct rig *rig)
 
 struct message rig_message(uint32_t body_size, uint8_t priority)
 {
+    return rig_message_ttl(body_size, priority, MESSAGE_TTL_NONE);
+}
+
+struct message rig_message_ttl(uint32_t body_size, uint8_t priority, uint64_t ttl_ms)
+{
     const struct message_parts parts = {
-        .ttl_ms = MESSAGE_TTL_NONE, .key = BYTES_LITERAL("k"), .priority = priority};
+        .ttl_ms = ttl_ms, .key = BYTES_LITERAL("k"), .priority = priority};
     const uint32_t size = (uint32_t)message_record_size(&parts, body_size);
     struct buf *buf = buf_new(size);
     memset(message_write(buf->data, &parts, body_size), 'x', body_size);
@@ -64,7 +69,7 @@ void rig_batch(struct rig *rig, uint64_t client, const struct queue_op *ops, uin
     const struct queue_batch batch = {client, count, ops};
     const struct queue_store_ops store = {on_store, rig};
     const struct queue_sink sink = {on_effect, rig};
-    queue_apply(rig->queue, 0, &batch, &store, &sink);
+    queue_apply(rig->queue, rig->now, &batch, &store, &sink);
     queue_check(rig->queue);
 }
 
@@ -98,6 +103,49 @@ void rig_publish(struct rig *rig, uint64_t client, uint32_t count)
     }
     rig_batch(rig, client, ops, count);
     message_unref(message);
+}
+
+void rig_publish_as(struct rig *rig, uint64_t client, struct queue_op op)
+{
+    struct message message = rig_message(10, 0);
+    op.kind = QUEUE_OP_ENQUEUE;
+    op.message = message;
+    rig_op(rig, client, op);
+    message_unref(message);
+}
+
+void rig_publish_ttl(struct rig *rig, uint64_t client, uint64_t ttl_ms)
+{
+    struct message message = rig_message_ttl(10, 0, ttl_ms);
+    rig_op(rig, client, (struct queue_op){.kind = QUEUE_OP_ENQUEUE, .message = message});
+    message_unref(message);
+}
+
+void rig_configure(struct rig *rig, const struct queue_config *config)
+{
+    struct buf *args = buf_new(16);
+    queue_config_encode(&args, config);
+    const struct queue_op op = {.kind = QUEUE_OP_CONFIG, .args = {args->data, args->size}};
+    rig_batch(rig, 0, &op, 1);
+    buf_unref(args);
+}
+
+void rig_redeliver(struct rig *rig, uint64_t client, uint32_t consumer, uint64_t from)
+{
+    const struct queue_sink sink = {on_effect, rig};
+    queue_redeliver(rig->queue, client, consumer, from, &sink);
+}
+
+void rig_repeat_nacked(struct rig *rig, uint64_t client, uint64_t from)
+{
+    const struct queue_sink sink = {on_effect, rig};
+    queue_repeat_nacked(rig->queue, client, from, &sink);
+}
+
+void rig_at(struct rig *rig, uint64_t now)
+{
+    rig->now = now;
+    rig_host(rig, QUEUE_OP_EXPIRE, 0);
 }
 
 void rig_attach(struct rig *rig, uint64_t client, uint32_t consumer, uint8_t flags,

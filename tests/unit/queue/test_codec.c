@@ -52,7 +52,7 @@ static uint32_t all_client_ops(struct queue_op *ops, struct message message)
          .seq = 2,
          .flags = QUEUE_HAS_PUBLISHER | QUEUE_HAS_ID | QUEUE_HAS_DELAY,
          .name = BYTES_LITERAL("publisher"),
-         .first = UINT64_MAX,
+         .first = INT64_MAX,
          .args = BYTES_LITERAL("id"),
          .limit = UINT64_MAX,
          .message = message},

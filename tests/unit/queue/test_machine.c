@@ -60,7 +60,7 @@ Test(queue_machine, a_backlog_of_equal_messages_is_one_run)
         (void)rig_take(&rig);
     }
     cr_assert_eq(totals().ready, 32000);
-    cr_assert_eq(rangemap_runs(&rig.queue->levels[0]), 1);
+    cr_assert_eq(rangemap_runs(&rig.queue->levels[0].ready), 1);
     cr_assert_eq(rangemap_runs(&rig.queue->live), 1);
 }
 

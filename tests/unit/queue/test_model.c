@@ -15,8 +15,12 @@
 #ifndef SEEDS /* More, for a long run by hand: -DSEEDS=... */
 #define SEEDS 1500u
 #endif
+#ifndef FIRST_SEED
+#define FIRST_SEED 1u
+#endif
 #define SIZES  3u
 #define LEVELS 6u
+#define TTLS   4u
 
 struct run {
     struct prng prng;
@@ -26,23 +30,41 @@ struct run {
     struct model_events *got;
     struct queue *queue;
     struct queue *replica;
-    struct message messages[SIZES][LEVELS];
+    struct message messages[SIZES][LEVELS][TTLS];
+    struct buf *config; /* What the CONFIG of this step carries. */
+    uint64_t now;
+    bool applied;
     uint64_t seqs[MODEL_CLIENTS]; /* Last seq that each client has used. */
     uint64_t stored;              /* Last position that the store callback saw. */
 };
+
+static void record_set(struct run *run, const struct queue_effect *e)
+{
+    struct model_events *got = run->got;
+    for (uint64_t i = 0; i < e->count; i++) {
+        if (e->kind == QUEUE_EFFECT_DROP) {
+            cr_assert_not(got->dropped[e->position + i], "seed %lu: dropped twice", run->seed);
+            got->dropped[e->position + i] = 1;
+        } else {
+            cr_assert_not(run->applied, "seed %lu: refused after APPLIED", run->seed);
+            cr_assert_lt(e->seq + i, MODEL_SEQS);
+            got->nacked[e->seq + i] = 1;
+        }
+    }
+}
 
 static void record(void *ctx, const struct queue_effect *e)
 {
     struct run *run = ctx;
     struct model_events *got = run->got;
-    if (e->kind == QUEUE_EFFECT_DROP) {
-        for (uint64_t i = 0; i < e->count; i++) {
-            cr_assert_not(got->dropped[e->position + i], "seed %lu: dropped twice", run->seed);
-            got->dropped[e->position + i] = 1;
-        }
+    const bool deliver = e->kind == QUEUE_EFFECT_DELIVER;
+    const bool about_messages = deliver || e->kind == QUEUE_EFFECT_PEEK;
+    if (e->kind == QUEUE_EFFECT_DROP || e->kind == QUEUE_EFFECT_NACKED) {
+        record_set(run, e);
         return;
     }
-    const uint64_t count = e->kind == QUEUE_EFFECT_DELIVER ? e->count : 1;
+    run->applied = run->applied || e->kind == QUEUE_EFFECT_APPLIED;
+    const uint64_t count = about_messages ? e->count : 1;
     for (uint64_t i = 0; i < count; i++) {
         cr_assert_lt(got->count, MODEL_EVENTS);
         got->items[got->count++] = (struct model_event){
@@ -53,15 +75,13 @@ static void record(void *ctx, const struct queue_effect *e)
             .delivery_count = e->delivery_count,
             .client = e->client,
             .seq = e->seq,
-            .ordinal = e->kind == QUEUE_EFFECT_DELIVER ? e->ordinal + i : 0,
-            .position = e->kind == QUEUE_EFFECT_DELIVER ? e->position + i : 0,
+            .ordinal = deliver ? e->ordinal + i : 0,
+            .position = about_messages ? e->position + i : 0,
             .value = e->value,
             .value2 = e->value2,
         };
-        if (e->kind == QUEUE_EFFECT_DELIVER) {
-            cr_assert_not(got->dropped[e->position + i], "seed %lu: delivered after its drop",
-                          run->seed);
-        }
+        cr_assert(!deliver || got->dropped[e->position + i] == 0,
+                  "seed %lu: delivered after its drop", run->seed);
     }
 }
 
@@ -101,6 +121,11 @@ static void compare(const struct run *run, uint32_t step)
                  run->seed, step, run->got->count, run->wanted->count);
     cr_assert_eq(memcmp(run->wanted->dropped, run->got->dropped, MODEL_MESSAGES), 0,
                  "seed %lu step %u: drops", run->seed, step);
+    cr_assert_eq(memcmp(run->wanted->nacked, run->got->nacked, MODEL_SEQS), 0,
+                 "seed %lu step %u: refused", run->seed, step);
+    cr_assert_eq(queue_deadline_ms(run->queue), model_deadline(run->model),
+                 "seed %lu step %u: deadline", run->seed, step);
+    cr_assert_eq(queue_dead_due(run->queue), model_dead_due(run->model));
     struct queue_totals wanted;
     struct queue_totals got;
     model_totals(run->model, &wanted);
@@ -123,11 +148,64 @@ static struct queue_op random_settle(struct run *run, uint32_t client, struct qu
     return op;
 }
 
+/* Limits that are met within a history. */
+static uint64_t some_limit(struct run *run, uint64_t chance, uint64_t low, uint64_t high)
+{
+    return prng_ratio(&run->prng, 1, chance) ? prng_between(&run->prng, low, high) : UINT64_MAX;
+}
+
+static void random_config(struct run *run, struct queue_config *config)
+{
+    struct prng *p = &run->prng;
+    config->dead_letter = prng_ratio(p, 1, 2);
+    config->ttl_ms = some_limit(run, 3, 0, 40);
+    config->length_max = some_limit(run, 3, 0, 12);
+    config->bytes_max = some_limit(run, 6, 0, 1200);
+    config->overflow = (uint8_t)prng_below(p, 3);
+    config->expires_ms = some_limit(run, 12, 1, 200);
+    config->dedup_window_ms = prng_ratio(p, 1, 2) ? prng_below(p, 30) : 0;
+    config->delivery_limit = prng_ratio(p, 1, 2) ? (int64_t)prng_below(p, 4) : -1;
+}
+
+static struct queue_op random_enqueue(struct run *run, struct queue_op op)
+{
+    static const char letters[] = "ABCabcdefgh";
+    struct prng *p = &run->prng;
+    op.message = run->messages[prng_below(p, SIZES)][prng_below(p, LEVELS)][prng_below(p, TTLS)];
+    if (prng_ratio(p, 1, 8)) {
+        op.flags |= QUEUE_HAS_PUBLISHER;
+        op.name = bytes_make((const uint8_t *)letters + prng_below(p, MODEL_PUBLISHERS), 1);
+        op.first = prng_between(p, 1, MODEL_PUBLISHED - 1);
+    }
+    if (prng_ratio(p, 1, 8)) {
+        op.flags |= QUEUE_HAS_ID;
+        op.args = bytes_make((const uint8_t *)letters + 3 + prng_below(p, MODEL_IDS), 1);
+    }
+    if (prng_ratio(p, 1, 6)) {
+        op.flags |= QUEUE_HAS_DELAY;
+        op.limit = prng_between(p, 1, 20);
+    }
+    return op;
+}
+
+static struct queue_op random_look(struct run *run, struct queue_op op)
+{
+    struct prng *p = &run->prng;
+    const uint64_t next = run->model->next_position;
+    op.kind = prng_ratio(p, 1, 2) ? QUEUE_OP_PEEK : QUEUE_OP_TAKE;
+    op.flags = op.kind == QUEUE_OP_TAKE && prng_ratio(p, 1, 3) ? QUEUE_NO_ACK : 0;
+    op.first = prng_below(p, next + 1);
+    op.count = prng_ratio(p, 1, 8) ? UINT64_MAX : prng_below(p, next / 4 + 2);
+    op.outcome = (uint8_t)prng_below(p, 8);
+    return op;
+}
+
 static struct queue_op random_attach(struct run *run, struct queue_op op)
 {
     op.consumer = (uint32_t)prng_below(&run->prng, MODEL_CONSUMERS);
     op.flags = (uint8_t)(prng_ratio(&run->prng, 1, 3) ? QUEUE_NO_ACK : 0);
     op.flags |= (uint8_t)(prng_ratio(&run->prng, 1, 12) ? QUEUE_EXCLUSIVE_CONSUMER : 0);
+    op.flags |= (uint8_t)(prng_ratio(&run->prng, 1, 5) ? QUEUE_DEAD : 0);
     op.prefetch = (uint32_t)prng_below(&run->prng, 5);
     op.limit = prng_ratio(&run->prng, 2, 3) ? UINT64_MAX : prng_below(&run->prng, 6);
     op.priority = prng_ratio(&run->prng, 1, 4) ? (int32_t)prng_below(&run->prng, 3) - 1 : 0;
@@ -142,8 +220,7 @@ static struct queue_op random_op(struct run *run, uint32_t client)
     struct queue_op op = {.kind = QUEUE_OP_ENQUEUE};
     const uint64_t dice = prng_below(p, 100);
     if (dice < 40 && run->model->next_position < MODEL_MESSAGES - 2 * OPS_MAX) {
-        op.message = run->messages[prng_below(p, SIZES)][prng_below(p, LEVELS)];
-        return op;
+        return random_enqueue(run, op);
     }
     op.consumer = (uint32_t)prng_below(p, MODEL_CONSUMERS);
     if (dice < 65) {
@@ -161,6 +238,8 @@ static struct queue_op random_op(struct run *run, uint32_t client)
     } else if (dice < 91) {
         op.kind = QUEUE_OP_GET;
         op.flags = prng_ratio(p, 1, 3) ? QUEUE_NO_ACK : 0;
+    } else if (dice < 92) {
+        return random_look(run, op);
     } else if (dice < 94) {
         op.kind = QUEUE_OP_LIMIT;
         op.limit = prng_below(p, 6);
@@ -169,6 +248,9 @@ static struct queue_op random_op(struct run *run, uint32_t client)
     } else if (dice < 97) {
         op.kind = QUEUE_OP_SEAL;
         op.flags = (uint8_t)(prng_below(p, 4) * QUEUE_IF_UNUSED);
+    } else if (dice < 98) {
+        op.kind = QUEUE_OP_TOUCH;
+        op.consumer = 0;
     } else if (dice < 99) {
         op.kind = QUEUE_OP_UNSEAL;
     } else {
@@ -177,15 +259,47 @@ static struct queue_op random_op(struct run *run, uint32_t client)
     return op;
 }
 
+static struct queue_op random_host_op(struct run *run)
+{
+    struct prng *p = &run->prng;
+    struct queue_op op = {.kind = QUEUE_OP_EXPIRE};
+    const uint64_t dice = prng_below(p, 60);
+    if (dice < 20) {
+        op.kind = dice < 19 ? QUEUE_OP_EXPIRE : QUEUE_OP_RENEW;
+    } else if (dice < 28) {
+        random_config(run, &run->model->next_config);
+        run->config->size = 0;
+        queue_config_encode(&run->config, &run->model->next_config);
+        op.kind = QUEUE_OP_CONFIG;
+        op.args = bytes_make(run->config->data, run->config->size);
+    } else {
+        op.first = prng_between(p, 1, MODEL_BOOTS);
+        op.kind = dice < 29   ? QUEUE_OP_NODE_GONE
+                  : dice < 44 ? QUEUE_OP_NODE_DOWN
+                              : QUEUE_OP_NODE_UP;
+    }
+    return op;
+}
+
+/* Mostly a little later, sometimes much, now and then (another leader) before. */
+static void pass_time(struct run *run)
+{
+    struct prng *p = &run->prng;
+    const uint64_t dice = prng_below(p, 40);
+    if (dice == 0) {
+        run->now -= prng_below(p, run->now < 20 ? run->now + 1 : 20);
+    } else {
+        run->now += dice == 1 ? prng_below(p, 100) : prng_below(p, 4);
+    }
+}
+
 /* Mostly the next ops of a client; sometimes old ones again, or with a gap. */
 static uint32_t random_batch(struct run *run, uint64_t *ret_client, struct queue_op *ops)
 {
     struct prng *p = &run->prng;
-    if (prng_ratio(p, 1, 15)) {
+    if (prng_ratio(p, 1, 8)) {
         *ret_client = 0;
-        ops[0] = (struct queue_op){.kind = (uint8_t)prng_between(p, 20, 21),
-                                   .first = prng_between(p, 1, MODEL_BOOTS)};
-        ops[0].kind = prng_ratio(p, 1, 30) ? QUEUE_OP_NODE_GONE : ops[0].kind;
+        ops[0] = random_host_op(run);
         return 1;
     }
     const uint32_t client = (uint32_t)prng_below(p, MODEL_CLIENTS);
@@ -217,7 +331,7 @@ static void apply_to_replica(struct run *run, const struct queue_batch *batch)
     queue_batch_reader_init(&reader, encoded, 4, end);
     const struct queue_sink sink = {ignore, NULL};
     cr_assert_eq(queue_batch_reader_next(&reader, &decoded), 1);
-    queue_apply(run->replica, 0, &decoded, NULL, &sink);
+    queue_apply(run->replica, run->now, &decoded, NULL, &sink);
     cr_assert_eq(queue_batch_reader_next(&reader, &decoded), 0);
     queue_batch_reader_deinit(&reader);
     buf_unref(encoded);
@@ -241,13 +355,16 @@ static void one_step(struct run *run, uint32_t step)
 {
     struct queue_op ops[OPS_MAX];
     struct queue_batch batch = {.ops = ops};
+    pass_time(run);
     batch.count = random_batch(run, &batch.client, ops);
     const struct queue_store_ops store_ops = {store, run};
     const struct queue_sink sink = {record, run};
     run->got->count = 0;
+    run->applied = false;
     memset(run->got->dropped, 0, sizeof(run->got->dropped));
-    model_apply(run->model, &batch, run->wanted);
-    queue_apply(run->queue, step, &batch, &store_ops, &sink);
+    memset(run->got->nacked, 0, sizeof(run->got->nacked));
+    model_apply(run->model, run->now, &batch, run->wanted);
+    queue_apply(run->queue, run->now, &batch, &store_ops, &sink);
     queue_check(run->queue);
     compare(run, step);
     cr_assert_eq(run->stored, run->model->next_position - 1, "seed %lu", run->seed);
@@ -272,7 +389,12 @@ static void one_run(struct run *run, uint64_t seed)
     queue_config_default(&config);
     config.priority_max = prng_ratio(&run->prng, 1, 2) ? 3 : 0;
     config.auto_delete = prng_ratio(&run->prng, 1, 10);
+    config.single_active_consumer = prng_ratio(&run->prng, 1, 4);
+    if (prng_ratio(&run->prng, 4, 5)) {
+        random_config(run, &config);
+    }
     run->seed = seed;
+    run->now = prng_ratio(&run->prng, 1, 4) ? 0 : prng_below(&run->prng, 1000);
     run->stored = 0;
     memset(run->seqs, 0, sizeof(run->seqs));
     model_init(run->model, &config);
@@ -288,24 +410,24 @@ static void one_run(struct run *run, uint64_t seed)
 Test(queue_model, random_commands_have_the_effects_that_the_model_has, .timeout = 170)
 {
     static const uint32_t sizes[SIZES] = {0, 1, 300};
+    static const uint64_t ttls[TTLS] = {MESSAGE_TTL_NONE, 0, 5, 30};
     struct run run = {
         .model = malloc(sizeof(struct model)),
         .wanted = malloc(sizeof(struct model_events)),
         .got = malloc(sizeof(struct model_events)),
+        .config = buf_new(64),
     };
-    for (uint32_t s = 0; s < SIZES; s++) {
-        for (uint32_t level = 0; level < LEVELS; level++) {
-            run.messages[s][level] = rig_message(sizes[s], (uint8_t)level);
-        }
+    for (uint32_t s = 0; s < SIZES * LEVELS * TTLS; s++) {
+        run.messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS] =
+            rig_message_ttl(sizes[s / TTLS / LEVELS], (uint8_t)(s / TTLS % LEVELS), ttls[s % TTLS]);
     }
-    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    for (uint64_t seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
         one_run(&run, seed);
     }
-    for (uint32_t s = 0; s < SIZES; s++) {
-        for (uint32_t level = 0; level < LEVELS; level++) {
-            message_unref(run.messages[s][level]);
-        }
+    for (uint32_t s = 0; s < SIZES * LEVELS * TTLS; s++) {
+        message_unref(run.messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS]);
     }
+    buf_unref(run.config);
     free(run.model);
     free(run.wanted);
     free(run.got);

@@ -1,6 +1,8 @@
 /* See cluster.h. */
 #include "cluster.h"
 
+#include "replica_internal.h"
+
 #include <stdio.h>
 
 /* Longer runs by hand: cc -DWR_TEST_MORE=30 -DWR_TEST_FROM=100 -DWR_TEST_LOG=1 */
@@ -157,6 +159,10 @@ static void send_parcel(void *ctx, struct parcel *parcel)
         parcel_free(parcel);
         return;
     }
+    if (parcel->kind == c->lose_kind) {
+        parcel_free(parcel);
+        return;
+    }
     if (c->lose_percent > 0 && prng_below(&c->prng, 100) < c->lose_percent) {
         parcel_free(parcel);
         return;
@@ -201,6 +207,26 @@ static void on_replica_divergent(void *ctx, uint64_t queue, struct uid member)
     s->cluster->divergent_member = member;
 }
 
+static void on_queue_unused(void *ctx, uint64_t queue)
+{
+    struct node_shard *s = ctx;
+    (void)queue;
+    s->cluster->unused_told++;
+    s->cluster->unused_at_ms = cluster_now_ms(s->cluster);
+}
+
+static void on_queue_dead(void *ctx, uint64_t queue)
+{
+    struct node_shard *s = ctx;
+    (void)queue;
+    s->cluster->dead_told++;
+}
+
+static uint64_t wall_of(const struct test_cluster *c, uint32_t node)
+{
+    return 100000000 + c->now_ns / 1000000 + (uint64_t)c->wall_offset_ms[node];
+}
+
 static void node_start(struct test_cluster *c, uint32_t node)
 {
     struct test_node *n = &c->nodes[node];
@@ -212,7 +238,7 @@ static void node_start(struct test_cluster *c, uint32_t node)
         s->shard = i;
         fake_env_init(&s->env, prng_u64(&c->prng), i, contexts, n->disk, n->kv);
         s->env.mono_ns = c->now_ns;
-        s->env.wall_ms = 1000000 + c->now_ns / 1000000;
+        s->env.wall_ms = wall_of(c, node);
         s->env.post = on_post;
         s->env.post_ctx = n;
         s->env.ops.kv_write = kv_write_owned;
@@ -230,7 +256,10 @@ static void node_start(struct test_cluster *c, uint32_t node)
                                              .compare_queue_every = COMPARE_EVERY,
                                              .compare_catalog_every = COMPARE_EVERY};
         s->host = host_new(&s->env.env, &options);
-        const struct host_sink sink = {.on_replica_divergent = on_replica_divergent, .ctx = s};
+        const struct host_sink sink = {.on_replica_divergent = on_replica_divergent,
+                                       .on_queue_unused = on_queue_unused,
+                                       .on_queue_dead = on_queue_dead,
+                                       .ctx = s};
         host_set_sink(s->host, &sink);
     }
     fake_env_init(&n->log_env, prng_u64(&c->prng), c->shard_count, contexts, n->disk, n->kv);
@@ -519,12 +548,19 @@ static uint32_t members(struct test_cluster *c, uint64_t group, const uint32_t *
 uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes,
                          uint32_t count, int local_shard)
 {
+    return cluster_declare_with(c, name, nodes, count, local_shard, BYTES_NONE, false);
+}
+
+uint64_t cluster_declare_with(struct test_cluster *c, const char *name, const uint32_t *nodes,
+                              uint32_t count, int local_shard, struct bytes arguments, bool quorum)
+{
     struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE};
     struct catalog_result result;
     struct catalog_queue_spec *spec = &command.u.queue;
     spec->vhost = BYTES_LITERAL("/");
     spec->name = bytes_from_cstr(name);
-    spec->type = CATALOG_CLASSIC;
+    spec->type = quorum ? CATALOG_QUORUM : CATALOG_CLASSIC;
+    spec->arguments = arguments;
     if (local_shard >= 0) {
         spec->run = CATALOG_RUN_LOCAL;
         spec->local.node = c->nodes[nodes[0]].id;
@@ -799,7 +835,7 @@ static void set_time(struct test_cluster *c, uint64_t now_ns)
         for (uint32_t s = 0; n->alive && s <= c->shard_count; s++) {
             struct fake_env *env = s == c->shard_count ? &n->log_env : &n->shards[s].env;
             env->mono_ns = now_ns;
-            env->wall_ms = 1000000 + now_ns / 1000000;
+            env->wall_ms = wall_of(c, i);
         }
     }
 }
@@ -864,4 +900,19 @@ int cluster_leader(struct test_cluster *c, uint64_t group)
         }
     }
     return found;
+}
+
+struct home *cluster_home(struct test_cluster *c, uint32_t node, uint64_t queue)
+{
+    struct home *home = NULL;
+    for (uint32_t s = 0; s < c->shard_count && home == NULL; s++) {
+        home = home_find(c->nodes[node].shards[s].host, queue);
+    }
+    cr_assert_not_null(home);
+    return home;
+}
+
+uint64_t cluster_now_ms(const struct test_cluster *c)
+{
+    return c->now_ns / 1000000;
 }

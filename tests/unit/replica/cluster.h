@@ -75,6 +75,10 @@ struct test_cluster {
     uint32_t divergent_told;
     uint64_t divergent_queue;
     struct uid divergent_member;
+    uint32_t unused_told, dead_told; /* of whichever queue */
+    uint64_t unused_at_ms;           /* when it was told last, since the start */
+    uint8_t lose_kind;               /* parcels of this kind between nodes are lost; 0 = none */
+    int64_t wall_offset_ms[NODES_MAX];
     bool refuses; /* the next node does not start, because of: */
     char refusal[256];
 };
@@ -87,6 +91,9 @@ struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard)
 /* Declares; returns the record's id. local_shard >= 0: a local queue of node `nodes[0]`. */
 uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes,
                          uint32_t count, int local_shard);
+/* The same, with arguments (a field table) and, for groups, as a quorum queue. */
+uint64_t cluster_declare_with(struct test_cluster *c, const char *name, const uint32_t *nodes,
+                              uint32_t count, int local_shard, struct bytes arguments, bool quorum);
 void cluster_delete(struct test_cluster *c, uint64_t id);
 void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes,
                           uint32_t count, uint64_t salt);
@@ -109,4 +116,7 @@ void cluster_suspend(struct test_cluster *c, uint32_t node);
 void cluster_crash(struct test_cluster *c, uint32_t node);
 void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot);
 int cluster_leader(struct test_cluster *c, uint64_t group); /* node, or -1 */
+/* What serves the queue, or a replica of it on that node; asserted to be there. */
+struct home *cluster_home(struct test_cluster *c, uint32_t node, uint64_t queue);
+uint64_t cluster_now_ms(const struct test_cluster *c); /* since the start */
 #endif

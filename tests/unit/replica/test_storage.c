@@ -2,11 +2,15 @@
  * snapshot; membership. */
 #include "users.h"
 
+#include "replica_internal.h"
+#include "warren/wire_table.h"
+
 struct scene {
     struct test_cluster *c;
     struct traffic *t;
     struct user *u;
     uint64_t queue, seed;
+    uint32_t looked;
 };
 
 static struct scene scene_new(uint64_t seed, uint32_t nodes, uint32_t replicas)
@@ -61,6 +65,13 @@ static void consume_all(struct scene *s, struct user *u, uint32_t node)
     user_consume(u, 1, 0, 100, UINT64_MAX);
     cr_assert(cluster_run(s->c, all_settled, s->t, 60000), "seed %llu: %u of %u settled",
               (unsigned long long)s->seed, s->t->settled_count, s->t->published);
+}
+
+static bool one_more(void *ctx)
+{
+    static const uint32_t step = 50;
+    struct scene *s = ctx;
+    return s->t->settled_count == s->t->published || s->t->settled_count >= s->looked + step;
 }
 
 Test(storage, backlog_outlives_its_segments)
@@ -143,6 +154,39 @@ Test(storage, requeued_old_messages_are_read_back)
     memset(s.t->delivered, 0, sizeof s.t->delivered);
     s.t->seen_count = 0;
     consume_all(&s, &s.u[1], 0);
+    scene_free(&s);
+}
+
+/* A backlog that is not in memory, wanted in another order than that of its positions: what comes
+ * along with each read must not stay until it is wanted. */
+Test(storage, reading_in_another_order_keeps_little)
+{
+    struct scene s = {.seed = 57};
+    struct writer w;
+    s.c = cluster_new(57, 1, 1);
+    s.c->segment_size = 4 << 20;
+    s.t = wr_calloc(1, sizeof *s.t);
+    s.u = wr_calloc(3, sizeof *s.u);
+    writer_init(&w, 64);
+    wire_table_put_int32(&w, "x-max-priority", 10);
+    struct buf *arguments = writer_take(&w);
+    s.queue = cluster_declare_with(s.c, "q", (uint32_t[]){0}, 1, -1,
+                                   bytes_make(arguments->data, arguments->size), false);
+    buf_unref(arguments);
+    user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
+    s.u[0].priorities = 10;
+    publish(&s, 6000, 8000);
+    restart(&s, 0);
+    s.u[0].client = NULL;
+    user_open(&s.u[1], s.c, 0, 0, s.queue, s.t);
+    user_consume(&s.u[1], 1, 0, 20, UINT64_MAX);
+    uint64_t most = 0;
+    for (; s.looked < s.t->published; s.looked = s.t->settled_count) {
+        cr_assert(cluster_run(s.c, one_more, &s, 10000));
+        const struct group *group = group_find(cluster_host(s.c, 0, 0), s.queue);
+        most = group->home->store.bytes > most ? group->home->store.bytes : most;
+    }
+    cr_assert_lt(most, STORE_QUEUE_BYTES + (4u << 20));
     scene_free(&s);
 }
 

@@ -35,7 +35,12 @@ static void on_applied(void *ctx, uint64_t seq)
 static void on_nacked(void *ctx, uint64_t seq)
 {
     struct user *u = ctx;
-    u->traffic->nacked[u->number_of_seq[seq]] = true;
+    const uint32_t number = u->number_of_seq[seq];
+    cr_assert(number != 0 && !u->traffic->nacked[number] && !u->traffic->confirmed[number],
+              "message %u is refused, and was told before", number);
+    cr_assert_gt(seq, u->applied);
+    u->traffic->nacked[number] = true;
+    u->traffic->nacked_count++;
 }
 
 static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
@@ -96,6 +101,45 @@ static void on_deliver(void *ctx, uint32_t consumer, uint64_t first, uint32_t de
     }
 }
 
+static void on_dead(void *ctx, uint32_t consumer, uint64_t first, enum queue_death reason,
+                    uint64_t died_ms, const struct message *messages, uint32_t count)
+{
+    struct user *u = ctx;
+    cr_assert_eq(consumer, u->consumer);
+    cr_assert_gt(first, u->last_ordinal);
+    u->last_ordinal = first + count - 1;
+    for (uint32_t i = 0; i < count; i++) {
+        vec_add(&u->dead);
+        vec_last(&u->dead).number = message_number(&messages[i]);
+        vec_last(&u->dead).ordinal = first + i;
+        vec_last(&u->dead).died_ms = died_ms;
+        vec_last(&u->dead).at_ms = user_now_ms(u);
+        vec_last(&u->dead).reason = reason;
+    }
+    if (u->ack) {
+        (void)queue_client_settle(u->client, consumer, first, count, QUEUE_ACK);
+    }
+}
+
+static void on_peek(void *ctx, uint64_t position, enum queue_place place, uint64_t at_ms,
+                    uint32_t delivery_count, const struct message *messages, uint32_t count)
+{
+    struct user *u = ctx;
+    (void)delivery_count;
+    for (uint32_t i = 0; i < count; i++) {
+        vec_add(&u->peeked);
+        vec_last(&u->peeked).number = message_number(&messages[i]);
+        vec_last(&u->peeked).position = position + i;
+        vec_last(&u->peeked).at_ms = at_ms;
+        vec_last(&u->peeked).place = place;
+    }
+}
+
+uint64_t user_now_ms(const struct user *u)
+{
+    return u->cluster->nodes[u->node].shards[u->shard].env.wall_ms;
+}
+
 static void on_cancel(void *ctx, uint32_t consumer)
 {
     struct user *u = ctx;
@@ -116,8 +160,15 @@ static void on_blocked(void *ctx, bool blocked)
     u->blocked = blocked;
 }
 
-static const struct queue_client_sink sink = {on_applied, on_nacked, on_reply,   on_deliver,
-                                              on_cancel,  on_gone,   on_blocked, NULL};
+static const struct queue_client_sink sink = {.on_applied = on_applied,
+                                              .on_nacked = on_nacked,
+                                              .on_reply = on_reply,
+                                              .on_deliver = on_deliver,
+                                              .on_cancel = on_cancel,
+                                              .on_gone = on_gone,
+                                              .on_blocked = on_blocked,
+                                              .on_dead = on_dead,
+                                              .on_peek = on_peek};
 
 void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard,
                uint64_t queue, struct traffic *t)
@@ -136,16 +187,21 @@ void user_close(struct user *u)
     }
     vec_deinit(&u->acks);
     vec_deinit(&u->unacked);
+    vec_deinit(&u->dead);
+    vec_deinit(&u->peeked);
 }
 
 void user_publish(struct user *u, uint32_t count, uint32_t body_size)
 {
     (void)cluster_host(u->cluster, u->node, u->shard);
     for (uint32_t i = 0; i < count; i++) {
-        const struct message_parts parts = {.exchange = BYTES_LITERAL(""),
-                                            .key = BYTES_LITERAL("q"),
-                                            .props = BYTES_LITERAL("\x10\x00\x02"),
-                                            .ttl_ms = MESSAGE_TTL_NONE};
+        const struct message_parts parts = {
+            .exchange = BYTES_LITERAL(""),
+            .key = BYTES_LITERAL("q"),
+            .props = BYTES_LITERAL("\x10\x00\x02"),
+            .ttl_ms = u->ttl_ms > 0 ? u->ttl_ms : MESSAGE_TTL_NONE,
+            .priority =
+                (uint8_t)(u->priorities == 0 ? 0 : (u->traffic->published + 1) % u->priorities)};
         uint32_t number = ++u->traffic->published;
         cr_assert_lt(number, MESSAGES_MAX);
         struct buf *b = buf_new(message_record_size(&parts, body_size));
@@ -153,7 +209,12 @@ void user_publish(struct user *u, uint32_t count, uint32_t body_size)
         memset(body, (int)number, body_size);
         memcpy(body, &number, 4);
         b->size = (uint32_t)message_record_size(&parts, body_size);
-        uint64_t seq = queue_client_publish(u->client, (struct message){{b, 0, b->size}});
+        const struct message message = {{b, 0, b->size}};
+        u->more.publish_seq += u->more.publisher.size > 0;
+        const bool plain =
+            u->more.publisher.size == 0 && u->more.id.size == 0 && u->more.delay_ms == 0;
+        uint64_t seq = plain ? queue_client_publish(u->client, message)
+                             : queue_client_publish_more(u->client, message, &u->more);
         buf_unref(b);
         u->seq_of[number] = seq;
         u->number_of_seq[seq] = number;
@@ -185,7 +246,7 @@ void user_ack_all(struct user *u)
 bool all_confirmed(void *user)
 {
     struct user *u = user;
-    return u->traffic->confirmed_count == u->traffic->published;
+    return u->traffic->confirmed_count + u->traffic->nacked_count == u->traffic->published;
 }
 
 bool all_seen(void *traffic)

@@ -12,7 +12,17 @@ struct traffic {  /* of one queue */
     bool confirmed[MESSAGES_MAX], nacked[MESSAGES_MAX];
     uint8_t delivered[MESSAGES_MAX]; /* times */
     bool settled[MESSAGES_MAX];      /* an ack of it was reported applied */
-    uint32_t confirmed_count, seen_count, settled_count;
+    uint32_t confirmed_count, nacked_count, seen_count, settled_count;
+};
+struct dead_letter {
+    uint32_t number;
+    enum queue_death reason;
+    uint64_t ordinal, died_ms, at_ms; /* at_ms: when it came here */
+};
+struct peeked_message {
+    uint32_t number;
+    enum queue_place place;
+    uint64_t position, at_ms;
 };
 struct user {
     struct test_cluster *cluster;
@@ -47,6 +57,11 @@ struct user {
     uint32_t got;
     bool order;
     uint32_t next_number;
+    uint32_t priorities;            /* messages have priority number % this; 0 = none */
+    uint64_t ttl_ms;                /* of the next ones; 0 = none */
+    struct queue_publish_more more; /* for the next ones; publish_seq counts up */
+    VEC(struct dead_letter) dead;
+    VEC(struct peeked_message) peeked;
 };
 
 void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard,
@@ -56,8 +71,9 @@ void user_publish(struct user *u, uint32_t count, uint32_t body_size);
 void user_consume(struct user *u, uint32_t consumer, uint8_t flags, uint32_t prefetch,
                   uint64_t credit);
 void user_ack_all(struct user *u);
+uint64_t user_now_ms(const struct user *u); /* the wall clock */
 uint32_t message_number(const struct message *m);
-bool all_confirmed(void *user);
+bool all_confirmed(void *user); /* or refused */
 bool all_seen(void *traffic);
 bool all_settled(void *traffic);
 bool replied(void *user);
