@@ -503,6 +503,7 @@ void group_set_serving(struct group *group, bool serving)
             relay_drop(group->home);
             group->home->serving = true;
             home_check_boots(group->home);
+            home_check_settings(group->home);
             home_arm_expire(group->home);
             if (queue_auto_delete_due(group->home->queue) &&
                 group->host->sink.on_queue_unused != NULL) {

@@ -147,6 +147,9 @@ static void on_queue_diff(void *ctx, const struct catalog_queue *before,
     struct host *host = ctx;
     local_view_changed(host, before, after);
     queue_group_view(host, before, after);
+    if (before != NULL && after != NULL) {
+        settings_view_changed(host, after->id);
+    }
     if (after == NULL) {
         client_queue_gone(host, before->id, is_lost(host, before));
     }

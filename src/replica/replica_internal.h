@@ -307,6 +307,8 @@ void home_arm_expire(struct home *home);
 void home_answer_report(struct home *home, const struct report_wait *wait);
 void home_announce_to(struct home *home, struct uid node);
 void home_check_boots(struct home *home);
+/* The machine is to have the settings that the view says; if not, sees to it. */
+void home_check_settings(struct home *home);
 void route_effect(struct home *home, struct route *route, const struct queue_effect *effect);
 void effects_flush(struct host *host);
 void effects_drop(struct host *host);
@@ -328,6 +330,7 @@ void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a
 struct fetch;
 void fetch_free(struct fetch *fetch);
 void fetches_free(struct host *host);
+void settings_view_changed(struct host *host, uint64_t queue_id); /* of a queue that stays */
 void local_view_changed(struct host *host, const struct catalog_queue *before,
                         const struct catalog_queue *after);
 
