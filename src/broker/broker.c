@@ -70,6 +70,8 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     list_init(&broker->dead_dirty);
     list_init(&broker->pages);
     list_init(&broker->pages_done);
+    list_init(&broker->admin);
+    list_init(&broker->seats);
     return broker;
 }
 
@@ -109,6 +111,8 @@ void broker_free(struct broker *broker)
     }
     free_session_list(&broker->ending);
     umap_deinit(&broker->session_ids);
+    admin_free_all(broker);
+    seat_free_all(broker);
     route_result_deinit(&broker->route);
     vec_deinit(&broker->extra_keys);
     pattern_cache_deinit(&broker->patterns);
@@ -167,6 +171,10 @@ void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t 
     }
     LIST_FOREACH_SAFE(link, &broker->deletions) {
         deletion_step(WR_CONTAINER_OF(link, struct deletion, link));
+    }
+    if (broker->access_serial != catalog_access_serial(view)) {
+        broker->access_serial = catalog_access_serial(view);
+        sessions_check_access(broker);
     }
 }
 
@@ -236,13 +244,14 @@ void broker_turn(struct broker *broker)
     vec_clear(&broker->deferred);
     dead_workers_turn(broker);
     pages_turn(broker);
+    admin_turn(broker);
 }
 
 uint64_t broker_deadline_ns(const struct broker *broker)
 {
     if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked) ||
         !list_is_empty(&broker->yielding) || !list_is_empty(&broker->dead_dirty) ||
-        !list_is_empty(&broker->pages_done)) {
+        !list_is_empty(&broker->pages_done) || admin_is_due(broker)) {
         return 0;
     }
     uint64_t next = timers_next_deadline(&broker->timers);
@@ -364,6 +373,6 @@ void broker_close_all(struct broker *broker, const char *reason)
 {
     LIST_FOREACH_SAFE(link, &broker->sessions) {
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
-        session->on_close(session->ctx, reason);
+        session_force_close(session, reason);
     }
 }
