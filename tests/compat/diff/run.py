@@ -107,11 +107,12 @@ def stored(units):
     return found
 
 
-def record(units, found, version, complete):
+def record(units, found, version, options):
     """Writes the files of all groups; keeps what was not run when not everything was."""
     for group in dict.fromkeys(unit.group for unit in units if not unit.by_hand):
         path = os.path.join(transcript.FOLDER, f"{group}.txt")
-        lines = {} if complete else transcript.read(path)
+        lines = {} if options.complete else {
+            name: text for name, text in transcript.read(path).items() if not options.wanted(name)}
         for unit in units:
             if unit.group == group:
                 lines.update(found[unit])
@@ -267,7 +268,7 @@ def main():
     if options.record:
         chosen = [unit for unit in units if not unit.by_hand]
         found, seconds, version = on_broker("rabbitmq", 1, chosen, options)
-        record(chosen, found, version, options.complete)
+        record(chosen, found, version, options)
         for unit in sorted(chosen, key=lambda unit: -unit.seconds)[:5]:
             print(f"{unit.seconds:>8.1f} s {unit.name}")
         print(f"RabbitMQ {version}, {seconds:.1f} s")

@@ -13,7 +13,7 @@ def declare_and_counts(t):
         ch.publish("", name, f"m{i}")
     ch.confirms(3)
     t.counts(name, messages=3, consumers=0)
-    ch.call("basic.get", queue=name)
+    ch.call("basic.get", queue=name, no_ack=1)
     ch.call("basic.consume", queue=name, tag="t", no_ack=1)
     ch.deliveries(2)
     t.counts(name, messages=0, consumers=1)

@@ -38,7 +38,7 @@ def label(value):
         return "V"
     if letter == "D":
         return "D:%d,%d" % inner
-    text = str(inner)
+    text = str(inner).replace(" ", "").encode("unicode_escape").decode()
     return f"{letter}:{text if len(text) < 30 else f'{text[:3]}...{len(text)}'}"
 
 

@@ -45,7 +45,7 @@ def properties():
         yield f"x-death={label(value)}", published({"headers": {"x-death": value}})
         yield f"x-delay={label(value)}", published({"headers": {"x-delay": value}})
     for user in ("guest", "", "Guest", "guest ", "nobody", b"\xff", "u" * 255, "guest\0"):
-        yield f"user-id={user if isinstance(user, bytes) else user[:9]}", published({"user_id": user})
+        yield f"user-id={user[:9]!r}", published({"user_id": user})
     for number in (0, 1, 2, 3, 127, 255):
         yield f"delivery-mode={number}", published({"delivery_mode": number})
         yield f"priority={number}", published({"priority": number})

@@ -18,12 +18,18 @@ def matches(pattern, text):
 def same_but(pattern_before, pattern_after, before, after):
     """True when both lines are like their patterns, in which ** stands for anything and * for the
     same text in both."""
-    def captured(pattern, text):
-        parts = [re.escape(part).replace(r"\*", "(.*)") for part in pattern.split("**")]
-        return re.fullmatch(".*".join(parts), text, re.S)
-    one, two = captured(pattern_before, before), captured(pattern_after, after)
-    return bool(one and two) and (len(one.groups()) != len(two.groups()) or
-                                  one.groups() == two.groups())
+    def expression(pattern, star):
+        parts = [re.escape(part) for part in pattern.split("**")]
+        return ".*".join(part.replace(r"\*", star) for part in parts)
+
+    found = re.fullmatch(expression(pattern_before, "(.*)"), before, re.S)
+    if found is None:
+        return False
+    wanted = expression(pattern_after, "\0")
+    if wanted.count("\0") == len(found.groups()):
+        for text in found.groups():
+            wanted = wanted.replace("\0", re.escape(text), 1)
+    return re.fullmatch(wanted.replace("\0", ".*"), after, re.S) is not None
 
 
 def read(path):
@@ -39,7 +45,7 @@ def read(path):
             if line.startswith("== "):
                 lines = found[line[3:]] = []
             elif line.startswith("-- "):
-                name, _, text = line[3:].partition(": ")
+                name, _, text = line[3:].partition(" => ")
                 found[name] = [text]
             else:
                 lines.append(line)
@@ -51,7 +57,7 @@ def write(path, comment, transcripts, single):
         file.write("".join(f"# {line}\n" for line in comment.split("\n")))
         for name, lines in transcripts.items():
             if single and len(lines) == 1:
-                file.write(f"-- {name}: {lines[0]}\n")
+                file.write(f"-- {name} => {lines[0]}\n")
             else:
                 file.write(f"\n== {name}\n" + "".join(line + "\n" for line in lines))
 
