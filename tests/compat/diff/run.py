@@ -172,8 +172,9 @@ class Judgement:
         print(f"{'total':<18}" + "".join(f"{totals[c]:>10}" for c in columns))
         wrong = totals["differs"]
         for deviation in self.deviations:
-            ran = any(transcript.matches(deviation.pattern, name) for name in self.names)
-            if not deviation.used and (ran or self.options.complete):
+            ran = [name for name in self.names if transcript.matches(deviation.pattern, name)]
+            waits = ran and all(self.later(name) for name in ran)
+            if not deviation.used and (ran or self.options.complete) and not waits:
                 print(f"deviations.txt:{deviation.number}: {deviation.pattern}: does not occur any more")
                 wrong += 1
         for pattern, count in self.listed.items():

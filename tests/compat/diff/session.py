@@ -3,6 +3,7 @@
 import collections
 import re
 import struct
+import threading
 import time
 
 from amqp_codec import CONTENT_METHODS, Octets, put_content, put_method, put_table, take_header, take_method
@@ -404,12 +405,13 @@ class Test:
         self.record(f"counts of {queue}: messages={shown_messages} consumers={shown_consumers}")
 
     def gone(self, queue, seconds=DEADLINE_S):
-        """Waits until the queue does not exist."""
+        """Waits until the queue does not exist. Asked by binding it, which is no use of it, as
+        declaring it would be."""
         end = time.monotonic() + seconds
         with Raw(self.broker.ports[0]) as raw:
             raw.open()
             while True:
-                raw.send(put_method(1, "queue.declare", queue=queue, passive=1))
+                raw.send(put_method(1, "queue.bind", queue=queue, exchange="amq.match"))
                 class_id, method_id = raw.read_method(DEADLINE_S)[1:3]
                 if (class_id, method_id) == (20, 40):
                     self.record(f"{queue} is gone")
@@ -418,6 +420,12 @@ class Test:
                     self.record(f"! {queue} is still there")
                     raise Stop()
                 time.sleep(0.02)
+
+    def let_pass(self, ms):
+        """Waits until `ms` have gone by: only where the passing of time is what a script is about,
+        and nothing can be seen to happen."""
+        self.record(f"{ms} ms pass")
+        threading.Event().wait(ms / 1000)
 
     def ctl(self, *arguments, undo=()):
         """Runs rabbitmqctl or warrenctl; `undo` is run at the end."""
