@@ -177,6 +177,10 @@ enum broker_publish_result { BROKER_ROUTED, BROKER_UNROUTABLE, BROKER_REFUSED, B
 enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
                                           uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx);
+
+/* An unroutable message as it goes back to its publisher: without BCC, as every message leaves.
+ * Consumes the reference, gives a new one. */
+struct message broker_returned(struct message owned);
 /* The next publish had come already when the barrier of the last BROKER_WAIT on this channel began:
  * where it cannot be routed it needs none of its own. */
 void broker_publish_looked(struct broker_channel *ch);

@@ -166,7 +166,9 @@ void wire_table_put_without(struct writer *w, struct bytes table, struct bytes k
  * is nested beyond WIRE_TABLE_DEPTH_MAX or broken shows as "...". */
 void wire_describe_table(struct strbuf *s, struct bytes table);
 
-/* The value alone, without its type name: 60, "text", true, {…}, […]. */
+/* The value alone, without its type name, as Erlang prints the term that RabbitMQ keeps: 60, true,
+ * <<"text">>, 1.5, undefined, [{<<"key">>,signedint,1}], [{longstr,<<"text">>}]. For reply texts.
+ */
 void wire_describe_value(struct strbuf *s, const struct wire_value *value);
 
 /* [["a","signedint",1],["c","table",[["d","void","undefined"]]],["e","array",[["bool",true]]]]: as

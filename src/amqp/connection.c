@@ -373,7 +373,7 @@ static void on_heartbeat_frame(struct amqp_conn *conn, const struct wire_frame *
     if (conn->state < CONN_RUNNING) {
         conn_abort(conn);
     } else if (frame->channel != 0) {
-        conn_fault(conn, 505, 0, 0, "heartbeat frame on channel %u", frame->channel);
+        conn_fault(conn, 505, 0, 0, "type 8, all octets = <<>>");
     } else {
         conn_fault(conn, 501, 0, 0, "type 8, all octets = %u bytes: unknown_frame",
                    (uint32_t)frame->payload.size);

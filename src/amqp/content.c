@@ -61,6 +61,7 @@ static void publish(struct amqp_channel *ch)
         break;
     case BROKER_UNROUTABLE:
         if (c->mandatory) {
+            c->message = broker_returned(c->message);
             deliver_return(ch, &c->message);
         }
         if (ch->confirm) {

@@ -41,8 +41,8 @@ static const struct arg args_table[] = {
     {"x-queue-master-locator", ARG_ENUM, FOR_CLASSIC, 0, 0, "min-masters client-local random",
      "invalid_queue_locator_arg"},
     {"x-delivery-limit", ARG_INT, FOR_QUORUM, INT64_MIN, INT64_MAX, NULL, NULL},
-    {"x-quorum-initial-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, 64, NULL, NULL},
-    {"x-quorum-target-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, 64, NULL, NULL},
+    {"x-quorum-initial-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, INT64_MAX, NULL, NULL},
+    {"x-quorum-target-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, INT64_MAX, NULL, NULL},
     {"x-max-in-memory-length", ARG_INT, FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     {"x-max-in-memory-bytes", ARG_INT, FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     {"x-consumer-timeout", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
@@ -86,18 +86,18 @@ static bool bad_value(const struct arg *arg, const struct wire_value *v, char *w
             (void)snprintf(why, size, "\"expected integer, got %s\"", type);
             return true;
         }
-        if (strcmp(arg->name, "x-queue-version") == 0 &&
-            (v->integer < arg->min || v->integer > arg->max)) {
-            (void)snprintf(why, size, "\"unsupported queue version '%lld'\"",
-                           (long long)v->integer);
-            return true;
-        }
         if (arg->kind == ARG_INT_POSITIVE && v->integer == 0) {
             (void)snprintf(why, size, "{value_zero,0}");
             return true;
         }
-        if (v->integer < arg->min && (arg->min == 0 || arg->min == 1)) {
+        if (v->integer < 0 && (arg->min == 0 || arg->min == 1)) {
             (void)snprintf(why, size, "{value_negative,%lld}", (long long)v->integer);
+            return true;
+        }
+        if (strcmp(arg->name, "x-queue-version") == 0 &&
+            (v->integer < arg->min || v->integer > arg->max)) {
+            (void)snprintf(why, size, "\"unsupported queue version '%lld'\"",
+                           (long long)v->integer);
             return true;
         }
         if (v->integer < arg->min || v->integer > arg->max) {
@@ -148,8 +148,8 @@ bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, u
     }
     if (v.type != WIRE_FIELD_LONGSTR) {
         fault_set(fault, 406, false,
-                  "invalid arg 'x-queue-type' for queue '%.*s' in vhost '%.*s': \"expected string, "
-                  "got %s\"",
+                  "invalid arg 'x-queue-type' for queue '%.*s' in vhost '%.*s': "
+                  "{unacceptable_type,%s}",
                   FMT(name), FMT(vhost), wire_field_name(v.type));
         return false;
     }
@@ -172,17 +172,17 @@ bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, u
 static bool check_properties(struct bytes vhost, struct bytes name, uint32_t flags,
                              struct broker_fault *fault)
 {
-    if ((flags & BROKER_DURABLE) == 0) {
-        fault_set(fault, 406, false,
-                  "invalid property 'non-durable' for queue '%.*s' in vhost '%.*s'", FMT(name),
-                  FMT(vhost));
-    } else if ((flags & BROKER_AUTO_DELETE) != 0) {
+    if ((flags & BROKER_AUTO_DELETE) != 0) {
         fault_set(fault, 406, false,
                   "invalid property 'auto-delete' for queue '%.*s' in vhost '%.*s'", FMT(name),
                   FMT(vhost));
     } else if ((flags & BROKER_EXCLUSIVE) != 0) {
         fault_set(fault, 406, false,
                   "invalid property 'exclusive-owner' for queue '%.*s' in vhost '%.*s'", FMT(name),
+                  FMT(vhost));
+    } else if ((flags & BROKER_DURABLE) == 0) {
+        fault_set(fault, 406, false,
+                  "invalid property 'non-durable' for queue '%.*s' in vhost '%.*s'", FMT(name),
                   FMT(vhost));
     } else {
         return true;
@@ -204,8 +204,8 @@ bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, 
     uint8_t bit = *ret_type == CATALOG_QUORUM ? FOR_QUORUM : FOR_CLASSIC;
     for (size_t i = 0; i < WR_ARRAY_SIZE(args_table); i++) {
         const struct arg *arg = &args_table[i];
-        if (!wire_table_find(args, arg->name, &v)) {
-            continue;
+        if ((arg->types & bit) == 0 || !wire_table_find(args, arg->name, &v)) {
+            continue; /* one that the type does not know is refused below, whatever its value */
         }
         if (strcmp(arg->name, "x-dead-letter-exchange") == 0 && v.type != WIRE_FIELD_LONGSTR) {
             fault_set(fault, 406, false,
@@ -256,6 +256,22 @@ bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, s
         *ret_priority = v.integer > INT32_MAX   ? INT32_MAX
                         : v.integer < INT32_MIN ? INT32_MIN
                                                 : (int32_t)v.integer;
+    }
+    if (wire_table_find(args, "x-cancel-on-ha-failover", &v)) {
+        if (queue->spec.type != CATALOG_CLASSIC) {
+            fault_set(fault, 406, false,
+                      "invalid arg 'x-cancel-on-ha-failover' for queue '%.*s' in vhost '%.*s' of "
+                      "queue type %s",
+                      FMT(queue->spec.name), FMT(vhost), type_module(queue->spec.type));
+            return false;
+        }
+        if (v.type != WIRE_FIELD_BOOL) {
+            fault_set(fault, 406, false,
+                      "invalid arg 'x-cancel-on-ha-failover' for queue '%.*s' in vhost '%.*s': "
+                      "{unacceptable_type,%s}",
+                      FMT(queue->spec.name), FMT(vhost), wire_field_name(v.type));
+            return false;
+        }
     }
     if (wire_table_find(args, "x-stream-offset", &v)) {
         fault_set(fault, 406, false,

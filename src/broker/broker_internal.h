@@ -240,10 +240,15 @@ struct broker_channel {
     struct route_cache_slot *cache; /* ROUTE_CACHE_SLOTS of them, made with the first publish */
     struct map consumers;           /* tag -> struct consumer */
     struct list requests;
-    char last_queue[256];
+    uint8_t last_queue[255]; /* declared on this channel; a name may hold NULs */
+    uint8_t last_queue_size;
     bool has_last_queue;
     uint64_t published, confirmed, delivered, acked;
 };
+static inline struct bytes channel_last_queue(const struct broker_channel *ch)
+{
+    return (struct bytes){ch->last_queue, ch->last_queue_size};
+}
 struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue);
 void ch_queue_close(struct ch_queue *q); /* closes its client, frees it */
 void drop_got(struct ch_queue *q);

@@ -323,7 +323,7 @@ void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct byt
     r->kind = BIND_QUEUE;
     r->unbind = unbind;
     if (queue.size == 0 && ch->has_last_queue) {
-        queue = bytes_from_cstr(ch->last_queue);
+        queue = channel_last_queue(ch);
         if (key.size == 0) {
             key = queue; /* both empty: the key becomes the queue's name too */
         }

@@ -12,9 +12,11 @@
  */
 #include "broker_internal.h"
 
+#define TTL_MAX_MS UINT64_C(315360000000)
+
 #define CHECKED_PROPS (WIRE_PROP_HEADERS | WIRE_PROP_EXPIRATION | WIRE_PROP_USER_ID)
 
-#define DELAY_MAX_MS INT64_C(315360000000) /* ten years, as the limit of a TTL */
+#define DELAY_MAX_MS INT64_C(315360000000) /* ten years */
 
 /* What the properties say about the way; the keys of CC and BCC are in broker->extra_keys (a
  * table's size bounds their number). */
@@ -26,16 +28,27 @@ struct routing {
 
 /* --- properties ------------------------------------------------------------------------------- */
 
+/* The digits from `at` on as a number is written. */
+static struct bytes without_zeros(struct bytes text, size_t at)
+{
+    while (at + 1 < text.size && text.data[at] == '0') {
+        at++;
+    }
+    return (struct bytes){text.data + at, text.size - at};
+}
+
 static bool check_expiration(struct bytes text, struct broker_fault *fault)
 {
     uint64_t value = 0;
     size_t digits = 0;
     bool negative = text.size > 0 && text.data[0] == '-';
-    size_t at = negative ? 1 : 0;
-    for (; at + digits < text.size && digits < 18 && text.data[at + digits] >= '0' &&
-           text.data[at + digits] <= '9';
+    size_t at = negative || (text.size > 0 && text.data[0] == '+') ? 1 : 0;
+    for (;
+         at + digits < text.size && text.data[at + digits] >= '0' && text.data[at + digits] <= '9';
          digits++) {
-        value = value * 10 + (uint64_t)(text.data[at + digits] - '0');
+        if (value <= TTL_MAX_MS) { /* longer ones are too large, whatever follows */
+            value = value * 10 + (uint64_t)(text.data[at + digits] - '0');
+        }
     }
     if (digits == 0) {
         fault_set(fault, 406, false, "invalid expiration '%.*s': no_integer", FMT(text));
@@ -43,11 +56,11 @@ static bool check_expiration(struct bytes text, struct broker_fault *fault)
         fault_set(fault, 406, false, "invalid expiration '%.*s': {leftover_string,\"%.*s\"}",
                   FMT(text), (int)(text.size - at - digits), (const char *)text.data + at + digits);
     } else if (negative && value > 0) {
-        fault_set(fault, 406, false, "invalid expiration '%.*s': {value_negative,-%llu}", FMT(text),
-                  (unsigned long long)value);
-    } else if (value > UINT64_C(315360000000)) {
-        fault_set(fault, 406, false, "invalid expiration '%.*s': {value_too_large,%llu}", FMT(text),
-                  (unsigned long long)value);
+        fault_set(fault, 406, false, "invalid expiration '%.*s': {value_negative,-%.*s}", FMT(text),
+                  FMT(without_zeros(text, at)));
+    } else if (value > TTL_MAX_MS) {
+        fault_set(fault, 406, false, "invalid expiration '%.*s': {value_too_large,%.*s}", FMT(text),
+                  FMT(without_zeros(text, at)));
     } else {
         return true;
     }
@@ -273,6 +286,18 @@ static struct message with_delay_over(struct message message)
     }
     struct message result = with_headers(message, writer_bytes(&headers));
     writer_deinit(&headers);
+    return result;
+}
+
+struct message broker_returned(struct message owned)
+{
+    struct wire_value v;
+    struct bytes headers = wire_props_headers(message_props(&owned));
+    if (headers.size == 0 || !wire_table_find(headers, "BCC", &v)) {
+        return owned;
+    }
+    struct message result = without_bcc(owned);
+    message_unref(owned);
     return result;
 }
 

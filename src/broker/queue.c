@@ -82,7 +82,7 @@ static void finish_declared(struct request *r, const struct catalog_queue *queue
 {
     struct broker_channel *ch = r->channel;
     memcpy(ch->last_queue, queue->spec.name.data, queue->spec.name.size);
-    ch->last_queue[queue->spec.name.size] = 0;
+    ch->last_queue_size = (uint8_t)queue->spec.name.size;
     ch->has_last_queue = true;
     if (r->created) { /* nothing can be in it; its leader need not be found yet */
         request_defer_finish(r);
@@ -114,6 +114,9 @@ static void place_group(struct request *r, struct catalog_queue_spec *spec,
     if (spec->type == CATALOG_QUORUM) {
         size = broker->options.quorum_initial_size;
         (void)wire_table_get_integer(r->args, "x-quorum-initial-group-size", &size);
+        if (size > CATALOG_REPLICAS_MAX) {
+            size = CATALOG_REPLICAS_MAX; /* any number will do: all nodes then */
+        }
     }
     bool local = size == 1;
     if (wire_table_get_string(r->args, "x-queue-leader-locator", &locator)) {
@@ -405,8 +408,7 @@ static void delete_step(struct request *r)
 {
     struct broker_channel *ch = r->channel;
     struct bytes vhost = session_vhost(ch->session);
-    struct bytes name =
-        r->name.size == 0 && ch->has_last_queue ? bytes_from_cstr(ch->last_queue) : r->name;
+    struct bytes name = r->name.size == 0 && ch->has_last_queue ? channel_last_queue(ch) : r->name;
     const struct catalog_queue *queue = catalog_queue(r->broker->view, vhost, name);
     if (name.size == 0) {
         request_fail(r, 404, false, "no previously declared queue");

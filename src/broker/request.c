@@ -225,7 +225,7 @@ void request_queue_gone(struct request *request)
 
 struct bytes request_queue_name(const struct request *request)
 {
-    return request->name.size == 0 ? bytes_from_cstr(request->channel->last_queue) : request->name;
+    return request->name.size == 0 ? channel_last_queue(request->channel) : request->name;
 }
 
 const struct catalog_queue *request_find_queue(struct request *request,
@@ -239,7 +239,7 @@ const struct catalog_queue *request_find_queue(struct request *request,
             request_fail(request, 404, false, "no previously declared queue");
             return NULL;
         }
-        name = bytes_from_cstr(ch->last_queue);
+        name = channel_last_queue(ch);
     }
     const struct catalog_queue *queue = catalog_queue(request->broker->view, vhost, name);
     if (queue == NULL && !request->looked) {

@@ -66,9 +66,9 @@ static int headers_validate(struct bytes key, struct bytes arguments, struct str
         return 0;
     }
     if (value.type == WIRE_FIELD_LONGSTR) {
-        strbuf_add_cstr(text, "Invalid x-match field value <<\"");
-        strbuf_add_escaped(text, value.bytes);
-        strbuf_add_cstr(text, "\">>; expected all, any, all-with-x, or any-with-x");
+        strbuf_add_cstr(text, "Invalid x-match field value ");
+        wire_describe_value(text, &value);
+        strbuf_add_cstr(text, "; expected all, any, all-with-x, or any-with-x");
     } else {
         strbuf_printf(text, "Invalid x-match field type %s (value ", wire_field_name(value.type));
         wire_describe_value(text, &value);

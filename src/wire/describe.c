@@ -4,6 +4,9 @@
  * bytes are escaped); bounded by the builder; nothing recurses. The wording is part of golden
  * files: change it together with them.
  */
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "warren/wire_props.h"
 #include "warren/wire_table.h"
 
@@ -202,11 +205,93 @@ void wire_describe_table(struct strbuf *s, struct bytes table)
     add_nested(s, WIRE_FIELD_TABLE, table);
 }
 
+/* --- values as Erlang's terms ----------------------------------------------------------------- */
+
+/* The shortest digits that read back as the same number, with a point. */
+static void add_real(struct strbuf *s, double real)
+{
+    char text[32];
+    int digits = 1;
+    do {
+        (void)snprintf(text, sizeof text, "%.*g", digits, real);
+    } while (++digits <= 17 && strtod(text, NULL) != real);
+    strbuf_add_cstr(s, text);
+    strbuf_add_cstr(s, strpbrk(text, ".en") == NULL ? ".0" : "");
+}
+
+static void add_flat_term(struct strbuf *s, const struct wire_value *v)
+{
+    switch (v->type) {
+    case WIRE_FIELD_FLOAT:
+    case WIRE_FIELD_DOUBLE:
+        add_real(s, v->real);
+        break;
+    case WIRE_FIELD_DECIMAL:
+        strbuf_printf(s, "{%u,%u}", (unsigned)v->decimal.scale, (unsigned)v->decimal.unscaled);
+        break;
+    case WIRE_FIELD_LONGSTR:
+    case WIRE_FIELD_BINARY:
+        wire_describe_binary(s, v->bytes, v->bytes.size);
+        break;
+    case WIRE_FIELD_VOID:
+        strbuf_add_cstr(s, "undefined");
+        break;
+    default:
+        add_flat_value(s, v);
+        break;
+    }
+}
+
+static void term_open(struct strbuf *s, struct level *level, const struct wire_value *v)
+{
+    level->started = false;
+    if (v->type == WIRE_FIELD_ARRAY) {
+        wire_array_iter_init(&level->it, v->bytes);
+    } else {
+        wire_table_iter_init(&level->it, v->bytes);
+    }
+    strbuf_add_char(s, '[');
+}
+
+/* The elements of a table are {<<"key">>,type,value}, those of an array {type,value}. */
+static void add_nested_term(struct strbuf *s, const struct wire_value *outer)
+{
+    struct level stack[WIRE_TABLE_DEPTH_MAX];
+    uint32_t depth = 1;
+    term_open(s, &stack[0], outer);
+    while (depth > 0 && !s->truncated) {
+        struct level *level = &stack[depth - 1];
+        struct bytes key;
+        struct wire_value value;
+        if (!wire_table_iter_next(&level->it, &key, &value)) {
+            strbuf_add_cstr(s, level->it.fault != WIRE_OK ? "..." : "");
+            depth--;
+            strbuf_add_cstr(s, depth > 0 ? "]}" : "]");
+            continue;
+        }
+        strbuf_add_cstr(s, level->started ? ",{" : "{");
+        level->started = true;
+        if (!level->it.is_array) {
+            wire_describe_binary(s, key, key.size);
+            strbuf_add_char(s, ',');
+        }
+        strbuf_printf(s, "%s,", wire_field_name(value.type));
+        if (value.type != WIRE_FIELD_ARRAY && value.type != WIRE_FIELD_TABLE) {
+            add_flat_term(s, &value);
+            strbuf_add_char(s, '}');
+        } else if (depth == WIRE_TABLE_DEPTH_MAX) {
+            strbuf_add_cstr(s, "...}");
+        } else {
+            term_open(s, &stack[depth++], &value);
+        }
+    }
+}
+
 void wire_describe_value(struct strbuf *s, const struct wire_value *value)
 {
     if (value->type == WIRE_FIELD_ARRAY || value->type == WIRE_FIELD_TABLE) {
-        add_nested(s, value->type, value->bytes);
+        add_nested_term(s, value);
     } else {
-        add_flat_value(s, value);
+        add_flat_term(s, value);
     }
 }

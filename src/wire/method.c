@@ -104,6 +104,13 @@ static bool decode_arguments(struct decoder *d, struct wire_method *m)
     }
 }
 
+/* RabbitMQ lets any octets pass as the exchange and the key of a message. */
+static bool carries_content(uint32_t id)
+{
+    return id == WIRE_BASIC_PUBLISH || id == WIRE_BASIC_DELIVER || id == WIRE_BASIC_GET_OK ||
+           id == WIRE_BASIC_RETURN;
+}
+
 enum wire_fault wire_method_decode(struct bytes payload, struct wire_method *ret_method)
 {
     struct decoder d = {.r = reader_from(payload)};
@@ -125,7 +132,7 @@ enum wire_fault wire_method_decode(struct bytes payload, struct wire_method *ret
     if (WR_UNLIKELY(d.r.failed)) {
         return WIRE_FAULT_TRUNCATED;
     }
-    if (WR_UNLIKELY(d.bad_utf8)) {
+    if (WR_UNLIKELY(d.bad_utf8) && !carries_content(id)) {
         return WIRE_FAULT_UTF8;
     }
     if (WR_UNLIKELY(!rd_done(&d.r))) {

@@ -223,10 +223,10 @@ class Loopback:
 class Cluster:
     """`count` nodes below `folder`, which must not hold another run."""
 
-    def __init__(self, driver, count, folder, network=None):
+    def __init__(self, driver, count, folder, network=None, ports=(20000, 32000)):
         self.driver, self.folder, self.network = driver, folder, network or Loopback()
         shutil.rmtree(folder, ignore_errors=True)
-        ports = free_ports(2 * count)
+        ports = free_ports(2 * count, *ports)
         self.nodes = []
         for i in range(1, count + 1):
             path = os.path.join(folder, f"node{i}")

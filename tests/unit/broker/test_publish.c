@@ -106,8 +106,13 @@ Test(broker_publish, expirations)
         {"foo", BAD("foo", "no_integer")},
         {"", BAD("", "no_integer")},
         {"-", BAD("-", "no_integer")},
+        {"+1", "routed\n"},
+        {"007", "routed\n"},
+        {"00315360000001", BAD("00315360000001", "{value_too_large,315360000001}")},
+        {"-007", BAD("-007", "{value_negative,-7}")},
         {"1000000000000000000000000000000",
-         BAD("1000000000000000000000000000000", "{leftover_string,\"0000000000000\"}")},
+         BAD("1000000000000000000000000000000",
+             "{value_too_large,1000000000000000000000000000000}")},
     };
     rig_queue("q");
     rig_bind("amq.fanout", "q", "");
@@ -128,6 +133,25 @@ Test(broker_publish, user_ids)
     rig.ch = rig_channel(rig_session("actor", "/"), 1); /* an impersonator */
     publish_prop(WIRE_PROP_USER_ID, "other");
     EXPECT_SAID("routed\n");
+}
+
+Test(broker_publish, bcc_does_not_go_back_to_the_publisher)
+{
+    struct writer headers;
+    struct writer w;
+    struct wire_value v;
+    writer_init(&headers, 64);
+    wire_table_put_cstr(&headers, "CC", "stays");
+    wire_table_put_cstr(&headers, "BCC", "goes");
+    struct message message =
+        rig_message("", "nobody", props(&w, WIRE_PROP_HEADERS, NULL, writer_bytes(&headers)), "m");
+    message = broker_returned(message);
+    struct bytes left = wire_props_headers(message_props(&message));
+    cr_assert_not(wire_table_find(left, "BCC", &v));
+    cr_assert(wire_table_find(left, "CC", &v));
+    message_unref(message);
+    writer_deinit(&w);
+    writer_deinit(&headers);
 }
 
 Test(broker_publish, cc_and_bcc_are_more_keys)

@@ -182,6 +182,14 @@ Test(broker_queue, an_empty_name_needs_a_last_queue)
                 "queue\nconsume 404 no previously declared queue\n");
 }
 
+Test(broker_queue, the_last_queue_may_have_a_nul_in_its_name)
+{
+    struct bytes name = BYTES_LITERAL("a\0b");
+    CALL(broker_queue_declare(rig.ch, name, 0, BYTES_NONE, rig_done, "declare"));
+    (void)rig_said();
+    cr_assert(bytes_eq(channel_last_queue(rig.ch), name));
+}
+
 Test(broker_queue, permissions_of_declare)
 {
     struct writer w;

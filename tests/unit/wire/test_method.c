@@ -131,6 +131,10 @@ Test(method, bad_utf8_is_refused_in_shortstr_only)
     cr_assert_str_eq(wire_fault_text(WIRE_FAULT_UTF8), "Malformed UTF-8 in shortstr");
     payload = test_hex("00 3c 00 15 02 c3 a4", raw, sizeof(raw));
     cr_assert_eq(wire_method_decode(payload, &method), WIRE_OK);
+    /* RabbitMQ takes any octets as the exchange and the key of a message. */
+    payload = test_hex("00 3c 00 28 00 00 00 02 c3 28 00", raw, sizeof(raw));
+    cr_assert_eq(wire_method_decode(payload, &method), WIRE_OK);
+    cr_assert_eq(method.basic_publish.routing_key.size, 2);
     /* The same two bytes are fine in a longstr. */
     payload = test_hex("00 0a 00 15 00 00 00 02 c3 28", raw, sizeof(raw));
     cr_assert_eq(wire_method_decode(payload, &method), WIRE_OK);

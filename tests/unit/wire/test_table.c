@@ -290,7 +290,7 @@ Test(table, values_print_alone_and_types_have_rabbitmqs_names)
     strbuf_add_char(&s, ' ');
     value = value_of("46 00 00 00 04 01 61 62 01", raw, sizeof(raw));
     wire_describe_value(&s, &value);
-    cr_assert_str_eq(s.data, "60 {a=byte 1}");
+    cr_assert_str_eq(s.data, "60 [{<<\"a\">>,byte,1}]");
     cr_assert_str_eq(wire_field_name('S'), "longstr");
     cr_assert_str_eq(wire_field_name('I'), "signedint");
     cr_assert_str_eq(wire_field_name('?'), "unknown");

@@ -1,0 +1,233 @@
+"""Single active consumers, priorities of messages."""
+
+from registry import script
+from session import KINDS
+from scripts_ttl import CLASSIC
+
+SINGLE = {"x-single-active-consumer": True}
+
+
+@script("29", kinds=KINDS)
+def single_active(t):
+    a = t.connect()
+    one, two, out = a.channel(), t.channel(), t.channel()
+    name = t.queue(one, arguments=SINGLE)
+    one.call("basic.consume", queue=name, tag="1")
+    two.call("basic.consume", queue=name, tag="2")
+    out.call("confirm.select")
+    for i in range(3):
+        out.publish("", name, f"m{i}")
+        out.confirms(1)
+        one.deliveries(1)
+    one.send("basic.ack", tag=3, multiple=1)
+    one.call("basic.cancel", tag="1")
+    out.publish("", name, "for the next")
+    out.confirms(1)
+    two.deliveries(1)
+    t.counts(name, messages=0, consumers=1)
+
+
+@script("29", kinds=KINDS)
+def single_active_connection_ends(t):
+    """The next one takes over, and gets what was unacked."""
+    a, b = t.connect(), t.connect()
+    one, two, out = a.channel(), b.channel(), t.channel()
+    name = t.queue(out, arguments=SINGLE)
+    one.call("basic.consume", queue=name, tag="1")
+    two.call("basic.consume", queue=name, tag="2")
+    out.publish("", name, "m0")
+    out.publish("", name, "m1")
+    one.deliveries(2)
+    one.send("basic.ack", tag=1)
+    one.sync()
+    a.close()
+    two.deliveries(1)
+
+
+@script("29", kinds=KINDS)
+def single_active_waits_its_turn(t):
+    """Whoever has waited longest is next."""
+    ch, out = t.channel(), t.channel()
+    name = t.queue(ch, arguments=SINGLE)
+    for tag in ("1", "2", "3"):
+        ch.call("basic.consume", queue=name, tag=tag, no_ack=1)
+    for tag in ("1", "2"):
+        ch.call("basic.cancel", tag=tag)
+        out.publish("", name, "after " + tag)
+        ch.deliveries(1)
+    ch.call("basic.consume", queue=name, tag="1", no_ack=1)
+    ch.call("basic.cancel", tag="3")
+    out.publish("", name, "after 3")
+    ch.deliveries(1)
+
+
+@script("29", kinds=KINDS)
+def single_active_waiting_is_cancelled(t):
+    ch, out = t.channel(), t.channel()
+    name = t.queue(ch, arguments=SINGLE)
+    for tag in ("1", "2", "3"):
+        ch.call("basic.consume", queue=name, tag=tag, no_ack=1)
+    ch.call("basic.cancel", tag="2")
+    ch.call("basic.cancel", tag="1")
+    out.publish("", name, "for the third")
+    ch.deliveries(1)
+
+
+@script("16", "29", kinds=KINDS)
+def single_active_with_prefetch(t):
+    """A full one does not let the next one in."""
+    ch, other, out = t.channel(), t.channel(), t.channel()
+    name = t.queue(ch, arguments=SINGLE)
+    ch.call("basic.qos", count=1)
+    ch.call("basic.consume", queue=name, tag="1")
+    other.call("basic.consume", queue=name, tag="2")
+    out.call("confirm.select")
+    for i in range(2):
+        out.publish("", name, f"m{i}")
+    out.confirms(2)
+    ch.deliveries(1)
+    t.counts(name, messages=1, consumers=2)
+    ch.send("basic.ack", tag=1)
+    ch.deliveries(1)
+
+
+@script("29", kinds=KINDS)
+def single_active_and_exclusive(t):
+    a = t.connect()
+    ch = a.channel()
+    name = t.queue(ch, arguments=SINGLE)
+    a.channel().call("basic.consume", queue=name, tag="1", exclusive=1)
+    ch.call("basic.consume", queue=name, tag="2")
+
+
+@script("17", "29", kinds=KINDS)
+def single_active_and_get(t):
+    ch = t.channel()
+    name = t.queue(ch, arguments=SINGLE)
+    ch.publish("", name, "m")
+    t.counts(name, messages=1)
+    ch.call("basic.get", queue=name)
+
+
+@script("15", "29", kinds=KINDS)
+def single_active_requeue(t):
+    ch, other = t.channel(), t.channel()
+    name = t.queue(ch, arguments=SINGLE)
+    ch.call("basic.consume", queue=name, tag="1")
+    other.call("basic.consume", queue=name, tag="2")
+    ch.publish("", name, "m")
+    ch.deliveries(1)
+    ch.send("basic.nack", tag=1, requeue=1)
+    ch.deliveries(1)
+
+
+@script("18", "29", kinds=KINDS)
+def single_active_queue_deleted(t):
+    ch, other = t.channel(), t.channel()
+    name = t.queue(ch, arguments=SINGLE)
+    ch.call("basic.consume", queue=name, tag="1")
+    other.call("basic.consume", queue=name, tag="2")
+    t.channel().call("queue.delete", queue=name)
+    ch.take(1, "basic.cancel")
+    other.take(1, "basic.cancel")
+
+
+@script("26", kinds=CLASSIC)
+def priorities(t):
+    ch = t.channel()
+    name = t.queue(ch, arguments={"x-max-priority": 5})
+    ch.call("confirm.select")
+    for priority in (None, 0, 3, 5, 1, 9, 255, 3, 5):
+        more = {} if priority is None else {"priority": priority}
+        ch.publish("", name, f"p{priority}", **more)
+    ch.confirms(9)
+    t.counts(name, messages=9)
+    for _ in range(9):
+        ch.call("basic.get", queue=name, no_ack=1)
+
+
+@script("26", kinds=CLASSIC)
+def priorities_requeued(t):
+    ch = t.channel()
+    name = t.queue(ch, arguments={"x-max-priority": 5})
+    ch.call("confirm.select")
+    for priority in (1, 1, 4, 4):
+        ch.publish("", name, f"p{priority}", priority=priority)
+    ch.confirms(4)
+    for _ in range(3):
+        ch.call("basic.get", queue=name)
+    ch.send("basic.nack", tag=3, requeue=1)
+    ch.send("basic.nack", tag=2, requeue=1)
+    t.counts(name, messages=3)
+    for _ in range(3):
+        ch.call("basic.get", queue=name, no_ack=1)
+
+
+@script("16", "26", kinds=CLASSIC)
+def priorities_with_a_consumer(t):
+    """What is out already is not taken back."""
+    ch, out = t.channel(), t.channel()
+    name = t.queue(ch, arguments={"x-max-priority": 5})
+    ch.call("basic.qos", count=2)
+    ch.call("basic.consume", queue=name, tag="t")
+    out.call("confirm.select")
+    for priority in (0, 1, 2, 5, 3):
+        out.publish("", name, f"p{priority}", priority=priority)
+        out.confirms(1)
+    ch.deliveries(2)
+    ch.send("basic.ack", tag=1)
+    ch.deliveries(1)
+    ch.send("basic.ack", tag=2)
+    ch.deliveries(1)
+
+
+@script("25", "26", kinds=CLASSIC)
+def priorities_and_length(t):
+    """Which goes when there are too many."""
+    ch = t.channel()
+    name = t.queue(ch, arguments={"x-max-priority": 5, "x-max-length": 2})
+    ch.call("confirm.select")
+    for priority in (1, 5, 3, 0):
+        ch.publish("", name, f"p{priority}", priority=priority)
+        ch.confirms(1)
+    t.counts(name, messages=2)
+    for _ in range(2):
+        ch.call("basic.get", queue=name, no_ack=1)
+
+
+@script("23", "26", kinds=CLASSIC)
+def priorities_and_expiry(t):
+    ch = t.channel()
+    name = t.queue(ch, arguments={"x-max-priority": 5})
+    ch.call("confirm.select")
+    for priority, more in ((1, {}), (5, {"expiration": "50"}), (3, {})):
+        ch.publish("", name, f"p{priority}", priority=priority, **more)
+    ch.confirms(3)
+    t.let_pass(150)
+    t.counts(name, messages=2)
+    for _ in range(2):
+        ch.call("basic.get", queue=name, no_ack=1)
+
+
+@script("26", kinds=CLASSIC)
+def priority_zero(t):
+    ch = t.channel()
+    name = t.queue(ch, arguments={"x-max-priority": 0})
+    ch.publish("", name, "1", priority=1)
+    ch.publish("", name, "0")
+    t.counts(name, messages=2)
+    for _ in range(2):
+        ch.call("basic.get", queue=name, no_ack=1)
+
+
+@script("26", kinds=CLASSIC)
+def priorities_purged_and_deleted(t):
+    ch = t.channel()
+    name = t.queue(ch, arguments={"x-max-priority": 3})
+    for priority in (0, 3, 1):
+        ch.publish("", name, "m", priority=priority)
+    t.counts(name, messages=3)
+    ch.call("queue.purge", queue=name)
+    ch.publish("", name, "m", priority=2)
+    t.counts(name, messages=1)
+    ch.call("queue.delete", queue=name)

@@ -1,0 +1,216 @@
+"""Policies and operator policies on live queues and exchanges; users and permissions."""
+
+import json
+
+from registry import script
+from session import KINDS
+from scripts_ttl import CLASSIC
+
+
+def policy(t, definition, pattern=None, apply_to="queues", name="diff", priority="0", command="set_policy"):
+    clear = "clear_policy" if command == "set_policy" else "clear_operator_policy"
+    if (clear, name) not in t.undo:
+        t.undo.append((clear, name))
+    t.ctl(command, name, pattern or "^" + t.script.replace(".", r"\.") + r"\.", json.dumps(definition),
+          "--apply-to", apply_to, "--priority", priority)
+
+
+@script("23", "57", kinds=KINDS)
+def message_ttl(t):
+    ch = t.channel()
+    name = t.queue(ch)
+    ch.publish("", name, "there before the policy")
+    t.counts(name, messages=1)
+    policy(t, {"message-ttl": 100})
+    ch.publish("", name, "m")
+    t.counts(name, messages=0)
+
+
+@script("25", "57", kinds=KINDS)
+def max_length(t):
+    ch = t.channel()
+    name = t.queue(ch)
+    ch.call("confirm.select")
+    for i in range(5):
+        ch.publish("", name, f"m{i}")
+    ch.confirms(5)
+    policy(t, {"max-length": 2})
+    ch.publish("", name, "m5")
+    ch.confirms(1)
+    t.counts(name, messages=2)
+    t.ctl("clear_policy", "diff")
+    for i in range(3):
+        ch.publish("", name, f"n{i}")
+    ch.confirms(3)
+    t.counts(name, messages=5)
+
+
+@script("25", "57", kinds=CLASSIC)
+def smaller_of_argument_and_policy(t):
+    ch = t.channel()
+    policy(t, {"max-length": 3})
+    ch.call("confirm.select")
+    for suffix, length, left in (("less", 2, 2), ("more", 9, 3)):
+        name = t.queue(ch, suffix, {"x-max-length": length})
+        for i in range(5):
+            ch.publish("", name, f"m{i}")
+        ch.confirms(5)
+        t.counts(name, messages=left)
+
+
+@script("24", "57", kinds=CLASSIC)
+def dead_letter_exchange(t):
+    """An argument wins over a policy."""
+    ch = t.channel()
+    dead, own = t.queue(ch, "dead"), t.queue(ch, "own")
+    policy(t, {"dead-letter-exchange": "", "dead-letter-routing-key": dead},
+           pattern=r"^policy\.dead-letter-exchange\.q")
+    name = t.queue(ch, "q1")
+    other = t.queue(ch, "q2", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": own})
+    for queue in (name, other):
+        ch.publish("", queue, "m")
+        t.counts(queue, messages=1)
+        tag = ch.call("basic.get", queue=queue)["tag"]
+        ch.send("basic.reject", tag=tag)
+    for queue in (dead, own):
+        ch.call("basic.consume", queue=queue, tag=queue[-3:], no_ack=1)
+        ch.deliveries(1)
+
+
+@script("25", "57", kinds=CLASSIC)
+def operator_policy(t):
+    ch = t.channel()
+    name = t.queue(ch)
+    policy(t, {"max-length": 4})
+    policy(t, {"max-length": 2}, command="set_operator_policy", name="op")
+    ch.call("confirm.select")
+    for i in range(6):
+        ch.publish("", name, f"m{i}")
+    ch.confirms(6)
+    t.counts(name, messages=2)
+    t.ctl("clear_operator_policy", "op")
+    for i in range(6):
+        ch.publish("", name, f"m{i}")
+    ch.confirms(6)
+    t.counts(name, messages=4)
+
+
+@script("25", "57")
+def highest_priority_only(t):
+    ch = t.channel()
+    name = t.queue(ch)
+    policy(t, {"max-length": 1}, name="low", priority="1")
+    policy(t, {"max-length-bytes": 1000000}, name="high", priority="5")
+    ch.call("confirm.select")
+    for i in range(3):
+        ch.publish("", name, f"m{i}")
+    ch.confirms(3)
+    t.counts(name, messages=3)
+
+
+@script("11", "57")
+def alternate_exchange(t):
+    ch = t.channel()
+    name, other = t.exchange(ch, "direct"), t.exchange(ch, "fanout", "other")
+    queue = t.queue(ch)
+    t.bind(ch, other, queue)
+    ch.call("confirm.select")
+    ch.publish(name, "k", "before", mandatory=1)
+    ch.confirms(1)
+    policy(t, {"alternate-exchange": other}, pattern=r"^policy\.alternate-exchange\.x$",
+           apply_to="exchanges")
+    ch.publish(name, "k", "with", mandatory=1)
+    ch.confirms(1)
+    ch.call("basic.get", queue=queue, no_ack=1)
+
+
+@script("23", "57")
+def expires(t):
+    ch = t.channel()
+    name = t.queue(ch)
+    policy(t, {"expires": 300})
+    t.gone(name)
+
+
+@script("57")
+def bad_definitions(t):
+    for definition in ({}, {"max-length": -1}, {"max-length": "x"}, {"odd": 1}, {"expires": 0},
+                       {"overflow": "odd"}, {"message-ttl": -5}, {"ha-params": 2}, {"ha-mode": "exactly"},
+                       {"dead-letter-exchange": 1}, {"delivery-limit": "x"}):
+        policy(t, definition)
+
+
+def user(t, configure, write, read, tags=()):
+    name = "diff-user"
+    t.ctl("add_user", name, "secret", undo=("delete_user", name))
+    if tags:
+        t.ctl("set_user_tags", name, *tags)
+    t.ctl("set_permissions", name, configure, write, read)
+    return t.connect(user=name, password="secret")
+
+
+@script("55")
+def permissions(t):
+    """Each operation, refused for the one thing that is missing."""
+    ch = t.channel()
+    t.names += ["own.q", "own.x"]
+    for suffix in ("c", "w", "r"):
+        t.queue(ch, suffix)
+        t.exchange(ch, "fanout", suffix + "x")
+    base = t.script.replace(".", r"\.") + r"\."
+    a = user(t, f"^(own.*|{base}(c|cx))$", f"^(own.*|{base}(w|wx))$", f"^(own.*|{base}(r|rx))$")
+    queue, exchange = t.name, lambda suffix: t.name(suffix + "x")
+    for method, fields in (
+            ("queue.declare", dict(queue=queue("w"))), ("queue.declare", dict(queue=queue("c"))),
+            ("queue.declare", dict(queue=queue("w"), passive=1)), ("queue.delete", dict(queue=queue("r"))),
+            ("exchange.declare", dict(exchange=exchange("r"), type="fanout")),
+            ("exchange.declare", dict(exchange=exchange("c"), type="fanout")),
+            ("exchange.delete", dict(exchange=exchange("w"))),
+            ("queue.bind", dict(queue=queue("r"), exchange=exchange("r"))),
+            ("queue.bind", dict(queue=queue("w"), exchange=exchange("w"))),
+            ("queue.bind", dict(queue=queue("w"), exchange=exchange("r"))),
+            ("queue.unbind", dict(queue=queue("w"), exchange=exchange("w"))),
+            ("exchange.bind", dict(destination=exchange("r"), source=exchange("r"))),
+            ("exchange.bind", dict(destination=exchange("w"), source=exchange("w"))),
+            ("exchange.bind", dict(destination=exchange("w"), source=exchange("r"))),
+            ("basic.get", dict(queue=queue("w"))), ("basic.get", dict(queue=queue("r"))),
+            ("basic.consume", dict(queue=queue("c"))), ("queue.purge", dict(queue=queue("w"))),
+            ("queue.purge", dict(queue=queue("r"))),
+            ("queue.declare", dict(queue="own.q", arguments={"x-dead-letter-exchange": exchange("r")})),
+            ("queue.declare", dict(queue="own.q", arguments={"x-dead-letter-exchange": exchange("w")})),
+            ("exchange.declare", dict(exchange="own.x", type="fanout",
+                                      arguments={"alternate-exchange": exchange("r")}))):
+        a.channel().call(method, **fields)
+    for name in (exchange("r"), ""):
+        ch = a.channel()
+        ch.publish(name, "k", "m")
+        ch.closed()
+
+
+@script("20", "54")
+def impersonator(t):
+    a = user(t, ".*", ".*", ".*", tags=("impersonator",))
+    ch = a.channel()
+    name = t.queue(ch)
+    ch.call("confirm.select")
+    ch.publish("", name, "m", user_id="somebody")
+    ch.confirms(1)
+    ch.call("basic.get", queue=name, no_ack=1)
+
+
+@script("55")
+def topic_permissions(t):
+    ch = t.channel()
+    t.queue(ch)
+    a = user(t, ".*", ".*", ".*")
+    t.ctl("set_topic_permissions", "diff-user", "amq.topic", r"^ok\.", r"^ok\.{username}$")
+    for key, headers in (("ok.1", {}), ("not.ok", {}), ("ok.1", {"CC": ["not.ok"]})):
+        ch = a.channel()
+        ch.call("confirm.select")
+        ch.publish("amq.topic", key, "m", headers=headers)
+        if key == "ok.1" and not headers:
+            ch.confirms(1)
+        else:
+            ch.closed()
+    for key in ("ok.diff-user", "ok.other"):
+        a.channel().call("queue.bind", queue=t.name("q"), exchange="amq.topic", key=key)
