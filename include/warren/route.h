@@ -34,6 +34,9 @@ struct route_result {
     const struct catalog_queue **queues; /* Each at most once; borrowed from the view. */
     uint32_t count;
     uint32_t capacity;
+    /* Nothing but the key was looked at, by any exchange on the way: in this view every message
+     * with the same key (and no extra ones) goes the same way. */
+    bool key_only;
     struct route_scratch *scratch; /* private */
 };
 

@@ -56,10 +56,8 @@ static struct pref *direct_remove(struct pref *index, struct catalog_binding *bi
     return direct_new(changed);
 }
 
-static void direct_route(const struct pref *index, struct bytes key, struct bytes props,
-                         struct route_result *result)
+static void direct_route(const struct pref *index, struct bytes key, struct route_result *result)
 {
-    (void)props;
     const struct target_set *targets = direct_find(index, key);
     if (targets != NULL) {
         targets_emit(targets, result);

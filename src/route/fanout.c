@@ -16,11 +16,9 @@ static struct pref *fanout_remove(struct pref *index, struct catalog_binding *bi
     return after == NULL ? NULL : &after->ref;
 }
 
-static void fanout_route(const struct pref *index, struct bytes key, struct bytes props,
-                         struct route_result *result)
+static void fanout_route(const struct pref *index, struct bytes key, struct route_result *result)
 {
     (void)key;
-    (void)props;
     targets_emit((const struct target_set *)index, result);
 }
 

@@ -226,11 +226,10 @@ static bool matches(const struct route_scratch *s, const struct compiled *c)
     return !c->any;
 }
 
-static void headers_route(const struct pref *index, struct bytes key, struct bytes props,
-                          struct route_result *result)
+static void headers_route(const struct pref *index, struct bytes key, struct route_result *result)
 {
     (void)key;
-    decode_headers(result->scratch, props);
+    decode_headers(result->scratch, route__input(result)->props);
     struct pmap_iter it;
     const struct pmap *bindings = ((const struct headers_index *)index)->bindings;
     for (bool more = pmap_first(&it, bindings); more; more = pmap_next(&it)) {

@@ -17,7 +17,8 @@ struct route_scratch;
 /*
  * One type. add and remove are pure: a new index (one reference; NULL = empty) from a borrowed one.
  * route calls route__emit for every binding that matches (more than once does no harm); with
- * `by_key` it is called for each routing key, otherwise once.
+ * `by_key` it is called for each routing key, otherwise once. Whatever else of the message a type
+ * wants it has from route__input, so that nobody can depend on more than the key unnoticed.
  */
 struct exchange_type {
     const char *name;
@@ -26,8 +27,7 @@ struct exchange_type {
                     struct strbuf *text); /* may be NULL */
     struct pref *(*add)(struct pref *index, struct catalog_binding *binding);
     struct pref *(*remove)(struct pref *index, struct catalog_binding *binding);
-    void (*route)(const struct pref *index, struct bytes key, struct bytes props,
-                  struct route_result *result);
+    void (*route)(const struct pref *index, struct bytes key, struct route_result *result);
 };
 
 extern const struct exchange_type route__direct;
@@ -97,7 +97,8 @@ struct route_scratch {
     const struct catalog_vhost *vhost; /* in the view of vhost_serial */
     uint64_t vhost_id;
     uint64_t vhost_serial;
-    bool matched; /* The exchange at work has matched something. */
+    const struct route_input *input; /* of the message */
+    bool matched;                    /* The exchange at work has matched something. */
     VEC(const struct catalog_exchange *) worklist;
     struct mark_set visited; /* ids of exchanges */
     /* topic.c */
@@ -115,6 +116,14 @@ void route__scratch_free(struct route_scratch *owned_scratch);
 /* Empties the set; adds an id (not 0) and says whether it was new. */
 void route__marks_clear(struct mark_set *set);
 bool route__marks_add(struct mark_set *set, uint64_t id);
+
+/* The whole message, for a type that looks at more than the key: the result then is not key_only.
+ */
+static inline const struct route_input *route__input(struct route_result *result)
+{
+    result->key_only = false;
+    return result->scratch->input;
+}
 
 /* One binding matched: its queue goes into the result, its exchange onto the worklist; once each.
  */

@@ -49,9 +49,9 @@ static void route_exchange(struct route_result *result, const struct catalog_exc
     if (type == NULL || exchange->index == NULL) {
         return;
     }
-    type->route(exchange->index, input->key, input->props, result);
+    type->route(exchange->index, input->key, result);
     for (uint32_t i = 0; i < input->extra_count && type->by_key; i++) {
-        type->route(exchange->index, input->extra_keys[i], input->props, result);
+        type->route(exchange->index, input->extra_keys[i], result);
     }
 }
 
@@ -73,7 +73,9 @@ uint32_t route_message(const struct catalog_view *view, const struct catalog_exc
 {
     struct route_scratch *s = result->scratch;
     result->count = 0;
+    result->key_only = true;
     s->view = view;
+    s->input = input;
     s->serial = catalog_view_serial(view);
     s->epoch++;
     if (s->vhost_serial != s->serial || s->vhost_id != exchange->vhost_id) {

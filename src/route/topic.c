@@ -262,10 +262,8 @@ static void swap_lists(struct route_scratch *s)
     s->next.capacity = capacity;
 }
 
-static void topic_route(const struct pref *index, struct bytes key, struct bytes props,
-                        struct route_result *result)
+static void topic_route(const struct pref *index, struct bytes key, struct route_result *result)
 {
-    (void)props;
     struct route_scratch *s = result->scratch;
     const struct topic_node *root = (const struct topic_node *)index;
     vec_clear(&s->current);
