@@ -56,9 +56,10 @@ static struct pref *direct_remove(struct pref *index, struct catalog_binding *bi
     return direct_new(changed);
 }
 
-static void direct_route(const struct pref *index, struct bytes key, struct route_result *result)
+static void direct_route(const struct catalog_exchange *exchange, struct bytes key,
+                         struct route_result *result)
 {
-    const struct target_set *targets = direct_find(index, key);
+    const struct target_set *targets = direct_find(exchange->index, key);
     if (targets != NULL) {
         targets_emit(targets, result);
     }

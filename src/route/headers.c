@@ -55,13 +55,12 @@ static bool parse_match(struct bytes text, bool *ret_any, bool *ret_with_x)
     return false;
 }
 
-static int headers_validate(struct bytes key, struct bytes arguments, struct strbuf *text)
+static int headers_validate_binding(const struct route_binding *binding, struct strbuf *text)
 {
-    (void)key;
     struct wire_value value;
     bool any = false;
     bool with_x = false;
-    if (!wire_table_find(arguments, "x-match", &value) ||
+    if (!wire_table_find(binding->arguments, "x-match", &value) ||
         (value.type == WIRE_FIELD_LONGSTR && parse_match(value.bytes, &any, &with_x))) {
         return 0;
     }
@@ -226,12 +225,13 @@ static bool matches(const struct route_scratch *s, const struct compiled *c)
     return !c->any;
 }
 
-static void headers_route(const struct pref *index, struct bytes key, struct route_result *result)
+static void headers_route(const struct catalog_exchange *exchange, struct bytes key,
+                          struct route_result *result)
 {
     (void)key;
     decode_headers(result->scratch, route__input(result)->props);
     struct pmap_iter it;
-    const struct pmap *bindings = ((const struct headers_index *)index)->bindings;
+    const struct pmap *bindings = ((const struct headers_index *)exchange->index)->bindings;
     for (bool more = pmap_first(&it, bindings); more; more = pmap_next(&it)) {
         const struct compiled *c = (const struct compiled *)it.value;
         if (matches(result->scratch, c)) {
@@ -243,7 +243,7 @@ static void headers_route(const struct pref *index, struct bytes key, struct rou
 const struct exchange_type route__headers = {
     .name = "headers",
     .by_key = false,
-    .validate = headers_validate,
+    .validate_binding = headers_validate_binding,
     .add = headers_add,
     .remove = headers_remove,
     .route = headers_route,

@@ -23,17 +23,35 @@ struct route_scratch;
 struct exchange_type {
     const char *name;
     bool by_key;
-    int (*validate)(struct bytes key, struct bytes arguments,
-                    struct strbuf *text); /* may be NULL */
+    bool delays;                       /* What is reached from it is delayed. */
+    const struct exchange_type *inner; /* Set: has all functions in place of this one's. */
+    int (*validate)(struct bytes arguments, struct strbuf *text); /* A declaration; may be NULL. */
+    int (*validate_binding)(const struct route_binding *binding,
+                            struct strbuf *text); /* may be NULL */
     struct pref *(*add)(struct pref *index, struct catalog_binding *binding);
     struct pref *(*remove)(struct pref *index, struct catalog_binding *binding);
-    void (*route)(const struct pref *index, struct bytes key, struct route_result *result);
+    void (*route)(const struct catalog_exchange *exchange, struct bytes key,
+                  struct route_result *result);
 };
 
 extern const struct exchange_type route__direct;
 extern const struct exchange_type route__fanout;
 extern const struct exchange_type route__topic;
 extern const struct exchange_type route__headers;
+extern const struct exchange_type route__consistent_hash;
+extern const struct exchange_type route__modulus_hash;
+extern const struct exchange_type route__random;
+extern const struct exchange_type route__local_random;
+extern const struct exchange_type route__delayed; /* For declarations; routes nothing. */
+
+/* The delayed type with the inner one that the exchange's arguments name; NULL: none. */
+const struct exchange_type *route__delayed_find(struct bytes arguments);
+
+/* The type whose functions count. */
+static inline const struct exchange_type *route__core(const struct exchange_type *type)
+{
+    return type->inner == NULL ? type : type->inner;
+}
 
 /* --- sets of bindings: immutable, structure-sharing
  * ------------------------------------------------ */
@@ -54,6 +72,10 @@ struct target_set *targets_add(const struct target_set *set, struct catalog_bind
 struct target_set *targets_remove(const struct target_set *set,
                                   const struct catalog_binding *binding);
 void targets_emit(const struct target_set *set, struct route_result *result);
+
+VEC_TYPE(binding_vec, const struct catalog_binding *);
+/* Appends all of them, in the order of routing. */
+void targets_collect(const struct target_set *set, struct binding_vec *out);
 
 /* --- scratch
  * ------------------------------------------------------------------------------------------ */
@@ -79,6 +101,12 @@ struct mark_set {
     uint64_t epoch;
 };
 
+/* An exchange on the way of a message. */
+struct route_step {
+    const struct catalog_exchange *exchange;
+    bool delayed; /* It was reached from a delayed one. */
+};
+
 struct topic_node;
 
 struct header_field {
@@ -99,13 +127,16 @@ struct route_scratch {
     uint64_t vhost_serial;
     const struct route_input *input; /* of the message */
     bool matched;                    /* The exchange at work has matched something. */
-    VEC(const struct catalog_exchange *) worklist;
+    bool delayed;                    /* It was reached from a delayed one, or is one. */
+    VEC(struct route_step) worklist;
     struct mark_set visited; /* ids of exchanges */
     /* topic.c */
     VEC(const struct topic_node *) current;
     VEC(const struct topic_node *) next;
     VEC(const struct topic_node *) hashes;
     struct mark_set entered; /* ids of nodes */
+    /* local_random.c */
+    struct binding_vec candidates;
     /* headers.c */
     VEC(struct header_field) headers;
 };
@@ -125,9 +156,25 @@ static inline const struct route_input *route__input(struct route_result *result
     return result->scratch->input;
 }
 
+/* --- digest.c: hashes of what a message says ------------------------------------------------- */
+
+uint64_t route__digest_bytes(struct bytes text);
+uint64_t route__digest_number(uint64_t number);
+uint64_t route__digest_value(const struct wire_value *value);   /* Integers by value. */
+uint64_t route__digest_keys(const struct route_result *result); /* All routing keys together. */
+
+/* A random number of this exchange for the message that is routed; a number as one in [0, count).
+ */
+uint64_t route__random_for(struct route_result *result, const struct catalog_exchange *exchange);
+uint32_t route__below(uint64_t number, uint32_t count);
+
+/* --- results ---------------------------------------------------------------------------------- */
+
 /* One binding matched: its queue goes into the result, its exchange onto the worklist; once each.
  */
 void route__emit(struct route_result *result, const struct catalog_binding *binding);
+/* The queue of that id, which must be in the view. */
+const struct catalog_queue *route__queue(struct route_scratch *s, uint64_t id);
 /* A queue that was found otherwise. */
 void route__emit_queue(struct route_result *result, const struct catalog_queue *queue);
 

@@ -130,3 +130,17 @@ void targets_emit(const struct target_set *set, struct route_result *result)
         route__emit(result, (const struct catalog_binding *)it.value);
     }
 }
+
+void targets_collect(const struct target_set *set, struct binding_vec *out)
+{
+    if (set->map == NULL) {
+        for (uint32_t i = 0; i < set->count; i++) {
+            vec_push(out, set->items[i]);
+        }
+        return;
+    }
+    struct pmap_iter it;
+    for (bool more = pmap_first(&it, set->map); more; more = pmap_next(&it)) {
+        vec_push(out, (const struct catalog_binding *)it.value);
+    }
+}

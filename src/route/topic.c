@@ -262,10 +262,11 @@ static void swap_lists(struct route_scratch *s)
     s->next.capacity = capacity;
 }
 
-static void topic_route(const struct pref *index, struct bytes key, struct route_result *result)
+static void topic_route(const struct catalog_exchange *exchange, struct bytes key,
+                        struct route_result *result)
 {
     struct route_scratch *s = result->scratch;
-    const struct topic_node *root = (const struct topic_node *)index;
+    const struct topic_node *root = (const struct topic_node *)exchange->index;
     vec_clear(&s->current);
     vec_clear(&s->next);
     vec_clear(&s->hashes);

@@ -304,6 +304,26 @@ Test(broker_publish, nor_one_through_an_alternate_headers_exchange)
     writer_deinit(&args);
 }
 
+/* Both, sooner or later: chance is drawn for each message, and the channel remembers no way. */
+Test(broker_publish, random_exchanges_choose_anew_for_every_message)
+{
+    rig_queue("q");
+    rig_queue("r");
+    rig_exchange("x", "x-random", BYTES_NONE);
+    rig_bind("x", "q", "");
+    rig_bind("x", "r", "");
+    bool q = false;
+    bool r = false;
+    for (int i = 0; i < 100; i++) {
+        rig_publish("x", "k", BYTES_NONE, 0);
+        const char *calls = rig_calls();
+        q |= strstr(calls, "q publish") != NULL;
+        r |= strstr(calls, "r publish") != NULL;
+    }
+    cr_assert(q && r);
+    (void)rig_said();
+}
+
 Test(broker_publish, what_was_bound_elsewhere_a_moment_ago_counts)
 {
     rig_queue("q");

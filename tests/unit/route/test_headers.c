@@ -219,11 +219,11 @@ Test(headers, x_match_is_validated_with_rabbitmqs_texts)
         char memory[256];
         struct strbuf text;
         strbuf_init(&text, memory, sizeof(memory));
-        const int error = route_validate_binding(type, B("k"), content(t), &text);
+        const struct route_binding binding = {.key = B("k"), .arguments = content(t)};
+        const int error = route_validate_binding(type, &binding, &text);
         cr_assert_eq(error, table_cases[i].text == NULL ? 0 : WR_E_INVALID);
         cr_assert_str_eq(memory, table_cases[i].text == NULL ? "" : table_cases[i].text);
-        cr_assert_eq(
-            route_validate_binding(exchange_type_find(B("direct")), B("k"), content(t), &text), 0);
+        cr_assert_eq(route_validate_binding(exchange_type_find(B("direct")), &binding, &text), 0);
         buf_unref(t);
     }
 }
