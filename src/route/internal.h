@@ -58,13 +58,19 @@ static inline const struct exchange_type *route__core(const struct exchange_type
 
 #define TARGETS_INLINE_MAX 8
 
+/* What is needed of the binding to reach a queue is copied: one cache line less for each. */
+struct target {
+    uint64_t queue_id; /* 0: it leads to an exchange. */
+    struct catalog_binding *binding;
+};
+
 /* Up to TARGETS_INLINE_MAX: items, by id; above: map (id -> binding). Which one depends on the
  * number alone, so the order of routing depends on the content alone. */
 struct target_set {
     struct pref ref;
     uint32_t count;
     struct pmap *map;
-    struct catalog_binding *items[];
+    struct target items[];
 };
 
 /* A new set (one reference); the old one (NULL = empty) is borrowed. remove: NULL when empty. */
@@ -135,6 +141,7 @@ struct route_scratch {
     VEC(const struct topic_node *) next;
     VEC(const struct topic_node *) hashes;
     struct mark_set entered; /* ids of nodes */
+    uint64_t steps;          /* Nodes times words so far: the work, for tests. */
     /* local_random.c */
     struct binding_vec candidates;
     /* headers.c */
@@ -173,6 +180,8 @@ uint32_t route__below(uint64_t number, uint32_t count);
 /* One binding matched: its queue goes into the result, its exchange onto the worklist; once each.
  */
 void route__emit(struct route_result *result, const struct catalog_binding *binding);
+/* The same for a binding that leads to this queue. */
+void route__emit_to(struct route_result *result, uint64_t queue_id);
 /* The queue of that id, which must be in the view. */
 const struct catalog_queue *route__queue(struct route_scratch *s, uint64_t id);
 /* A queue that was found otherwise. */

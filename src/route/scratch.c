@@ -184,19 +184,25 @@ void route__emit_queue(struct route_result *result, const struct catalog_queue *
     }
 }
 
+void route__emit_to(struct route_result *result, uint64_t queue_id)
+{
+    struct route_scratch *s = result->scratch;
+    struct queue_slot *slot = slot_of(s, queue_id);
+    s->matched = true;
+    if (slot->epoch != s->epoch) {
+        slot->epoch = s->epoch;
+        push(result, slot_queue(s, slot));
+    }
+}
+
 void route__emit(struct route_result *result, const struct catalog_binding *binding)
 {
     struct route_scratch *s = result->scratch;
-    s->matched = true;
     if (binding->destination_kind == CATALOG_TO_QUEUE) {
-        struct queue_slot *slot = slot_of(s, binding->destination_id);
-        if (slot->epoch == s->epoch) {
-            return;
-        }
-        slot->epoch = s->epoch;
-        push(result, slot_queue(s, slot));
+        route__emit_to(result, binding->destination_id);
         return;
     }
+    s->matched = true;
     if (route__marks_add(&s->visited, binding->destination_id)) {
         const struct catalog_exchange *e = catalog_vhost_exchange(s->vhost, binding->destination);
         WR_ASSERT(e != NULL && e->id == binding->destination_id);
