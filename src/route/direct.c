@@ -1,67 +1,83 @@
 /*
- * What: direct exchanges: routing key -> set of bindings.
+ * What: direct exchanges: routing key -> bindings with that key.
  * Threads: indexes are immutable; any may read. Spec: AMQP reference §7.
  */
 #include "internal.h"
+#include "keymap.h"
 
-struct direct_index {
-    struct pref ref;
-    struct pmap *keys; /* routing key -> struct target_set */
+struct direct_key {
+    struct keyed keyed;
+    struct targets targets;
+    uint8_t key[];
 };
 
-static void direct_free(struct pref *owned_ref)
+static void key_free(struct pref *owned_ref)
 {
-    struct direct_index *index = (struct direct_index *)owned_ref;
-    pmap_unref(index->keys);
-    wr_free(index);
+    struct direct_key *entry = (struct direct_key *)owned_ref;
+    targets_drop(&entry->targets);
+    wr_free(entry);
 }
 
-static struct pref *direct_new(struct pmap *owned_keys)
+static struct direct_key *key_new(struct bytes key, struct targets owned_targets)
 {
-    if (owned_keys == NULL) {
-        return NULL;
+    struct direct_key *entry = wr_alloc(sizeof(*entry) + key.size);
+    pref_init(&entry->keyed.ref, key_free);
+    entry->keyed.key_offset = offsetof(struct direct_key, key);
+    entry->keyed.key_size = (uint16_t)key.size;
+    entry->targets = owned_targets;
+    if (key.size > 0) {
+        memcpy(entry->key, key.data, key.size);
     }
-    struct direct_index *index = wr_alloc(sizeof(*index));
-    pref_init(&index->ref, direct_free);
-    index->keys = owned_keys;
-    return &index->ref;
+    return entry;
 }
 
-static const struct target_set *direct_find(const struct pref *index, struct bytes key)
+static const struct direct_key *direct_find(const struct pref *index, uint64_t hash,
+                                            struct bytes key)
 {
-    const struct pmap *keys = index == NULL ? NULL : ((const struct direct_index *)index)->keys;
-    return keys == NULL ? NULL : (const struct target_set *)pmap_get(keys, key);
+    return (const struct direct_key *)keymap_get((const struct keymap *)index, hash, key);
+}
+
+/* The index with these targets for the key. */
+static struct pref *direct_set(struct pref *index, uint64_t hash, struct bytes key,
+                               struct targets owned_targets)
+{
+    struct direct_key *entry = key_new(key, owned_targets);
+    struct keymap *after = keymap_set((struct keymap *)index, hash, &entry->keyed);
+    pref_unref(&entry->keyed.ref);
+    return (struct pref *)after;
 }
 
 static struct pref *direct_add(struct pref *index, struct catalog_binding *binding)
 {
-    struct pmap *keys = index == NULL ? NULL : ((struct direct_index *)index)->keys;
-    struct target_set *after = targets_add(direct_find(index, binding->key), binding);
-    struct pmap *changed = pmap_set(keys, binding->key, &after->ref);
-    pref_unref(&after->ref);
-    return direct_new(changed);
+    const uint64_t hash = keymap_hash(binding->key);
+    const struct direct_key *before = direct_find(index, hash, binding->key);
+    struct targets targets = {0};
+    if (before != NULL) {
+        targets = targets_copy(&before->targets);
+    }
+    targets_put(&targets, binding);
+    return direct_set(index, hash, binding->key, targets);
 }
 
 static struct pref *direct_remove(struct pref *index, struct catalog_binding *binding)
 {
-    const struct target_set *before = direct_find(index, binding->key);
+    const uint64_t hash = keymap_hash(binding->key);
+    const struct direct_key *before = direct_find(index, hash, binding->key);
     WR_ASSERT(before != NULL);
-    struct pmap *keys = ((struct direct_index *)index)->keys;
-    struct target_set *after = targets_remove(before, binding);
-    if (after == NULL) {
-        return direct_new(pmap_remove(keys, binding->key));
+    struct targets targets = targets_copy(&before->targets);
+    targets_take(&targets, binding);
+    if (targets_empty(&targets)) {
+        return (struct pref *)keymap_remove((struct keymap *)index, hash, binding->key);
     }
-    struct pmap *changed = pmap_set(keys, binding->key, &after->ref);
-    pref_unref(&after->ref);
-    return direct_new(changed);
+    return direct_set(index, hash, binding->key, targets);
 }
 
 static void direct_route(const struct catalog_exchange *exchange, struct bytes key,
                          struct route_result *result)
 {
-    const struct target_set *targets = direct_find(exchange->index, key);
-    if (targets != NULL) {
-        targets_emit(targets, result);
+    const struct direct_key *found = direct_find(exchange->index, keymap_hash(key), key);
+    if (found != NULL) {
+        targets_emit_each(&found->targets, result);
     }
 }
 

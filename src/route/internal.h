@@ -79,6 +79,28 @@ struct target_set *targets_remove(const struct target_set *set,
                                   const struct catalog_binding *binding);
 void targets_emit(const struct target_set *set, struct route_result *result);
 
+/* A set that mostly has one member, as a value inside of something else. */
+struct targets {
+    uint64_t queue_id;   /* TARGETS_MANY: object is a struct target_set; otherwise as in target */
+    struct pref *object; /* That, or the only binding. NULL: empty. */
+};
+
+#define TARGETS_MANY UINT64_MAX
+
+/* Of an object that is being made: it owns what it holds. */
+void targets_put(struct targets *targets, struct catalog_binding *binding);
+void targets_take(struct targets *targets, const struct catalog_binding *binding);
+struct targets targets_copy(const struct targets *targets);
+void targets_drop(struct targets *owned_targets);
+
+static inline bool targets_empty(const struct targets *targets)
+{
+    return targets->object == NULL;
+}
+
+/* Not empty. */
+static inline void targets_emit_each(const struct targets *targets, struct route_result *result);
+
 VEC_TYPE(binding_vec, const struct catalog_binding *);
 /* Appends all of them, in the order of routing. */
 void targets_collect(const struct target_set *set, struct binding_vec *out);
@@ -186,5 +208,16 @@ void route__emit_to(struct route_result *result, uint64_t queue_id);
 const struct catalog_queue *route__queue(struct route_scratch *s, uint64_t id);
 /* A queue that was found otherwise. */
 void route__emit_queue(struct route_result *result, const struct catalog_queue *queue);
+
+static inline void targets_emit_each(const struct targets *targets, struct route_result *result)
+{
+    if (targets->queue_id == TARGETS_MANY) {
+        targets_emit((const struct target_set *)targets->object, result);
+    } else if (targets->queue_id != 0) {
+        route__emit_to(result, targets->queue_id);
+    } else {
+        route__emit(result, (const struct catalog_binding *)targets->object);
+    }
+}
 
 #endif

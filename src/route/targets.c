@@ -32,8 +32,7 @@ static void targets_free(struct pref *owned_ref)
 
 static struct target_set *targets_new(uint32_t count, uint32_t inline_count)
 {
-    struct target_set *set =
-        wr_alloc(sizeof(*set) + inline_count * sizeof(struct target));
+    struct target_set *set = wr_alloc(sizeof(*set) + inline_count * sizeof(struct target));
     pref_init(&set->ref, targets_free);
     set->count = count;
     set->map = NULL;
@@ -153,4 +152,58 @@ void targets_collect(const struct target_set *set, struct binding_vec *out)
     for (bool more = pmap_first(&it, set->map); more; more = pmap_next(&it)) {
         vec_push(out, (const struct catalog_binding *)it.value);
     }
+}
+
+/* --- as a value ------------------------------------------------------------------------------- */
+
+void targets_put(struct targets *targets, struct catalog_binding *binding)
+{
+    if (targets_empty(targets)) {
+        (void)pref_ref(&binding->ref);
+        *targets = (struct targets){target_of(binding).queue_id, &binding->ref};
+        return;
+    }
+    struct target_set *set = NULL;
+    if (targets->queue_id == TARGETS_MANY) {
+        set = targets_add((const struct target_set *)targets->object, binding);
+    } else {
+        struct target_set *one = targets_add(NULL, (struct catalog_binding *)targets->object);
+        set = targets_add(one, binding);
+        pref_unref(&one->ref);
+    }
+    pref_unref(targets->object);
+    *targets = (struct targets){TARGETS_MANY, &set->ref};
+}
+
+void targets_take(struct targets *targets, const struct catalog_binding *binding)
+{
+    WR_ASSERT(!targets_empty(targets));
+    struct pref *before = targets->object;
+    if (targets->queue_id != TARGETS_MANY) {
+        WR_ASSERT_OP(((const struct catalog_binding *)before)->id, ==, binding->id);
+        *targets = (struct targets){0};
+    } else {
+        struct target_set *set = targets_remove((const struct target_set *)before, binding);
+        WR_ASSERT(set != NULL); /* Of one it is no set. */
+        *targets = (struct targets){TARGETS_MANY, &set->ref};
+        if (set->count == 1) {
+            const struct target last = set->items[0];
+            *targets = (struct targets){last.queue_id, pref_ref(&last.binding->ref)};
+            pref_unref(&set->ref);
+        }
+    }
+    pref_unref(before);
+}
+
+struct targets targets_copy(const struct targets *targets)
+{
+    if (!targets_empty(targets)) {
+        (void)pref_ref(targets->object);
+    }
+    return *targets;
+}
+
+void targets_drop(struct targets *owned_targets)
+{
+    pref_unref(owned_targets->object);
 }

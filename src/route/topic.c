@@ -11,28 +11,38 @@
  * the end of a binding or has children; except for an empty trie, which is NULL. T3 A node is
  * active at most once per word. A plain node has one parent; a `#` node could be entered again by
  * its parent only when the parent has a `#` above it (`nested`), and then is marked. T4 Nodes are
- * immutable once in an index; bind and unbind copy the path, at most 257 nodes. T5 A node other
- * than the top one and a `#`, with one pattern below it that has literal words to come and nothing
- * else, is tailed; no other is. So the shape follows from the content.
+ * immutable once in an index; bind and unbind copy the path, at most 257 nodes. T5 A node
+ * behind a literal word, with one pattern below it that has literal words to come and nothing else,
+ * is tailed; no other is. So the shape follows from the content.
  * Recursion: over the words of a pattern, at most WORDS_MAX levels.
  * Threads: any may read; made by the catalog's. Spec: AMQP reference §7.
  */
 #include "internal.h"
+#include "keymap.h"
 
 /* A key of 255 bytes has at most 256 words. */
 #define WORDS_MAX (CATALOG_NAME_MAX + 1)
 
-struct topic_node {
-    struct pref ref;
-    uint64_t id; /* Unique within the trie: binding that made it, and depth. */
-    bool nested; /* A `#` node below another one. */
-    bool tailed; /* T5: no children; the bindings end behind the tail. */
-    uint16_t tail_size;
-    struct pmap *words; /* literal word -> struct topic_node */
+/* What a node has below it. */
+struct topic_below {
+    struct keymap *words; /* literal word -> struct topic_node */
     struct topic_node *star;
     struct topic_node *hash;
-    struct target_set *targets; /* Bindings that end here. */
-    uint8_t tail[];
+    uint64_t id; /* Of a nested `#` node, unique within the trie. */
+};
+
+/* keyed: in the parent's words, by the word; extra is the size of the tail, which is in the text
+ * behind the word. Most nodes are ends: they have no `below`, and fit into one cache line. */
+struct topic_node {
+    struct keyed keyed;
+    struct targets targets; /* Bindings that end here. */
+    struct topic_below *below;
+    uint8_t text[]; /* word, tail */
+};
+
+enum node_flags {
+    NODE_NESTED = 1, /* A `#` node below another one. It has a `below`, for the id. */
+    NODE_TAILED = 2, /* T5: nothing below; the bindings end behind the tail. */
 };
 
 enum word_kind { WORD_LITERAL, WORD_STAR, WORD_HASH };
@@ -86,7 +96,7 @@ static uint32_t split_pattern(struct bytes key, struct bytes words[WORDS_MAX])
 static struct topic_node *node_ref(struct topic_node *node)
 {
     if (node != NULL) {
-        (void)pref_ref(&node->ref);
+        (void)pref_ref(&node->keyed.ref);
     }
     return node;
 }
@@ -94,77 +104,102 @@ static struct topic_node *node_ref(struct topic_node *node)
 static void node_unref(struct topic_node *owned_node)
 {
     if (owned_node != NULL) {
-        pref_unref(&owned_node->ref);
+        pref_unref(&owned_node->keyed.ref);
     }
 }
 
-/* Recursion through the children: at most WORDS_MAX levels. */
 static void node_free(struct pref *owned_ref)
 {
     struct topic_node *node = (struct topic_node *)owned_ref;
-    pmap_unref(node->words);
-    node_unref(node->star);
-    node_unref(node->hash);
-    if (node->targets != NULL) {
-        pref_unref(&node->targets->ref);
+    if (node->below != NULL) {
+        keymap_unref(node->below->words);
+        node_unref(node->below->star);
+        node_unref(node->below->hash);
+        wr_free(node->below);
     }
+    targets_drop(&node->targets);
     wr_free(node);
 }
 
-/* A new node without anything. */
-static struct topic_node *node_new(uint64_t id, bool nested, struct bytes tail)
+static bool node_is(const struct topic_node *node, enum node_flags flag)
 {
-    struct topic_node *node = wr_calloc(1, sizeof(*node) + tail.size);
-    pref_init(&node->ref, node_free);
-    node->id = id;
-    node->nested = nested;
-    node->tail_size = (uint16_t)tail.size;
+    return (node->keyed.flags & flag) != 0;
+}
+
+/* A new node without anything. */
+static struct topic_node *node_new(struct bytes word)
+{
+    struct topic_node *node = wr_calloc(1, sizeof(*node) + word.size);
+    pref_init(&node->keyed.ref, node_free);
+    node->keyed.key_offset = offsetof(struct topic_node, text);
+    node->keyed.key_size = (uint16_t)word.size;
+    if (word.size > 0) {
+        memcpy(node->text, word.data, word.size);
+    }
+    return node;
+}
+
+/* A new node with a tail, and nothing at the end of it yet. */
+static struct topic_node *node_new_tailed(struct bytes word, struct bytes tail)
+{
+    struct topic_node *node = wr_calloc(1, sizeof(*node) + word.size + tail.size);
+    pref_init(&node->keyed.ref, node_free);
+    node->keyed.key_offset = offsetof(struct topic_node, text);
+    node->keyed.key_size = (uint16_t)word.size;
+    node->keyed.extra = (uint16_t)tail.size;
+    node->keyed.flags = NODE_TAILED;
+    if (word.size > 0) {
+        memcpy(node->text, word.data, word.size);
+    }
     if (tail.size > 0) {
-        memcpy(node->tail, tail.data, tail.size);
+        memcpy(node->text + word.size, tail.data, tail.size);
     }
     return node;
 }
 
 static struct bytes node_tail(const struct topic_node *node)
 {
-    return (struct bytes){node->tail, node->tail_size};
-}
-
-static struct target_set *targets_ref(struct target_set *targets)
-{
-    if (targets != NULL) {
-        (void)pref_ref(&targets->ref);
-    }
-    return targets;
+    return (struct bytes){node->text + node->keyed.key_size, node->keyed.extra};
 }
 
 /* A copy to be changed. */
 static struct topic_node *node_open(const struct topic_node *node)
 {
-    struct topic_node *copy = node_new(node->id, node->nested, node_tail(node));
-    copy->tailed = node->tailed;
-    copy->words = pmap_ref(node->words);
-    copy->star = node_ref(node->star);
-    copy->hash = node_ref(node->hash);
-    copy->targets = targets_ref(node->targets);
+    const struct bytes word = keyed_key(&node->keyed);
+    struct topic_node *copy =
+        node_is(node, NODE_TAILED) ? node_new_tailed(word, node_tail(node)) : node_new(word);
+    copy->keyed.flags = node->keyed.flags;
+    copy->targets = targets_copy(&node->targets);
+    if (node->below != NULL) {
+        copy->below = wr_alloc(sizeof(*copy->below));
+        *copy->below = (struct topic_below){.words = keymap_ref(node->below->words),
+                                            .star = node_ref(node->below->star),
+                                            .hash = node_ref(node->below->hash),
+                                            .id = node->below->id};
+    }
     return copy;
 }
 
-static bool node_is_empty(const struct topic_node *node)
+/* Nothing below. */
+static bool node_is_end(const struct topic_node *node)
 {
-    return node->words == NULL && node->star == NULL && node->hash == NULL && node->targets == NULL;
+    const struct topic_below *below = node->below;
+    return below == NULL || (below->words == NULL && below->star == NULL && below->hash == NULL);
 }
 
 static struct topic_node *node_child(const struct topic_node *node, struct bytes word)
 {
+    if (node->below == NULL) {
+        return NULL;
+    }
     switch (word_kind(word)) {
     case WORD_STAR:
-        return node->star;
+        return node->below->star;
     case WORD_HASH:
-        return node->hash;
+        return node->below->hash;
     case WORD_LITERAL:
     default:
-        return node->words == NULL ? NULL : (struct topic_node *)pmap_get(node->words, word);
+        return (struct topic_node *)keymap_get(node->below->words, keymap_hash(word), word);
     }
 }
 
@@ -173,18 +208,26 @@ static void node_set_child(struct topic_node *node, struct bytes word,
                            struct topic_node *owned_child)
 {
     const enum word_kind kind = word_kind(word);
-    if (kind == WORD_LITERAL) {
-        if (owned_child == NULL) {
-            pmap_remove_in(&node->words, word);
-        } else {
-            pmap_set_in(&node->words, word, &owned_child->ref);
-            node_unref(owned_child);
-        }
-        return;
+    if (node->below == NULL) {
+        node->below = wr_calloc(1, sizeof(*node->below));
     }
-    struct topic_node **child = kind == WORD_STAR ? &node->star : &node->hash;
-    node_unref(*child);
-    *child = owned_child;
+    if (kind == WORD_LITERAL) {
+        struct keymap *before = node->below->words;
+        const uint64_t hash = keymap_hash(word);
+        node->below->words = owned_child == NULL ? keymap_remove(before, hash, word)
+                                                 : keymap_set(before, hash, &owned_child->keyed);
+        node_unref(owned_child);
+        keymap_unref(before);
+    } else {
+        struct topic_node **child = kind == WORD_STAR ? &node->below->star : &node->below->hash;
+        node_unref(*child);
+        *child = owned_child;
+    }
+    /* The shape follows from the content. */
+    if (node_is_end(node) && !node_is(node, NODE_NESTED)) {
+        wr_free(node->below);
+        node->below = NULL;
+    }
 }
 
 /* What is bound, and where in its pattern the change is at work. */
@@ -217,16 +260,7 @@ static struct bytes rest_of(const struct change *ch, uint32_t depth)
 /* May a node that stands behind so many words have a tail (T5)? */
 static bool may_have_tail(const struct change *ch, uint32_t depth)
 {
-    return depth > 0 && word_kind(ch->words[depth - 1]) != WORD_HASH;
-}
-
-static void add_target(struct topic_node *node, struct catalog_binding *binding)
-{
-    struct target_set *targets = targets_add(node->targets, binding);
-    if (node->targets != NULL) {
-        pref_unref(&node->targets->ref);
-    }
-    node->targets = targets;
+    return depth > 0 && word_kind(ch->words[depth - 1]) == WORD_LITERAL;
 }
 
 static bool below_hash(const struct change *ch, uint32_t depth)
@@ -239,18 +273,37 @@ static bool below_hash(const struct change *ch, uint32_t depth)
     return false;
 }
 
+/* A new node behind `depth` words. */
+static struct topic_node *node_behind(const struct change *ch, uint32_t depth)
+{
+    const struct bytes word = depth == 0 ? BYTES_NONE : ch->words[depth - 1];
+    if (depth == 0 || word_kind(word) == WORD_STAR) {
+        return node_new(BYTES_NONE);
+    }
+    if (word_kind(word) == WORD_LITERAL) {
+        return depth < ch->count && depth >= ch->literal_from
+                   ? node_new_tailed(word, rest_of(ch, depth))
+                   : node_new(word);
+    }
+    struct topic_node *node = node_new(BYTES_NONE);
+    if (below_hash(ch, depth)) {
+        node->keyed.flags = NODE_NESTED;
+        node->below = wr_calloc(1, sizeof(*node->below));
+        node->below->id = ch->id | depth;
+    }
+    return node;
+}
+
 /* The node with one child in the place of its tail. */
 static struct topic_node *untail(const struct topic_node *node)
 {
-    struct topic_node *copy = node_new(node->id, node->nested, BYTES_NONE);
+    struct topic_node *copy = node_new(keyed_key(&node->keyed));
     struct bytes rest = node_tail(node);
     struct bytes word;
     bool more = true;
     (void)next_word(&rest, &more, &word);
-    /* Ids of nodes that are no `#` do not matter. */
-    struct topic_node *child = node_new(node->id, false, more ? rest : BYTES_NONE);
-    child->tailed = more;
-    child->targets = targets_ref(node->targets);
+    struct topic_node *child = more ? node_new_tailed(word, rest) : node_new(word);
+    child->targets = targets_copy(&node->targets);
     node_set_child(copy, word, child);
     return copy;
 }
@@ -259,20 +312,17 @@ static struct topic_node *untail(const struct topic_node *node)
 static struct topic_node *node_with(const struct topic_node *node, const struct change *ch,
                                     uint32_t depth)
 {
-    const bool tail_comes = depth < ch->count && depth >= ch->literal_from;
     struct topic_node *after = NULL;
     if (node == NULL) {
-        const bool tailed = tail_comes && may_have_tail(ch, depth);
-        after = node_new(ch->id | depth, below_hash(ch, depth),
-                         tailed ? rest_of(ch, depth) : BYTES_NONE);
-        after->tailed = tailed;
-    } else if (node->tailed && !(tail_comes && bytes_eq(node_tail(node), rest_of(ch, depth)))) {
+        after = node_behind(ch, depth);
+    } else if (node_is(node, NODE_TAILED) && !(depth < ch->count && depth >= ch->literal_from &&
+                                               bytes_eq(node_tail(node), rest_of(ch, depth)))) {
         after = untail(node);
     } else {
         after = node_open(node);
     }
-    if (depth == ch->count || after->tailed) {
-        add_target(after, ch->binding);
+    if (depth == ch->count || node_is(after, NODE_TAILED)) {
+        targets_put(&after->targets, ch->binding);
     } else {
         const struct bytes word = ch->words[depth];
         node_set_child(after, word, node_with(node_child(after, word), ch, depth + 1));
@@ -284,45 +334,35 @@ static struct pref *topic_add(struct pref *index, struct catalog_binding *bindin
 {
     struct change ch;
     change_init(&ch, binding);
-    return &node_with((struct topic_node *)index, &ch, 0)->ref;
+    return &node_with((struct topic_node *)index, &ch, 0)->keyed.ref;
 }
 
-/* The child that is all there is below a node, if the node can have the word to it as (the
- * beginning of) its tail. */
-static const struct topic_node *sole_end(const struct topic_node *node, struct bytes *ret_word)
-{
-    if (node->targets != NULL || node->star != NULL || node->hash != NULL ||
-        pmap_count(node->words) != 1) {
-        return NULL;
-    }
-    struct pmap_iter it;
-    (void)pmap_first(&it, node->words);
-    const struct topic_node *child = (const struct topic_node *)it.value;
-    *ret_word = it.key;
-    return child->words == NULL && child->star == NULL && child->hash == NULL ? child : NULL;
-}
-
-/* T5, after something below the node has gone. */
+/* T5, after something below the node has gone: is one literal way all there is? */
 static struct topic_node *node_close(struct topic_node *owned_node)
 {
-    struct bytes word;
-    const struct topic_node *end = sole_end(owned_node, &word);
-    if (end == NULL) {
+    const struct topic_below *below = owned_node->below;
+    const struct topic_node *end =
+        below == NULL ? NULL : (const struct topic_node *)keymap_sole(below->words);
+    if (end == NULL || below->star != NULL || below->hash != NULL || !node_is_end(end) ||
+        !targets_empty(&owned_node->targets)) {
         return owned_node;
     }
     uint8_t tail[CATALOG_NAME_MAX];
-    const size_t size = word.size + (end->tailed ? 1u + end->tail_size : 0);
+    const struct bytes word = keyed_key(&end->keyed);
+    const struct bytes rest = node_tail(end);
+    const bool tailed = node_is(end, NODE_TAILED);
+    const size_t size = word.size + (tailed ? 1 + rest.size : 0);
     WR_ASSERT_OP(size, <=, sizeof(tail)); /* It is part of a binding key. */
     if (word.size > 0) {
         memcpy(tail, word.data, word.size);
     }
-    if (end->tailed) {
+    if (tailed) {
         tail[word.size] = '.';
-        memcpy(tail + word.size + 1, end->tail, end->tail_size);
+        memcpy(tail + word.size + 1, rest.data, rest.size);
     }
-    struct topic_node *node = node_new(owned_node->id, owned_node->nested, bytes_make(tail, size));
-    node->tailed = true;
-    node->targets = targets_ref(end->targets);
+    struct topic_node *node =
+        node_new_tailed(keyed_key(&owned_node->keyed), bytes_make(tail, size));
+    node->targets = targets_copy(&end->targets);
     node_unref(owned_node);
     return node;
 }
@@ -333,19 +373,17 @@ static struct topic_node *node_without(const struct topic_node *node, const stru
 {
     WR_ASSERT(node != NULL);
     struct topic_node *after = node_open(node);
-    if (depth == ch->count || node->tailed) {
-        WR_ASSERT(node->targets != NULL);
-        after->targets = targets_remove(node->targets, ch->binding);
-        pref_unref(&node->targets->ref);
+    if (depth == ch->count || node_is(node, NODE_TAILED)) {
+        targets_take(&after->targets, ch->binding);
     } else {
         const struct bytes word = ch->words[depth];
         node_set_child(after, word, node_without(node_child(node, word), ch, depth + 1));
     }
-    if (node_is_empty(after)) { /* T2 */
+    if (node_is_end(after) && targets_empty(&after->targets)) { /* T2 */
         node_unref(after);
         return NULL;
     }
-    return !after->tailed && may_have_tail(ch, depth) ? node_close(after) : after;
+    return may_have_tail(ch, depth) ? node_close(after) : after;
 }
 
 static struct pref *topic_remove(struct pref *index, struct catalog_binding *binding)
@@ -353,7 +391,7 @@ static struct pref *topic_remove(struct pref *index, struct catalog_binding *bin
     struct change ch;
     change_init(&ch, binding);
     struct topic_node *after = node_without((struct topic_node *)index, &ch, 0);
-    return after == NULL ? NULL : &after->ref;
+    return after == NULL ? NULL : &after->keyed.ref;
 }
 
 /* --- matching ------------------------------------------------------------------------------------
@@ -362,8 +400,9 @@ static struct pref *topic_remove(struct pref *index, struct catalog_binding *bin
 /* The node is active behind the words so far, and its `#` with it: that matches no word, too. */
 static void enter_hash(struct route_scratch *s, const struct topic_node *node)
 {
-    const struct topic_node *hash = node->hash;
-    if (hash != NULL && (!hash->nested || route__marks_add(&s->entered, hash->id))) {
+    const struct topic_node *hash = node->below == NULL ? NULL : node->below->hash;
+    if (hash != NULL &&
+        (!node_is(hash, NODE_NESTED) || route__marks_add(&s->entered, hash->below->id))) {
         vec_push(&s->hashes, hash);
     }
 }
@@ -373,34 +412,30 @@ struct key_rest {
     struct bytes rest; /* Behind the word. */
     bool more;         /* There is another word. */
     struct bytes word;
+    uint64_t hash; /* keymap_hash of the word */
 };
-
-/* The key so far leads to the node. */
-static void enter(struct route_result *result, const struct topic_node *node,
-                  const struct key_rest *key)
-{
-    if (!node->tailed) {
-        vec_push(&result->scratch->next, node);
-        enter_hash(result->scratch, node);
-    } else if (key->more && bytes_eq(node_tail(node), key->rest)) {
-        targets_emit(node->targets, result);
-    }
-}
 
 /* Enters the children of an active node that the word leads to. */
 static void step(struct route_result *result, const struct topic_node *node,
                  const struct key_rest *key)
 {
-    result->scratch->steps++;
-    if (node->words != NULL) {
-        const struct topic_node *child =
-            (const struct topic_node *)pmap_get(node->words, key->word);
-        if (child != NULL) {
-            enter(result, child, key);
-        }
+    struct route_scratch *s = result->scratch;
+    const struct topic_below *below = node->below;
+    s->steps++;
+    if (below == NULL) {
+        return;
     }
-    if (node->star != NULL) {
-        enter(result, node->star, key);
+    const struct topic_node *child =
+        (const struct topic_node *)keymap_get(below->words, key->hash, key->word);
+    if (child != NULL && !node_is(child, NODE_TAILED)) {
+        vec_push(&s->next, child);
+        enter_hash(s, child);
+    } else if (child != NULL && key->more && bytes_eq(node_tail(child), key->rest)) {
+        targets_emit_each(&child->targets, result);
+    }
+    if (below->star != NULL) {
+        vec_push(&s->next, below->star);
+        enter_hash(s, below->star);
     }
 }
 
@@ -429,6 +464,7 @@ static void topic_route(const struct catalog_exchange *exchange, struct bytes ke
     enter_hash(s, root);
     struct key_rest at = {.rest = key, .more = key.size > 0};
     while (s->current.count + s->hashes.count > 0 && next_word(&at.rest, &at.more, &at.word)) {
+        at.hash = keymap_hash(at.word);
         /* What becomes active by this word does not consume it. */
         const size_t hash_count = s->hashes.count;
         for (size_t i = 0; i < s->current.count; i++) {
@@ -440,13 +476,13 @@ static void topic_route(const struct catalog_exchange *exchange, struct bytes ke
         swap_lists(s);
     }
     for (size_t i = 0; i < s->current.count; i++) {
-        if (s->current.items[i]->targets != NULL) {
-            targets_emit(s->current.items[i]->targets, result);
+        if (!targets_empty(&s->current.items[i]->targets)) {
+            targets_emit_each(&s->current.items[i]->targets, result);
         }
     }
     for (size_t i = 0; i < s->hashes.count; i++) {
-        if (s->hashes.items[i]->targets != NULL) {
-            targets_emit(s->hashes.items[i]->targets, result);
+        if (!targets_empty(&s->hashes.items[i]->targets)) {
+            targets_emit_each(&s->hashes.items[i]->targets, result);
         }
     }
 }
