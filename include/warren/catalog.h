@@ -27,7 +27,8 @@ struct catalog_view;
  * (route_index_ops), NULL where nothing is routed. All are pure; `index` NULL = empty.
  */
 struct catalog_index_ops {
-    const struct exchange_type *(*find_type)(struct bytes type);
+    /* NULL: cannot be routed through. The arguments are the exchange's. */
+    const struct exchange_type *(*find_type)(struct bytes type, struct bytes arguments);
     /* A new index with (without) the binding; the old one is borrowed and unchanged. The result is
      * one reference, NULL when empty. */
     struct pref *(*add)(const struct exchange_type *type, struct pref *index,

@@ -25,6 +25,19 @@ static void exchange_declared(struct request *r)
                  FMT(r->name), r->channel->session->vhost, catalog_status_text(r->status));
 }
 
+/* What the type itself asks of the arguments. */
+static bool suits_type(struct request *r)
+{
+    char why[300];
+    struct strbuf s;
+    strbuf_init(&s, why, sizeof why);
+    if (exchange_type_validate(exchange_type_find(r->type), r->args, &s) != 0) {
+        request_fail(r, 406, false, "%.*s", FMT(strbuf_bytes(&s)));
+        return false;
+    }
+    return true;
+}
+
 static bool may_create(struct request *r)
 {
     struct broker_session *session = r->channel->session;
@@ -48,7 +61,7 @@ static bool may_create(struct request *r)
             return false;
         }
     }
-    return true;
+    return suits_type(r);
 }
 
 static void exchange_declare_step(struct request *r)
@@ -230,11 +243,17 @@ static bool check_destination(struct request *r)
 
 static bool check_binding(struct request *r, const struct catalog_exchange *x)
 {
+    struct broker_session *session = r->channel->session;
     char why[300];
     struct strbuf s;
     strbuf_init(&s, why, sizeof why);
-    if (!r->unbind && x->router != NULL &&
-        route_validate_binding(x->router, r->key, r->args, &s) != 0) {
+    const struct route_binding binding = {
+        .key = r->key,
+        .arguments = r->args,
+        .queue = r->kind == BIND_QUEUE
+                     ? catalog_queue(r->broker->view, session_vhost(session), r->name)
+                     : NULL};
+    if (!r->unbind && x->router != NULL && route_validate_binding(x->router, &binding, &s) != 0) {
         request_fail(r, 406, false, "%.*s", FMT(strbuf_bytes(&s)));
         return false;
     }

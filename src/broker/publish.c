@@ -3,7 +3,8 @@
  *
  * Happy path: (exchange, key) is in the channel's route cache for the present view: the targets are
  * known and the permission was checked; a message without headers, expiration, user-id or reply-to
- * needs no further check. Otherwise: permission, existence, `internal`, properties, route.
+ * needs no further check. Otherwise: permission, existence, `internal`, properties, route. The
+ * cache takes only what the key alone decided (route_result.key_only).
  *
  * A look-up that misses (no such exchange, or nothing routed) waits for one read barrier and is
  * done again, so that what was declared or bound on another node a moment ago counts.
@@ -499,7 +500,9 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     struct route_input input = {.key = message_key(&message),
                                 .props = message_props(&message),
                                 .extra_keys = broker->extra_keys.items,
-                                .extra_count = routing.extra_count};
+                                .extra_count = routing.extra_count,
+                                .random = prng_u64(&broker->prng),
+                                .node = broker->options.node_id};
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
     if (count == 0) {
         return looked ? BROKER_UNROUTABLE : look_again(ch, retry, ctx);
@@ -515,7 +518,7 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     } else {
         hand_over(ch, targets.items, NULL, targets.count, message, token, &routing);
     }
-    if (slot != NULL && routing.extra_count == 0 && !bytes_eq_cstr(x->type, "headers")) {
+    if (slot != NULL && routing.extra_count == 0 && broker->route.key_only) {
         cache_fill(ch, slot, name, input.key);
         vec_clear(&slot->targets);
         slot->wants_ids = false;

@@ -7,7 +7,8 @@
 
 void catalog__find_router(const struct catalog *c, struct catalog_exchange *exchange)
 {
-    exchange->router = c->ops == NULL ? NULL : c->ops->find_type(exchange->type);
+    exchange->router =
+        c->ops == NULL ? NULL : c->ops->find_type(exchange->type, exchange->arguments);
 }
 
 int catalog__apply_declare_exchange(struct catalog *c, uint64_t index,

@@ -16,12 +16,11 @@ static struct pref *fanout_remove(struct pref *index, struct catalog_binding *bi
     return after == NULL ? NULL : &after->ref;
 }
 
-static void fanout_route(const struct pref *index, struct bytes key, struct bytes props,
+static void fanout_route(const struct catalog_exchange *exchange, struct bytes key,
                          struct route_result *result)
 {
     (void)key;
-    (void)props;
-    targets_emit((const struct target_set *)index, result);
+    targets_emit((const struct target_set *)exchange->index, result);
 }
 
 const struct exchange_type route__fanout = {

@@ -15,6 +15,7 @@ void route_result_init(struct route_result *result)
 void route_result_deinit(struct route_result *result)
 {
     wr_free(result->queues);
+    wr_free(result->delayed);
     route__scratch_free(result->scratch);
     *result = (struct route_result){0};
 }
@@ -45,13 +46,13 @@ static void route_exchange(struct route_result *result, const struct catalog_exc
         route_default(result, input);
         return;
     }
-    const struct exchange_type *type = exchange->router;
-    if (type == NULL || exchange->index == NULL) {
+    if (exchange->router == NULL || exchange->index == NULL) {
         return;
     }
-    type->route(exchange->index, input->key, input->props, result);
+    const struct exchange_type *type = route__core(exchange->router);
+    type->route(exchange, input->key, result);
     for (uint32_t i = 0; i < input->extra_count && type->by_key; i++) {
-        type->route(exchange->index, input->extra_keys[i], input->props, result);
+        type->route(exchange, input->extra_keys[i], result);
     }
 }
 
@@ -64,7 +65,22 @@ static void route_to_alternate(struct route_scratch *s, const struct catalog_exc
     }
     const struct catalog_exchange *alternate = catalog_vhost_exchange(s->vhost, name);
     if (alternate != NULL && route__marks_add(&s->visited, alternate->id)) {
-        vec_push(&s->worklist, alternate);
+        vec_push(&s->worklist, (struct route_step){alternate, s->delayed});
+    }
+}
+
+/* One exchange of the worklist. What it leads to is delayed if it is, or was reached so. */
+static void visit(struct route_result *result, const struct route_step *step,
+                  const struct route_input *input)
+{
+    struct route_scratch *s = result->scratch;
+    const struct exchange_type *router = step->exchange->router;
+    s->matched = false;
+    s->delayed = step->delayed || (router != NULL && router->delays);
+    result->key_only = result->key_only && !s->delayed;
+    route_exchange(result, step->exchange, input);
+    if (!s->matched) {
+        route_to_alternate(s, step->exchange);
     }
 }
 
@@ -73,7 +89,9 @@ uint32_t route_message(const struct catalog_view *view, const struct catalog_exc
 {
     struct route_scratch *s = result->scratch;
     result->count = 0;
+    result->key_only = true;
     s->view = view;
+    s->input = input;
     s->serial = catalog_view_serial(view);
     s->epoch++;
     if (s->vhost_serial != s->serial || s->vhost_id != exchange->vhost_id) {
@@ -83,16 +101,12 @@ uint32_t route_message(const struct catalog_view *view, const struct catalog_exc
         s->vhost_serial = s->serial;
     }
     vec_clear(&s->worklist);
-    vec_push(&s->worklist, exchange);
+    vec_push(&s->worklist, (struct route_step){exchange, false});
     route__marks_clear(&s->visited);
     (void)route__marks_add(&s->visited, exchange->id);
     for (size_t i = 0; i < s->worklist.count; i++) {
-        const struct catalog_exchange *x = s->worklist.items[i];
-        s->matched = false;
-        route_exchange(result, x, input);
-        if (!s->matched) {
-            route_to_alternate(s, x);
-        }
+        const struct route_step step = s->worklist.items[i]; /* The list may move. */
+        visit(result, &step, input);
     }
     return result->count;
 }

@@ -37,6 +37,7 @@ void route__scratch_free(struct route_scratch *owned_scratch)
     vec_deinit(&s->next);
     vec_deinit(&s->hashes);
     vec_deinit(&s->headers);
+    vec_deinit(&s->candidates);
     wr_free(s);
 }
 
@@ -131,8 +132,11 @@ static void push(struct route_result *result, const struct catalog_queue *queue)
         result->capacity = result->capacity == 0 ? 16 : result->capacity * 2;
         result->queues =
             wr_realloc_array(result->queues, result->capacity, sizeof(*result->queues));
+        result->delayed =
+            wr_realloc_array(result->delayed, result->capacity, sizeof(*result->delayed));
     }
-    result->queues[result->count++] = queue;
+    result->queues[result->count] = queue;
+    result->delayed[result->count++] = result->scratch->delayed;
 }
 
 /* The slot of a queue, made when it is not there. */
@@ -151,6 +155,22 @@ static struct queue_slot *slot_of(struct route_scratch *s, uint64_t id)
     return slot;
 }
 
+/* Where the queue is in the view of the message. */
+static const struct catalog_queue *slot_queue(struct route_scratch *s, struct queue_slot *slot)
+{
+    if (slot->serial != s->serial) {
+        slot->queue = catalog_queue_by_id(s->view, slot->id);
+        slot->serial = s->serial;
+        WR_ASSERT(slot->queue != NULL); /* I4 of catalog.h */
+    }
+    return slot->queue;
+}
+
+const struct catalog_queue *route__queue(struct route_scratch *s, uint64_t id)
+{
+    return slot_queue(s, slot_of(s, id));
+}
+
 void route__emit_queue(struct route_result *result, const struct catalog_queue *queue)
 {
     struct route_scratch *s = result->scratch;
@@ -164,27 +184,28 @@ void route__emit_queue(struct route_result *result, const struct catalog_queue *
     }
 }
 
+void route__emit_to(struct route_result *result, uint64_t queue_id)
+{
+    struct route_scratch *s = result->scratch;
+    struct queue_slot *slot = slot_of(s, queue_id);
+    s->matched = true;
+    if (slot->epoch != s->epoch) {
+        slot->epoch = s->epoch;
+        push(result, slot_queue(s, slot));
+    }
+}
+
 void route__emit(struct route_result *result, const struct catalog_binding *binding)
 {
     struct route_scratch *s = result->scratch;
-    s->matched = true;
     if (binding->destination_kind == CATALOG_TO_QUEUE) {
-        struct queue_slot *slot = slot_of(s, binding->destination_id);
-        if (slot->epoch == s->epoch) {
-            return;
-        }
-        slot->epoch = s->epoch;
-        if (slot->serial != s->serial) {
-            slot->queue = catalog_queue_by_id(s->view, binding->destination_id);
-            slot->serial = s->serial;
-            WR_ASSERT(slot->queue != NULL); /* I4 of catalog.h */
-        }
-        push(result, slot->queue);
+        route__emit_to(result, binding->destination_id);
         return;
     }
+    s->matched = true;
     if (route__marks_add(&s->visited, binding->destination_id)) {
         const struct catalog_exchange *e = catalog_vhost_exchange(s->vhost, binding->destination);
         WR_ASSERT(e != NULL && e->id == binding->destination_id);
-        vec_push(&s->worklist, e);
+        vec_push(&s->worklist, (struct route_step){e, s->delayed});
     }
 }

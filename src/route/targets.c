@@ -24,7 +24,7 @@ static void targets_free(struct pref *owned_ref)
         pmap_unref(set->map);
     } else {
         for (uint32_t i = 0; i < set->count; i++) {
-            pref_unref(&set->items[i]->ref);
+            pref_unref(&set->items[i].binding->ref);
         }
     }
     wr_free(set);
@@ -32,8 +32,7 @@ static void targets_free(struct pref *owned_ref)
 
 static struct target_set *targets_new(uint32_t count, uint32_t inline_count)
 {
-    struct target_set *set =
-        wr_alloc(sizeof(*set) + inline_count * sizeof(struct catalog_binding *));
+    struct target_set *set = wr_alloc(sizeof(*set) + inline_count * sizeof(struct target));
     pref_init(&set->ref, targets_free);
     set->count = count;
     set->map = NULL;
@@ -47,15 +46,21 @@ static struct target_set *from_map(struct pmap *owned_map)
     return set;
 }
 
+static struct target target_of(struct catalog_binding *binding)
+{
+    const bool to_queue = binding->destination_kind == CATALOG_TO_QUEUE;
+    return (struct target){to_queue ? binding->destination_id : 0, binding};
+}
+
 /* Puts a binding into items [0, count), keeping the order by id. */
 static void insert_sorted(struct target_set *set, uint32_t count, struct catalog_binding *binding)
 {
     uint32_t at = count;
-    for (; at > 0 && set->items[at - 1]->id > binding->id; at--) {
+    for (; at > 0 && set->items[at - 1].binding->id > binding->id; at--) {
         set->items[at] = set->items[at - 1];
     }
     (void)pref_ref(&binding->ref);
-    set->items[at] = binding;
+    set->items[at] = target_of(binding);
 }
 
 struct target_set *targets_add(const struct target_set *set, struct catalog_binding *binding)
@@ -68,15 +73,15 @@ struct target_set *targets_add(const struct target_set *set, struct catalog_bind
     if (count == TARGETS_INLINE_MAX) {
         struct pmap *map = NULL;
         for (uint32_t i = 0; i < count; i++) {
-            const struct target_key each = key_of(set->items[i]);
-            pmap_set_in(&map, bytes_make(each.data, 8), &set->items[i]->ref);
+            const struct target_key each = key_of(set->items[i].binding);
+            pmap_set_in(&map, bytes_make(each.data, 8), &set->items[i].binding->ref);
         }
         pmap_set_in(&map, bytes_make(key.data, 8), &binding->ref);
         return from_map(map);
     }
     struct target_set *after = targets_new(count + 1, count + 1);
     for (uint32_t i = 0; i < count; i++) {
-        (void)pref_ref(&set->items[i]->ref);
+        (void)pref_ref(&set->items[i].binding->ref);
         after->items[i] = set->items[i];
     }
     insert_sorted(after, count, binding);
@@ -94,8 +99,8 @@ struct target_set *targets_remove(const struct target_set *set,
         struct target_set *after = targets_new(set->count - 1, set->count - 1);
         uint32_t to = 0;
         for (uint32_t i = 0; i < set->count; i++) {
-            if (set->items[i]->id != binding->id) {
-                (void)pref_ref(&set->items[i]->ref);
+            if (set->items[i].binding->id != binding->id) {
+                (void)pref_ref(&set->items[i].binding->ref);
                 after->items[to++] = set->items[i];
             }
         }
@@ -121,7 +126,11 @@ void targets_emit(const struct target_set *set, struct route_result *result)
 {
     if (set->map == NULL) {
         for (uint32_t i = 0; i < set->count; i++) {
-            route__emit(result, set->items[i]);
+            if (set->items[i].queue_id != 0) {
+                route__emit_to(result, set->items[i].queue_id);
+            } else {
+                route__emit(result, set->items[i].binding);
+            }
         }
         return;
     }
@@ -129,4 +138,72 @@ void targets_emit(const struct target_set *set, struct route_result *result)
     for (bool more = pmap_first(&it, set->map); more; more = pmap_next(&it)) {
         route__emit(result, (const struct catalog_binding *)it.value);
     }
+}
+
+void targets_collect(const struct target_set *set, struct binding_vec *out)
+{
+    if (set->map == NULL) {
+        for (uint32_t i = 0; i < set->count; i++) {
+            vec_push(out, set->items[i].binding);
+        }
+        return;
+    }
+    struct pmap_iter it;
+    for (bool more = pmap_first(&it, set->map); more; more = pmap_next(&it)) {
+        vec_push(out, (const struct catalog_binding *)it.value);
+    }
+}
+
+/* --- as a value ------------------------------------------------------------------------------- */
+
+void targets_put(struct targets *targets, struct catalog_binding *binding)
+{
+    if (targets_empty(targets)) {
+        (void)pref_ref(&binding->ref);
+        *targets = (struct targets){target_of(binding).queue_id, &binding->ref};
+        return;
+    }
+    struct target_set *set = NULL;
+    if (targets->queue_id == TARGETS_MANY) {
+        set = targets_add((const struct target_set *)targets->object, binding);
+    } else {
+        struct target_set *one = targets_add(NULL, (struct catalog_binding *)targets->object);
+        set = targets_add(one, binding);
+        pref_unref(&one->ref);
+    }
+    pref_unref(targets->object);
+    *targets = (struct targets){TARGETS_MANY, &set->ref};
+}
+
+void targets_take(struct targets *targets, const struct catalog_binding *binding)
+{
+    WR_ASSERT(!targets_empty(targets));
+    struct pref *before = targets->object;
+    if (targets->queue_id != TARGETS_MANY) {
+        WR_ASSERT_OP(((const struct catalog_binding *)before)->id, ==, binding->id);
+        *targets = (struct targets){0};
+    } else {
+        struct target_set *set = targets_remove((const struct target_set *)before, binding);
+        WR_ASSERT(set != NULL); /* Of one it is no set. */
+        *targets = (struct targets){TARGETS_MANY, &set->ref};
+        if (set->count == 1) {
+            const struct target last = set->items[0];
+            *targets = (struct targets){last.queue_id, pref_ref(&last.binding->ref)};
+            pref_unref(&set->ref);
+        }
+    }
+    pref_unref(before);
+}
+
+struct targets targets_copy(const struct targets *targets)
+{
+    if (!targets_empty(targets)) {
+        (void)pref_ref(targets->object);
+    }
+    return *targets;
+}
+
+void targets_drop(struct targets *owned_targets)
+{
+    pref_unref(owned_targets->object);
 }

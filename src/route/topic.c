@@ -1,28 +1,48 @@
 /*
  * What: topic exchanges: a trie over the words of binding keys, with `*` and `#` as children of
- * their own beside the literal words. Happy path: the routing key is read word by word with the set
- * of nodes that can be active behind the words so far. A `#` node, once active, stays active to the
- * end (it may swallow any word), so nothing is ever tried twice: time is words x active nodes, and
- * there is no backtracking. Invariants T1  No `#` has a `#` below it: runs of `#` are one (they
- * match the same). T2  A node is the end of a binding or has children; except for an empty trie,
- * which is NULL. T3  A node is active at most once per word. A plain node has one parent; a `#`
- * node could be entered again by its parent only when the parent has a `#` above it (`nested`), and
- * then is marked. T4  Nodes are immutable once in an index; bind and unbind copy the path, at most
- * 257 nodes. Threads: any may read; made by the catalog's. Spec: AMQP reference §7.
+ * their own beside the literal words. A way that leads to one pattern only and has no more
+ * wildcards is not a chain of nodes but one node with the rest of the pattern as its tail: few
+ * steps, and few cache lines, in a large table. Happy path: the routing key is read word by word
+ * with the set of nodes that can be active behind the words so far; a tail is compared with the
+ * rest of the key at once. A `#` node, once active, stays active to the end (it may swallow any
+ * word), so nothing is ever tried twice: time is words x active nodes, and there is no
+ * backtracking.
+ * Invariants: T1 No `#` has a `#` below it: runs of `#` are one (they match the same). T2 A node is
+ * the end of a binding or has children; except for an empty trie, which is NULL. T3 A node is
+ * active at most once per word. A plain node has one parent; a `#` node could be entered again by
+ * its parent only when the parent has a `#` above it (`nested`), and then is marked. T4 Nodes are
+ * immutable once in an index; bind and unbind copy the path, at most 257 nodes. T5 A node
+ * behind a literal word, with one pattern below it that has literal words to come and nothing else,
+ * is tailed; no other is. So the shape follows from the content.
+ * Recursion: over the words of a pattern, at most WORDS_MAX levels.
+ * Threads: any may read; made by the catalog's. Spec: AMQP reference §7.
  */
 #include "internal.h"
+#include "keymap.h"
 
 /* A key of 255 bytes has at most 256 words. */
 #define WORDS_MAX (CATALOG_NAME_MAX + 1)
 
-struct topic_node {
-    struct pref ref;
-    uint64_t id;        /* Unique within the trie: binding that made it, and depth. */
-    bool nested;        /* A `#` node below another one. */
-    struct pmap *words; /* literal word -> struct topic_node */
+/* What a node has below it. */
+struct topic_below {
+    struct keymap *words; /* literal word -> struct topic_node */
     struct topic_node *star;
     struct topic_node *hash;
-    struct target_set *targets; /* Bindings that end here. */
+    uint64_t id; /* Of a nested `#` node, unique within the trie. */
+};
+
+/* keyed: in the parent's words, by the word; extra is the size of the tail, which is in the text
+ * behind the word. Most nodes are ends: they have no `below`, and fit into one cache line. */
+struct topic_node {
+    struct keyed keyed;
+    struct targets targets; /* Bindings that end here. */
+    struct topic_below *below;
+    uint8_t text[]; /* word, tail */
+};
+
+enum node_flags {
+    NODE_NESTED = 1, /* A `#` node below another one. It has a `below`, for the id. */
+    NODE_TAILED = 2, /* T5: nothing below; the bindings end behind the tail. */
 };
 
 enum word_kind { WORD_LITERAL, WORD_STAR, WORD_HASH };
@@ -76,7 +96,7 @@ static uint32_t split_pattern(struct bytes key, struct bytes words[WORDS_MAX])
 static struct topic_node *node_ref(struct topic_node *node)
 {
     if (node != NULL) {
-        (void)pref_ref(&node->ref);
+        (void)pref_ref(&node->keyed.ref);
     }
     return node;
 }
@@ -84,59 +104,102 @@ static struct topic_node *node_ref(struct topic_node *node)
 static void node_unref(struct topic_node *owned_node)
 {
     if (owned_node != NULL) {
-        pref_unref(&owned_node->ref);
+        pref_unref(&owned_node->keyed.ref);
     }
 }
 
-/* Recursion through the children: at most WORDS_MAX levels. */
 static void node_free(struct pref *owned_ref)
 {
     struct topic_node *node = (struct topic_node *)owned_ref;
-    pmap_unref(node->words);
-    node_unref(node->star);
-    node_unref(node->hash);
-    if (node->targets != NULL) {
-        pref_unref(&node->targets->ref);
+    if (node->below != NULL) {
+        keymap_unref(node->below->words);
+        node_unref(node->below->star);
+        node_unref(node->below->hash);
+        wr_free(node->below);
     }
+    targets_drop(&node->targets);
     wr_free(node);
 }
 
-/* A copy to be changed, or a new empty node when there is none. */
-static struct topic_node *node_open(const struct topic_node *node, uint64_t id, bool nested)
+static bool node_is(const struct topic_node *node, enum node_flags flag)
 {
-    struct topic_node *copy = wr_calloc(1, sizeof(*copy));
-    pref_init(&copy->ref, node_free);
-    copy->id = id;
-    copy->nested = nested;
-    if (node != NULL) {
-        copy->id = node->id;
-        copy->nested = node->nested;
-        copy->words = pmap_ref(node->words);
-        copy->star = node_ref(node->star);
-        copy->hash = node_ref(node->hash);
-        if (node->targets != NULL) {
-            (void)pref_ref(&node->targets->ref);
-            copy->targets = node->targets;
-        }
+    return (node->keyed.flags & flag) != 0;
+}
+
+/* A new node without anything. */
+static struct topic_node *node_new(struct bytes word)
+{
+    struct topic_node *node = wr_calloc(1, sizeof(*node) + word.size);
+    pref_init(&node->keyed.ref, node_free);
+    node->keyed.key_offset = offsetof(struct topic_node, text);
+    node->keyed.key_size = (uint16_t)word.size;
+    if (word.size > 0) {
+        memcpy(node->text, word.data, word.size);
+    }
+    return node;
+}
+
+/* A new node with a tail, and nothing at the end of it yet. */
+static struct topic_node *node_new_tailed(struct bytes word, struct bytes tail)
+{
+    struct topic_node *node = wr_calloc(1, sizeof(*node) + word.size + tail.size);
+    pref_init(&node->keyed.ref, node_free);
+    node->keyed.key_offset = offsetof(struct topic_node, text);
+    node->keyed.key_size = (uint16_t)word.size;
+    node->keyed.extra = (uint16_t)tail.size;
+    node->keyed.flags = NODE_TAILED;
+    if (word.size > 0) {
+        memcpy(node->text, word.data, word.size);
+    }
+    if (tail.size > 0) {
+        memcpy(node->text + word.size, tail.data, tail.size);
+    }
+    return node;
+}
+
+static struct bytes node_tail(const struct topic_node *node)
+{
+    return (struct bytes){node->text + node->keyed.key_size, node->keyed.extra};
+}
+
+/* A copy to be changed. */
+static struct topic_node *node_open(const struct topic_node *node)
+{
+    const struct bytes word = keyed_key(&node->keyed);
+    struct topic_node *copy =
+        node_is(node, NODE_TAILED) ? node_new_tailed(word, node_tail(node)) : node_new(word);
+    copy->keyed.flags = node->keyed.flags;
+    copy->targets = targets_copy(&node->targets);
+    if (node->below != NULL) {
+        copy->below = wr_alloc(sizeof(*copy->below));
+        *copy->below = (struct topic_below){.words = keymap_ref(node->below->words),
+                                            .star = node_ref(node->below->star),
+                                            .hash = node_ref(node->below->hash),
+                                            .id = node->below->id};
     }
     return copy;
 }
 
-static bool node_is_empty(const struct topic_node *node)
+/* Nothing below. */
+static bool node_is_end(const struct topic_node *node)
 {
-    return node->words == NULL && node->star == NULL && node->hash == NULL && node->targets == NULL;
+    const struct topic_below *below = node->below;
+    return below == NULL || (below->words == NULL && below->star == NULL && below->hash == NULL);
 }
 
 static struct topic_node *node_child(const struct topic_node *node, struct bytes word)
 {
+    if (node->below == NULL) {
+        return NULL;
+    }
     switch (word_kind(word)) {
     case WORD_STAR:
-        return node->star;
+        return node->below->star;
     case WORD_HASH:
-        return node->hash;
+        return node->below->hash;
     case WORD_LITERAL:
     default:
-        return node->words == NULL ? NULL : (struct topic_node *)pmap_get(node->words, word);
+        return (struct topic_node *)keymap_get(node->below->words, keymap_hash(word), word);
     }
 }
 
@@ -145,81 +208,190 @@ static void node_set_child(struct topic_node *node, struct bytes word,
                            struct topic_node *owned_child)
 {
     const enum word_kind kind = word_kind(word);
-    if (kind == WORD_LITERAL) {
-        if (owned_child == NULL) {
-            pmap_remove_in(&node->words, word);
-        } else {
-            pmap_set_in(&node->words, word, &owned_child->ref);
-            node_unref(owned_child);
-        }
-        return;
+    if (node->below == NULL) {
+        node->below = wr_calloc(1, sizeof(*node->below));
     }
-    struct topic_node **child = kind == WORD_STAR ? &node->star : &node->hash;
-    node_unref(*child);
-    *child = owned_child;
+    if (kind == WORD_LITERAL) {
+        struct keymap *before = node->below->words;
+        const uint64_t hash = keymap_hash(word);
+        node->below->words = owned_child == NULL ? keymap_remove(before, hash, word)
+                                                 : keymap_set(before, hash, &owned_child->keyed);
+        node_unref(owned_child);
+        keymap_unref(before);
+    } else {
+        struct topic_node **child = kind == WORD_STAR ? &node->below->star : &node->below->hash;
+        node_unref(*child);
+        *child = owned_child;
+    }
+    /* The shape follows from the content. */
+    if (node_is_end(node) && !node_is(node, NODE_NESTED)) {
+        wr_free(node->below);
+        node->below = NULL;
+    }
 }
 
-/* The nodes along the words, NULL from where there are none. */
-static void find_path(struct topic_node *root, const struct bytes *words, uint32_t count,
-                      struct topic_node *path[WORDS_MAX + 1])
+/* What is bound, and where in its pattern the change is at work. */
+struct change {
+    struct catalog_binding *binding;
+    struct bytes words[WORDS_MAX];
+    uint32_t count;
+    uint32_t literal_from; /* All words from this one on are literal. */
+    uint64_t id;           /* Of new nodes: the binding's, with room for the depth. */
+};
+
+static void change_init(struct change *ch, struct catalog_binding *binding)
 {
-    path[0] = root;
-    for (uint32_t i = 0; i < count; i++) {
-        path[i + 1] = path[i] == NULL ? NULL : node_child(path[i], words[i]);
+    ch->binding = binding;
+    ch->count = split_pattern(binding->key, ch->words);
+    ch->literal_from = ch->count;
+    while (ch->literal_from > 0 && word_kind(ch->words[ch->literal_from - 1]) == WORD_LITERAL) {
+        ch->literal_from--;
     }
+    ch->id = binding->id << 9; /* Depth is at most 256; ids are below 2^54. */
+}
+
+/* The words from `depth` on as they are in the key. There are some, and they are literal. */
+static struct bytes rest_of(const struct change *ch, uint32_t depth)
+{
+    const uint8_t *begin = ch->words[depth].data;
+    return (struct bytes){begin, (size_t)(ch->binding->key.data + ch->binding->key.size - begin)};
+}
+
+/* May a node that stands behind so many words have a tail (T5)? */
+static bool may_have_tail(const struct change *ch, uint32_t depth)
+{
+    return depth > 0 && word_kind(ch->words[depth - 1]) == WORD_LITERAL;
+}
+
+static bool below_hash(const struct change *ch, uint32_t depth)
+{
+    for (uint32_t i = 0; i + 1 < depth; i++) {
+        if (word_kind(ch->words[i]) == WORD_HASH) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A new node behind `depth` words. */
+static struct topic_node *node_behind(const struct change *ch, uint32_t depth)
+{
+    const struct bytes word = depth == 0 ? BYTES_NONE : ch->words[depth - 1];
+    if (depth == 0 || word_kind(word) == WORD_STAR) {
+        return node_new(BYTES_NONE);
+    }
+    if (word_kind(word) == WORD_LITERAL) {
+        return depth < ch->count && depth >= ch->literal_from
+                   ? node_new_tailed(word, rest_of(ch, depth))
+                   : node_new(word);
+    }
+    struct topic_node *node = node_new(BYTES_NONE);
+    if (below_hash(ch, depth)) {
+        node->keyed.flags = NODE_NESTED;
+        node->below = wr_calloc(1, sizeof(*node->below));
+        node->below->id = ch->id | depth;
+    }
+    return node;
+}
+
+/* The node with one child in the place of its tail. */
+static struct topic_node *untail(const struct topic_node *node)
+{
+    struct topic_node *copy = node_new(keyed_key(&node->keyed));
+    struct bytes rest = node_tail(node);
+    struct bytes word;
+    bool more = true;
+    (void)next_word(&rest, &more, &word);
+    struct topic_node *child = more ? node_new_tailed(word, rest) : node_new(word);
+    child->targets = targets_copy(&node->targets);
+    node_set_child(copy, word, child);
+    return copy;
+}
+
+/* What takes the place of the node (NULL: none there yet) behind `depth` words. */
+static struct topic_node *node_with(const struct topic_node *node, const struct change *ch,
+                                    uint32_t depth)
+{
+    struct topic_node *after = NULL;
+    if (node == NULL) {
+        after = node_behind(ch, depth);
+    } else if (node_is(node, NODE_TAILED) && !(depth < ch->count && depth >= ch->literal_from &&
+                                               bytes_eq(node_tail(node), rest_of(ch, depth)))) {
+        after = untail(node);
+    } else {
+        after = node_open(node);
+    }
+    if (depth == ch->count || node_is(after, NODE_TAILED)) {
+        targets_put(&after->targets, ch->binding);
+    } else {
+        const struct bytes word = ch->words[depth];
+        node_set_child(after, word, node_with(node_child(after, word), ch, depth + 1));
+    }
+    return after;
 }
 
 static struct pref *topic_add(struct pref *index, struct catalog_binding *binding)
 {
-    struct bytes words[WORDS_MAX];
-    struct topic_node *path[WORDS_MAX + 1];
-    bool nested[WORDS_MAX + 1];
-    const uint32_t count = split_pattern(binding->key, words);
-    find_path((struct topic_node *)index, words, count, path);
-    bool below_hash = false;
-    nested[0] = false;
-    for (uint32_t i = 0; i < count; i++) {
-        nested[i + 1] = below_hash;
-        below_hash |= word_kind(words[i]) == WORD_HASH;
+    struct change ch;
+    change_init(&ch, binding);
+    return &node_with((struct topic_node *)index, &ch, 0)->keyed.ref;
+}
+
+/* T5, after something below the node has gone: is one literal way all there is? */
+static struct topic_node *node_close(struct topic_node *owned_node)
+{
+    const struct topic_below *below = owned_node->below;
+    const struct topic_node *end =
+        below == NULL ? NULL : (const struct topic_node *)keymap_sole(below->words);
+    if (end == NULL || below->star != NULL || below->hash != NULL || !node_is_end(end) ||
+        !targets_empty(&owned_node->targets)) {
+        return owned_node;
     }
-    const uint64_t id = binding->id << 9; /* Depth is at most 256; ids are below 2^54. */
-    struct topic_node *node = node_open(path[count], id | count, nested[count]);
-    struct target_set *targets = targets_add(node->targets, binding);
-    if (node->targets != NULL) {
-        pref_unref(&node->targets->ref);
+    uint8_t tail[CATALOG_NAME_MAX];
+    const struct bytes word = keyed_key(&end->keyed);
+    const struct bytes rest = node_tail(end);
+    const bool tailed = node_is(end, NODE_TAILED);
+    const size_t size = word.size + (tailed ? 1 + rest.size : 0);
+    WR_ASSERT_OP(size, <=, sizeof(tail)); /* It is part of a binding key. */
+    if (word.size > 0) {
+        memcpy(tail, word.data, word.size);
     }
-    node->targets = targets;
-    for (uint32_t i = count; i > 0; i--) {
-        struct topic_node *parent = node_open(path[i - 1], id | (i - 1), nested[i - 1]);
-        node_set_child(parent, words[i - 1], node);
-        node = parent;
+    if (tailed) {
+        tail[word.size] = '.';
+        memcpy(tail + word.size + 1, rest.data, rest.size);
     }
-    return &node->ref;
+    struct topic_node *node =
+        node_new_tailed(keyed_key(&owned_node->keyed), bytes_make(tail, size));
+    node->targets = targets_copy(&end->targets);
+    node_unref(owned_node);
+    return node;
+}
+
+/* What takes the place of the node behind `depth` words; NULL: nothing. */
+static struct topic_node *node_without(const struct topic_node *node, const struct change *ch,
+                                       uint32_t depth)
+{
+    WR_ASSERT(node != NULL);
+    struct topic_node *after = node_open(node);
+    if (depth == ch->count || node_is(node, NODE_TAILED)) {
+        targets_take(&after->targets, ch->binding);
+    } else {
+        const struct bytes word = ch->words[depth];
+        node_set_child(after, word, node_without(node_child(node, word), ch, depth + 1));
+    }
+    if (node_is_end(after) && targets_empty(&after->targets)) { /* T2 */
+        node_unref(after);
+        return NULL;
+    }
+    return may_have_tail(ch, depth) ? node_close(after) : after;
 }
 
 static struct pref *topic_remove(struct pref *index, struct catalog_binding *binding)
 {
-    struct bytes words[WORDS_MAX];
-    struct topic_node *path[WORDS_MAX + 1];
-    const uint32_t count = split_pattern(binding->key, words);
-    find_path((struct topic_node *)index, words, count, path);
-    WR_ASSERT(path[count] != NULL && path[count]->targets != NULL);
-    struct topic_node *node = node_open(path[count], 0, false);
-    struct target_set *targets = targets_remove(node->targets, binding);
-    pref_unref(&node->targets->ref);
-    node->targets = targets;
-    for (uint32_t i = count;; i--) {
-        if (node_is_empty(node)) { /* T2 */
-            node_unref(node);
-            node = NULL;
-        }
-        if (i == 0) {
-            return node == NULL ? NULL : &node->ref;
-        }
-        struct topic_node *parent = node_open(path[i - 1], 0, false);
-        node_set_child(parent, words[i - 1], node);
-        node = parent;
-    }
+    struct change ch;
+    change_init(&ch, binding);
+    struct topic_node *after = node_without((struct topic_node *)index, &ch, 0);
+    return after == NULL ? NULL : &after->keyed.ref;
 }
 
 /* --- matching ------------------------------------------------------------------------------------
@@ -228,25 +400,42 @@ static struct pref *topic_remove(struct pref *index, struct catalog_binding *bin
 /* The node is active behind the words so far, and its `#` with it: that matches no word, too. */
 static void enter_hash(struct route_scratch *s, const struct topic_node *node)
 {
-    const struct topic_node *hash = node->hash;
-    if (hash != NULL && (!hash->nested || route__marks_add(&s->entered, hash->id))) {
+    const struct topic_node *hash = node->below == NULL ? NULL : node->below->hash;
+    if (hash != NULL &&
+        (!node_is(hash, NODE_NESTED) || route__marks_add(&s->entered, hash->below->id))) {
         vec_push(&s->hashes, hash);
     }
 }
 
-/* Adds the children of an active node that the word leads to. */
-static void step(struct route_scratch *s, const struct topic_node *node, struct bytes word)
+/* The part of the key that is being read. */
+struct key_rest {
+    struct bytes rest; /* Behind the word. */
+    bool more;         /* There is another word. */
+    struct bytes word;
+    uint64_t hash; /* keymap_hash of the word */
+};
+
+/* Enters the children of an active node that the word leads to. */
+static void step(struct route_result *result, const struct topic_node *node,
+                 const struct key_rest *key)
 {
-    if (node->words != NULL) {
-        const struct topic_node *child = (const struct topic_node *)pmap_get(node->words, word);
-        if (child != NULL) {
-            vec_push(&s->next, child);
-            enter_hash(s, child);
-        }
+    struct route_scratch *s = result->scratch;
+    const struct topic_below *below = node->below;
+    s->steps++;
+    if (below == NULL) {
+        return;
     }
-    if (node->star != NULL) {
-        vec_push(&s->next, node->star);
-        enter_hash(s, node->star);
+    const struct topic_node *child =
+        (const struct topic_node *)keymap_get(below->words, key->hash, key->word);
+    if (child != NULL && !node_is(child, NODE_TAILED)) {
+        vec_push(&s->next, child);
+        enter_hash(s, child);
+    } else if (child != NULL && key->more && bytes_eq(node_tail(child), key->rest)) {
+        targets_emit_each(&child->targets, result);
+    }
+    if (below->star != NULL) {
+        vec_push(&s->next, below->star);
+        enter_hash(s, below->star);
     }
 }
 
@@ -262,39 +451,38 @@ static void swap_lists(struct route_scratch *s)
     s->next.capacity = capacity;
 }
 
-static void topic_route(const struct pref *index, struct bytes key, struct bytes props,
+static void topic_route(const struct catalog_exchange *exchange, struct bytes key,
                         struct route_result *result)
 {
-    (void)props;
     struct route_scratch *s = result->scratch;
-    const struct topic_node *root = (const struct topic_node *)index;
+    const struct topic_node *root = (const struct topic_node *)exchange->index;
     vec_clear(&s->current);
     vec_clear(&s->next);
     vec_clear(&s->hashes);
     route__marks_clear(&s->entered);
     vec_push(&s->current, root);
     enter_hash(s, root);
-    struct bytes word;
-    bool more = key.size > 0;
-    while (s->current.count + s->hashes.count > 0 && next_word(&key, &more, &word)) {
+    struct key_rest at = {.rest = key, .more = key.size > 0};
+    while (s->current.count + s->hashes.count > 0 && next_word(&at.rest, &at.more, &at.word)) {
+        at.hash = keymap_hash(at.word);
         /* What becomes active by this word does not consume it. */
         const size_t hash_count = s->hashes.count;
         for (size_t i = 0; i < s->current.count; i++) {
-            step(s, s->current.items[i], word);
+            step(result, s->current.items[i], &at);
         }
         for (size_t i = 0; i < hash_count; i++) {
-            step(s, s->hashes.items[i], word);
+            step(result, s->hashes.items[i], &at);
         }
         swap_lists(s);
     }
     for (size_t i = 0; i < s->current.count; i++) {
-        if (s->current.items[i]->targets != NULL) {
-            targets_emit(s->current.items[i]->targets, result);
+        if (!targets_empty(&s->current.items[i]->targets)) {
+            targets_emit_each(&s->current.items[i]->targets, result);
         }
     }
     for (size_t i = 0; i < s->hashes.count; i++) {
-        if (s->hashes.items[i]->targets != NULL) {
-            targets_emit(s->hashes.items[i]->targets, result);
+        if (!targets_empty(&s->hashes.items[i]->targets)) {
+            targets_emit_each(&s->hashes.items[i]->targets, result);
         }
     }
 }

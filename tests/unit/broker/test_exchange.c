@@ -127,6 +127,56 @@ Test(broker_exchange, a_binding_must_suit_the_type)
     writer_deinit(&w);
 }
 
+/* A type may have something to say about the arguments of a new exchange; what is there already is
+ * compared only. */
+Test(broker_exchange, a_declaration_must_suit_the_type)
+{
+    struct writer w;
+    declare("late", "x-delayed-message", 0, BYTES_NONE);
+    EXPECT_SAID("declare 406 Invalid argument, 'x-delayed-type' must be an existing exchange "
+                "type\n");
+    writer_init(&w, 64);
+    wire_table_put_cstr(&w, "x-delayed-type", "x-delayed-message");
+    declare("late", "x-delayed-message", 0, writer_bytes(&w));
+    writer_deinit(&w);
+    EXPECT_SAID("declare 406 Invalid argument, 'x-delayed-message' can't be used for "
+                "'x-delayed-type'\n");
+    writer_init(&w, 64);
+    wire_table_put_cstr(&w, "x-delayed-type", "odd");
+    declare("late", "x-delayed-message", 0, writer_bytes(&w));
+    writer_deinit(&w);
+    EXPECT_SAID("declare 406 unknown exchange type 'odd'\n");
+    writer_init(&w, 64);
+    wire_table_put_cstr(&w, "x-delayed-type", "topic");
+    declare("late", "x-delayed-message", 0, writer_bytes(&w));
+    writer_deinit(&w);
+    EXPECT_SAID("declare ok 'late' 0 0\n");
+    declare("late", "x-delayed-message", 0, BYTES_NONE);
+    EXPECT_SAID("declare ok 'late' 0 0\n");
+    writer_init(&w, 64);
+    wire_table_put_cstr(&w, "hash-property", "app_id");
+    declare("hash", "x-consistent-hash", 0, writer_bytes(&w));
+    writer_deinit(&w);
+    EXPECT_SAID("declare 406 Unsupported property: app_id\n");
+    EXPECT_CALLS("propose declare_exchange\nbarrier\n");
+}
+
+Test(broker_exchange, a_binding_must_suit_the_destination)
+{
+    rig_queue("q");
+    rig_exchange("x", "x-local-random", BYTES_NONE);
+    rig_exchange("y", "x-consistent-hash", BYTES_NONE);
+    CALL(broker_queue_bind(rig.ch, B("q"), B("x"), B(""), BYTES_NONE, false, rig_done, "bind"));
+    CALL(broker_queue_bind(rig.ch, B("q"), B("x"), B("k"), BYTES_NONE, true, rig_done, "unbind"));
+    EXPECT_SAID("bind ok 'q' 0 0\nunbind ok 'q' 0 0\n");
+    bind("y", "x", false);
+    CALL(broker_exchange_bind(rig.ch, B("y"), B("x"), B(""), BYTES_NONE, false, rig_done, "bind"));
+    bind("x", "y", false);
+    EXPECT_SAID("bind 406 Non empty binding 'k' key not permitted\n"
+                "bind 406 Destination not found\n"
+                "bind 406 The binding key must be an integer: <<\"k\">>\n");
+}
+
 Test(broker_exchange, permissions)
 {
     struct writer w;

@@ -270,6 +270,84 @@ Test(broker_publish, headers_exchanges_look_at_every_message)
     writer_deinit(&args);
 }
 
+static void bind_with(const char *source, const char *destination, const char *key,
+                      struct bytes arguments, uint8_t kind)
+{
+    struct catalog_command c = {
+        .kind = CATALOG_BIND,
+        .u.binding = {B("/"), B(source), B(destination), B(key), arguments, kind}};
+    rig_apply(&c);
+}
+
+/* The route is cached by exchange and key: only if nothing on the whole way looks at more. */
+Test(broker_publish, a_way_through_a_headers_exchange_is_not_cached)
+{
+    struct writer args;
+    struct writer headers;
+    struct writer w;
+    writer_init(&args, 64);
+    wire_table_put_cstr(&args, "h", "v");
+    rig_queue("all");
+    rig_queue("some");
+    rig_bind("amq.topic", "all", "#");
+    bind_with("amq.topic", "amq.headers", "#", BYTES_NONE, CATALOG_TO_EXCHANGE);
+    bind_with("amq.headers", "some", "", writer_bytes(&args), CATALOG_TO_QUEUE);
+    writer_init(&headers, 64);
+    wire_table_put_cstr(&headers, "h", "v");
+    rig_publish("amq.topic", "k", BYTES_NONE, 0);
+    rig_publish("amq.topic", "k", props(&w, WIRE_PROP_HEADERS, NULL, writer_bytes(&headers)), 0);
+    rig_publish("amq.topic", "k", BYTES_NONE, 0);
+    EXPECT_SAID("routed\nrouted\nrouted\n");
+    EXPECT_CALLS("all open\nall publish 'm' props=2\nsome open\nall publish 'm' props=14\nsome "
+                 "publish 'm' props=14\nall publish 'm' props=2\n");
+    writer_deinit(&w);
+    writer_deinit(&headers);
+    writer_deinit(&args);
+}
+
+Test(broker_publish, nor_one_through_an_alternate_headers_exchange)
+{
+    struct writer args;
+    struct writer headers;
+    struct writer w;
+    writer_init(&args, 64);
+    wire_table_put_cstr(&args, "alternate-exchange", "amq.headers");
+    rig_exchange("x", "direct", writer_bytes(&args));
+    writer_deinit(&args);
+    writer_init(&args, 64);
+    wire_table_put_cstr(&args, "h", "v");
+    rig_queue("q");
+    bind_with("amq.headers", "q", "", writer_bytes(&args), CATALOG_TO_QUEUE);
+    writer_init(&headers, 64);
+    wire_table_put_cstr(&headers, "h", "v");
+    rig_publish("x", "k", props(&w, WIRE_PROP_HEADERS, NULL, writer_bytes(&headers)), 0);
+    rig_publish("x", "k", BYTES_NONE, 0);
+    EXPECT_SAID("routed\nbarrier unroutable\n");
+    writer_deinit(&w);
+    writer_deinit(&headers);
+    writer_deinit(&args);
+}
+
+/* Both, sooner or later: chance is drawn for each message, and the channel remembers no way. */
+Test(broker_publish, random_exchanges_choose_anew_for_every_message)
+{
+    rig_queue("q");
+    rig_queue("r");
+    rig_exchange("x", "x-random", BYTES_NONE);
+    rig_bind("x", "q", "");
+    rig_bind("x", "r", "");
+    bool q = false;
+    bool r = false;
+    for (int i = 0; i < 100; i++) {
+        rig_publish("x", "k", BYTES_NONE, 0);
+        const char *calls = rig_calls();
+        q |= strstr(calls, "q publish") != NULL;
+        r |= strstr(calls, "r publish") != NULL;
+    }
+    cr_assert(q && r);
+    (void)rig_said();
+}
+
 Test(broker_publish, what_was_bound_elsewhere_a_moment_ago_counts)
 {
     rig_queue("q");

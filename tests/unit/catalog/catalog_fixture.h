@@ -35,8 +35,9 @@ static inline struct pref *fake_index_new(uint64_t count, uint64_t sum)
     return &index->ref;
 }
 
-static inline const struct exchange_type *fake_find_type(struct bytes type)
+static inline const struct exchange_type *fake_find_type(struct bytes type, struct bytes arguments)
 {
+    (void)arguments;
     static const char known;
     return bytes_eq_cstr(type, "strange") ? NULL : (const struct exchange_type *)&known;
 }

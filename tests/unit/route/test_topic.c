@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 
+#include "internal.h"
 #include "route_fixture.h"
 #include "warren/prng.h"
 
@@ -191,6 +192,99 @@ Test(topic, hostile_patterns_cost_little)
     key[strlen(key) - 1] = 'z';
     cr_assert_str_eq(route(f, "amq.topic", key), "q r");
     cr_assert(route_topic_matches(B(pattern), B(key)));
+    fixture_free(f);
+}
+
+/* The queues that a key reaches, in the order of the result. */
+static void order_of(struct fixture *f, const char *key, char text[512])
+{
+    struct strbuf list;
+    (void)route(f, "amq.topic", key);
+    strbuf_init(&list, text, 512);
+    for (uint32_t i = 0; i < f->result.count; i++) {
+        const struct bytes name = f->result.queues[i]->spec.name;
+        strbuf_printf(&list, "%.*s ", (int)name.size, (const char *)name.data);
+    }
+}
+
+/* T5: tails grow and are cut as bindings come and go; what is left has the shape, and so gives the
+ * order, of a trie that was made of it in one go. */
+Test(topic, the_shape_follows_from_the_content)
+{
+    static const char *const alphabet[] = {"a", "b", "c", "", "*", "#"};
+    struct prng p;
+    prng_init(&p, 23);
+    for (int round = 0; round < 30; round++) {
+        struct fixture *f = fixture_new();
+        char patterns[40][TEXT_SIZE];
+        bool bound[40] = {false};
+        char name[16];
+        const uint64_t letters = round % 2 == 0 ? 4 : 6;
+        for (int i = 0; i < 40; i++) {
+            const char *words[WORDS];
+            snprintf(name, sizeof(name), "q%02d", i);
+            queue(f, name);
+            (void)random_words(&p, alphabet, letters, words, patterns[i]);
+        }
+        for (int step = 0; step < 300; step++) {
+            const uint32_t i = (uint32_t)prng_below(&p, 40);
+            snprintf(name, sizeof(name), "q%02u", i);
+            if (bound[i]) {
+                unbind_queue(f, "amq.topic", name, patterns[i]);
+            } else {
+                bind_queue(f, "amq.topic", name, patterns[i]);
+            }
+            bound[i] = !bound[i];
+        }
+        char before[40][512];
+        char after[512];
+        for (int i = 0; i < 40; i++) {
+            order_of(f, patterns[i], before[i]);
+        }
+        struct buf *snapshot = buf_new(64);
+        catalog_snapshot(f->catalog, &snapshot);
+        cr_assert_eq(
+            catalog_restore(f->catalog, f->index, bytes_make(snapshot->data, snapshot->size)), 0);
+        buf_unref(snapshot);
+        for (int i = 0; i < 40; i++) {
+            order_of(f, patterns[i], after);
+            cr_assert_str_eq(after, before[i]);
+        }
+        fixture_free(f);
+    }
+}
+
+/* The bound of docs/routing.md: every node of the trie at most once for each word of the key. */
+Test(topic, work_is_words_times_nodes)
+{
+    struct fixture *f = fixture_new();
+    struct prng p;
+    prng_init(&p, 5);
+    char key[256];
+    uint64_t words_bound = 0;
+    for (int i = 0; i < 200; i++) {
+        static const char *const letters[] = {"#", "*", "a"};
+        char name[16];
+        char pattern[256];
+        struct strbuf text;
+        strbuf_init(&text, pattern, sizeof(pattern));
+        const int words = 1 + (int)prng_below(&p, 127);
+        for (int k = 0; k < words; k++) {
+            strbuf_printf(&text, "%s%s", k == 0 ? "" : ".", letters[prng_below(&p, 3)]);
+        }
+        words_bound += (uint64_t)words + 1; /* Nodes: at most one for each word, and the top. */
+        snprintf(name, sizeof(name), "q%d", i);
+        queue(f, name);
+        bind_queue(f, "amq.topic", name, pattern);
+    }
+    for (int i = 0; i < 255; i++) {
+        key[i] = i % 2 == 0 ? 'a' : '.';
+    }
+    key[255] = '\0';
+    const uint64_t before = f->result.scratch->steps;
+    (void)route(f, "amq.topic", key);
+    const uint64_t steps = f->result.scratch->steps - before;
+    cr_assert(steps > 0 && steps <= 128 * words_bound, "%lu", (unsigned long)steps);
     fixture_free(f);
 }
 
