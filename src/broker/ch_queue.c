@@ -14,12 +14,8 @@
 /* What a publish must tell this queue, by its settings in the present view. */
 static void note_wishes(struct ch_queue *q, const struct catalog_queue *queue)
 {
-    int64_t window = 0;
-    bool delays = false;
-    (void)wire_table_get_integer(queue->spec.arguments, "x-dedup-window", &window);
-    (void)wire_table_get_bool(queue->spec.arguments, "x-delayed-messages", &delays);
-    q->wants_ids = window > 0;
-    q->delays = delays;
+    q->wants_ids = queue->settings.dedup_window_ms > 0;
+    q->delays = queue->settings.delays;
 }
 
 struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue)

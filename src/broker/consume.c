@@ -188,13 +188,6 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t va
     }
 }
 
-static bool has_one_active(const struct catalog_queue *queue)
-{
-    bool single = false;
-    return wire_table_get_bool(queue->spec.arguments, "x-single-active-consumer", &single) &&
-           single;
-}
-
 static void consume_step(struct request *r)
 {
     struct broker_channel *ch = r->channel;
@@ -208,7 +201,7 @@ static void consume_step(struct request *r)
         request_defer_finish(r);
         return;
     }
-    if ((r->flags & BROKER_EXCLUSIVE) != 0 && has_one_active(queue)) {
+    if ((r->flags & BROKER_EXCLUSIVE) != 0 && queue->settings.single_active_consumer) {
         fault_set(&r->fault, 403, false, "queue '%.*s' in vhost '%s' in exclusive use",
                   FMT(queue->spec.name), ch->session->vhost);
         request_defer_finish(r);
@@ -321,7 +314,7 @@ static void get_step(struct request *r)
         request_defer_finish(r);
         return;
     }
-    if (queue->spec.type == CATALOG_QUORUM && has_one_active(queue)) {
+    if (queue->spec.type == CATALOG_QUORUM && queue->settings.single_active_consumer) {
         fault_set(&r->fault, 405, false,
                   "cannot obtain access to locked queue '%.*s' in vhost '%s'. basic.get operations "
                   "are not supported by quorum queues with single active consumer",

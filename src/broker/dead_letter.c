@@ -234,14 +234,14 @@ bool dead_letter_is_cycle(struct bytes headers, struct bytes queue)
 
 bool dead_settings_of(const struct catalog_queue *queue, struct dead_settings *ret_settings)
 {
-    const struct bytes args = queue->spec.arguments;
-    struct bytes strategy;
-    *ret_settings = (struct dead_settings){.strategy = DEAD_DEFAULT};
-    ret_settings->has_key =
-        wire_table_get_string(args, "x-dead-letter-routing-key", &ret_settings->key);
-    if (wire_table_get_string(args, "x-dead-letter-strategy", &strategy)) {
-        ret_settings->strategy =
-            bytes_eq_cstr(strategy, "at-least-once") ? DEAD_AT_LEAST_ONCE : DEAD_AT_MOST_ONCE;
-    }
-    return wire_table_get_string(args, "x-dead-letter-exchange", &ret_settings->exchange);
+    const struct queue_settings *s = &queue->settings;
+    *ret_settings = (struct dead_settings){
+        .exchange = s->dead_letter_exchange,
+        .has_key = s->has_dead_letter_key,
+        .key = s->dead_letter_key,
+        .strategy = s->dead_letter_strategy == SETTINGS_AT_LEAST_ONCE  ? DEAD_AT_LEAST_ONCE
+                    : s->dead_letter_strategy == SETTINGS_AT_MOST_ONCE ? DEAD_AT_MOST_ONCE
+                                                                       : DEAD_DEFAULT,
+    };
+    return s->has_dead_letter_exchange;
 }

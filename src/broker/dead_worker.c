@@ -358,7 +358,9 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
     const struct route_input input = {.key = message_key(letter),
                                       .props = message_props(letter),
                                       .extra_keys = broker->extra_keys.items,
-                                      .extra_count = (uint32_t)broker->extra_keys.count};
+                                      .extra_count = (uint32_t)broker->extra_keys.count,
+                                      .random = prng_u64(&broker->prng),
+                                      .node = broker->options.node_id};
     const uint32_t count = route_message(broker->view, x, &input, &broker->route);
     flight->waiting++; /* held: an answer may come at once */
     for (uint32_t i = 0; i < count; i++) {

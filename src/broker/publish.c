@@ -513,10 +513,11 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     }
     if (routing.has_bcc) {
         struct message clean = without_bcc(message);
-        hand_over(ch, targets.items, NULL, targets.count, clean, token, &routing);
+        hand_over(ch, targets.items, broker->route.delayed, targets.count, clean, token, &routing);
         message_unref(clean);
     } else {
-        hand_over(ch, targets.items, NULL, targets.count, message, token, &routing);
+        hand_over(ch, targets.items, broker->route.delayed, targets.count, message, token,
+                  &routing);
     }
     if (slot != NULL && routing.extra_count == 0 && broker->route.key_only) {
         cache_fill(ch, slot, name, input.key);

@@ -71,13 +71,6 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     request_defer_finish(r);
 }
 
-/* It goes when nobody uses it for a while; being declared again is use, on classic queues. */
-static bool queue_has_lease(const struct catalog_queue *queue)
-{
-    struct wire_value v;
-    return wire_table_find(queue->spec.arguments, "x-expires", &v);
-}
-
 static void finish_declared(struct request *r, const struct catalog_queue *queue)
 {
     struct broker_channel *ch = r->channel;
@@ -89,7 +82,8 @@ static void finish_declared(struct request *r, const struct catalog_queue *queue
         return;
     }
     r->queue_id = queue->id;
-    if (queue->spec.type == CATALOG_CLASSIC && queue_has_lease(queue)) {
+    /* It goes when nobody uses it for a while; being declared again is use, on classic queues. */
+    if (queue->spec.type == CATALOG_CLASSIC && queue->settings.expires_ms != UINT64_MAX) {
         (void)queue_client_touch(ch_queue_open(ch, queue)->client);
     }
     host_queue_report(r->broker->host, queue->id, false, REPORT_MS, on_report, r);
