@@ -95,6 +95,7 @@ struct broker_delivery {
     uint32_t queue;    /* handle of the queue within the channel (for settle) */
     uint32_t consumer; /* broker's consumer number within that queue client */
     uint64_t ordinal;  /* 0 = settled already (basic.get without acknowledgement) */
+    bool counted;      /* of a quorum queue: redeliveries are told their delivery count */
 };
 struct broker_channel_sink {
     /* Outcome of publishes: every publish token in [first, first+count) has it. Return (mandatory)

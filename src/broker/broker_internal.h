@@ -172,6 +172,7 @@ struct ch_queue {
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
     uint64_t pending;            /* its part of channel->pending */
     bool has_got, blocked, limited;
+    bool counted; /* a quorum queue */
 };
 
 struct route_cache_slot {

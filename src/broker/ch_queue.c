@@ -20,6 +20,7 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q = wr_calloc(1, sizeof *q);
     q->channel = ch;
     q->queue_id = queue->id;
+    q->counted = queue->spec.type == CATALOG_QUORUM;
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
     q->handle = ch->next_handle++;
@@ -292,8 +293,10 @@ static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_
                         const struct message *message)
 {
     struct broker_channel *ch = c->queue->channel;
-    struct broker_delivery delivery = {
-        .queue = c->queue->handle, .consumer = c->id, .ordinal = ordinal};
+    struct broker_delivery delivery = {.queue = c->queue->handle,
+                                       .consumer = c->id,
+                                       .ordinal = ordinal,
+                                       .counted = c->queue->counted};
     uint32_t size = message->record.size;
     c->average = c->average == 0 ? size : c->average - c->average / 8 + size / 8;
     ch->delivered++;
@@ -349,7 +352,8 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
         q->got_delivery =
             (struct broker_delivery){.queue = q->handle,
                                      .consumer = 0,
-                                     .ordinal = (flags & QUEUE_NO_ACK) != 0 ? 0 : first_ordinal};
+                                     .ordinal = (flags & QUEUE_NO_ACK) != 0 ? 0 : first_ordinal,
+                                     .counted = q->counted};
         return;
     }
     struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;

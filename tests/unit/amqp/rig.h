@@ -99,7 +99,11 @@ void rig_answer(uint16_t code, bool connection, const char *text, uint64_t a, ui
 void rig_session_gone(void);
 void rig_deliver(uint16_t channel, const char *tag, uint32_t queue, uint32_t consumer,
                  uint64_t ordinal, bool no_ack, const char *body);
+void rig_deliver_message(uint16_t channel, const char *tag, const struct broker_delivery *delivery,
+                         uint32_t delivery_count, bool no_ack, struct message owned);
 struct message rig_message(const char *exchange, const char *key, const void *body, size_t size);
+struct message rig_message_with(const char *exchange, const char *key, struct bytes props,
+                                const void *body, size_t size);
 struct wire_method rig_start_ok(const char *mechanism, struct bytes response,
                                 struct bytes properties);
 struct wire_method rig_publish(const char *exchange, const char *key);
