@@ -117,6 +117,8 @@ struct broker_channel_sink {
     /* Why publishing is held back cluster-wide ("low on disk"), told to a channel that publishes;
      * NULL: no more. May be NULL. */
     void (*on_alarm)(void *ctx, const char *reason);
+    /* While a transaction is committed: this mandatory message has reached no queue. Borrowed. */
+    void (*on_return)(void *ctx, const struct message *message);
 };
 struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number,
                                            const struct broker_channel_sink *sink, void *ctx);
@@ -174,6 +176,22 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
 /* The next publish had come already when the barrier of the last BROKER_WAIT on this channel began:
  * where it cannot be routed it needs none of its own. */
 void broker_publish_looked(struct broker_channel *ch);
+
+/* Transactions. From select on, publishes are checked and routed as ever (BROKER_ROUTED is then
+ * said for those that reach no queue as well, and no token is answered), but kept until commit.
+ * Settles are the front end's to keep: broker_settle goes on to act at once. May be repeated. */
+void broker_tx_select(struct broker_channel *ch);
+/* Of the next publish: whether sink.on_return is to hear when it reaches no queue. */
+void broker_tx_mandatory(struct broker_channel *ch, bool mandatory);
+/* For listings: how many deliveries the front end has settles for that wait for a commit. */
+void broker_tx_note_acks(struct broker_channel *ch, uint64_t count);
+/* Part of the commit that follows in the same call of the front end. */
+void broker_tx_settle(struct broker_channel *ch, const struct broker_delivery *first,
+                      uint64_t count, enum queue_outcome outcome);
+/* Hands everything over; done once the queues have applied it, with a fault (406) when one refused.
+ * Returns true when publishes go to queues: done then comes after their confirms. */
+bool broker_tx_commit(struct broker_channel *ch, broker_done_fn done, void *ctx);
+void broker_tx_rollback(struct broker_channel *ch); /* forgets what was published */
 
 void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
                     struct bytes args, broker_done_fn done,

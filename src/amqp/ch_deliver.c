@@ -116,6 +116,14 @@ void deliver_return(struct amqp_channel *ch, const struct message *message)
     conn_dirty(ch->conn);
 }
 
+static void on_return(void *ctx, const struct message *message)
+{
+    struct amqp_channel *ch = ctx;
+    if (!ch->closing && !ch->client_closed && conn_works(ch->conn)) {
+        deliver_return(ch, message);
+    }
+}
+
 static void on_confirm(void *ctx, uint64_t first_token, uint64_t count, bool ack)
 {
     confirm_add(ctx, first_token, count, ack);
@@ -170,4 +178,5 @@ const struct broker_channel_sink deliver_sink = {
     .on_fault = on_fault,
     .on_blocked = on_blocked,
     .on_alarm = on_alarm,
+    .on_return = on_return,
 };

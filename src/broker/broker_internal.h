@@ -27,8 +27,11 @@
 #define ROUTE_CACHE_SLOTS 32u
 #define ROUTE_CACHE_TEXT  96u
 #define DELETE_RETRY_MS   500u
+#define TX_BYTES_MAX      (64u << 20) /* kept for a transaction, or a message of the largest size */
+#define TX_OPS_MAX        131072u     /* publishes of a transaction, counted per target */
 struct request;
 struct ch_queue;
+struct tx;
 
 /* --- broker ----------------------------------------------------------------------------------- */
 
@@ -172,7 +175,9 @@ struct ch_queue {
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
     uint64_t pending;            /* its part of channel->pending */
     bool has_got, blocked, limited;
-    bool counted; /* a quorum queue */
+    bool counted;                 /* a quorum queue */
+    uint64_t tx_publish, tx_last; /* of the commit under way: seq of the first publish, of the last
+                                     op; 0: none */
 };
 
 struct route_cache_slot {
@@ -221,6 +226,7 @@ struct broker_channel {
     char last_queue[256];
     bool has_last_queue;
     uint64_t published, confirmed, delivered, acked;
+    struct tx *tx; /* NULL: not transactional */
 };
 struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue);
 void ch_queue_close(struct ch_queue *q); /* closes its client, frees it */
@@ -238,6 +244,22 @@ void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
 void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */
 void consumer_stop(struct consumer *c);          /* it gets no credit until deliver_resume */
 void consumers_go_on(struct broker_channel *ch); /* those that let others go first */
+/* Settles and returns the seq of the op; 0: its queue is gone. */
+uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                    enum queue_outcome outcome);
+void channel_note_alarm(struct broker_channel *ch); /* it publishes */
+
+/* --- transactions ----------------------------------------------------------------------------- */
+/* Keeps a publish; no targets: it reaches no queue. False with fault 406: there is too much. */
+bool tx_publish(struct broker_channel *ch, struct ch_queue *const *targets, size_t count,
+                struct message message, struct broker_fault *fault);
+void tx_free(struct broker_channel *ch);
+/* A queue of the commit under way: applied up to seq; refused one; is gone. */
+void tx_on_applied(struct ch_queue *q, uint64_t seq);
+void tx_on_nacked(struct ch_queue *q, uint64_t seq);
+void tx_on_gone(struct ch_queue *q, bool lost);
+uint64_t tx_uncommitted(const struct broker_channel *ch);
+uint64_t tx_uncommitted_acks(const struct broker_channel *ch);
 
 /* --- requests: one asynchronous call of a front end
  * --------------------------------------------------------------------------------- */

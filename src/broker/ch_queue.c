@@ -238,12 +238,14 @@ static void on_applied(void *ctx, uint64_t seq)
                 q->confirms.count * sizeof *q->confirms.items);
         q->confirms_first = 0;
     }
+    tx_on_applied(q, seq);
 }
 
 /* One enqueue was refused: what comes before it is still open, so it is cut out of its run. */
 static void on_nacked(void *ctx, uint64_t seq)
 {
     struct ch_queue *q = ctx;
+    tx_on_nacked(q, seq);
     for (size_t i = q->confirms_first; i < q->confirms.count; i++) {
         struct confirm_run run = q->confirms.items[i];
         if (seq < run.seq || seq >= run.seq + run.count) {
@@ -412,6 +414,7 @@ static void on_gone(void *ctx, bool lost)
     }
     vec_clear(&q->confirms);
     q->confirms_first = 0;
+    tx_on_gone(q, lost);
     for (size_t i = 1; i < q->consumers.count; i++) {
         struct consumer *c = q->consumers.items[i];
         if (c != NULL && c->attached && !c->cancelled) {

@@ -328,18 +328,18 @@ void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
 
 /* --- settle and qos --------------------------------------------------------------------------- */
 
-void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
-                   enum queue_outcome outcome)
+uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                    enum queue_outcome outcome)
 {
     struct ch_queue *q = umap_get(&ch->by_handle, first->queue);
     if (q == NULL) {
-        return; /* the queue was deleted: there is nothing left to settle */
+        return 0; /* the queue was deleted: there is nothing left to settle */
     }
     ch->acked += count;
     if (first->consumer != 0) {
         let_others_go_first(q, first->consumer);
     }
-    (void)queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
+    uint64_t seq = queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
     if (first->consumer != 0) {
         uint64_t n = count < q->unacked ? count : q->unacked;
         q->unacked -= n;
@@ -348,6 +348,13 @@ void broker_settle(struct broker_channel *ch, const struct broker_delivery *firs
             deliver_resume(ch);
         }
     }
+    return seq;
+}
+
+void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                   enum queue_outcome outcome)
+{
+    (void)settle_now(ch, first, count, outcome);
 }
 
 void broker_qos(struct broker_channel *ch, uint32_t prefetch, bool global)

@@ -206,6 +206,11 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
     }
     ch->published++;
     channel_note_published(ch, count);
+    channel_note_alarm(ch);
+}
+
+void channel_note_alarm(struct broker_channel *ch)
+{
     if (WR_UNLIKELY(ch->broker->disk_low && !ch->alarmed)) {
         ch->alarmed = true;
         if (ch->sink->on_alarm != NULL) {
@@ -213,6 +218,22 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
         }
         channel_check_blocked(ch);
     }
+}
+
+/* To its queues, or for the time being to the transaction. */
+static enum broker_publish_result pass_on(struct broker_channel *ch,
+                                          struct ch_queue *const *targets, size_t count,
+                                          struct message message, uint64_t token,
+                                          struct broker_fault *fault)
+{
+    if (WR_UNLIKELY(ch->tx != NULL)) {
+        return tx_publish(ch, targets, count, message, fault) ? BROKER_ROUTED : BROKER_REFUSED;
+    }
+    if (count == 0) {
+        return BROKER_UNROUTABLE;
+    }
+    hand_over(ch, targets, count, message, token);
+    return BROKER_ROUTED;
 }
 
 static void on_looked(struct request *r)
@@ -310,22 +331,24 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
                                 .extra_keys = broker->extra_keys.items,
                                 .extra_count = routing.extra_count};
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
-    if (count == 0) {
-        return looked ? BROKER_UNROUTABLE : look_again(ch, retry, ctx);
+    if (count == 0 && !looked) {
+        return look_again(ch, retry, ctx);
     }
     VEC(struct ch_queue *) targets = {0};
     for (uint32_t i = 0; i < count; i++) {
         vec_push(&targets, ch_queue_open(ch, broker->route.queues[i]));
     }
+    enum broker_publish_result result;
     if (routing.has_bcc) {
         message_ref(message);
         struct message clean = without_bcc(message);
-        hand_over(ch, targets.items, targets.count, clean, token);
+        result = pass_on(ch, targets.items, targets.count, clean, token, fault);
         message_unref(clean);
     } else {
-        hand_over(ch, targets.items, targets.count, message, token);
+        result = pass_on(ch, targets.items, targets.count, message, token, fault);
     }
-    if (slot != NULL && routing.extra_count == 0 && !bytes_eq_cstr(x->type, "headers")) {
+    if (count > 0 && slot != NULL && routing.extra_count == 0 &&
+        !bytes_eq_cstr(x->type, "headers")) {
         cache_fill(ch, slot, name, input.key);
         vec_clear(&slot->targets);
         for (size_t i = 0; i < targets.count; i++) {
@@ -333,7 +356,7 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
         }
     }
     vec_deinit(&targets);
-    return BROKER_ROUTED;
+    return result;
 }
 
 /* The targets are known, but the properties must be looked at. False: more keys, or something to
@@ -350,8 +373,7 @@ static bool publish_checked(struct broker_channel *ch, const struct route_cache_
     if (routing.extra_count > 0 || routing.has_bcc) {
         return false;
     }
-    hand_over(ch, slot->targets.items, slot->targets.count, message, token);
-    *ret_result = BROKER_ROUTED;
+    *ret_result = pass_on(ch, slot->targets.items, slot->targets.count, message, token, fault);
     return true;
 }
 
@@ -366,9 +388,8 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
         struct bytes props = message_props(&message);
         uint16_t flags = props.size >= 2 ? bytes_load_be16(props.data) : 0;
         if (WR_LIKELY((flags & CHECKED_PROPS) == 0)) {
-            hand_over(ch, slot->targets.items, slot->targets.count, message, token);
             ch->publish_looked = false;
-            return BROKER_ROUTED;
+            return pass_on(ch, slot->targets.items, slot->targets.count, message, token, fault);
         }
         enum broker_publish_result result;
         if (publish_checked(ch, slot, message, token, fault, &result)) {

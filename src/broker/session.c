@@ -186,6 +186,7 @@ void broker_channel_close(struct broker_channel *ch)
     while (umap_next(&it)) {
         ch_queue_close(it.value);
     }
+    tx_free(ch);
     channel_free_slots(ch);
     list_remove(&ch->link);
     list_remove(&ch->unblock_link);

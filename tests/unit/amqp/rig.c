@@ -258,6 +258,45 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
     return BROKER_ROUTED;
 }
 
+void broker_tx_select(struct broker_channel *ch)
+{
+    cr_assert(ch->used);
+    strbuf_printf(&rig.calls, "%u tx_select\n", ch->number);
+}
+
+void broker_tx_mandatory(struct broker_channel *ch, bool mandatory)
+{
+    cr_assert(ch->used);
+    if (mandatory) {
+        strbuf_printf(&rig.calls, "%u mandatory\n", ch->number);
+    }
+}
+
+void broker_tx_note_acks(struct broker_channel *ch, uint64_t count)
+{
+    cr_assert(ch->used);
+    ch->acks = count;
+}
+
+void broker_tx_settle(struct broker_channel *ch, const struct broker_delivery *first,
+                      uint64_t count, enum queue_outcome outcome)
+{
+    strbuf_printf(&rig.calls, "tx ");
+    broker_settle(ch, first, count, outcome);
+}
+
+bool broker_tx_commit(struct broker_channel *ch, broker_done_fn done, void *ctx)
+{
+    call(ch, done, ctx, "tx_commit");
+    return rig.commit_waits;
+}
+
+void broker_tx_rollback(struct broker_channel *ch)
+{
+    cr_assert(ch->used);
+    strbuf_printf(&rig.calls, "%u tx_rollback\n", ch->number);
+}
+
 void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
                     struct bytes args, broker_done_fn done, void *ctx)
 {

@@ -41,6 +41,7 @@ struct broker_channel {
     void *ctx;
     uint16_t number;
     bool used, held;
+    uint64_t acks; /* that wait for a commit */
 };
 
 struct broker_session {
@@ -66,6 +67,7 @@ struct rig {
     void (*retry)(void *ctx);
     void *retry_ctx;
     bool publish_waits;   /* broker_publish answers BROKER_WAIT */
+    bool commit_waits;    /* broker_tx_commit says that publishes are to be confirmed */
     VEC(uint64_t) tokens; /* of routed publishes */
     char calls_text[1 << 16], out_text[1 << 16];
     struct strbuf calls;

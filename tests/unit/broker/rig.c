@@ -286,12 +286,20 @@ static void on_alarm(void *ctx, const char *reason)
     strbuf_printf(&rig.said, "alarm %s\n", reason == NULL ? "over" : reason);
 }
 
+static void on_return(void *ctx, const struct message *message)
+{
+    (void)ctx;
+    cr_assert_not(rig.inside);
+    strbuf_printf(&rig.said, "return '%.*s'\n", FMT(message_body(message)));
+}
+
 static const struct broker_channel_sink sink = {.on_confirm = on_confirm,
                                                 .on_deliver = on_deliver,
                                                 .on_cancel = on_cancel,
                                                 .on_fault = on_fault,
                                                 .on_blocked = on_blocked,
-                                                .on_alarm = on_alarm};
+                                                .on_alarm = on_alarm,
+                                                .on_return = on_return};
 
 static void on_close(void *ctx, const char *reason)
 {
