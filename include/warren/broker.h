@@ -59,6 +59,9 @@ void broker_queue_unused(struct broker *broker, uint64_t queue_id);
 /* A node is short of disk space: channels that publish are held back after the publish under way.
  */
 void broker_set_disk_low(struct broker *broker, bool low);
+/* From the broker of another shard, or of this one (host_sink.on_letter). */
+void broker_on_letter(struct broker *broker, struct uid node, uint32_t shard,
+                      const struct host_letter *letter);
 void broker_turn(struct broker *broker);
 uint64_t broker_deadline_ns(const struct broker *broker);
 

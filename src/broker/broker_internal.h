@@ -27,11 +27,22 @@
 #define ROUTE_CACHE_SLOTS 32u
 #define ROUTE_CACHE_TEXT  96u
 #define DELETE_RETRY_MS   500u
+#define REPLY_KEPT_MAX    WINDOW_BYTES /* of replies for a channel whose socket is slow */
+#define REPLY_QUEUE       "amq.rabbitmq.reply-to"
 #define TX_BYTES_MAX      (64u << 20) /* kept for a transaction, or a message of the largest size */
 #define TX_OPS_MAX        131072u     /* publishes of a transaction, counted per target */
 struct request;
 struct ch_queue;
 struct tx;
+struct reply_consumer;
+
+/* Where a reply goes: what a client sees as 40 characters. */
+struct reply_address {
+    uint32_t boot, shard;
+    uint64_t id;        /* of the reply consumer, within the boot and the shard */
+    uint64_t secret[2]; /* random: who knows them was told */
+};
+VEC_TYPE(reply_address_vec, struct reply_address);
 
 /* --- broker ----------------------------------------------------------------------------------- */
 
@@ -77,7 +88,11 @@ struct broker {
     struct hash_seed hash;
     struct timers timers;
     struct route_result route;
-    VEC(struct bytes) extra_keys; /* CC and BCC of the message being published */
+    VEC(struct bytes) extra_keys;      /* CC and BCC of the message being published */
+    struct reply_address_vec reply_to; /* and the reply consumers that it is for */
+    struct umap reply_consumers;       /* id -> struct reply_consumer */
+    struct umap probes;                /* number -> request that asks for one of another shard */
+    uint64_t next_reply, next_probe;
     struct list sessions;
     struct list ending; /* sessions that wait for their exclusive queues to go */
     struct list deletions;
@@ -226,7 +241,8 @@ struct broker_channel {
     char last_queue[256];
     bool has_last_queue;
     uint64_t published, confirmed, delivered, acked;
-    struct tx *tx; /* NULL: not transactional */
+    struct tx *tx;                /* NULL: not transactional */
+    struct reply_consumer *reply; /* NULL: there is none */
 };
 struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue);
 void ch_queue_close(struct ch_queue *q); /* closes its client, frees it */
@@ -251,6 +267,7 @@ void channel_note_alarm(struct broker_channel *ch); /* it publishes */
 
 /* --- transactions ----------------------------------------------------------------------------- */
 /* Keeps a publish; no targets: it reaches no queue. False with fault 406: there is too much. */
+/* What is in broker->reply_to is kept too. */
 bool tx_publish(struct broker_channel *ch, struct ch_queue *const *targets, size_t count,
                 struct message message, struct broker_fault *fault);
 void tx_free(struct broker_channel *ch);
@@ -260,6 +277,22 @@ void tx_on_nacked(struct ch_queue *q, uint64_t seq);
 void tx_on_gone(struct ch_queue *q, bool lost);
 uint64_t tx_uncommitted(const struct broker_channel *ch);
 uint64_t tx_uncommitted_acks(const struct broker_channel *ch);
+
+/* --- direct reply-to -------------------------------------------------------------------------- */
+bool reply_is_queue(
+    struct bytes name);               /* the pseudo-queue, or something that looks like its names */
+bool reply_is_name(struct bytes key); /* might be the name of a reply consumer */
+/* Adds the one of that name to broker->reply_to, unless it is there or the name is garbled. */
+void reply_find(struct broker *broker, struct bytes key);
+#define REPLY_NAME_SIZE 62u /* REPLY_QUEUE, a dot, 40 characters */
+/* What stands for the pseudo-queue in the reply-to of a message of this channel; it has one. */
+struct bytes reply_name(const struct broker_channel *ch, uint8_t out[REPLY_NAME_SIZE]);
+void reply_send(struct broker *broker, const struct reply_address *to, struct message message);
+void reply_consume(struct request *request);
+bool reply_cancel(struct broker_channel *ch, struct bytes tag); /* false: it is not that tag's */
+void reply_declare(struct request *request);
+void reply_resume(struct broker_channel *ch); /* its socket is no longer slow */
+void reply_close(struct broker_channel *ch);
 
 /* --- requests: one asynchronous call of a front end
  * --------------------------------------------------------------------------------- */

@@ -240,6 +240,10 @@ void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes 
         request_fail(r, 530, true, "attempt to reuse consumer tag '%.*s'", FMT(tag));
         return;
     }
+    if (bytes_eq_cstr(queue, REPLY_QUEUE)) {
+        reply_consume(r);
+        return;
+    }
     consume_step(r);
 }
 
@@ -264,7 +268,7 @@ void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn d
     struct request *r = request_new(ch, done, ctx);
     request_keep(r, tag, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
     struct consumer *c = map_get(&ch->consumers, tag);
-    if (c == NULL) {
+    if (reply_cancel(ch, tag) || c == NULL) {
         request_defer_finish(r); /* cancelling what does not exist is fine */
         return;
     }

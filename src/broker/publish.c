@@ -12,13 +12,15 @@
  */
 #include "broker_internal.h"
 
-#define CHECKED_PROPS (WIRE_PROP_HEADERS | WIRE_PROP_EXPIRATION | WIRE_PROP_USER_ID)
+#define CHECKED_PROPS                                                                              \
+    (WIRE_PROP_HEADERS | WIRE_PROP_EXPIRATION | WIRE_PROP_USER_ID | WIRE_PROP_REPLY_TO)
 
 /* What the properties say about the way; the keys of CC and BCC are in broker->extra_keys (a
  * table's size bounds their number). */
 struct routing {
     uint32_t extra_count;
     bool has_bcc;
+    bool reply_here; /* its reply-to is the pseudo-queue */
 };
 
 /* --- properties ------------------------------------------------------------------------------- */
@@ -92,15 +94,33 @@ static bool add_keys(struct broker *broker, struct bytes headers, const char *na
     return true;
 }
 
-static bool check_props(const struct broker_session *session, struct bytes raw,
-                        struct routing *routing, struct broker_fault *fault)
+static bool check_reply_to(const struct broker_channel *ch, struct bytes raw,
+                           struct routing *routing, struct broker_fault *fault)
 {
+    struct bytes value;
+    routing->reply_here =
+        wire_props_get(raw, WIRE_PROP_REPLY_TO, &value) && bytes_eq_cstr(value, REPLY_QUEUE);
+    if (routing->reply_here && ch->reply == NULL) {
+        fault_set(fault, 406, false, "fast reply consumer does not exist");
+        return false;
+    }
+    return true;
+}
+
+static bool check_props(const struct broker_channel *ch, struct bytes raw, struct routing *routing,
+                        struct broker_fault *fault)
+{
+    const struct broker_session *session = ch->session;
     struct bytes value;
     uint16_t flags = raw.size >= 2 ? bytes_load_be16(raw.data) : 0;
     routing->extra_count = 0;
     routing->has_bcc = false;
+    routing->reply_here = false;
     if (WR_LIKELY((flags & CHECKED_PROPS) == 0)) {
         return true;
+    }
+    if (!check_reply_to(ch, raw, routing, fault)) {
+        return false;
     }
     if (wire_props_get(raw, WIRE_PROP_EXPIRATION, &value) && !check_expiration(value, fault)) {
         return false;
@@ -119,17 +139,32 @@ static bool check_props(const struct broker_session *session, struct bytes raw,
     return !wire_props_get(raw, WIRE_PROP_USER_ID, &value) || check_user(session, value, fault);
 }
 
-/* The same message without its BCC header. Consumes the reference, gives a new one. */
-static struct message without_bcc(struct message owned)
+static bool is_rebuilt(const struct routing *routing)
+{
+    return routing->has_bcc || routing->reply_here;
+}
+
+/* The same message as its queues are to have it: without its BCC header, and with a name in its
+ * reply-to. A reference for the caller. */
+static struct message rebuild(const struct broker_channel *ch, struct message message,
+                              const struct routing *routing)
 {
     struct wire_props props;
     struct writer headers;
-    if (wire_props_decode(message_props(&owned), &props) != WIRE_OK) {
-        return owned; /* checked before: cannot be */
+    uint8_t name[REPLY_NAME_SIZE];
+    message_ref(message);
+    if (!is_rebuilt(routing) || wire_props_decode(message_props(&message), &props) != WIRE_OK) {
+        return message; /* the latter was checked before: cannot be */
     }
+    struct message owned = message;
     writer_init(&headers, props.headers.size + 16);
-    wire_table_put_without(&headers, props.headers, bytes_from_cstr("BCC"));
-    props.headers = writer_bytes(&headers);
+    if (routing->has_bcc) {
+        wire_table_put_without(&headers, props.headers, bytes_from_cstr("BCC"));
+        props.headers = writer_bytes(&headers);
+    }
+    if (routing->reply_here) {
+        props.reply_to = reply_name(ch, name);
+    }
     struct writer raw;
     writer_init(&raw, wire_props_size(&props));
     wire_props_put(&raw, &props);
@@ -226,8 +261,12 @@ static enum broker_publish_result pass_on(struct broker_channel *ch,
                                           struct message message, uint64_t token,
                                           struct broker_fault *fault)
 {
+    struct broker *broker = ch->broker;
     if (WR_UNLIKELY(ch->tx != NULL)) {
         return tx_publish(ch, targets, count, message, fault) ? BROKER_ROUTED : BROKER_REFUSED;
+    }
+    for (size_t i = 0; i < broker->reply_to.count; i++) {
+        reply_send(broker, &broker->reply_to.items[i], message);
     }
     if (count == 0) {
         return BROKER_UNROUTABLE;
@@ -304,6 +343,25 @@ static bool check_exchange(struct broker_channel *ch, const struct catalog_excha
     return true;
 }
 
+/* The default exchange: keys that name reply consumers. True when all of them do, and so no queue
+ * can be meant. */
+static bool find_replies(struct broker *broker, struct bytes key, uint32_t extra_count)
+{
+    bool all = reply_is_name(key);
+    if (all) {
+        reply_find(broker, key);
+    }
+    for (uint32_t i = 0; i < extra_count; i++) {
+        struct bytes extra = broker->extra_keys.items[i];
+        if (reply_is_name(extra)) {
+            reply_find(broker, extra);
+        } else {
+            all = false;
+        }
+    }
+    return all;
+}
+
 static enum broker_publish_result publish_slowly(struct broker_channel *ch, struct message message,
                                                  uint64_t token, struct broker_fault *fault,
                                                  struct route_cache_slot *slot,
@@ -323,7 +381,7 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
         return look_again(ch, retry, ctx);
     }
     if (!check_exchange(ch, x, name, fault) ||
-        !check_props(ch->session, message_props(&message), &routing, fault)) {
+        !check_props(ch, message_props(&message), &routing, fault)) {
         return BROKER_REFUSED;
     }
     struct route_input input = {.key = message_key(&message),
@@ -331,22 +389,20 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
                                 .extra_keys = broker->extra_keys.items,
                                 .extra_count = routing.extra_count};
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
-    if (count == 0 && !looked) {
+    vec_clear(&broker->reply_to);
+    bool final = name.size == 0 && find_replies(broker, input.key, routing.extra_count);
+    if (count == 0 && !looked && !final) {
         return look_again(ch, retry, ctx);
     }
     VEC(struct ch_queue *) targets = {0};
     for (uint32_t i = 0; i < count; i++) {
         vec_push(&targets, ch_queue_open(ch, broker->route.queues[i]));
     }
-    enum broker_publish_result result;
-    if (routing.has_bcc) {
-        message_ref(message);
-        struct message clean = without_bcc(message);
-        result = pass_on(ch, targets.items, targets.count, clean, token, fault);
-        message_unref(clean);
-    } else {
-        result = pass_on(ch, targets.items, targets.count, message, token, fault);
-    }
+    struct message built = rebuild(ch, message, &routing);
+    enum broker_publish_result result =
+        pass_on(ch, targets.items, targets.count, built, token, fault);
+    message_unref(built);
+    vec_clear(&broker->reply_to);
     if (count > 0 && slot != NULL && routing.extra_count == 0 &&
         !bytes_eq_cstr(x->type, "headers")) {
         cache_fill(ch, slot, name, input.key);
@@ -366,14 +422,16 @@ static bool publish_checked(struct broker_channel *ch, const struct route_cache_
                             enum broker_publish_result *ret_result)
 {
     struct routing routing;
-    if (!check_props(ch->session, message_props(&message), &routing, fault)) {
+    if (!check_props(ch, message_props(&message), &routing, fault)) {
         *ret_result = BROKER_REFUSED;
         return true;
     }
     if (routing.extra_count > 0 || routing.has_bcc) {
         return false;
     }
-    *ret_result = pass_on(ch, slot->targets.items, slot->targets.count, message, token, fault);
+    struct message built = rebuild(ch, message, &routing);
+    *ret_result = pass_on(ch, slot->targets.items, slot->targets.count, built, token, fault);
+    message_unref(built);
     return true;
 }
 

@@ -187,6 +187,7 @@ void broker_channel_close(struct broker_channel *ch)
         ch_queue_close(it.value);
     }
     tx_free(ch);
+    reply_close(ch);
     channel_free_slots(ch);
     list_remove(&ch->link);
     list_remove(&ch->unblock_link);
@@ -203,6 +204,7 @@ void broker_channel_hold(struct broker_channel *ch, bool hold)
 {
     ch->held = hold;
     if (!hold) {
+        reply_resume(ch);
         struct map_iter it = map_iterate(&ch->consumers);
         while (map_next(&it)) {
             consumer_renew(it.value);

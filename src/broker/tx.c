@@ -17,6 +17,7 @@
 struct tx_message {
     struct message message;
     uint32_t targets; /* of tx->targets, behind those of the messages before */
+    uint32_t replies; /* of tx->replies, likewise */
     bool mandatory;
 };
 
@@ -29,6 +30,7 @@ struct tx_settle {
 struct tx {
     VEC(struct tx_message) messages;
     VEC(uint32_t) targets; /* handles of queues: one that is gone is not found any more */
+    struct reply_address_vec replies;
     VEC(struct tx_settle) settles;
     uint64_t bytes;
     uint64_t acks;  /* what the front end keeps */
@@ -73,6 +75,7 @@ static void forget(struct tx *tx)
     /* The memory as well: one that was large is not held for as long as the channel lives. */
     vec_deinit(&tx->messages);
     vec_deinit(&tx->targets);
+    vec_deinit(&tx->replies);
     vec_deinit(&tx->settles);
     tx->bytes = 0;
     tx->acks = 0;
@@ -117,15 +120,21 @@ bool tx_publish(struct broker_channel *ch, struct ch_queue *const *targets, size
                 struct message message, struct broker_fault *fault)
 {
     struct tx *tx = ch->tx;
-    uint64_t cost = message.record.size + sizeof(struct tx_message) + count * sizeof(uint32_t);
+    const struct reply_address_vec *replies = &ch->broker->reply_to;
+    uint64_t cost = message.record.size + sizeof(struct tx_message) + count * sizeof(uint32_t) +
+                    replies->count * sizeof *replies->items;
     if (!has_room(ch, cost, count, fault)) {
         return false;
     }
-    if (count == 0 && !tx->mandatory) {
+    if (count == 0 && replies->count == 0 && !tx->mandatory) {
         return true; /* there is nothing to do for it at the commit */
     }
     message_ref(message);
-    vec_push(&tx->messages, ((struct tx_message){message, (uint32_t)count, tx->mandatory}));
+    vec_push(&tx->messages, ((struct tx_message){message, (uint32_t)count, (uint32_t)replies->count,
+                                                 tx->mandatory}));
+    for (size_t i = 0; i < replies->count; i++) {
+        vec_push(&tx->replies, replies->items[i]);
+    }
     for (size_t i = 0; i < count; i++) {
         vec_push(&tx->targets, targets[i]->handle);
     }
@@ -147,9 +156,12 @@ static void expect(struct tx *tx, struct ch_queue *q, uint64_t seq, bool publish
 }
 
 static size_t hand_over(struct broker_channel *ch, const struct tx_message *m,
-                        const uint32_t *targets)
+                        const uint32_t *targets, const struct reply_address *replies)
 {
     size_t live = 0;
+    for (uint32_t i = 0; i < m->replies; i++) {
+        reply_send(ch->broker, &replies[i], m->message);
+    }
     for (uint32_t i = 0; i < m->targets; i++) {
         struct ch_queue *q = umap_get(&ch->by_handle, targets[i]);
         if (q != NULL) {
@@ -184,11 +196,13 @@ static void commit(struct request *r)
     struct broker_channel *ch = r->channel;
     struct tx *tx = ch->tx;
     const uint32_t *targets = tx->targets.items;
+    const struct reply_address *replies = tx->replies.items;
     size_t extra = 0;
     for (size_t i = 0; i < tx->messages.count; i++) {
         const struct tx_message *m = &tx->messages.items[i];
-        size_t live = hand_over(ch, m, targets);
+        size_t live = hand_over(ch, m, targets, replies);
         targets += m->targets;
+        replies += m->replies;
         extra += live > 0 ? live - 1 : 0;
     }
     for (size_t i = 0; i < tx->settles.count; i++) {
