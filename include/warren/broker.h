@@ -43,8 +43,10 @@ struct broker_options {
     bool guest_loopback_only;
     uint64_t seed;
     uint32_t
-        operation_timeout_ms;  /* how long a declare etc. waits for the cluster, default 15000 */
-    uint64_t message_size_max; /* max_message_size, default 16 MiB */
+        operation_timeout_ms;     /* how long a declare etc. waits for the cluster, default 15000 */
+    uint64_t message_size_max;    /* max_message_size, default 16 MiB */
+    uint64_t consumer_timeout_ms; /* where neither queue nor consumer say; 0: none */
+    uint32_t consumers_max;       /* of a channel; 0: no limit */
     const struct logger *logger;
 };
 struct broker *broker_new(struct env *env, struct host *host, const struct broker_options *options);
@@ -120,6 +122,9 @@ struct broker_channel_sink {
     /* Why publishing is held back cluster-wide ("low on disk"), told to a channel that publishes;
      * NULL: no more. May be NULL. */
     void (*on_alarm)(void *ctx, const char *reason);
+    /* It held a message for longer than timeout_ms: it was cancelled and all of that requeued.
+     * Later settles of it do nothing. */
+    void (*on_overdue)(void *ctx, struct bytes tag, uint64_t timeout_ms);
     /* While a transaction is committed: this mandatory message has reached no queue. Borrowed. */
     void (*on_return)(void *ctx, const struct message *message);
 };

@@ -197,6 +197,8 @@ struct queue_client_sink {
     /* May be NULL. Contact with the queue was lost and is there again: ordinals may be skipped, and
      * with them the credit that they had taken. Ops may be sent from here. */
     void (*on_resumed)(void *ctx);
+    /* May be NULL. Before on_resumed: another node serves the queue than the one that did. */
+    void (*on_moved)(void *ctx);
 };
 /* Opens a client of a queue of the current view. Ops may be sent at once. */
 struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,

@@ -140,6 +140,19 @@ static void on_cancel(void *ctx, struct bytes tag)
     }
 }
 
+static void on_overdue(void *ctx, struct bytes tag, uint64_t timeout_ms)
+{
+    struct amqp_channel *ch = ctx;
+    if (ch->conn->cancel_notify) {
+        on_cancel(ctx, tag);
+        return;
+    }
+    channel_fault(ch, 406, 0, 0,
+                  "delivery acknowledgement on channel %u timed out. Timeout value used: %llu ms. "
+                  "This timeout value can be configured, see consumers doc guide to learn more",
+                  ch->number, (unsigned long long)timeout_ms);
+}
+
 static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id,
                      uint16_t method_id)
 {
@@ -175,6 +188,7 @@ const struct broker_channel_sink deliver_sink = {
     .on_confirm = on_confirm,
     .on_deliver = on_deliver,
     .on_cancel = on_cancel,
+    .on_overdue = on_overdue,
     .on_fault = on_fault,
     .on_blocked = on_blocked,
     .on_alarm = on_alarm,

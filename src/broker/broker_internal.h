@@ -35,6 +35,7 @@ struct request;
 struct ch_queue;
 struct tx;
 struct reply_consumer;
+struct holding;
 
 /* Where a reply goes: what a client sees as 40 characters. */
 struct reply_address {
@@ -150,6 +151,8 @@ struct consumer {
     uint8_t tag_size;
     uint8_t tag[255];
     bool no_ack, exclusive, attached, cancelled;
+    bool cancel_on_move;     /* x-cancel-on-ha-failover */
+    struct holding *holding; /* NULL: it needs no acks */
     bool doubt;   /* deliveries may have been lost with their credit: looked at when it may go on */
     bool stopped; /* over the channel's limit: credit withdrawn */
     struct list stop_link; /* channel->stopped */
@@ -186,7 +189,8 @@ struct ch_queue {
     struct message got; /* basic.get's message, until its reply */
     struct broker_delivery got_delivery;
     uint32_t got_count;
-    uint64_t unacked;            /* its part of channel->outstanding */
+    struct list holdings;        /* what its consumers have not settled */
+    uint64_t unacked;            /* the sum of that; its part of channel->outstanding */
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
     uint64_t pending;            /* its part of channel->pending */
     bool has_got, blocked, limited;
@@ -243,6 +247,7 @@ struct broker_channel {
     uint64_t published, confirmed, delivered, acked;
     struct tx *tx;                /* NULL: not transactional */
     struct reply_consumer *reply; /* NULL: there is none */
+    struct timer overdue;
 };
 struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_queue *queue);
 void ch_queue_close(struct ch_queue *q); /* closes its client, frees it */
@@ -260,6 +265,14 @@ void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
 void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */
 void consumer_stop(struct consumer *c);          /* it gets no credit until deliver_resume */
 void consumers_go_on(struct broker_channel *ch); /* those that let others go first */
+/* overdue.c */
+void holding_open(struct consumer *c, uint64_t timeout_ms);
+void holding_leave(struct consumer *c);
+void holdings_free(struct ch_queue *q);
+void holding_delivered(struct consumer *c, uint64_t ordinal, uint64_t now_ms);
+/* How many of them were held. */
+uint64_t holding_settled(struct ch_queue *q, uint32_t id, uint64_t first, uint64_t count);
+void consumers_moved(struct ch_queue *q); /* another node leads the queue */
 /* Settles and returns the seq of the op; 0: its queue is gone. */
 uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
                     enum queue_outcome outcome);
@@ -356,8 +369,14 @@ bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, u
 /* Argument tables and properties of queue.declare: true with *ret_type, or a fault 406. */
 bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags,
                       uint8_t *ret_type, struct broker_fault *fault);
+struct consume_args {
+    int32_t priority;
+    uint64_t timeout_ms; /* of the consumer, the queue, or as given; 0: none */
+    bool cancel_on_move;
+};
+/* ret_args->timeout_ms: the default on the way in. */
 bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args,
-                        int32_t *ret_priority, struct broker_fault *fault);
+                        struct consume_args *ret_args, struct broker_fault *fault);
 /* Equivalence with what exists: true, or a fault 405/406. */
 bool equivalent_queue(const struct broker_session *session, const struct catalog_queue *queue,
                       uint32_t flags, struct bytes args, struct broker_fault *fault);

@@ -23,6 +23,7 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q->counted = queue->spec.type == CATALOG_QUORUM;
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
+    list_init(&q->holdings);
     q->handle = ch->next_handle++;
     (void)umap_put(&ch->by_handle, q->handle, q);
     (void)umap_put(&ch->by_id, queue->id, q);
@@ -141,6 +142,9 @@ void ch_queue_close(struct ch_queue *q)
             consumer_free(q->consumers.items[i]);
         }
     }
+    WR_ASSERT_OP(q->unacked, <=, ch->outstanding);
+    ch->outstanding -= q->unacked; /* they are gone with the queue, or returned with the client */
+    holdings_free(q);
     set_blocked(q, false);
     ch->pending -= q->pending;
     check_crowded(ch);
@@ -148,8 +152,6 @@ void ch_queue_close(struct ch_queue *q)
         message_unref(q->got);
     }
     queue_client_close(q->client);
-    WR_ASSERT_OP(q->unacked, <=, ch->outstanding);
-    ch->outstanding -= q->unacked; /* they are gone with the queue, or returned with the client */
     (void)umap_remove(&ch->by_id, q->queue_id);
     (void)umap_remove(&ch->by_handle, q->handle);
     forget_in_cache(ch);
@@ -372,6 +374,7 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
         }
         return;
     }
+    uint64_t now = c->no_ack ? 0 : broker_now_ms(ch->broker);
     for (uint32_t i = 0; i < count; i++) {
         c->ordinal = first_ordinal + i;
         if (!c->no_ack) {
@@ -379,7 +382,7 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
                 give_back(c, c->ordinal);
                 continue;
             }
-            q->unacked++;
+            holding_delivered(c, c->ordinal, now);
             c->served = ++ch->served;
             if (++ch->outstanding == ch->global_limit) {
                 stop_no_ack(ch);
@@ -442,6 +445,11 @@ static void on_resumed(void *ctx)
     }
 }
 
+static void on_moved(void *ctx)
+{
+    consumers_moved(ctx);
+}
+
 const struct queue_client_sink ch_queue_sink = {
     .on_applied = on_applied,
     .on_nacked = on_nacked,
@@ -451,4 +459,5 @@ const struct queue_client_sink ch_queue_sink = {
     .on_gone = on_gone,
     .on_blocked = on_client_blocked,
     .on_resumed = on_resumed,
+    .on_moved = on_moved,
 };

@@ -165,6 +165,7 @@ struct broker_channel *broker_channel_open(struct broker_session *session, uint1
     list_init(&ch->unblock_link);
     list_init(&ch->yield_link);
     list_init(&ch->stopped);
+    timer_init(&ch->overdue);
     umap_init(&ch->by_handle, session->broker->hash);
     umap_init(&ch->by_id, session->broker->hash);
     umap_init(&ch->multi, session->broker->hash);
@@ -186,6 +187,7 @@ void broker_channel_close(struct broker_channel *ch)
     while (umap_next(&it)) {
         ch_queue_close(it.value);
     }
+    timer_cancel(&ch->broker->timers, &ch->overdue);
     tx_free(ch);
     reply_close(ch);
     channel_free_slots(ch);

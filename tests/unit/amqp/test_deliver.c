@@ -1,4 +1,5 @@
 /* What a delivery looks like on the wire: x-delivery-count. */
+#include "amqp_internal.h"
 #include "rig.h"
 
 TestSuite(amqp_deliver, .init = rig_init, .fini = rig_deinit);
@@ -85,4 +86,20 @@ Test(amqp_deliver, get_tells_it_too)
     message_unref(message);
     rig_answer(0, false, NULL, 1, 0);
     cr_assert(said("headers={x-delivery-count=long 2}"));
+}
+
+Test(amqp_deliver, a_consumer_that_held_a_message_too_long)
+{
+    rig_open();
+    rig_channel(1);
+    rig_deliver(1, "t", 0, 1, 1, false, "a");
+    (void)rig_out();
+    rig.channels[1].sink->on_overdue(rig.channels[1].ctx, B("t"), 1800000);
+    EXPECT_OUT("1 basic.cancel consumer-tag=\"t\" no-wait=true\n");
+    ((struct amqp_conn *)rig.conn.user)->cancel_notify = false; /* who would not understand that */
+    rig.channels[1].sink->on_overdue(rig.channels[1].ctx, B("t"), 1800000);
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - delivery "
+               "acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms. This "
+               "timeout value can be configured, see consumers doc guide to learn more\" "
+               "class-id=0 method-id=0\n");
 }

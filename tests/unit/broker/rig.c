@@ -295,6 +295,13 @@ static void on_cancel(void *ctx, struct bytes tag)
     strbuf_printf(&rig.said, "cancel '%.*s'\n", FMT(tag));
 }
 
+static void on_overdue(void *ctx, struct bytes tag, uint64_t timeout_ms)
+{
+    (void)ctx;
+    cr_assert_not(rig.inside);
+    strbuf_printf(&rig.said, "overdue '%.*s' %llu\n", FMT(tag), (unsigned long long)timeout_ms);
+}
+
 static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id,
                      uint16_t method_id)
 {
@@ -325,6 +332,7 @@ static void on_return(void *ctx, const struct message *message)
 static const struct broker_channel_sink sink = {.on_confirm = on_confirm,
                                                 .on_deliver = on_deliver,
                                                 .on_cancel = on_cancel,
+                                                .on_overdue = on_overdue,
                                                 .on_fault = on_fault,
                                                 .on_blocked = on_blocked,
                                                 .on_alarm = on_alarm,

@@ -116,8 +116,20 @@ static void on_blocked(void *ctx, bool blocked)
     u->blocked = blocked;
 }
 
-static const struct queue_client_sink sink = {on_applied, on_nacked, on_reply,   on_deliver,
-                                              on_cancel,  on_gone,   on_blocked, NULL};
+static void on_moved(void *ctx)
+{
+    struct user *u = ctx;
+    u->moved++;
+}
+
+static const struct queue_client_sink sink = {.on_applied = on_applied,
+                                              .on_nacked = on_nacked,
+                                              .on_reply = on_reply,
+                                              .on_deliver = on_deliver,
+                                              .on_cancel = on_cancel,
+                                              .on_gone = on_gone,
+                                              .on_blocked = on_blocked,
+                                              .on_moved = on_moved};
 
 void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard,
                uint64_t queue, struct traffic *t)
