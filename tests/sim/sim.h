@@ -311,6 +311,8 @@ struct sim_record {
     uint32_t received, received_first; /* all deliveries; those without the redelivered flag */
     bool confirmed, nacked, returned, settled;
     bool ended; /* was confirmed before its queue was deleted */
+    bool dropped; /* its transaction was rolled back, or never committed */
+    uint32_t tx;  /* the commit it was part of, counted per publisher; 0: none */
 };
 
 struct sim_publisher { /* one source of numbered messages */
@@ -337,6 +339,8 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
 /* Every confirmed message of strict queues was received. False: *ret_missing tells how many are
  * not. */
 bool sim_ledger_complete(struct sim *sim, uint64_t *ret_missing);
+/* In the end: what arrived of each commit to a strict queue are its first messages. */
+void sim_ledger_check_commits(struct sim *sim);
 
 /* --- clients
  * ------------------------------------------------------------
