@@ -43,8 +43,10 @@ struct broker_options {
     bool guest_loopback_only;
     uint64_t seed;
     uint32_t
-        operation_timeout_ms;  /* how long a declare etc. waits for the cluster, default 15000 */
-    uint64_t message_size_max; /* max_message_size, default 16 MiB */
+        operation_timeout_ms;     /* how long a declare etc. waits for the cluster, default 15000 */
+    uint64_t message_size_max;    /* max_message_size, default 16 MiB */
+    uint64_t consumer_timeout_ms; /* where neither queue nor consumer say; 0: none */
+    uint32_t consumers_max;       /* of a channel; 0: no limit */
     const struct logger *logger;
 };
 struct broker *broker_new(struct env *env, struct host *host, const struct broker_options *options);
@@ -61,6 +63,9 @@ void broker_queue_dead(struct broker *broker, uint64_t queue_id);
 /* A node is short of disk space: channels that publish are held back after the publish under way.
  */
 void broker_set_disk_low(struct broker *broker, bool low);
+/* From the broker of another shard, or of this one (host_sink.on_letter). */
+void broker_on_letter(struct broker *broker, struct uid node, uint32_t shard,
+                      const struct host_letter *letter);
 void broker_turn(struct broker *broker);
 uint64_t broker_deadline_ns(const struct broker *broker);
 
@@ -100,6 +105,7 @@ struct broker_delivery {
     uint32_t queue;    /* handle of the queue within the channel (for settle) */
     uint32_t consumer; /* broker's consumer number within that queue client */
     uint64_t ordinal;  /* 0 = settled already (basic.get without acknowledgement) */
+    bool counted;      /* of a quorum queue: redeliveries are told their delivery count */
 };
 struct broker_channel_sink {
     /* Outcome of publishes: every publish token in [first, first+count) has it. Return (mandatory)
@@ -121,6 +127,11 @@ struct broker_channel_sink {
     /* Why publishing is held back cluster-wide ("low on disk"), told to a channel that publishes;
      * NULL: no more. May be NULL. */
     void (*on_alarm)(void *ctx, const char *reason);
+    /* It held a message for longer than timeout_ms: it was cancelled and all of that requeued.
+     * Later settles of it do nothing. */
+    void (*on_overdue)(void *ctx, struct bytes tag, uint64_t timeout_ms);
+    /* While a transaction is committed: this mandatory message has reached no queue. Borrowed. */
+    void (*on_return)(void *ctx, const struct message *message);
 };
 /* One channel more? False with a fault 530: the user's limit of channels is reached. */
 bool broker_channel_may_open(struct broker_session *session, struct broker_fault *fault);
@@ -184,6 +195,22 @@ struct message broker_returned(struct message owned);
 /* The next publish had come already when the barrier of the last BROKER_WAIT on this channel began:
  * where it cannot be routed it needs none of its own. */
 void broker_publish_looked(struct broker_channel *ch);
+
+/* Transactions. From select on, publishes are checked and routed as ever (BROKER_ROUTED is then
+ * said for those that reach no queue as well, and no token is answered), but kept until commit.
+ * Settles are the front end's to keep: broker_settle goes on to act at once. May be repeated. */
+void broker_tx_select(struct broker_channel *ch);
+/* Of the next publish: whether sink.on_return is to hear when it reaches no queue. */
+void broker_tx_mandatory(struct broker_channel *ch, bool mandatory);
+/* For listings: how many deliveries the front end has settles for that wait for a commit. */
+void broker_tx_note_acks(struct broker_channel *ch, uint64_t count);
+/* Part of the commit that follows in the same call of the front end. */
+void broker_tx_settle(struct broker_channel *ch, const struct broker_delivery *first,
+                      uint64_t count, enum queue_outcome outcome);
+/* Hands everything over; done once the queues have applied it, with a fault (406) when one refused.
+ * Returns true when publishes go to queues: done then comes after their confirms. */
+bool broker_tx_commit(struct broker_channel *ch, broker_done_fn done, void *ctx);
+void broker_tx_rollback(struct broker_channel *ch); /* forgets what was published */
 
 void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
                     struct bytes args, broker_done_fn done,

@@ -139,6 +139,15 @@ bool host_group_status(const struct host *host, uint64_t group, struct group_sta
 void host_each_group(const struct host *host,
                      void (*fn)(void *ctx, const struct group_status *status), void *ctx);
 void host_transfer_leaders_away(struct host *host); /* before an orderly stop */
+
+/* --- letters: what brokers say to each other, fire and forget
+ * --------------------------------------------------------------------------------- */
+#define HOST_LETTER_NUMBERS 6u
+struct host_letter {
+    uint64_t numbers[HOST_LETTER_NUMBERS]; /* the brokers' own */
+    struct slice raw;                      /* SLICE_NONE: none */
+};
+
 struct host_sink { /* upcalls of the catalog group to the node layer (shard 0) */
     void (*on_catalog_view)(void *ctx, struct catalog_view *owned_view_ref,
                             uint64_t index); /* after a batch of applies */
@@ -150,9 +159,18 @@ struct host_sink { /* upcalls of the catalog group to the node layer (shard 0) *
     /* Any shard, said again each second while it is so: the queue is led here, this member's state
      * is wrong, and the others can do without it: it is to be taken out of the record. */
     void (*on_replica_divergent)(void *ctx, uint64_t queue_id, struct uid member);
+    /* Any shard. May be NULL. Borrowed; everything in it is what the other side, or who posed as
+     * it, has put there. */
+    void (*on_letter)(void *ctx, struct uid node, uint32_t shard, const struct host_letter *letter);
     void *ctx;
 };
 void host_set_sink(struct host *host, const struct host_sink *sink);
+
+/* Takes over letter->raw. False: it was dropped here, because the node is out of reach or too much
+ * waits for it already. True promises nothing. A shard of this node that does not exist: dropped.
+ */
+bool host_send_letter(struct host *host, struct uid node, uint32_t shard,
+                      const struct host_letter *owned_letter);
 
 /* --- local queues ----------------------------------------------------------------------------- */
 /* A queue with run LOCAL and this node, boot and shard is created by host_set_view, and freed by
@@ -192,6 +210,8 @@ struct queue_client_sink {
      * QUEUE_EFFECT_PEEK. May be NULL when nobody peeks. */
     void (*on_peek)(void *ctx, uint64_t position, enum queue_place place, uint64_t at_ms,
                     uint32_t delivery_count, const struct message *messages, uint32_t count);
+    /* May be NULL. Before on_resumed: another node serves the queue than the one that did. */
+    void (*on_moved)(void *ctx);
 };
 /* Opens a client of a queue of the current view. Ops may be sent at once. */
 struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,

@@ -127,6 +127,12 @@ struct settle_run {
     enum queue_outcome outcome;
 };
 
+/* Deliveries settled in a transaction: they count with the commit, or are unacked again. */
+struct tx_ack {
+    struct range_run run; /* as it was in ch->unacked */
+    enum queue_outcome outcome;
+};
+
 struct amqp_channel {
     struct amqp_conn *conn;
     struct broker_channel *broker;
@@ -157,6 +163,11 @@ struct amqp_channel {
     struct rangemap unacked; /* tag -> value ordinal, a = queue, b = consumer */
     struct settle_run settle;
     uint64_t delivered;
+    /* tx */
+    bool tx;
+    bool committing; /* publishes of a commit are not confirmed yet: nothing may come meanwhile */
+    VEC(struct tx_ack) tx_acks;
+    uint64_t tx_ack_count; /* deliveries in them */
 };
 
 struct amqp_server {
@@ -232,6 +243,10 @@ bool args_valid(struct amqp_channel *ch, struct bytes args, enum wire_method_id 
 void confirm_select(struct amqp_channel *ch, bool no_wait);
 void confirm_add(struct amqp_channel *ch, uint64_t first, uint64_t count, bool ack);
 void confirm_flush(struct amqp_channel *ch);
+/* ch_tx.c */
+bool ch_tx_method(struct amqp_channel *ch, const struct wire_method *method);
+void tx_keep_ack(struct amqp_channel *ch, const struct range_run *piece,
+                 enum queue_outcome outcome);
 /* content.c */
 void content_publish(struct amqp_channel *ch, const struct wire_basic_publish *publish);
 void content_frame(struct amqp_channel *ch, const struct wire_frame *frame);

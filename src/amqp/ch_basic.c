@@ -6,6 +6,8 @@
  * acknowledged range becomes settle runs, which are gathered and handed to the broker at the end of
  * the turn, or before any other broker call of the channel (so that order holds).
  *
+ * In a transaction they are kept until the commit (ch_tx.c).
+ *
  * Invariants: I1 every tag in ch->unacked was delivered and not settled. I2 ch->settle.count == 0
  * when nothing is pending.
  */
@@ -27,6 +29,7 @@ void ch_settle_flush(struct amqp_channel *ch)
 struct settling {
     struct amqp_channel *ch;
     enum queue_outcome outcome;
+    bool kept; /* until the transaction is committed */
 };
 
 static void on_piece(void *ctx, const struct range_run *piece)
@@ -34,6 +37,10 @@ static void on_piece(void *ctx, const struct range_run *piece)
     struct settling *s = ctx;
     struct settle_run *pending = &s->ch->settle;
     const struct range_attr *attr = &piece->attr;
+    if (s->kept) {
+        tx_keep_ack(s->ch, piece, s->outcome);
+        return;
+    }
     if (pending->count > 0 && pending->outcome == s->outcome &&
         pending->first.queue == (uint32_t)attr->a && pending->first.consumer == (uint32_t)attr->b &&
         pending->first.ordinal + pending->count == attr->value) {
@@ -51,7 +58,7 @@ static void on_piece(void *ctx, const struct range_run *piece)
 static void settle(struct amqp_channel *ch, enum wire_method_id method, uint64_t tag, bool multiple,
                    enum queue_outcome outcome)
 {
-    struct settling s = {.ch = ch, .outcome = outcome};
+    struct settling s = {.ch = ch, .outcome = outcome, .kept = ch->tx};
     channel_touch(ch);
     if (multiple && tag == 0) {
         (void)rangemap_remove(&ch->unacked, 0, UINT64_MAX, on_piece, &s);

@@ -15,6 +15,10 @@
 
 void confirm_select(struct amqp_channel *ch, bool no_wait)
 {
+    if (ch->tx) {
+        channel_fault(ch, 406, 85, 10, "cannot switch from tx to confirm mode");
+        return;
+    }
     ch->confirm = true;
     if (!no_wait) {
         struct wire_method ok = {.id = WIRE_CONFIRM_SELECT_OK};

@@ -23,12 +23,40 @@ static struct slice body_of(const struct message *message)
     return slice_sub(&message->record, message->record.size - size, size);
 }
 
+/* What goes out as the properties of a message: its own, or for a redelivery from a quorum queue
+ * those with x-delivery-count, in memory of `space`. Where that would not fit into a frame of the
+ * client's it is left out. */
+static struct bytes props_of(const struct amqp_channel *ch, const struct message *message,
+                             const struct broker_delivery *delivery, uint32_t delivery_count,
+                             struct writer *space)
+{
+    struct bytes raw = message_props(message);
+    struct wire_props props;
+    if (WR_LIKELY(!delivery->counted || delivery_count == 0) ||
+        wire_props_decode(raw, &props) != WIRE_OK) {
+        return raw;
+    }
+    struct writer headers;
+    writer_init(&headers, props.headers.size + 32);
+    wire_table_put_without(&headers, props.headers, bytes_from_cstr("x-delivery-count"));
+    wire_table_put_int64(&headers, "x-delivery-count", delivery_count);
+    props.headers = writer_bytes(&headers);
+    props.flags |= WIRE_PROP_HEADERS;
+    uint32_t frame_max = ch->conn->frame_max;
+    if (frame_max == 0 || wire_header_frame_size(wire_props_size(&props)) <= frame_max) {
+        writer_init(space, wire_props_size(&props));
+        wire_props_put(space, &props);
+        raw = writer_bytes(space);
+    }
+    writer_deinit(&headers);
+    return raw;
+}
+
 static void on_deliver(void *ctx, struct bytes consumer_tag, const struct broker_delivery *delivery,
                        bool redelivered, uint32_t delivery_count, bool no_ack,
                        const struct message *message)
 {
     struct amqp_channel *ch = ctx;
-    (void)delivery_count;
     if (WR_UNLIKELY(ch->closing || ch->client_closed ||
                     ch->conn->state != CONN_RUNNING)) { /* nor while finishing */
         return; /* the channel is being closed: it goes back with everything unacked */
@@ -39,11 +67,14 @@ static void on_deliver(void *ctx, struct bytes consumer_tag, const struct broker
                                          .exchange = message_exchange(message),
                                          .routing_key = message_key(message)};
     struct slice body = body_of(message);
-    struct wire_content content = {
-        .props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
+    struct writer space = {.buf = NULL};
+    struct wire_content content = {.props = props_of(ch, message, delivery, delivery_count, &space),
+                                   .body = &body,
+                                   .frame_max = ch->conn->frame_max};
     uint64_t before = outq_size(&ch->conn->out);
     wire_send_deliver(&ch->conn->out, ch->number, &deliver, &content);
     ch->conn->delivered_bytes += outq_size(&ch->conn->out) - before;
+    writer_deinit(&space);
     conn_dirty(ch->conn);
 }
 
@@ -51,7 +82,6 @@ void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redeliv
                  uint32_t delivery_count, const struct message *message, uint64_t left)
 {
     struct amqp_channel *ch = ctx;
-    (void)delivery_count;
     if (ch->closing || ch->client_closed || ch->conn->state != CONN_RUNNING) {
         return;
     }
@@ -63,9 +93,12 @@ void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redeliv
     ok.basic_get_ok.routing_key = message_key(message);
     ok.basic_get_ok.message_count = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
     struct slice body = body_of(message);
-    struct wire_content content = {
-        .props = message_props(message), .body = &body, .frame_max = ch->conn->frame_max};
+    struct writer space = {.buf = NULL};
+    struct wire_content content = {.props = props_of(ch, message, delivery, delivery_count, &space),
+                                   .body = &body,
+                                   .frame_max = ch->conn->frame_max};
     wire_send_content(&ch->conn->out, ch->number, &ok, &content);
+    writer_deinit(&space);
     conn_dirty(ch->conn);
 }
 
@@ -83,6 +116,14 @@ void deliver_return(struct amqp_channel *ch, const struct message *message)
     conn_dirty(ch->conn);
 }
 
+static void on_return(void *ctx, const struct message *message)
+{
+    struct amqp_channel *ch = ctx;
+    if (!ch->closing && !ch->client_closed && conn_works(ch->conn)) {
+        deliver_return(ch, message);
+    }
+}
+
 static void on_confirm(void *ctx, uint64_t first_token, uint64_t count, bool ack)
 {
     confirm_add(ctx, first_token, count, ack);
@@ -97,6 +138,19 @@ static void on_cancel(void *ctx, struct bytes tag)
         cancel.basic_cancel.no_wait = true;
         conn_send(ch->conn, ch->number, &cancel);
     }
+}
+
+static void on_overdue(void *ctx, struct bytes tag, uint64_t timeout_ms)
+{
+    struct amqp_channel *ch = ctx;
+    if (ch->conn->cancel_notify) {
+        on_cancel(ctx, tag);
+        return;
+    }
+    channel_fault(ch, 406, 0, 0,
+                  "delivery acknowledgement on channel %u timed out. Timeout value used: %llu ms. "
+                  "This timeout value can be configured, see consumers doc guide to learn more",
+                  ch->number, (unsigned long long)timeout_ms);
 }
 
 static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id,
@@ -134,7 +188,9 @@ const struct broker_channel_sink deliver_sink = {
     .on_confirm = on_confirm,
     .on_deliver = on_deliver,
     .on_cancel = on_cancel,
+    .on_overdue = on_overdue,
     .on_fault = on_fault,
     .on_blocked = on_blocked,
     .on_alarm = on_alarm,
+    .on_return = on_return,
 };

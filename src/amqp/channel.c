@@ -60,7 +60,9 @@ static void close_broker(struct amqp_channel *ch)
     content_reset(ch);
     drop_queued(ch);
     rangemap_clear(&ch->unacked);
-    ch->busy = ch->blocked = ch->waiting_publish = false;
+    vec_clear(&ch->tx_acks);
+    ch->tx_ack_count = 0;
+    ch->busy = ch->blocked = ch->waiting_publish = ch->committing = false;
 }
 
 void channel_free(struct amqp_channel *ch)
@@ -69,6 +71,7 @@ void channel_free(struct amqp_channel *ch)
     list_remove(&ch->touched_link);
     vec_deinit(&ch->queued);
     vec_deinit(&ch->confirms);
+    vec_deinit(&ch->tx_acks);
     rangemap_deinit(&ch->confirmed_ahead);
     rangemap_deinit(&ch->unacked);
     wr_free(ch);
@@ -265,6 +268,24 @@ static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
     conn_kept(ch->conn, cost, 0);
 }
 
+/* While publishes of a tx.commit are being confirmed RabbitMQ lets nothing but channel.close come,
+ * and what is behind that. False: the connection ends. */
+static bool may_follow_commit(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    struct wire_method method;
+    uint32_t id = 0;
+    if (frame->type == WIRE_FRAME_METHOD &&
+        wire_method_decode(frame->payload, &method) == WIRE_OK) {
+        id = (uint32_t)method.id;
+    }
+    if (id == WIRE_CHANNEL_CLOSE) {
+        return true;
+    }
+    conn_fault(ch->conn, 504, (uint16_t)(id >> 16), (uint16_t)(id & 0xffff),
+               "unexpected command while processing 'tx.commit'");
+    return false;
+}
+
 static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame);
 
 void channel_resume(struct amqp_channel *ch)
@@ -287,6 +308,12 @@ void channel_resume(struct amqp_channel *ch)
         slice_unref(&saved.payload);
     }
     ch->draining = false;
+    if (ch->committing && ch->queued_head < ch->queued.count) {
+        const struct saved_frame *next = &ch->queued.items[ch->queued_head];
+        const struct wire_frame frame = {
+            .type = next->type, .channel = ch->number, .payload = bytes_from_slice(&next->payload)};
+        (void)may_follow_commit(ch, &frame);
+    }
     if (ch->queued_head == ch->queued.count) {
         vec_clear(&ch->queued);
         ch->queued_head = 0;
@@ -363,13 +390,7 @@ static void on_method(struct amqp_channel *ch, const struct wire_method *method)
         }
         break;
     case 90:
-        known = method->id == WIRE_TX_SELECT || method->id == WIRE_TX_COMMIT ||
-                method->id == WIRE_TX_ROLLBACK;
-        if (!known) {
-            break;
-        }
-        conn_fault(ch->conn, 540, 90, wire_method_of(method->id),
-                   "transactions are not supported in this version");
+        known = ch_tx_method(ch, method);
         break;
     default:
         known = false;
@@ -427,6 +448,10 @@ void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     if (WR_UNLIKELY(ch->closing)) {
         closing_frame(ch, frame);
+        return;
+    }
+    if (WR_UNLIKELY(ch->committing) && ch->queued_head == ch->queued.count &&
+        !may_follow_commit(ch, frame)) {
         return;
     }
     if (WR_UNLIKELY(waits(ch) || ch->client_closed || ch->queued_head < ch->queued.count)) {

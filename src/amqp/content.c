@@ -50,6 +50,9 @@ static void publish(struct amqp_channel *ch)
     struct broker_fault fault;
     uint64_t token = ch->confirm ? ch->next_token : 0;
     fault.code = 0;
+    if (ch->tx) {
+        broker_tx_mandatory(ch->broker, c->mandatory);
+    }
     if (ch->received_at <= ch->looked_at) {
         broker_publish_looked(ch->broker);
     }

@@ -241,38 +241,32 @@ bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, 
 }
 
 bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args,
-                        int32_t *ret_priority, struct broker_fault *fault)
+                        struct consume_args *ret_args, struct broker_fault *fault)
 {
+    static const struct arg known[] = {
+        {"x-priority", ARG_INT, FOR_ALL, INT64_MIN, INT64_MAX, NULL, NULL},
+        {"x-consumer-timeout", ARG_INT, FOR_ALL, 0, INT64_MAX, NULL, NULL},
+        {"x-cancel-on-ha-failover", ARG_BOOL, FOR_ALL, 0, 0, NULL, NULL},
+    };
+    char why[300];
     struct wire_value v;
-    *ret_priority = 0;
-    if (wire_table_find(args, "x-priority", &v)) {
-        if (!wire_value_is_integer(&v)) {
-            fault_set(fault, 406, false,
-                      "invalid arg 'x-priority' for queue '%.*s' in vhost '%.*s': \"expected "
-                      "integer, got %s\"",
-                      FMT(queue->spec.name), FMT(vhost), wire_field_name(v.type));
-            return false;
-        }
-        *ret_priority = v.integer > INT32_MAX   ? INT32_MAX
-                        : v.integer < INT32_MIN ? INT32_MIN
-                                                : (int32_t)v.integer;
-    }
-    if (wire_table_find(args, "x-cancel-on-ha-failover", &v)) {
-        if (queue->spec.type != CATALOG_CLASSIC) {
-            fault_set(fault, 406, false,
-                      "invalid arg 'x-cancel-on-ha-failover' for queue '%.*s' in vhost '%.*s' of "
-                      "queue type %s",
-                      FMT(queue->spec.name), FMT(vhost), type_module(queue->spec.type));
-            return false;
-        }
-        if (v.type != WIRE_FIELD_BOOL) {
-            fault_set(fault, 406, false,
-                      "invalid arg 'x-cancel-on-ha-failover' for queue '%.*s' in vhost '%.*s': "
-                      "{unacceptable_type,%s}",
-                      FMT(queue->spec.name), FMT(vhost), wire_field_name(v.type));
+    int64_t number = 0;
+    for (size_t i = 0; i < WR_ARRAY_SIZE(known); i++) {
+        if (wire_table_find(args, known[i].name, &v) && bad_value(&known[i], &v, why, sizeof why)) {
+            fault_set(fault, 406, false, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s",
+                      known[i].name, FMT(queue->spec.name), FMT(vhost), why);
             return false;
         }
     }
+    (void)wire_table_get_integer(args, "x-priority", &number);
+    ret_args->priority = number > INT32_MAX   ? INT32_MAX
+                         : number < INT32_MIN ? INT32_MIN
+                                              : (int32_t)number;
+    if (wire_table_get_integer(args, "x-consumer-timeout", &number) ||
+        wire_table_get_integer(queue->spec.arguments, "x-consumer-timeout", &number)) {
+        ret_args->timeout_ms = (uint64_t)number;
+    }
+    ret_args->cancel_on_move = wire_table_find(args, "x-cancel-on-ha-failover", &v) && v.boolean;
     if (wire_table_find(args, "x-stream-offset", &v)) {
         fault_set(fault, 406, false,
                   "invalid arg 'x-stream-offset' for queue '%.*s' in vhost '%.*s' of queue type %s",

@@ -57,6 +57,8 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     broker->next_session = 1;
     timers_init(&broker->timers, broker_now_ms(broker));
     route_result_init(&broker->route);
+    umap_init(&broker->reply_consumers, broker->hash);
+    umap_init(&broker->probes, broker->hash);
     list_init(&broker->sessions);
     umap_init(&broker->session_ids, broker->hash);
     list_init(&broker->ending);
@@ -116,6 +118,9 @@ void broker_free(struct broker *broker)
     route_result_deinit(&broker->route);
     vec_deinit(&broker->extra_keys);
     pattern_cache_deinit(&broker->patterns);
+    vec_deinit(&broker->reply_to);
+    umap_deinit(&broker->reply_consumers);
+    umap_deinit(&broker->probes);
     catalog_view_unref(broker->view);
     wr_free(broker);
 }

@@ -28,8 +28,23 @@
 #define ROUTE_CACHE_SLOTS 32u
 #define ROUTE_CACHE_TEXT  96u
 #define DELETE_RETRY_MS   500u
+#define REPLY_KEPT_MAX    WINDOW_BYTES /* of replies for a channel whose socket is slow */
+#define REPLY_QUEUE       "amq.rabbitmq.reply-to"
+#define TX_BYTES_MAX      (64u << 20) /* kept for a transaction, or a message of the largest size */
+#define TX_OPS_MAX        131072u     /* publishes of a transaction, counted per target */
 struct request;
 struct ch_queue;
+struct tx;
+struct reply_consumer;
+struct holding;
+
+/* Where a reply goes: what a client sees as 40 characters. */
+struct reply_address {
+    uint32_t boot, shard;
+    uint64_t id;        /* of the reply consumer, within the boot and the shard */
+    uint64_t secret[2]; /* random: who knows them was told */
+};
+VEC_TYPE(reply_address_vec, struct reply_address);
 
 /* --- broker ----------------------------------------------------------------------------------- */
 
@@ -78,8 +93,12 @@ struct broker {
     VEC(struct bytes) extra_keys; /* CC and BCC of the message being published */
     struct pattern_cache patterns;
     uint64_t access_serial;
-    struct list admin; /* calls of administration under way */
-    struct list seats; /* sessions that are, or are to be, counted */
+    struct list admin;                 /* calls of administration under way */
+    struct list seats;                 /* sessions that are, or are to be, counted */
+    struct reply_address_vec reply_to; /* and the reply consumers that it is for */
+    struct umap reply_consumers;       /* id -> struct reply_consumer */
+    struct umap probes;                /* number -> request that asks for one of another shard */
+    uint64_t next_reply, next_probe;
     struct list sessions;
     struct umap session_ids; /* of `sessions` */
     struct list ending;      /* sessions that wait for their exclusive queues to go */
@@ -152,6 +171,8 @@ struct consumer {
     uint8_t tag_size;
     uint8_t tag[255];
     bool no_ack, exclusive, attached, cancelled;
+    bool cancel_on_move;     /* x-cancel-on-ha-failover */
+    struct holding *holding; /* NULL: it needs no acks */
     bool doubt;   /* deliveries may have been lost with their credit: looked at when it may go on */
     bool stopped; /* over the channel's limit: credit withdrawn */
     struct list stop_link; /* channel->stopped */
@@ -188,12 +209,16 @@ struct ch_queue {
     struct message got; /* basic.get's message, until its reply */
     struct broker_delivery got_delivery;
     uint32_t got_count;
-    uint64_t unacked;            /* its part of channel->outstanding */
+    struct list holdings;        /* what its consumers have not settled */
+    uint64_t unacked;            /* the sum of that; its part of channel->outstanding */
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
     uint64_t pending;            /* its part of channel->pending */
     bool has_got, blocked, limited;
-    bool wants_ids; /* it looks for message ids that it has seen */
-    bool delays;    /* it obeys x-delay */
+    bool wants_ids;               /* it looks for message ids that it has seen */
+    bool delays;                  /* it obeys x-delay */
+    bool counted;                 /* a quorum queue */
+    uint64_t tx_publish, tx_last; /* of the commit under way: seq of the first publish, of the last
+                                     op; 0: none */
 };
 
 struct route_cache_slot {
@@ -244,6 +269,9 @@ struct broker_channel {
     uint8_t last_queue_size;
     bool has_last_queue;
     uint64_t published, confirmed, delivered, acked;
+    struct tx *tx;                /* NULL: not transactional */
+    struct reply_consumer *reply; /* NULL: there is none */
+    struct timer overdue;
 };
 static inline struct bytes channel_last_queue(const struct broker_channel *ch)
 {
@@ -265,6 +293,50 @@ void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
 void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */
 void consumer_stop(struct consumer *c);          /* it gets no credit until deliver_resume */
 void consumers_go_on(struct broker_channel *ch); /* those that let others go first */
+/* overdue.c */
+void holding_open(struct consumer *c, uint64_t timeout_ms);
+void holding_leave(struct consumer *c);
+void holdings_free(struct ch_queue *q);
+void holding_delivered(struct consumer *c, uint64_t ordinal, uint64_t now_ms);
+/* How many of them were held. */
+uint64_t holding_settled(struct ch_queue *q, uint32_t id, uint64_t first, uint64_t count);
+void consumers_moved(struct ch_queue *q); /* another node leads the queue */
+/* Settles and returns the seq of the op; 0: its queue is gone. */
+uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                    enum queue_outcome outcome);
+void channel_note_alarm(struct broker_channel *ch); /* it publishes */
+
+/* --- transactions ----------------------------------------------------------------------------- */
+/* Keeps a publish; no targets: it reaches no queue. False with fault 406: there is too much. */
+/* What is in broker->reply_to is kept too. */
+bool tx_publish(struct broker_channel *ch, struct ch_queue *const *targets, const bool *delayed,
+                size_t count, struct message message, struct broker_fault *fault);
+/* One of them, at the commit: its seq. */
+uint64_t publish_kept(struct broker_channel *ch, struct ch_queue *q, bool delayed,
+                      struct message message);
+void tx_free(struct broker_channel *ch);
+/* A queue of the commit under way: applied up to seq; refused one; is gone. */
+void tx_on_applied(struct ch_queue *q, uint64_t seq);
+void tx_on_nacked(struct ch_queue *q, uint64_t seq);
+void tx_on_gone(struct ch_queue *q, bool lost);
+uint64_t tx_uncommitted(const struct broker_channel *ch);
+uint64_t tx_uncommitted_acks(const struct broker_channel *ch);
+
+/* --- direct reply-to -------------------------------------------------------------------------- */
+bool reply_is_queue(
+    struct bytes name);               /* the pseudo-queue, or something that looks like its names */
+bool reply_is_name(struct bytes key); /* might be the name of a reply consumer */
+/* Adds the one of that name to broker->reply_to, unless it is there or the name is garbled. */
+void reply_find(struct broker *broker, struct bytes key);
+#define REPLY_NAME_SIZE 62u /* REPLY_QUEUE, a dot, 40 characters */
+/* What stands for the pseudo-queue in the reply-to of a message of this channel; it has one. */
+struct bytes reply_name(const struct broker_channel *ch, uint8_t out[REPLY_NAME_SIZE]);
+void reply_send(struct broker *broker, const struct reply_address *to, struct message message);
+void reply_consume(struct request *request);
+bool reply_cancel(struct broker_channel *ch, struct bytes tag); /* false: it is not that tag's */
+void reply_declare(struct request *request);
+void reply_resume(struct broker_channel *ch); /* its socket is no longer slow */
+void reply_close(struct broker_channel *ch);
 
 void publish_add_keys(struct broker *broker, struct bytes headers, const char *name);
 void dead_workers_turn(struct broker *broker);
@@ -355,8 +427,14 @@ bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, u
 /* Argument tables and properties of queue.declare: true with *ret_type, or a fault 406. */
 bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags,
                       uint8_t *ret_type, struct broker_fault *fault);
+struct consume_args {
+    int32_t priority;
+    uint64_t timeout_ms; /* of the consumer, the queue, or as given; 0: none */
+    bool cancel_on_move;
+};
+/* ret_args->timeout_ms: the default on the way in. */
 bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args,
-                        int32_t *ret_priority, struct broker_fault *fault);
+                        struct consume_args *ret_args, struct broker_fault *fault);
 /* Equivalence with what exists: true, or a fault 405/406. */
 bool equivalent_queue(const struct broker_session *session, const struct catalog_queue *queue,
                       uint32_t flags, struct bytes args, struct broker_fault *fault);

@@ -28,8 +28,10 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q = wr_calloc(1, sizeof *q);
     q->channel = ch;
     q->queue_id = queue->id;
+    q->counted = queue->spec.type == CATALOG_QUORUM;
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
+    list_init(&q->holdings);
     q->handle = ch->next_handle++;
     (void)umap_put(&ch->by_handle, q->handle, q);
     (void)umap_put(&ch->by_id, queue->id, q);
@@ -149,6 +151,9 @@ void ch_queue_close(struct ch_queue *q)
             consumer_free(q->consumers.items[i]);
         }
     }
+    WR_ASSERT_OP(q->unacked, <=, ch->outstanding);
+    ch->outstanding -= q->unacked; /* they are gone with the queue, or returned with the client */
+    holdings_free(q);
     set_blocked(q, false);
     ch->pending -= q->pending;
     check_crowded(ch);
@@ -156,8 +161,6 @@ void ch_queue_close(struct ch_queue *q)
         message_unref(q->got);
     }
     queue_client_close(q->client);
-    WR_ASSERT_OP(q->unacked, <=, ch->outstanding);
-    ch->outstanding -= q->unacked; /* they are gone with the queue, or returned with the client */
     (void)umap_remove(&ch->by_id, q->queue_id);
     (void)umap_remove(&ch->by_handle, q->handle);
     forget_in_cache(ch);
@@ -246,12 +249,14 @@ static void on_applied(void *ctx, uint64_t seq)
                 q->confirms.count * sizeof *q->confirms.items);
         q->confirms_first = 0;
     }
+    tx_on_applied(q, seq);
 }
 
 /* One enqueue was refused: what comes before it is still open, so it is cut out of its run. */
 static void on_nacked(void *ctx, uint64_t seq)
 {
     struct ch_queue *q = ctx;
+    tx_on_nacked(q, seq);
     for (size_t i = q->confirms_first; i < q->confirms.count; i++) {
         struct confirm_run run = q->confirms.items[i];
         if (seq < run.seq || seq >= run.seq + run.count) {
@@ -301,8 +306,10 @@ static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_
                         const struct message *message)
 {
     struct broker_channel *ch = c->queue->channel;
-    struct broker_delivery delivery = {
-        .queue = c->queue->handle, .consumer = c->id, .ordinal = ordinal};
+    struct broker_delivery delivery = {.queue = c->queue->handle,
+                                       .consumer = c->id,
+                                       .ordinal = ordinal,
+                                       .counted = c->queue->counted};
     uint32_t size = message->record.size;
     c->average = c->average == 0 ? size : c->average - c->average / 8 + size / 8;
     ch->delivered++;
@@ -358,7 +365,8 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
         q->got_delivery =
             (struct broker_delivery){.queue = q->handle,
                                      .consumer = 0,
-                                     .ordinal = (flags & QUEUE_NO_ACK) != 0 ? 0 : first_ordinal};
+                                     .ordinal = (flags & QUEUE_NO_ACK) != 0 ? 0 : first_ordinal,
+                                     .counted = q->counted};
         return;
     }
     struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
@@ -375,6 +383,7 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
         }
         return;
     }
+    uint64_t now = c->no_ack ? 0 : broker_now_ms(ch->broker);
     for (uint32_t i = 0; i < count; i++) {
         c->ordinal = first_ordinal + i;
         if (!c->no_ack) {
@@ -382,7 +391,7 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
                 give_back(c, c->ordinal);
                 continue;
             }
-            q->unacked++;
+            holding_delivered(c, c->ordinal, now);
             c->served = ++ch->served;
             if (++ch->outstanding == ch->global_limit) {
                 stop_no_ack(ch);
@@ -417,6 +426,7 @@ static void on_gone(void *ctx, bool lost)
     }
     vec_clear(&q->confirms);
     q->confirms_first = 0;
+    tx_on_gone(q, lost);
     for (size_t i = 1; i < q->consumers.count; i++) {
         struct consumer *c = q->consumers.items[i];
         if (c != NULL && c->attached && !c->cancelled) {
@@ -444,6 +454,11 @@ static void on_resumed(void *ctx)
     }
 }
 
+static void on_moved(void *ctx)
+{
+    consumers_moved(ctx);
+}
+
 const struct queue_client_sink ch_queue_sink = {
     .on_applied = on_applied,
     .on_nacked = on_nacked,
@@ -453,4 +468,5 @@ const struct queue_client_sink ch_queue_sink = {
     .on_gone = on_gone,
     .on_blocked = on_client_blocked,
     .on_resumed = on_resumed,
+    .on_moved = on_moved,
 };

@@ -31,6 +31,7 @@ static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
 void consumer_free(struct consumer *c)
 {
     struct ch_queue *q = c->queue;
+    holding_leave(c);
     (void)map_remove(&q->channel->consumers, (struct bytes){c->tag, c->tag_size});
     q->consumers.items[c->id] = NULL;
     list_remove(&c->stop_link);
@@ -191,13 +192,13 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t va
 static void consume_step(struct request *r)
 {
     struct broker_channel *ch = r->channel;
-    int32_t priority = 0;
+    struct consume_args args = {.timeout_ms = ch->broker->options.consumer_timeout_ms};
     const struct catalog_queue *queue = request_find_queue(r, consume_step);
     if (queue == NULL) {
         return;
     }
     if (!auth_check(ch->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault) ||
-        !args_check_consume(session_vhost(ch->session), queue, r->args, &priority, &r->fault)) {
+        !args_check_consume(session_vhost(ch->session), queue, r->args, &args, &r->fault)) {
         request_defer_finish(r);
         return;
     }
@@ -213,6 +214,10 @@ static void consume_step(struct request *r)
     c->exclusive = (r->flags & BROKER_EXCLUSIVE) != 0;
     c->prefetch = c->no_ack ? 0 : ch->prefetch;
     c->args = slice_copy(r->args.data, r->args.size);
+    c->cancel_on_move = args.cancel_on_move;
+    if (!c->no_ack) {
+        holding_open(c, args.timeout_ms);
+    }
     c->credit = WINDOW_FIRST;
     if (channel_is_full(ch)) {
         c->credit = 0;
@@ -227,7 +232,7 @@ static void consume_step(struct request *r)
     r->consumer = c;
     request_await_reply(r, q,
                         queue_client_attach(q->client, c->id, flags, c->prefetch, c->credit,
-                                            priority, r->key, r->args),
+                                            args.priority, r->key, r->args),
                         on_attached);
 }
 
@@ -244,6 +249,15 @@ void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes 
     request_keep(r, queue, BYTES_NONE, tag, args, BYTES_NONE);
     if (map_find(&ch->consumers, tag) != NULL) {
         request_fail(r, 530, true, "attempt to reuse consumer tag '%.*s'", FMT(tag));
+        return;
+    }
+    uint32_t most = ch->broker->options.consumers_max;
+    if (most > 0 && ch->consumers.count >= most) {
+        request_fail(r, 530, true, "reached maximum (%u) of consumers per channel", most);
+        return;
+    }
+    if (bytes_eq_cstr(queue, REPLY_QUEUE)) {
+        reply_consume(r);
         return;
     }
     consume_step(r);
@@ -270,7 +284,7 @@ void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn d
     struct request *r = request_new(ch, done, ctx);
     request_keep(r, tag, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
     struct consumer *c = map_get(&ch->consumers, tag);
-    if (c == NULL) {
+    if (reply_cancel(ch, tag) || c == NULL) {
         request_defer_finish(r); /* cancelling what does not exist is fine */
         return;
     }
@@ -342,26 +356,31 @@ void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
 
 /* --- settle and qos --------------------------------------------------------------------------- */
 
-void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
-                   enum queue_outcome outcome)
+uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                    enum queue_outcome outcome)
 {
     struct ch_queue *q = umap_get(&ch->by_handle, first->queue);
     if (q == NULL) {
-        return; /* the queue was deleted: there is nothing left to settle */
+        return 0; /* the queue was deleted: there is nothing left to settle */
     }
     ch->acked += count;
     if (first->consumer != 0) {
         let_others_go_first(q, first->consumer);
     }
-    (void)queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
+    uint64_t seq = queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
     if (first->consumer != 0) {
-        uint64_t n = count < q->unacked ? count : q->unacked;
-        q->unacked -= n;
-        ch->outstanding -= n;
+        ch->outstanding -= holding_settled(q, first->consumer, first->ordinal, count);
         if (ch->global_limit > 0) {
             deliver_resume(ch);
         }
     }
+    return seq;
+}
+
+void broker_settle(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
+                   enum queue_outcome outcome)
+{
+    (void)settle_now(ch, first, count, outcome);
 }
 
 void broker_qos(struct broker_channel *ch, uint32_t prefetch, bool global)

@@ -133,12 +133,12 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
     row_number(&row, "number", ch->number);
     row_text(&row, "user", session_user(ch->session));
     row_text(&row, "vhost", session_vhost(ch->session));
-    row_bool(&row, "transactional", false);
+    row_bool(&row, "transactional", ch->tx != NULL);
     row_bool(&row, "confirm", ch->confirm_used);
     row_number(&row, "consumer_count", ch->consumers.count);
     row_number(&row, "messages_unacknowledged", ch->outstanding);
-    row_number(&row, "messages_uncommitted", 0);
-    row_number(&row, "acks_uncommitted", 0);
+    row_number(&row, "messages_uncommitted", tx_uncommitted(ch));
+    row_number(&row, "acks_uncommitted", tx_uncommitted_acks(ch));
     row_number(&row, "messages_unconfirmed", unconfirmed);
     row_number(&row, "prefetch_count", ch->prefetch);
     row_number(&row, "global_prefetch_count", ch->global_limit);

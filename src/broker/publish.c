@@ -15,7 +15,8 @@
 
 #define TTL_MAX_MS UINT64_C(315360000000)
 
-#define CHECKED_PROPS (WIRE_PROP_HEADERS | WIRE_PROP_EXPIRATION | WIRE_PROP_USER_ID)
+#define CHECKED_PROPS                                                                              \
+    (WIRE_PROP_HEADERS | WIRE_PROP_EXPIRATION | WIRE_PROP_USER_ID | WIRE_PROP_REPLY_TO)
 
 #define DELAY_MAX_MS INT64_C(315360000000) /* ten years */
 
@@ -24,6 +25,7 @@
 struct routing {
     uint32_t extra_count;
     bool has_bcc;
+    bool reply_here;                /* its reply-to is the pseudo-queue */
     struct queue_publish_more more; /* for queues that look at it */
 };
 
@@ -204,14 +206,31 @@ static bool check_headers(const struct broker_session *session, struct bytes hea
     return true;
 }
 
-static bool check_props(const struct broker_session *session, struct bytes raw,
-                        struct routing *routing, struct broker_fault *fault)
+static bool check_reply_to(const struct broker_channel *ch, struct bytes raw,
+                           struct routing *routing, struct broker_fault *fault)
 {
+    struct bytes value;
+    routing->reply_here =
+        wire_props_get(raw, WIRE_PROP_REPLY_TO, &value) && bytes_eq_cstr(value, REPLY_QUEUE);
+    if (routing->reply_here && ch->reply == NULL) {
+        fault_set(fault, 406, false, "fast reply consumer does not exist");
+        return false;
+    }
+    return true;
+}
+
+static bool check_props(const struct broker_channel *ch, struct bytes raw, struct routing *routing,
+                        struct broker_fault *fault)
+{
+    const struct broker_session *session = ch->session;
     struct bytes value;
     uint16_t flags = raw.size >= 2 ? bytes_load_be16(raw.data) : 0;
     *routing = (struct routing){0};
     if (WR_LIKELY((flags & (CHECKED_PROPS | WIRE_PROP_MESSAGE_ID)) == 0)) {
         return true;
+    }
+    if (!check_reply_to(ch, raw, routing, fault)) {
+        return false;
     }
     if (wire_props_get(raw, WIRE_PROP_EXPIRATION, &value) && !check_expiration(value, fault)) {
         return false;
@@ -224,18 +243,12 @@ static bool check_props(const struct broker_session *session, struct bytes raw,
     return !wire_props_get(raw, WIRE_PROP_USER_ID, &value) || check_user(session, value, fault);
 }
 
-/* The message with other headers. Borrows it; the caller owns the result. */
-static struct message with_headers(struct message message, struct bytes headers)
+/* The message with other properties. Borrows it; the caller owns the result. */
+static struct message with_props(struct message message, const struct wire_props *props)
 {
-    struct wire_props props;
-    if (wire_props_decode(message_props(&message), &props) != WIRE_OK) {
-        message_ref(message); /* checked before: cannot be */
-        return message;
-    }
-    props.headers = headers;
     struct writer raw;
-    writer_init(&raw, wire_props_size(&props));
-    wire_props_put(&raw, &props);
+    writer_init(&raw, wire_props_size(props));
+    wire_props_put(&raw, props);
     struct message_parts parts = {.exchange = message_exchange(&message),
                                   .key = message_key(&message),
                                   .props = writer_bytes(&raw),
@@ -254,13 +267,28 @@ static struct message with_headers(struct message message, struct bytes headers)
     return (struct message){.record = slice_of_buf(record)};
 }
 
-static struct message without_bcc(struct message message)
+/* The same message as its queues are to have it: without its BCC header, and with a name in its
+ * reply-to. A reference for the caller. */
+static struct message rebuild(const struct broker_channel *ch, struct message message,
+                              bool without_bcc, bool reply_here)
 {
-    struct bytes before = wire_props_headers(message_props(&message));
+    struct wire_props props;
     struct writer headers;
-    writer_init(&headers, before.size + 16);
-    wire_table_put_without(&headers, before, bytes_from_cstr("BCC"));
-    struct message result = with_headers(message, writer_bytes(&headers));
+    uint8_t name[REPLY_NAME_SIZE];
+    if ((!without_bcc && !reply_here) ||
+        wire_props_decode(message_props(&message), &props) != WIRE_OK) {
+        message_ref(message); /* the latter was checked before: cannot be */
+        return message;
+    }
+    writer_init(&headers, props.headers.size + 16);
+    if (without_bcc) {
+        wire_table_put_without(&headers, props.headers, bytes_from_cstr("BCC"));
+        props.headers = writer_bytes(&headers);
+    }
+    if (reply_here) {
+        props.reply_to = reply_name(ch, name);
+    }
+    struct message result = with_props(message, &props);
     writer_deinit(&headers);
     return result;
 }
@@ -268,13 +296,17 @@ static struct message without_bcc(struct message message)
 /* What a consumer sees of a delay that is over: the number, negative. */
 static struct message with_delay_over(struct message message)
 {
-    struct bytes before = wire_props_headers(message_props(&message));
+    struct wire_props props;
     struct wire_table_iter it;
     struct wire_value v;
     struct bytes key;
     struct writer headers;
-    writer_init(&headers, before.size + 16);
-    wire_table_iter_init(&it, before);
+    if (wire_props_decode(message_props(&message), &props) != WIRE_OK) {
+        message_ref(message); /* checked before: cannot be */
+        return message;
+    }
+    writer_init(&headers, props.headers.size + 16);
+    wire_table_iter_init(&it, props.headers);
     while (wire_table_iter_next(&it, &key, &v)) {
         wire_put_key(&headers, key);
         if (!bytes_eq_cstr(key, "x-delay") || !wire_value_is_integer(&v)) {
@@ -285,7 +317,8 @@ static struct message with_delay_over(struct message message)
             wire_value_put_int64(&headers, -v.integer);
         }
     }
-    struct message result = with_headers(message, writer_bytes(&headers));
+    props.headers = writer_bytes(&headers);
+    struct message result = with_props(message, &props);
     writer_deinit(&headers);
     return result;
 }
@@ -297,7 +330,7 @@ struct message broker_returned(struct message owned)
     if (headers.size == 0 || !wire_table_find(headers, "BCC", &v)) {
         return owned;
     }
-    struct message result = without_bcc(owned);
+    struct message result = rebuild(NULL, owned, true, false);
     message_unref(owned);
     return result;
 }
@@ -340,12 +373,13 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
 
 /* --- publish ---------------------------------------------------------------------------------- */
 
+/* One target; what it is told besides depends on what it looks at. */
 static uint64_t publish_one(struct ch_queue *q, bool delayed, struct message message,
-                            struct message *owned_late, const struct routing *routing)
+                            struct message *owned_late, const struct queue_publish_more *said)
 {
-    struct queue_publish_more more = routing->more;
+    struct queue_publish_more more = *said;
     delayed = (delayed || q->delays) && more.delay_ms > 0;
-    if (!q->wants_ids || more.id.size == 0) {
+    if (!q->wants_ids) {
         more.id = BYTES_NONE;
     }
     if (!delayed) {
@@ -359,32 +393,57 @@ static uint64_t publish_one(struct ch_queue *q, bool delayed, struct message mes
     return queue_client_publish_more(q->client, delayed ? *owned_late : message, &more);
 }
 
-/* routing NULL: there is nothing to say but the message. delayed NULL: no target is reached through
- * a delayed-message exchange. */
-static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets,
-                      const bool *delayed, size_t count, struct message message, uint64_t token,
-                      const struct routing *routing)
+uint64_t publish_kept(struct broker_channel *ch, struct ch_queue *q, bool delayed,
+                      struct message message)
 {
-    bool sole = count == 1;
+    struct routing routing;
+    struct broker_fault ignored; /* it was checked when it came */
+    struct message late = {0};
+    (void)check_props(ch, message_props(&message), &routing, &ignored);
+    uint64_t seq = publish_one(q, delayed, message, &late, &routing.more);
+    if (late.record.buf != NULL) {
+        message_unref(late);
+    }
+    return seq;
+}
+
+/* Where a message goes. */
+struct way {
+    struct ch_queue *const *targets;
+    const bool *delayed; /* parallel: reached through a delayed-message exchange; NULL: none is */
+    size_t count;
+};
+
+/* more NULL: there is nothing to say but the message. */
+static void hand_over(struct broker_channel *ch, const struct way *way, struct message message,
+                      uint64_t token, const struct queue_publish_more *more)
+{
+    bool sole = way->count == 1;
     struct message late = {0};
     ch->confirm_used = ch->confirm_used || token != 0;
     if (token != 0 && !sole) {
-        (void)umap_put(&ch->multi, token, (void *)(uintptr_t)count);
+        (void)umap_put(&ch->multi, token, (void *)(uintptr_t)way->count);
     }
-    for (size_t i = 0; i < count; i++) {
-        uint64_t seq = routing == NULL ? queue_client_publish(targets[i]->client, message)
-                                       : publish_one(targets[i], delayed != NULL && delayed[i],
-                                                     message, &late, routing);
-        ch_queue_note_publish(targets[i], seq);
+    for (size_t i = 0; i < way->count; i++) {
+        struct ch_queue *q = way->targets[i];
+        uint64_t seq = more == NULL ? queue_client_publish(q->client, message)
+                                    : publish_one(q, way->delayed != NULL && way->delayed[i],
+                                                  message, &late, more);
+        ch_queue_note_publish(q, seq);
         if (token != 0) {
-            confirm_expect(targets[i], seq, token, sole);
+            confirm_expect(q, seq, token, sole);
         }
     }
     if (late.record.buf != NULL) {
         message_unref(late);
     }
     ch->published++;
-    channel_note_published(ch, count);
+    channel_note_published(ch, way->count);
+    channel_note_alarm(ch);
+}
+
+void channel_note_alarm(struct broker_channel *ch)
+{
     if (WR_UNLIKELY(ch->broker->disk_low && !ch->alarmed)) {
         ch->alarmed = true;
         if (ch->sink->on_alarm != NULL) {
@@ -392,6 +451,28 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
         }
         channel_check_blocked(ch);
     }
+}
+
+/* To its queues, or for the time being to the transaction. */
+static enum broker_publish_result pass_on(struct broker_channel *ch, const struct way *way,
+                                          struct message message, uint64_t token,
+                                          const struct queue_publish_more *more,
+                                          struct broker_fault *fault)
+{
+    struct broker *broker = ch->broker;
+    if (WR_UNLIKELY(ch->tx != NULL)) {
+        return tx_publish(ch, way->targets, way->delayed, way->count, message, fault)
+                   ? BROKER_ROUTED
+                   : BROKER_REFUSED;
+    }
+    for (size_t i = 0; i < broker->reply_to.count; i++) {
+        reply_send(broker, &broker->reply_to.items[i], message);
+    }
+    if (way->count == 0) {
+        return BROKER_UNROUTABLE;
+    }
+    hand_over(ch, way, message, token, more);
+    return BROKER_ROUTED;
 }
 
 static void on_looked(struct request *r)
@@ -474,6 +555,25 @@ static bool may_write_topics(struct broker_channel *ch, const struct catalog_exc
     return ok;
 }
 
+/* The default exchange: keys that name reply consumers. True when all of them do, and so no queue
+ * can be meant. */
+static bool find_replies(struct broker *broker, struct bytes key, uint32_t extra_count)
+{
+    bool all = reply_is_name(key);
+    if (all) {
+        reply_find(broker, key);
+    }
+    for (uint32_t i = 0; i < extra_count; i++) {
+        struct bytes extra = broker->extra_keys.items[i];
+        if (reply_is_name(extra)) {
+            reply_find(broker, extra);
+        } else {
+            all = false;
+        }
+    }
+    return all;
+}
+
 static enum broker_publish_result publish_slowly(struct broker_channel *ch, struct message message,
                                                  uint64_t token, struct broker_fault *fault,
                                                  struct route_cache_slot *slot,
@@ -493,7 +593,7 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
         return look_again(ch, retry, ctx);
     }
     if (!check_exchange(ch, x, name, fault) ||
-        !check_props(ch->session, message_props(&message), &routing, fault) ||
+        !check_props(ch, message_props(&message), &routing, fault) ||
         !may_write_topics(ch, x, message_key(&message), routing.extra_count, fault)) {
         return BROKER_REFUSED;
     }
@@ -504,22 +604,21 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
                                 .random = prng_u64(&broker->prng),
                                 .node = broker->options.node_id};
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
-    if (count == 0) {
-        return looked ? BROKER_UNROUTABLE : look_again(ch, retry, ctx);
+    vec_clear(&broker->reply_to);
+    bool final = name.size == 0 && find_replies(broker, input.key, routing.extra_count);
+    if (count == 0 && !looked && !final) {
+        return look_again(ch, retry, ctx);
     }
     VEC(struct ch_queue *) targets = {0};
     for (uint32_t i = 0; i < count; i++) {
         vec_push(&targets, ch_queue_open(ch, broker->route.queues[i]));
     }
-    if (routing.has_bcc) {
-        struct message clean = without_bcc(message);
-        hand_over(ch, targets.items, broker->route.delayed, targets.count, clean, token, &routing);
-        message_unref(clean);
-    } else {
-        hand_over(ch, targets.items, broker->route.delayed, targets.count, message, token,
-                  &routing);
-    }
-    if (slot != NULL && routing.extra_count == 0 && broker->route.key_only) {
+    const struct way way = {targets.items, broker->route.delayed, targets.count};
+    struct message built = rebuild(ch, message, routing.has_bcc, routing.reply_here);
+    enum broker_publish_result result = pass_on(ch, &way, built, token, &routing.more, fault);
+    message_unref(built);
+    vec_clear(&broker->reply_to);
+    if (count > 0 && slot != NULL && routing.extra_count == 0 && broker->route.key_only) {
         cache_fill(ch, slot, name, input.key);
         vec_clear(&slot->targets);
         slot->wants_ids = false;
@@ -529,7 +628,7 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
         }
     }
     vec_deinit(&targets);
-    return BROKER_ROUTED;
+    return result;
 }
 
 /* The targets are known, but the properties must be looked at. False: more keys, or something to
@@ -539,15 +638,17 @@ static bool publish_checked(struct broker_channel *ch, const struct route_cache_
                             enum broker_publish_result *ret_result)
 {
     struct routing routing;
-    if (!check_props(ch->session, message_props(&message), &routing, fault)) {
+    if (!check_props(ch, message_props(&message), &routing, fault)) {
         *ret_result = BROKER_REFUSED;
         return true;
     }
     if (routing.extra_count > 0 || routing.has_bcc) {
         return false;
     }
-    hand_over(ch, slot->targets.items, NULL, slot->targets.count, message, token, &routing);
-    *ret_result = BROKER_ROUTED;
+    const struct way way = {slot->targets.items, NULL, slot->targets.count};
+    struct message built = rebuild(ch, message, false, routing.reply_here);
+    *ret_result = pass_on(ch, &way, built, token, &routing.more, fault);
+    message_unref(built);
     return true;
 }
 
@@ -562,9 +663,9 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
         struct bytes props = message_props(&message);
         uint16_t flags = props.size >= 2 ? bytes_load_be16(props.data) : 0;
         if (WR_LIKELY((flags & CHECKED_PROPS) == 0 && !slot->wants_ids)) {
-            hand_over(ch, slot->targets.items, NULL, slot->targets.count, message, token, NULL);
+            const struct way way = {slot->targets.items, NULL, slot->targets.count};
             ch->publish_looked = false;
-            return BROKER_ROUTED;
+            return pass_on(ch, &way, message, token, NULL, fault);
         }
         enum broker_publish_result result;
         if (publish_checked(ch, slot, message, token, fault, &result)) {

@@ -297,6 +297,8 @@ static void declare(struct broker_channel *ch, struct bytes name, uint32_t flags
                      "Cannot declare a server-named queue for type rabbit_quorum_queue");
     } else if (name.size == 0) { /* here, alone, it does not stand for the last one declared */
         request_fail(r, 404, false, "no queue '' in vhost '%s'", ch->session->vhost);
+    } else if (reply_is_queue(name)) {
+        reply_declare(r);
     } else if (!passive && !generate && bytes_starts_with(name, bytes_from_cstr("amq."))) {
         request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'",
                      FMT(name));

@@ -228,6 +228,7 @@ struct broker_channel *broker_channel_open(struct broker_session *session, uint1
     list_init(&ch->unblock_link);
     list_init(&ch->yield_link);
     list_init(&ch->stopped);
+    timer_init(&ch->overdue);
     umap_init(&ch->by_handle, session->broker->hash);
     umap_init(&ch->by_id, session->broker->hash);
     umap_init(&ch->multi, session->broker->hash);
@@ -250,6 +251,9 @@ void broker_channel_close(struct broker_channel *ch)
     while (umap_next(&it)) {
         ch_queue_close(it.value);
     }
+    timer_cancel(&ch->broker->timers, &ch->overdue);
+    tx_free(ch);
+    reply_close(ch);
     channel_free_slots(ch);
     list_remove(&ch->link);
     list_remove(&ch->unblock_link);
@@ -268,6 +272,7 @@ void broker_channel_hold(struct broker_channel *ch, bool hold)
 {
     ch->held = hold;
     if (!hold) {
+        reply_resume(ch);
         struct map_iter it = map_iterate(&ch->consumers);
         while (map_next(&it)) {
             consumer_renew(it.value);

@@ -12,7 +12,15 @@
 
 #include "config.h"
 
-enum value_kind { VALUE_TEXT, VALUE_U32, VALUE_SIZE, VALUE_FLAG, VALUE_LEVEL, VALUE_SPECIAL };
+enum value_kind {
+    VALUE_TEXT,
+    VALUE_U32,
+    VALUE_U64,
+    VALUE_SIZE,
+    VALUE_FLAG,
+    VALUE_LEVEL,
+    VALUE_SPECIAL
+};
 
 struct config_key {
     const char *name; /* a trailing '*' stands for any rest */
@@ -314,6 +322,19 @@ static int set_partition_handling(struct config *config, struct bytes rest, stru
                : why_invalid(why, "only ignore is supported in this version");
 }
 
+static int set_consumers_max(struct config *config, struct bytes rest, struct bytes value,
+                             char *why)
+{
+    uint64_t number = 0;
+    (void)rest;
+    if (!bytes_eq_cstr(value, "infinity") &&
+        (!parse_u64(value, &number) || number == 0 || number > UINT32_MAX)) {
+        return why_invalid(why, "expected a whole number above 0, or infinity");
+    }
+    config->consumers_max = (uint32_t)number;
+    return 0;
+}
+
 #define FIELD(field) offsetof(struct config, field), sizeof(((struct config *)0)->field)
 
 static const struct config_key keys[] = {
@@ -341,6 +362,8 @@ static const struct config_key keys[] = {
     {"initial_frame_max", VALUE_SIZE, FIELD(initial_frame_max), 4096, 1048576, NULL},
     {"channel_max", VALUE_U32, FIELD(channel_max), 0, 65535, NULL},
     {"handshake_timeout", VALUE_U32, FIELD(handshake_timeout_ms), 100, 3600000, NULL},
+    {"consumer_timeout", VALUE_U64, FIELD(consumer_timeout_ms), 0, 315360000000, NULL},
+    {"consumer_max_per_channel", VALUE_SPECIAL, 0, 0, 0, 0, set_consumers_max},
     {"max_message_size", VALUE_SIZE, FIELD(message_size_max), 1, 536870912, NULL},
     {"loopback_users", VALUE_SPECIAL, 0, 0, 0, 0, set_loopback},
     {"loopback_users.*", VALUE_SPECIAL, 0, 0, 0, 0, set_loopback},
@@ -374,7 +397,6 @@ static const char *const ignored_keys[] = {
     "queue_index_embed_msgs_below",
     "mirroring_sync_batch_size",
     "hipe_compile",
-    "consumer_timeout",
     "queue_leader_locator",
     "queue_master_locator",
     "classic_queue.*",
@@ -439,6 +461,9 @@ static int set_value(struct config *config, const struct config_key *key, struct
     case VALUE_TEXT:
         return copy_text(field, key->size, value) ? 0 : why_invalid(why, "the value is too long");
     case VALUE_U32:
+        return parse_u64(value, &number) ? set_number(key, field, number, why)
+                                         : why_invalid(why, "expected a whole number");
+    case VALUE_U64:
         return parse_u64(value, &number) ? set_number(key, field, number, why)
                                          : why_invalid(why, "expected a whole number");
     case VALUE_SIZE:
@@ -515,6 +540,7 @@ void config_defaults(struct config *config)
         .initial_frame_max = 8192,
         .handshake_timeout_ms = 10000,
         .message_size_max = 16777216,
+        .consumer_timeout_ms = 1800000,
         .guest_loopback_only = true,
         .default_user = "guest",
         .default_pass = "guest",

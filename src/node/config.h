@@ -41,6 +41,8 @@ struct config {
     uint32_t shards; /* 0 = one per core */
     uint32_t heartbeat_s, frame_max, channel_max, initial_frame_max, handshake_timeout_ms;
     uint64_t message_size_max;
+    uint64_t consumer_timeout_ms; /* 0: none */
+    uint32_t consumers_max;       /* of a channel; 0: no limit */
     bool guest_loopback_only;
     char default_user[256], default_pass[256], default_vhost[256];
     char product[64];

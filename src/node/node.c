@@ -146,6 +146,8 @@ static void shard_build_rest(struct node *node, struct shard *shard)
                                     .seed = prng_u64(&shard->prng),
                                     .operation_timeout_ms = 15000,
                                     .message_size_max = c->message_size_max,
+                                    .consumer_timeout_ms = c->consumer_timeout_ms,
+                                    .consumers_max = c->consumers_max,
                                     .logger = node->logger};
     shard->broker = broker_new(shard->env, shard->host, &broker);
     struct amqp_options amqp = {.handshake_timeout_ms = c->handshake_timeout_ms,

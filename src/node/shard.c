@@ -132,6 +132,12 @@ static void on_replica_divergent(void *ctx, uint64_t queue_id, struct uid member
     placement_drop_replica(ctx, queue_id, member);
 }
 
+static void on_letter(void *ctx, struct uid node, uint32_t from, const struct host_letter *letter)
+{
+    struct shard *shard = ctx;
+    broker_on_letter(shard->broker, node, from, letter);
+}
+
 static void transport_send(void *ctx, struct parcel *owned)
 {
     links_send(ctx, owned);
@@ -155,6 +161,7 @@ void shard_connect_host(struct shard *shard)
                              .on_queue_unused = on_queue_unused,
                              .on_queue_dead = on_queue_dead,
                              .on_replica_divergent = on_replica_divergent,
+                             .on_letter = on_letter,
                              .ctx = shard};
     host_set_sink(shard->host, &sink);
 }

@@ -666,6 +666,7 @@ void client_on_effect(struct host *host, struct uid from, const struct effect_it
         return;
     }
     client->number = item->number + 1;
+    client->served_by = client->node;
     switch (effect->kind) {
     case QUEUE_EFFECT_APPLIED:
         client_settle(client, effect->seq);
@@ -765,6 +766,11 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     client->ops_sent = at;
     client_mark(client);
     timer_cancel(&host->timers, &client->retry);
+    bool moved = !uid_is_zero(client->served_by) && !uid_eq(client->served_by, node);
+    client->served_by = node;
+    if (moved && !client->closing && client->sink.on_moved != NULL) {
+        client->sink.on_moved(client->ctx);
+    }
     if (!client->closing && client->sink.on_resumed != NULL) {
         client->sink.on_resumed(client->ctx);
     }

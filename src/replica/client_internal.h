@@ -31,7 +31,8 @@ struct queue_client {
     bool inlined; /* what was to come by way of the replica here did not */
     bool got;     /* the outstanding GET's message came */
     enum client_state state;
-    struct uid node; /* where it is served; zero = unknown */
+    struct uid node;      /* where it is served; zero = unknown */
+    struct uid served_by; /* who answered last */
     uint32_t shard;
     uint32_t session;
     uint64_t number;   /* of the next item of the session */

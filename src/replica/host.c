@@ -395,6 +395,9 @@ static void dispatch(struct host *host, struct parcel *parcel)
     case PARCEL_COMPARE:
         compare_on_parcel(host, parcel);
         break;
+    case PARCEL_LETTER:
+        letter_on_parcel(host, parcel);
+        break;
     case PARCEL_PROPOSE:
         group = group_find(host, HOST_CATALOG_GROUP);
         if (group != NULL) {

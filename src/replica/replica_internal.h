@@ -89,6 +89,7 @@ enum parcel_kind { /* frozen: nodes of different versions */
                    PARCEL_QUARANTINE = 15,  /* leader -> member: it differs from the majority */
                    PARCEL_QUARANTINED = 16, /* member -> leader: it was found to differ */
                    PARCEL_COMPARE = 17,     /* leader -> member: who has applied just that, tells */
+                   PARCEL_LETTER = 18,      /* broker -> broker */
 };
 
 /* One run of ops of a client within a PARCEL_OPS. */
@@ -595,6 +596,9 @@ void report_on_answer(struct host *host, struct parcel *parcel);
 void reports_free(struct host *host);
 void report_turn(struct host *host);
 void reports_ready(struct group *group);
+
+/* --- letters (letter.c) ---------------------------------------------------------------------- */
+void letter_on_parcel(struct host *host, struct parcel *parcel);
 
 /* --- host ------------------------------------------------------------------------------------ */
 enum node_reach {

@@ -318,6 +318,8 @@ struct sim_record {
     uint32_t delay_ms;                 /* it may not come before */
     bool confirmed, nacked, returned, settled;
     bool ended; /* was confirmed before its queue was deleted */
+    bool dropped; /* its transaction was rolled back, or never committed */
+    uint32_t tx;  /* the commit it was part of, counted per publisher; 0: none */
 };
 
 struct sim_publisher { /* one source of numbered messages */
@@ -346,6 +348,8 @@ bool sim_ledger_is_missing(const struct sim *sim, const struct sim_record *recor
 /* Every confirmed message of strict queues was received. False: *ret_missing tells how many are
  * not. */
 bool sim_ledger_complete(struct sim *sim, uint64_t *ret_missing);
+/* In the end: what arrived of each commit to a strict queue are its first messages. */
+void sim_ledger_check_commits(struct sim *sim);
 
 /* --- clients
  * ------------------------------------------------------------

@@ -65,6 +65,9 @@ struct channel {
     uint32_t publisher;
     uint64_t next_tag;
     struct outstanding_vec unconfirmed;
+    bool tx;         /* it publishes in transactions */
+    bool committing; /* tx.commit was sent */
+    uint32_t commits;
     /* consumer, getter */
     struct outstanding_vec unacked;
     struct outstanding_vec applying; /* acked; known to be applied when the barrier answers */

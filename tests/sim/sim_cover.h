@@ -35,6 +35,9 @@
     X(SIM_SEEN_FRAME_LATE, "a link delivered a parcel late")                                       \
     X(SIM_SEEN_FORGOTTEN, "a dead node was forgotten")                                             \
     X(SIM_SEEN_ALL_NEW_REFUSED, "a record of new replicas only was refused")                       \
+    X(SIM_SEEN_COMMITTED, "a transaction was committed")                                           \
+    X(SIM_SEEN_COMMIT_CUT, "a channel was lost while it committed")                                \
+    X(SIM_SEEN_ROLLED_BACK, "a transaction was rolled back")                                       \
     X(SIM_SEEN_CONFIRM_BACKED, "a confirm was checked against the disks")                          \
     X(SIM_SEEN_DEAD, "a dead letter was handed over")                                              \
     X(SIM_SEEN_DEAD_AGAIN, "... to somebody new")                                                  \

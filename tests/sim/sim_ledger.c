@@ -122,6 +122,10 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
         sim_fail(sim, "message %u.%llu was returned as unroutable and delivered all the same",
                  publisher, (unsigned long long)seq);
     }
+    if (record->dropped) {
+        sim_fail(sim, "message %u.%llu came although its transaction was not committed", publisher,
+                 (unsigned long long)seq);
+    }
     record->received += dead ? 0 : 1;
     record->buried += dead ? 1 : 0;
     record->received_first += redelivered || dead ? 0 : 1;
@@ -158,6 +162,22 @@ bool sim_ledger_complete(struct sim *sim, uint64_t *ret_missing)
     }
     *ret_missing = missing;
     return missing == 0;
+}
+
+void sim_ledger_check_commits(struct sim *sim)
+{
+    for (size_t i = 0; i < sim->ledger.publishers.count; i++) {
+        const struct sim_publisher *p = &sim->ledger.publishers.items[i];
+        for (size_t k = 1; k < p->records.count; k++) {
+            const struct sim_record *before = &p->records.items[k - 1];
+            const struct sim_record *record = &p->records.items[k];
+            if (record->tx != 0 && record->tx == before->tx && record->received > 0 &&
+                before->received == 0 && sim->ledger.queues[record->queue].strict) {
+                sim_fail(sim, "message %zu.%zu arrived, and the one before it in its commit not", i,
+                         k);
+            }
+        }
+    }
 }
 
 void sim_ledger_deinit(struct sim *sim)

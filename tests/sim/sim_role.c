@@ -52,6 +52,7 @@ void role_init(struct channel *channel)
         channel->publisher = (uint32_t)ledger->publishers.count;
         (void)vec_add(&ledger->publishers);
     }
+    channel->tx = channel->role == ROLE_PUBLISHER && channel->publisher % 3 == 2;
     if (channel->role == ROLE_EXCLUSIVE) {
         channel->queue = sim_of(channel)->options.queues;
     }
@@ -71,8 +72,23 @@ void role_deinit(struct channel *channel)
     vec_deinit(&channel->newest);
 }
 
+/* A transaction ends without a commit. */
+static void tx_dropped(struct channel *channel)
+{
+    for (size_t i = 0; i < channel->unconfirmed.count; i++) {
+        sim_ledger_record(sim_of(channel), channel->publisher, channel->unconfirmed.items[i].seq)
+            ->dropped = true;
+    }
+    channel->unconfirmed.count = 0;
+}
+
 void role_lost(struct channel *channel)
 {
+    SIM_SOMETIMES(sim_of(channel), channel->committing, SIM_SEEN_COMMIT_CUT);
+    if (channel->tx && !channel->committing) {
+        tx_dropped(channel);
+    }
+    channel->committing = false;
     channel->unconfirmed.count = 0;
     channel->unacked.count = 0;
     channel->applying.count = 0;
@@ -161,7 +177,7 @@ static void setup_next(struct channel *channel, const struct wire_method *got)
     struct wire_method m = {.id = WIRE_METHOD_NONE};
     channel->op_since = 0;
     if (got->id == WIRE_QUEUE_DECLARE_OK && channel->role == ROLE_PUBLISHER) {
-        m.id = WIRE_CONFIRM_SELECT;
+        m.id = channel->tx ? WIRE_TX_SELECT : WIRE_CONFIRM_SELECT;
         role_send_op(channel, &m);
         return;
     }
@@ -215,9 +231,75 @@ uint32_t role_body_size(struct channel *channel)
            (uint32_t)prng_below(prng, prng_ratio(prng, 1, 10) ? most : most / 10 + 1);
 }
 
+static void tx_commit(struct channel *channel)
+{
+    const struct wire_method m = {.id = WIRE_TX_COMMIT};
+    channel->commits++;
+    for (size_t i = 0; i < channel->unconfirmed.count; i++) {
+        sim_ledger_record(sim_of(channel), channel->publisher, channel->unconfirmed.items[i].seq)
+            ->tx = channel->commits;
+    }
+    channel->committing = true;
+    role_send_op(channel, &m);
+}
+
+/* Publishes that wait for a commit; while one is under way nothing may be said. */
+static void tx_tick(struct channel *channel)
+{
+    struct sim *sim = sim_of(channel);
+    const struct wire_method rollback = {.id = WIRE_TX_ROLLBACK};
+    if (channel->op_since != 0) {
+        return; /* the answer wakes it */
+    }
+    if (sim->liveness || channel->client->blocked) {
+        if (channel->unconfirmed.count > 0) {
+            tx_commit(channel);
+        } else {
+            role_wake_in(channel, 100 * SIM_MS);
+        }
+        return;
+    }
+    const uint64_t burst = prng_below(prng_of(channel), 6);
+    for (uint64_t i = 0; i < burst; i++) {
+        role_publish(channel, queue_of(channel)->name, role_body_size(channel));
+    }
+    const uint64_t lot = prng_below(prng_of(channel), 20);
+    if (lot < 8 || channel->unconfirmed.count >= sim->options.window) {
+        tx_commit(channel);
+    } else if (lot == 8) {
+        role_send_op(channel, &rollback);
+    } else if (lot == 9 && prng_ratio(prng_of(channel), 1, 20)) {
+        channel_close_by_us(channel);
+    } else {
+        role_wake_in(channel, prng_below(prng_of(channel), 2 * sim->options.rate_us + 1) * SIM_US);
+    }
+}
+
+static void tx_answered(struct channel *channel, bool committed)
+{
+    struct sim *sim = sim_of(channel);
+    channel->op_since = 0;
+    channel->committing = false;
+    SIM_SOMETIMES(sim, committed, SIM_SEEN_COMMITTED);
+    SIM_SOMETIMES(sim, !committed, SIM_SEEN_ROLLED_BACK);
+    if (committed) {
+        for (size_t i = 0; i < channel->unconfirmed.count; i++) {
+            sim_ledger_confirm(sim, channel->publisher, channel->unconfirmed.items[i].seq, true);
+        }
+        channel->unconfirmed.count = 0;
+    } else {
+        tx_dropped(channel);
+    }
+    role_wake_in(channel, prng_below(prng_of(channel), 2 * sim->options.rate_us + 1) * SIM_US);
+}
+
 static void publisher_tick(struct channel *channel)
 {
     struct sim *sim = sim_of(channel);
+    if (channel->tx) {
+        tx_tick(channel);
+        return;
+    }
     if (sim->liveness || channel->client->blocked) {
         role_wake_in(channel, 100 * SIM_MS);
         return;
@@ -561,6 +643,10 @@ static void running_method(struct channel *channel, const struct wire_method *m)
         break;
     case WIRE_BASIC_CANCEL_OK:
         send_consume(channel);
+        break;
+    case WIRE_TX_COMMIT_OK:
+    case WIRE_TX_ROLLBACK_OK:
+        tx_answered(channel, m->id == WIRE_TX_COMMIT_OK);
         break;
     case WIRE_BASIC_CONSUME_OK:
         channel->op_since = 0;

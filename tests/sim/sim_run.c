@@ -224,6 +224,7 @@ static void phase_liveness(struct sim *sim)
         }
         run_until(sim, sim->now + 200 * SIM_MS);
     }
+    sim_ledger_check_commits(sim);
 }
 
 static void phase_stop(struct sim *sim)

@@ -143,6 +143,24 @@ static void consume_nack_requeue(struct test *t)
     ack(t, c, 2, false);
 }
 
+static void consume_delivery_count(struct test *t)
+{
+    struct conn *c = connect_new(t);
+    const char *queue = new_queue(t, c);
+    fill(t, c, queue, 1);
+    consume(t, c, queue, "", 0, NO_ARG);
+    deliveries(t, c, 1);
+    nack(t, c, 1, false, true);
+    struct event event;
+    delivery(t, c, "0", &event);
+    const amqp_basic_properties_t *p = &event.message->properties;
+    const amqp_field_value_t *counted =
+        (p->_flags & AMQP_BASIC_HEADERS_FLAG) != 0 ? header(&p->headers, "x-delivery-count") : NULL;
+    bool quorum = strcmp(t->queue_type, "quorum") == 0;
+    equal_int(t, counted == NULL ? 0 : counted->value.i64, quorum ? 1 : 0, "x-delivery-count");
+    ack(t, c, 2, false);
+}
+
 /* So many deliveries, each a different number from `first` on, all redelivered. */
 static void again(struct test *t, struct conn *c, int first, int number)
 {
@@ -536,6 +554,94 @@ static void tx_confirm(struct test *t)
     closed(t, c, 406, "PRECONDITION_FAILED - cannot switch from tx to confirm mode");
 }
 
+static void tx_returns(struct test *t)
+{
+    struct conn *c = connect_new(t);
+    const char *exchange = new_exchange(t, c, "direct");
+    struct event event;
+    (void)amqp_tx_select(c->state, 1);
+    good(t, c, "tx.select");
+    publish_with(t, c, exchange, "nowhere", true, NULL, amqp_cstring_bytes("body"));
+    quiet(t, c);
+    (void)amqp_tx_commit(c->state, 1);
+    good(t, c, "tx.commit");
+    event_next(t, c, DEADLINE_MS, &event);
+    equal_int(t, event.kind, RETURNED, "event");
+    equal_int(t, event.code, 312, "code");
+    equal_text(t, body_of(event.message), "body", "body");
+}
+
+static void tx_acks(struct test *t)
+{
+    struct conn *c = connect_new(t);
+    struct conn *other = connect_new(t);
+    const char *queue = new_queue(t, other);
+    fill(t, other, queue, 2);
+    for (int left = 2; left >= 0; left -= 2) {
+        struct got got;
+        (void)amqp_tx_select(c->state, 1);
+        good(t, c, "tx.select");
+        for (int i = 0; i < 2; i++) {
+            expect(t, get_one(t, c, queue, false, &got), "a message");
+        }
+        ack(t, c, got.tag, true);
+        if (left == 2) {
+            (void)amqp_tx_rollback(c->state, 1);
+        } else {
+            (void)amqp_tx_commit(c->state, 1);
+        }
+        good(t, c, "the end of the transaction");
+        close_channel(t, c);
+        open_channel(t, c, 1);
+        wait_count(t, other, queue, left);
+    }
+}
+
+static void tx_not_selected(struct test *t)
+{
+    struct conn *c = connect_new(t);
+    (void)amqp_tx_commit(c->state, 1);
+    closed(t, c, 406, "PRECONDITION_FAILED - channel is not transactional");
+}
+
+/* A request of the client goes to the server; the name in its reply-to. */
+static const char *rpc_request(struct test *t, struct conn *client, struct conn *server)
+{
+    const char *queue = new_queue(t, server);
+    amqp_basic_properties_t p = {._flags = AMQP_BASIC_REPLY_TO_FLAG,
+                                 .reply_to = amqp_cstring_bytes("amq.rabbitmq.reply-to")};
+    struct got got;
+    publish_with(t, client, "", queue, false, &p, amqp_cstring_bytes("ping"));
+    get(t, server, queue, &got);
+    return bytes_text(got.message->properties.reply_to);
+}
+
+static void rpc_reply_gone(struct test *t)
+{
+    struct conn *client = connect_new(t);
+    struct conn *server = connect_new(t);
+    consume(t, client, "amq.rabbitmq.reply-to", "", NO_ACK, NO_ARG);
+    const char *name = format("%s", rpc_request(t, client, server));
+    struct declared found = declare(server, 1, name, PASSIVE, NULL);
+    good(t, server, "passive declare");
+    equal_int(t, found.consumers, 1, "consumers");
+    close_channel(t, client);
+    (void)declare(server, 1, name, PASSIVE, NULL);
+    closed(t, server, 404, no_queue(name));
+}
+
+static void rpc_refused(struct test *t)
+{
+    struct conn *c = connect_new(t);
+    try_consume(c, 1, "amq.rabbitmq.reply-to", "", 0, NO_ARG);
+    closed(t, c, 406, "PRECONDITION_FAILED - reply consumer cannot acknowledge");
+    amqp_basic_properties_t p = {._flags = AMQP_BASIC_REPLY_TO_FLAG,
+                                 .reply_to = amqp_cstring_bytes("amq.rabbitmq.reply-to")};
+    const char *queue = new_queue(t, c);
+    publish_with(t, c, "", queue, false, &p, amqp_cstring_bytes("x"));
+    closes(t, c, 406, "PRECONDITION_FAILED - fast reply consumer does not exist");
+}
+
 static void rpc_direct(struct test *t)
 {
     struct conn *client = connect_new(t);
@@ -647,6 +753,7 @@ const struct check consuming_checks[] = {
     {"consume.ack-unknown", consume_ack_unknown},
     {"consume.ack-twice", consume_ack_twice},
     {"consume.nack-requeue", consume_nack_requeue},
+    {"consume.delivery-count", consume_delivery_count},
     {"consume.nack-multiple", consume_nack_multiple},
     {"consume.reject-drop", consume_reject},
     {"consume.dead-letter", consume_dead_letter},
@@ -670,7 +777,12 @@ const struct check consuming_checks[] = {
     {"tx.commit", tx_commit},
     {"tx.rollback", tx_rollback},
     {"tx.confirm-refused", tx_confirm},
+    {"tx.returns", tx_returns},
+    {"tx.acks", tx_acks},
+    {"tx.not-selected", tx_not_selected},
     {"rpc.direct-reply-to", rpc_direct},
+    {"rpc.reply-gone", rpc_reply_gone},
+    {"rpc.refused", rpc_refused},
     {"error.qos-size", error_qos_size},
     {"error.recover-no-requeue", error_recover},
     {"error.immediate", error_immediate},

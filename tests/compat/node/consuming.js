@@ -119,6 +119,16 @@ const acknowledging = {
     equal([again.fields.redelivered, again.fields.deliveryTag, again.content.toString()], [true, 2, '0'], 'again');
     channel.ack(again);
   },
+  'consume.delivery-count': async (t) => {
+    const channel = await t.channel();
+    const queue = await t.queue(channel);
+    await h.fill(channel, queue, 1);
+    const consumer = await Consumer.start(channel, queue);
+    channel.nack((await consumer.wait(1))[0], false, true);
+    const again = (await consumer.wait(2))[1];
+    equal(again.properties.headers['x-delivery-count'], t.queueType === 'quorum' ? 1 : undefined, 'x-delivery-count');
+    channel.ack(again);
+  },
   'consume.nack-multiple': async (t) => {
     const channel = await t.channel();
     const queue = await t.queue(channel);
@@ -337,6 +347,25 @@ const rest = {
     h.publish(server, '', replyTo, 'pong', { correlationId: '7' });
     const reply = (await replies.wait(1))[0];
     equal([reply.properties.correlationId, reply.content.toString(), reply.fields.exchange], ['7', 'pong', ''], 'reply');
+  },
+  'rpc.reply-gone': async (t) => {
+    const [client, server] = [await t.channel(), await t.channel()];
+    const queue = await t.queue(server);
+    await Consumer.start(client, 'amq.rabbitmq.reply-to', { noAck: true });
+    h.publish(client, '', queue, 'ping', { replyTo: 'amq.rabbitmq.reply-to' });
+    const { replyTo } = (await h.get(server, queue)).properties;
+    equal((await server.checkQueue(replyTo)).consumerCount, 1, 'consumers');
+    await client.close();
+    await closed(404, noQueue(replyTo), () => server.checkQueue(replyTo));
+  },
+  'rpc.refused': async (t) => {
+    const acking = await t.channel();
+    await closed(406, 'PRECONDITION_FAILED - reply consumer cannot acknowledge',
+      () => acking.consume('amq.rabbitmq.reply-to', () => {}, { noAck: false }));
+    const channel = await t.channel();
+    const queue = await t.queue(channel);
+    await h.closes(channel, 406, 'PRECONDITION_FAILED - fast reply consumer does not exist',
+      () => h.publish(channel, '', queue, 'x', { replyTo: 'amq.rabbitmq.reply-to' }));
   },
   'cluster.declare-there': async (t) => {
     const channels = [await t.channel(), await t.channel()];

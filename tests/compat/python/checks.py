@@ -821,6 +821,20 @@ def consume_nack_requeue(t):
     channel.basic_ack(2)
 
 
+@check("consume.delivery-count")
+def consume_delivery_count(t):
+    channel = t.channel()
+    queue = t.queue(channel)
+    fill(channel, queue, 1)
+    consumer = Consumer(channel, queue)
+    consumer.wait(1)
+    channel.basic_nack(1, requeue=True)
+    _method, properties, _body = consumer.wait(2)[1]
+    equal((properties.headers or {}).get("x-delivery-count"),
+          1 if t.queue_type == "quorum" else None, "x-delivery-count")
+    channel.basic_ack(2)
+
+
 @check("consume.nack-multiple")
 def consume_nack_multiple(t):
     channel = t.channel()
@@ -1139,6 +1153,46 @@ def tx_confirm(t):
            channel.confirm_delivery)
 
 
+@check("tx.returns")
+def tx_returns(t):
+    channel = t.channel()
+    exchange = t.exchange(channel)
+    returns = []
+    channel.add_on_return_callback(lambda _c, m, _p, b: returns.append((m.reply_code, b)))
+    channel.tx_select()
+    channel.basic_publish(exchange, "nowhere", b"body", mandatory=True)
+    quiet(channel)
+    equal(returns, [], "returns before commit")
+    channel.tx_commit()
+    pump(channel, lambda: returns, "a return")
+    equal(returns, [(312, b"body")], "returns")
+
+
+@check("tx.acks")
+def tx_acks(t):
+    one, other = t.channel(), t.channel()
+    queue = t.queue(other)
+    fill(other, queue, 2)
+    for end in ("rollback", "commit"):
+        channel = one.connection.channel()
+        channel.tx_select()
+        for _ in range(2):
+            last = get(channel, queue, auto_ack=False)[0].delivery_tag
+        channel.basic_ack(last, multiple=True)
+        if end == "rollback":
+            channel.tx_rollback()
+        else:
+            channel.tx_commit()
+        channel.close()
+        wait_count(other, queue, 2 if end == "rollback" else 0)
+
+
+@check("tx.not-selected")
+def tx_not_selected(t):
+    closed("channel", 406, "PRECONDITION_FAILED - channel is not transactional",
+           t.channel().tx_commit)
+
+
 @check("rpc.direct-reply-to")
 def rpc_direct(t):
     client, server = t.channel(), t.channel()
@@ -1151,6 +1205,28 @@ def rpc_direct(t):
     server.basic_publish("", properties.reply_to, b"pong", Props(correlation_id="7"))
     method, properties, body = replies.wait(1)[0]
     equal((properties.correlation_id, body, method.exchange), ("7", b"pong", ""), "reply")
+
+
+@check("rpc.reply-gone")
+def rpc_reply_gone(t):
+    client, server = t.channel(), t.channel()
+    queue = t.queue(server)
+    Consumer(client, "amq.rabbitmq.reply-to", auto_ack=True)
+    client.basic_publish("", queue, b"ping", Props(reply_to="amq.rabbitmq.reply-to"))
+    name = get(server, queue)[1].reply_to
+    equal(server.queue_declare(name, passive=True).method.consumer_count, 1, "consumers")
+    client.close()
+    closed("channel", 404, text_no_queue(name), server.queue_declare, name, passive=True)
+
+
+@check("rpc.refused")
+def rpc_refused(t):
+    closed("channel", 406, "PRECONDITION_FAILED - reply consumer cannot acknowledge",
+           t.channel().basic_consume, "amq.rabbitmq.reply-to", lambda *_: None)
+    channel = t.channel(True)
+    queue = t.queue(channel)
+    closed("channel", 406, "PRECONDITION_FAILED - fast reply consumer does not exist",
+           channel.basic_publish, "", queue, b"x", Props(reply_to="amq.rabbitmq.reply-to"))
 
 
 @check("error.qos-size")

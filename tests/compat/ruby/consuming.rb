@@ -120,6 +120,17 @@ CONSUMING = {
     t.equal([info.redelivered?, info.delivery_tag.to_i, body], [true, 2, '0'], 'second delivery')
     ch.basic_ack(2)
   end,
+  'consume.delivery-count' => lambda do |t|
+    ch = t.channel
+    q = t.queue(ch)
+    t.fill(ch, q, 1)
+    consumer = t.consume(ch, q)
+    consumer.wait(1)
+    ch.basic_nack(1, false, true)
+    headers = consumer.wait(2)[1][1][:headers] || {}
+    t.equal(headers['x-delivery-count'], t.args['x-queue-type'] ? 1 : nil, 'x-delivery-count')
+    ch.basic_ack(2)
+  end,
   'consume.nack-multiple' => lambda do |t|
     ch = t.channel
     q = t.queue(ch)
@@ -355,6 +366,42 @@ CONSUMING = {
     ch.tx_select
     t.closed(406, 'PRECONDITION_FAILED - cannot switch from tx to confirm mode') { ch.confirm_select }
   end,
+  'tx.returns' => lambda do |t|
+    ch, returns = t.channel, []
+    x = t.exchange(ch, 'direct')
+    Bunny::Exchange.new(ch, :direct, x, no_declare: true).on_return { |info, _p, body| returns << [info.reply_code, body] }
+    ch.tx_select
+    t.publish(ch, x, 'nowhere', 'body', mandatory: true)
+    t.queue(ch)
+    t.equal(returns, [], 'returns before commit')
+    ch.tx_commit
+    t.wait_until('a return') { !returns.empty? }
+    t.equal(returns, [[312, 'body']], 'returns')
+  end,
+  'tx.acks' => lambda do |t|
+    connection, other = t.connect, t.channel
+    q = t.queue(other)
+    t.fill(other, q, 2)
+    [2, 0].each do |left|
+      ch, last = connection.create_channel, nil
+      ch.tx_select
+      2.times do
+        t.wait_until('a message') do
+          info, = ch.basic_get(q, manual_ack: true)
+          last = info.delivery_tag.to_i if info
+          info
+        end
+      end
+      ch.basic_ack(last, true)
+      left == 2 ? ch.tx_rollback : ch.tx_commit
+      ch.close
+      t.wait_count(other, q, left)
+    end
+  end,
+  'tx.not-selected' => lambda do |t|
+    ch = t.channel
+    t.closed(406, 'PRECONDITION_FAILED - channel is not transactional') { ch.tx_commit }
+  end,
   'rpc.direct-reply-to' => lambda do |t|
     client, server = t.channel, t.channel
     q = t.queue(server)
@@ -365,6 +412,27 @@ CONSUMING = {
     t.publish(server, '', reply_to, 'pong', correlation_id: '7')
     info, properties, body = replies.wait(1)[0]
     t.equal([properties[:correlation_id], body, info.exchange], ['7', 'pong', ''], 'reply')
+  end,
+  'rpc.reply-gone' => lambda do |t|
+    client, server = t.channel, t.channel
+    q = t.queue(server)
+    t.consume(client, 'amq.rabbitmq.reply-to', manual_ack: false)
+    t.publish(client, '', q, 'ping', reply_to: 'amq.rabbitmq.reply-to')
+    name = t.get(server, q)[1][:reply_to]
+    t.equal(server.queue_declare(name, passive: true).consumer_count, 1, 'consumers')
+    client.close
+    t.closed(404, t.no_queue(name)) { server.queue_declare(name, passive: true) }
+  end,
+  'rpc.refused' => lambda do |t|
+    acking = t.channel
+    t.closed(406, 'PRECONDITION_FAILED - reply consumer cannot acknowledge') do
+      acking.basic_consume('amq.rabbitmq.reply-to', 'tag', false)
+    end
+    ch = t.channel
+    q = t.queue(ch)
+    t.closes(ch, 406, 'PRECONDITION_FAILED - fast reply consumer does not exist') do
+      t.publish(ch, '', q, 'x', reply_to: 'amq.rabbitmq.reply-to')
+    end
   end,
 
   'cluster.declare-there' => lambda do |t|

@@ -278,6 +278,45 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
     return BROKER_ROUTED;
 }
 
+void broker_tx_select(struct broker_channel *ch)
+{
+    cr_assert(ch->used);
+    strbuf_printf(&rig.calls, "%u tx_select\n", ch->number);
+}
+
+void broker_tx_mandatory(struct broker_channel *ch, bool mandatory)
+{
+    cr_assert(ch->used);
+    if (mandatory) {
+        strbuf_printf(&rig.calls, "%u mandatory\n", ch->number);
+    }
+}
+
+void broker_tx_note_acks(struct broker_channel *ch, uint64_t count)
+{
+    cr_assert(ch->used);
+    ch->acks = count;
+}
+
+void broker_tx_settle(struct broker_channel *ch, const struct broker_delivery *first,
+                      uint64_t count, enum queue_outcome outcome)
+{
+    strbuf_printf(&rig.calls, "tx ");
+    broker_settle(ch, first, count, outcome);
+}
+
+bool broker_tx_commit(struct broker_channel *ch, broker_done_fn done, void *ctx)
+{
+    call(ch, done, ctx, "tx_commit");
+    return rig.commit_waits;
+}
+
+void broker_tx_rollback(struct broker_channel *ch)
+{
+    cr_assert(ch->used);
+    strbuf_printf(&rig.calls, "%u tx_rollback\n", ch->number);
+}
+
 void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
                     struct bytes args, broker_done_fn done, void *ctx)
 {
@@ -588,10 +627,14 @@ void rig_channel(uint16_t number)
 
 struct message rig_message(const char *exchange, const char *key, const void *body, size_t size)
 {
-    struct message_parts parts = {.exchange = B(exchange),
-                                  .key = B(key),
-                                  .props = wire_props_empty,
-                                  .ttl_ms = MESSAGE_TTL_NONE};
+    return rig_message_with(exchange, key, wire_props_empty, body, size);
+}
+
+struct message rig_message_with(const char *exchange, const char *key, struct bytes props,
+                                const void *body, size_t size)
+{
+    struct message_parts parts = {
+        .exchange = B(exchange), .key = B(key), .props = props, .ttl_ms = MESSAGE_TTL_NONE};
     uint32_t whole = (uint32_t)message_record_size(&parts, size);
     struct buf *record = buf_new(whole);
     memcpy(message_write(record->data, &parts, (uint32_t)size), body, size);
@@ -602,12 +645,19 @@ struct message rig_message(const char *exchange, const char *key, const void *bo
 void rig_deliver(uint16_t channel, const char *tag, uint32_t queue, uint32_t consumer,
                  uint64_t ordinal, bool no_ack, const char *body)
 {
-    struct broker_channel *ch = &rig.channels[channel];
     struct message m = rig_message("x", "k", body, strlen(body));
     struct broker_delivery d = {.queue = queue, .consumer = consumer, .ordinal = ordinal};
+    rig_deliver_message(channel, tag, &d, 0, no_ack, m);
+}
+
+void rig_deliver_message(uint16_t channel, const char *tag, const struct broker_delivery *delivery,
+                         uint32_t delivery_count, bool no_ack, struct message owned)
+{
+    struct broker_channel *ch = &rig.channels[channel];
     cr_assert(ch->used);
-    ch->sink->on_deliver(ch->ctx, B(tag), &d, false, 0, no_ack, &m);
-    message_unref(m);
+    ch->sink->on_deliver(ch->ctx, B(tag), delivery, delivery_count > 0, delivery_count, no_ack,
+                         &owned);
+    message_unref(owned);
 }
 
 struct wire_method rig_publish(const char *exchange, const char *key)

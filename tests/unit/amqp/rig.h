@@ -41,6 +41,7 @@ struct broker_channel {
     void *ctx;
     uint16_t number;
     bool used, held;
+    uint64_t acks; /* that wait for a commit */
 };
 
 struct broker_session {
@@ -66,6 +67,7 @@ struct rig {
     void (*retry)(void *ctx);
     void *retry_ctx;
     bool publish_waits;   /* broker_publish answers BROKER_WAIT */
+    bool commit_waits;    /* broker_tx_commit says that publishes are to be confirmed */
     VEC(uint64_t) tokens; /* of routed publishes */
     char calls_text[1 << 16], out_text[1 << 16];
     struct strbuf calls;
@@ -99,7 +101,11 @@ void rig_answer(uint16_t code, bool connection, const char *text, uint64_t a, ui
 void rig_session_gone(void);
 void rig_deliver(uint16_t channel, const char *tag, uint32_t queue, uint32_t consumer,
                  uint64_t ordinal, bool no_ack, const char *body);
+void rig_deliver_message(uint16_t channel, const char *tag, const struct broker_delivery *delivery,
+                         uint32_t delivery_count, bool no_ack, struct message owned);
 struct message rig_message(const char *exchange, const char *key, const void *body, size_t size);
+struct message rig_message_with(const char *exchange, const char *key, struct bytes props,
+                                const void *body, size_t size);
 struct wire_method rig_start_ok(const char *mechanism, struct bytes response,
                                 struct bytes properties);
 struct wire_method rig_publish(const char *exchange, const char *key);

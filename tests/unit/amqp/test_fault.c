@@ -103,8 +103,6 @@ static const struct row rows[] = {
     {WIRE_FRAME_METHOD, 1, BYTES("\0\x3c\0\x64\0"), 540, "NOT_IMPLEMENTED - requeue=false", 60,
      100},
     {WIRE_FRAME_METHOD, 1, BYTES("\0\x14\0\x14\0"), 540, "NOT_IMPLEMENTED - active=false", 20, 20},
-    {WIRE_FRAME_METHOD, 1, BYTES("\0\x5a\0\x0a"), 540,
-     "NOT_IMPLEMENTED - transactions are not supported in this version", 90, 10},
 };
 
 Test(amqp_fault, each_mistake_has_its_code_text_and_method)

@@ -119,6 +119,31 @@ void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uin
     strbuf_printf(&rig.calls, "report\n");
 }
 
+bool host_send_letter(struct host *host, struct uid node, uint32_t shard,
+                      const struct host_letter *owned_letter)
+{
+    (void)host;
+    if (rig.no_leader) { /* nobody is in reach */
+        buf_unref(owned_letter->raw.buf);
+        return false;
+    }
+    vec_push(&rig.letters, ((struct sent_letter){node, shard, *owned_letter}));
+    strbuf_printf(&rig.calls, "letter %llu to %llu.%u\n",
+                  (unsigned long long)owned_letter->numbers[0], (unsigned long long)node.lo, shard);
+    return true;
+}
+
+void rig_post(void)
+{
+    static const struct uid from = {1, 1};
+    while (rig.letters.count > 0) {
+        struct sent_letter sent = rig.letters.items[0];
+        vec_remove(&rig.letters, 0);
+        broker_on_letter(rig.broker, from, 0, &sent.letter);
+        slice_unref(&sent.letter.raw);
+    }
+}
+
 /* --- queue clients ---------------------------------------------------------------------------- */
 
 struct queue_client *queue_client_open(struct host *host, const struct catalog_queue *queue,
@@ -172,7 +197,11 @@ static uint64_t asks(struct queue_client *client, uint64_t seq)
 uint64_t queue_client_publish(struct queue_client *client, struct message message)
 {
     struct bytes body = message_body(&message);
+    struct bytes reply_to;
     cr_assert_eq(message_check(bytes_from_slice(&message.record)), 0);
+    if (wire_props_get(message_props(&message), WIRE_PROP_REPLY_TO, &reply_to)) {
+        (void)snprintf(rig.reply_to, sizeof rig.reply_to, "%.*s", FMT(reply_to));
+    }
     return op(client, "publish '%.*s' props=%zu", FMT(body), message_props(&message).size);
 }
 
@@ -326,6 +355,13 @@ static void on_cancel(void *ctx, struct bytes tag)
     strbuf_printf(&rig.said, "cancel '%.*s'\n", FMT(tag));
 }
 
+static void on_overdue(void *ctx, struct bytes tag, uint64_t timeout_ms)
+{
+    (void)ctx;
+    cr_assert_not(rig.inside);
+    strbuf_printf(&rig.said, "overdue '%.*s' %llu\n", FMT(tag), (unsigned long long)timeout_ms);
+}
+
 static void on_fault(void *ctx, const struct broker_fault *fault, uint16_t class_id,
                      uint16_t method_id)
 {
@@ -346,12 +382,21 @@ static void on_alarm(void *ctx, const char *reason)
     strbuf_printf(&rig.said, "alarm %s\n", reason == NULL ? "over" : reason);
 }
 
+static void on_return(void *ctx, const struct message *message)
+{
+    (void)ctx;
+    cr_assert_not(rig.inside);
+    strbuf_printf(&rig.said, "return '%.*s'\n", FMT(message_body(message)));
+}
+
 static const struct broker_channel_sink sink = {.on_confirm = on_confirm,
                                                 .on_deliver = on_deliver,
                                                 .on_cancel = on_cancel,
+                                                .on_overdue = on_overdue,
                                                 .on_fault = on_fault,
                                                 .on_blocked = on_blocked,
-                                                .on_alarm = on_alarm};
+                                                .on_alarm = on_alarm,
+                                                .on_return = on_return};
 
 static void on_close(void *ctx, const char *reason)
 {
@@ -524,6 +569,10 @@ void rig_deinit(void)
     for (size_t i = 0; i < rig.asked.count; i++) {
         buf_unref(rig.asked.items[i].command);
     }
+    for (size_t i = 0; i < rig.letters.count; i++) {
+        slice_unref(&rig.letters.items[i].letter.raw);
+    }
+    vec_deinit(&rig.letters);
     vec_deinit(&rig.asked);
     vec_deinit(&rig.reported);
     vec_deinit(&rig.clients);

@@ -34,6 +34,12 @@ struct reported {
     void *ctx;
 };
 
+struct sent_letter {
+    struct uid node;
+    uint32_t shard;
+    struct host_letter letter;
+};
+
 struct confirmed {
     uint64_t first, count;
     bool ack;
@@ -56,6 +62,8 @@ struct rig {
     char said_text[1 << 16], asked_text[1 << 16];
     struct strbuf said, calls;
     uint32_t retries;
+    VEC(struct sent_letter) letters; /* on their way */
+    char reply_to[256];              /* of the message published last that has one */
     VEC(struct confirmed) confirms;
 };
 extern struct rig rig;
@@ -85,6 +93,8 @@ void rig_reply(const char *queue, enum queue_status status,
                uint64_t value); /* to its newest op that wants one */
 void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_t count,
                  uint32_t delivery_count, uint8_t flags);
+/* Letters that are on their way arrive, whatever their shard is: here. */
+void rig_post(void);
 struct message rig_message(const char *exchange, const char *key, struct bytes props,
                            const char *body);
 /* Publishes and says what came of it; a retry calls it again. */

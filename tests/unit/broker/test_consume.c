@@ -353,11 +353,11 @@ Test(broker_consume, consumers_of_a_full_channel_take_turns)
     rig_deliver("a", 1, 1, 1, 0, 0);
     rig_deliver("b", 1, 1, 1, 0, 0); /* given back, stopped */
     (void)rig_calls();
-    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1}, 1, QUEUE_ACK));
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1, false}, 1, QUEUE_ACK));
     rig_deliver("b", 1, 2, 1, 0, 0); /* before the next turn */
     EXPECT_CALLS("a credit 1 1\na settle ack 1.1+1\nb credit 1 2\nb credit 1 8194\n");
     EXPECT_SAID("deliver 'ta' 0.1.1 'm'\ndeliver 'tb' 1.1.2 'm'\n");
-    CALL(broker_settle(rig.ch, &(struct broker_delivery){1, 1, 2}, 1, QUEUE_ACK));
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){1, 1, 2, false}, 1, QUEUE_ACK));
     rig_deliver("a", 1, 2, 1, 0, 0);
     EXPECT_CALLS("b credit 1 2\nb settle ack 1.2+1\na credit 1 2\na credit 1 8194\n");
     EXPECT_SAID("deliver 'ta' 0.1.2 'm'\n");
@@ -375,7 +375,7 @@ Test(broker_consume, who_had_to_give_back_is_first_when_there_is_room)
     rig_deliver("a", 1, 1, 1, 0, 0);
     rig_deliver("c", 1, 1, 1, 0, 0);
     rig_deliver("b", 1, 1, 1, 0, 0);
-    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1}, 1, QUEUE_ACK));
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1, false}, 1, QUEUE_ACK));
     rig_deliver("b", 1, 2, 1, 0, 0);
     rig_deliver("c", 1, 2, 1, 0, 0);
     (void)rig_calls();
@@ -400,7 +400,7 @@ Test(broker_consume, who_gave_one_back_and_is_acked_goes_behind_the_others)
     rig_deliver("a", 1, 2, 1, 0, 0);
     rig_deliver("c", 1, 1, 1, 0, 0);
     (void)rig_calls();
-    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1}, 1, QUEUE_ACK));
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1, false}, 1, QUEUE_ACK));
     rig_deliver("c", 1, 2, 1, 0, 0);
     const char *calls = rig_calls();
     cr_assert_str_eq(calls, "a settle ack 1.1+1\nc credit 1 2\nc credit 1 8194\n", "%s", calls);
@@ -420,8 +420,8 @@ Test(broker_consume, all_that_are_acked_in_a_turn_go_behind_the_others)
     rig_deliver("b", 1, 1, 1, 0, 0);
     rig_deliver("c", 1, 1, 1, 0, 0);
     (void)rig_calls();
-    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1}, 1, QUEUE_ACK));
-    CALL(broker_settle(rig.ch, &(struct broker_delivery){1, 1, 1}, 1, QUEUE_ACK));
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1, false}, 1, QUEUE_ACK));
+    CALL(broker_settle(rig.ch, &(struct broker_delivery){1, 1, 1, false}, 1, QUEUE_ACK));
     EXPECT_CALLS("a credit 1 1\na settle ack 1.1+1\nc credit 1 2\nb credit 1 1\n"
                  "b settle ack 1.1+1\na credit 1 3\nb credit 1 3\n");
     (void)rig_said();

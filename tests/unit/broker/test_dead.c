@@ -171,13 +171,14 @@ static void declare_with(const char *name, const char *exchange, const char *str
     if (strategy != NULL) {
         wire_table_put_cstr(&args, "x-dead-letter-strategy", strategy);
     }
-    struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE,
-                                      .u.queue = {.vhost = B("/"),
-                                                  .name = B(name),
-                                                  .arguments = writer_bytes(&args),
-                                                  .type = CATALOG_CLASSIC,
-                                                  .run = CATALOG_RUN_LOCAL,
-                                                  .local = {.node = {1, 1}, .boot = 1}}};
+    struct catalog_command command = {
+        .kind = CATALOG_DECLARE_QUEUE,
+        .u.queue = {.vhost = B("/"),
+                    .name = B(name),
+                    .arguments = writer_bytes(&args),
+                    .type = strategy == NULL ? CATALOG_CLASSIC : CATALOG_QUORUM,
+                    .run = CATALOG_RUN_LOCAL,
+                    .local = {.node = {1, 1}, .boot = 1}}};
     rig_apply(&command);
     writer_deinit(&args);
 }

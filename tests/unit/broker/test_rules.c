@@ -171,9 +171,14 @@ Test(broker_rules, arguments_of_consume)
         {"x-priority=V", ARG("x-priority", "\"expected integer, got void\""), 0},
         {"x-priority=F", ARG("x-priority", "\"expected integer, got table\""), 0},
         {"x-priority=A", ARG("x-priority", "\"expected integer, got array\""), 0},
+        {"x-consumer-timeout=I8", "", 0},
+        {"x-consumer-timeout=S8", ARG("x-consumer-timeout", "\"expected integer, got longstr\""),
+         0},
+        {"x-consumer-timeout=I-1", ARG("x-consumer-timeout", "{value_negative,-1}"), 0},
         {"x-cancel-on-ha-failover=t1", "", 0},
-        {"x-cancel-on-ha-failover=S1",
-         ARG("x-cancel-on-ha-failover", "{unacceptable_type,longstr}"), 0},
+        {"x-cancel-on-ha-failover=t0", "", 0},
+        {"x-cancel-on-ha-failover=I1",
+         ARG("x-cancel-on-ha-failover", "{unacceptable_type,signedint}"), 0},
         {"x-stream-offset=Sfirst", TYPE("x-stream-offset", "classic"), 0},
     };
     rig_queue("q");
@@ -182,12 +187,15 @@ Test(broker_rules, arguments_of_consume)
         struct writer w;
         struct broker_fault fault = {0};
         char got[600] = "";
-        int32_t priority = 99;
-        if (!args_check_consume(B("/"), queue, table(&w, rows[i].args), &priority, &fault)) {
+        struct consume_args ret = {.timeout_ms = 30};
+        if (!args_check_consume(B("/"), queue, table(&w, rows[i].args), &ret, &fault)) {
             (void)snprintf(got, sizeof got, "%u %s", fault.code, fault.text);
         }
         cr_assert_str_eq(got, rows[i].expected, "%s: %s", rows[i].args, got);
-        cr_assert(got[0] != 0 || priority == rows[i].priority);
+        cr_assert(got[0] != 0 || ret.priority == rows[i].priority);
+        uint64_t timeout = strstr(rows[i].args, "timeout=I8") != NULL ? 8 : 30;
+        cr_assert(got[0] != 0 || ret.timeout_ms == timeout);
+        cr_assert_eq(ret.cancel_on_move, strstr(rows[i].args, "failover=t1") != NULL);
         writer_deinit(&w);
     }
 }

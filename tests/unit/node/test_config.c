@@ -203,9 +203,27 @@ Test(config, keys_without_effect_are_reported)
     cr_assert_eq(ignored_line, 2);
     cr_assert_str_eq(ignored_key, "vm_memory_high_watermark.relative");
     (void)good("disk_free_limit.relative = 1.0\nnum_acceptors.tcp = 10\nnet_ticktime = 60\n"
-               "management.tcp.port = 15672\nconsumer_timeout = 1800000\nlog.exchange = true\n"
+               "management.tcp.port = 15672\nlog.exchange = true\n"
                "cluster_formation.dns.hostname = h\nraft.segment_max_entries = 1\n");
-    cr_assert_eq(ignored_count, 8);
+    cr_assert_eq(ignored_count, 7);
+}
+
+Test(config, consumers)
+{
+    struct config c = good("");
+    cr_assert_eq(c.consumer_timeout_ms, 1800000);
+    cr_assert_eq(c.consumers_max, 0);
+    c = good("consumer_timeout = 31622400000\nconsumer_max_per_channel = 16\n");
+    cr_assert_eq(c.consumer_timeout_ms, 31622400000);
+    cr_assert_eq(c.consumers_max, 16);
+    c = good("consumer_timeout = 0\nconsumer_max_per_channel = infinity\n");
+    cr_assert_eq(c.consumer_timeout_ms, 0);
+    cr_assert_eq(c.consumers_max, 0);
+    bad("consumer_timeout = never\n",
+        "line 1: bad value for 'consumer_timeout': expected a whole number");
+    bad("consumer_max_per_channel = 0\n",
+        "line 1: bad value for 'consumer_max_per_channel': expected a whole number above 0, or "
+        "infinity");
 }
 
 Test(config, disk_free_limit)

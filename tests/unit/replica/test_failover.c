@@ -72,6 +72,37 @@ Test(failover, leader_dies_while_publishing)
     }
 }
 
+Test(failover, clients_hear_that_another_node_leads_and_of_nothing_else)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(10); seed++) {
+        struct scene s = scene_new(300 + seed, 1 + seed % 2, 1, 2);
+        user_publish(&s.u[0], 20, 100);
+        finish(&s);
+        int leader = cluster_leader(s.c, s.queue);
+        cr_assert_geq(leader, 0);
+        cr_assert_eq(s.u[0].moved + s.u[1].moved, 0, "found for the first time");
+        for (uint32_t user = 1; user <= 2; user++) { /* resumed, by the same leader */
+            user_publish(&s.u[0], 20, 100);
+            cluster_cut(s.c, (uint32_t)leader, user);
+            cluster_join(s.c, (uint32_t)leader, user);
+            finish(&s);
+        }
+        if (cluster_leader(s.c, s.queue) == leader) {
+            cr_assert_eq(s.u[0].moved + s.u[1].moved, 0);
+        }
+        uint32_t before = s.u[0].moved;
+        leader = cluster_leader(s.c, s.queue);
+        if (leader == 0) {
+            cluster_crash(s.c, 0);
+            user_publish(&s.u[0], 20, 100);
+            finish(&s);
+            cr_assert_gt(s.u[0].moved, before);
+            cr_assert_gt(s.u[1].moved, 0);
+        }
+        scene_free(&s);
+    }
+}
+
 Test(failover, links_break_and_heal)
 {
     for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(20); seed++) {

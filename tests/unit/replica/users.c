@@ -160,6 +160,12 @@ static void on_blocked(void *ctx, bool blocked)
     u->blocked = blocked;
 }
 
+static void on_moved(void *ctx)
+{
+    struct user *u = ctx;
+    u->moved++;
+}
+
 static const struct queue_client_sink sink = {.on_applied = on_applied,
                                               .on_nacked = on_nacked,
                                               .on_reply = on_reply,
@@ -168,7 +174,8 @@ static const struct queue_client_sink sink = {.on_applied = on_applied,
                                               .on_gone = on_gone,
                                               .on_blocked = on_blocked,
                                               .on_dead = on_dead,
-                                              .on_peek = on_peek};
+                                              .on_peek = on_peek,
+                                              .on_moved = on_moved};
 
 void user_open(struct user *u, struct test_cluster *c, uint32_t node, uint32_t shard,
                uint64_t queue, struct traffic *t)

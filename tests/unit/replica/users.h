@@ -54,7 +54,7 @@ struct user {
     uint64_t reply_seq, value, value2;
     uint32_t replies;
     bool gone, lost, blocked, cancelled;
-    uint32_t got;
+    uint32_t got, moved;
     bool order;
     uint32_t next_number;
     uint32_t priorities;            /* messages have priority number % this; 0 = none */

@@ -121,6 +121,21 @@ func consumeNackRequeue(t *test) {
 	must(again.Ack(false))
 }
 
+func consumeDeliveryCount(t *test) {
+	channel := t.channel()
+	queue := t.queue(channel)
+	fill(channel, queue, 1)
+	c := consume(channel, queue, "", false, nil)
+	must(c.wait(1)[0].Nack(false, true))
+	again := c.wait(2)[1]
+	wanted := "<nil>"
+	if t.queueType == "quorum" {
+		wanted = "1"
+	}
+	equal(fmt.Sprint(again.Headers["x-delivery-count"]), wanted, "x-delivery-count")
+	must(again.Ack(false))
+}
+
 func consumeNackMultiple(t *test) {
 	channel := t.channel()
 	queue := t.queue(channel)
@@ -440,6 +455,79 @@ func txConfirm(t *test) {
 	channel := t.channel()
 	must(channel.Tx())
 	closed(channel.Confirm(false), 406, "PRECONDITION_FAILED - cannot switch from tx to confirm mode")
+}
+
+func txReturns(t *test) {
+	channel := t.channel()
+	exchange := t.exchange(channel, "direct")
+	returns := channel.NotifyReturn(make(chan amqp.Return, 2))
+	must(channel.Tx())
+	must(channel.Publish(exchange, "nowhere", true, false, amqp.Publishing{Body: []byte("body")}))
+	_, err := channel.QueueDeclare(t.queueName(), true, false, false, false, nil)
+	must(err)
+	equal(len(returns), 0, "returns before commit")
+	must(channel.TxCommit())
+	select {
+	case back := <-returns:
+		equal([]any{back.ReplyCode, string(back.Body)}, []any{uint16(312), "body"}, "return")
+	case <-time.After(deadline):
+		fail("not returned")
+	}
+}
+
+func txAcks(t *test) {
+	connection, other := t.connect(), t.channel()
+	queue := t.queue(other)
+	fill(other, queue, 2)
+	for _, left := range []int{2, 0} {
+		channel := channelOf(connection)
+		must(channel.Tx())
+		var last uint64
+		for i := 0; i < 2; i++ {
+			until("a message", func() bool {
+				got, found, err := channel.Get(queue, false)
+				must(err)
+				last = got.DeliveryTag
+				return found
+			})
+		}
+		must(channel.Ack(last, true))
+		if left == 2 {
+			must(channel.TxRollback())
+		} else {
+			must(channel.TxCommit())
+		}
+		must(channel.Close())
+		waitCount(other, queue, left)
+	}
+}
+
+func txNotSelected(t *test) {
+	closed(t.channel().TxCommit(), 406, "PRECONDITION_FAILED - channel is not transactional")
+}
+
+func rpcReplyGone(t *test) {
+	client, server := t.channel(), t.channel()
+	queue := t.queue(server)
+	consume(client, "amq.rabbitmq.reply-to", "", true, nil)
+	send(client, "", queue, amqp.Publishing{ReplyTo: "amq.rabbitmq.reply-to", Body: []byte("ping")})
+	name := get(server, queue).ReplyTo
+	found, err := passive(server, name)
+	must(err)
+	equal(found.Consumers, 1, "consumers")
+	must(client.Close())
+	_, err = passive(server, name)
+	closed(err, 404, noQueue(name))
+}
+
+func rpcRefused(t *test) {
+	_, err := t.channel().Consume("amq.rabbitmq.reply-to", "", false, false, false, false, nil)
+	closed(err, 406, "PRECONDITION_FAILED - reply consumer cannot acknowledge")
+	channel := t.channel()
+	queue := t.queue(channel)
+	closes(channel, 406, "PRECONDITION_FAILED - fast reply consumer does not exist", func() error {
+		return channel.Publish("", queue, false, false, amqp.Publishing{ReplyTo: "amq.rabbitmq.reply-to"})
+	})
 }
 
 func rpcDirect(t *test) {

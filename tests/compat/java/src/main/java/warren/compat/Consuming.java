@@ -8,6 +8,7 @@ import com.rabbitmq.client.Connection;
 import com.rabbitmq.client.Delivery;
 import com.rabbitmq.client.GetResponse;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.Date;
 import java.util.List;
 import java.util.Map;
@@ -136,6 +137,18 @@ final class Consuming {
             Delivery again = consumer.wait(2).get(1);
             equal(again.getEnvelope().getDeliveryTag() + body(again.getBody()), "20", "second delivery");
             equal(again.getEnvelope().isRedeliver(), true, "redelivered");
+            channel.basicAck(2, false);
+        });
+        checks.put("consume.delivery-count", t -> {
+            Channel channel = t.channel();
+            String queue = t.queue(channel);
+            fill(channel, queue, 1);
+            Consumer consumer = Consumer.start(channel, queue);
+            consumer.wait(1);
+            channel.basicNack(1, false, true);
+            Map<String, Object> headers = consumer.wait(2).get(1).getProperties().getHeaders();
+            equal(headers == null ? "null" : String.valueOf(headers.get("x-delivery-count")),
+                    t.queueType.equals("quorum") ? "1" : "null", "x-delivery-count");
             channel.basicAck(2, false);
         });
         checks.put("consume.nack-multiple", t -> {
@@ -412,6 +425,49 @@ final class Consuming {
             channel.txSelect();
             closed(406, "PRECONDITION_FAILED - cannot switch from tx to confirm mode", channel::confirmSelect);
         });
+        checks.put("tx.returns", t -> {
+            Channel channel = t.channel();
+            String exchange = t.exchange(channel, "direct");
+            List<String> returns = Collections.synchronizedList(new ArrayList<>());
+            channel.addReturnListener(r -> returns.add(r.getReplyCode() + body(r.getBody())));
+            channel.txSelect();
+            channel.basicPublish(exchange, "nowhere", true, null, bytes("body"));
+            t.queue(channel);
+            equal(returns.size(), 0, "returns before commit");
+            channel.txCommit();
+            until("a return", () -> !returns.isEmpty());
+            equal(returns, list("312body"), "returns");
+        });
+        checks.put("tx.acks", t -> {
+            Connection connection = t.connect();
+            Channel other = t.channel();
+            String queue = t.queue(other);
+            fill(other, queue, 2);
+            for (int left : new int[] {2, 0}) {
+                Channel channel = connection.createChannel();
+                channel.txSelect();
+                long[] last = {0};
+                for (int i = 0; i < 2; i++) {
+                    until("a message", () -> {
+                        GetResponse got = channel.basicGet(queue, false);
+                        last[0] = got == null ? 0 : got.getEnvelope().getDeliveryTag();
+                        return got != null;
+                    });
+                }
+                channel.basicAck(last[0], true);
+                if (left == 2) {
+                    channel.txRollback();
+                } else {
+                    channel.txCommit();
+                }
+                channel.close();
+                waitCount(other, queue, left);
+            }
+        });
+        checks.put("tx.not-selected", t -> {
+            Channel channel = t.channel();
+            closed(406, "PRECONDITION_FAILED - channel is not transactional", channel::txCommit);
+        });
         checks.put("rpc.direct-reply-to", t -> {
             Channel client = t.channel();
             Channel server = t.channel();
@@ -425,6 +481,26 @@ final class Consuming {
             Delivery reply = replies.wait(1).get(0);
             equal(reply.getProperties().getCorrelationId() + body(reply.getBody()) + reply.getEnvelope().getExchange(),
                     "7pong", "reply");
+        });
+        checks.put("rpc.reply-gone", t -> {
+            Channel client = t.channel();
+            Channel server = t.channel();
+            String queue = t.queue(server);
+            Consumer.start(client, "amq.rabbitmq.reply-to", "", true, map());
+            client.basicPublish("", queue, props().replyTo("amq.rabbitmq.reply-to").build(), bytes("ping"));
+            String name = get(server, queue).getProps().getReplyTo();
+            equal(server.queueDeclarePassive(name).getConsumerCount(), 1, "consumers");
+            client.close();
+            closed(404, noQueue(name), () -> server.queueDeclarePassive(name));
+        });
+        checks.put("rpc.refused", t -> {
+            Channel acking = t.channel();
+            closed(406, "PRECONDITION_FAILED - reply consumer cannot acknowledge",
+                    () -> acking.basicConsume("amq.rabbitmq.reply-to", false, (tag, d) -> { }, tag -> { }));
+            Channel channel = t.channel();
+            String queue = t.queue(channel);
+            closes(channel, 406, "PRECONDITION_FAILED - fast reply consumer does not exist",
+                    () -> channel.basicPublish("", queue, props().replyTo("amq.rabbitmq.reply-to").build(), bytes("x")));
         });
         checks.put("error.qos-size", t -> {
             Channel channel = t.channel();

@@ -41,7 +41,7 @@ final class T {
     }
 
     private final List<String> uris;
-    private final String queueType;
+    final String queueType;
     private final int number;
     private final List<Connection> opened = new ArrayList<>();
     private final List<String> queues = new ArrayList<>();

@@ -1,0 +1,281 @@
+/*
+ * What: transactions: publishes that wait for a commit, and what a commit waits for.
+ *
+ * Happy path: publishes are routed when they come and kept with the handles of their queues. A
+ * commit is a request that in the next turn hands the publishes over, then the settles, so that
+ * what it does to one queue are consecutive ops of one queue client; it ends when every such queue
+ * has applied its last one. Failure modes: a queue that refuses a publish, or is lost with one
+ * pending, makes the commit end with 406; queues deleted meanwhile count as in RabbitMQ: a message
+ * that has none left is returned if it was mandatory.
+ *
+ * Invariants: I1 tx->waiting = queues of the channel whose tx_last is not 0. I2 tx->request holds
+ * the request of a commit exactly while waiting > 0. Ownership: the channel owns the tx, the tx
+ * references of its messages. Threads: the shard's. Spec: docs/broker.md, "Transactions".
+ */
+#include "broker_internal.h"
+
+struct tx_message {
+    struct message message;
+    uint32_t targets; /* of tx->targets, behind those of the messages before */
+    uint32_t replies; /* of tx->replies, likewise */
+    bool mandatory;
+};
+
+struct tx_target {
+    uint32_t handle; /* of the queue: one that is gone is not found any more */
+    bool delayed;    /* reached through a delayed-message exchange */
+};
+
+struct tx_settle {
+    struct broker_delivery first;
+    uint64_t count;
+    enum queue_outcome outcome;
+};
+
+struct tx {
+    VEC(struct tx_message) messages;
+    VEC(struct tx_target) targets;
+    struct reply_address_vec replies;
+    VEC(struct tx_settle) settles;
+    uint64_t bytes;
+    uint64_t acks;  /* what the front end keeps */
+    bool mandatory; /* the publish that comes next is */
+    bool failed;    /* a queue refused a publish of the commit under way */
+    uint32_t waiting;
+    struct request *request;
+};
+
+void broker_tx_select(struct broker_channel *ch)
+{
+    if (ch->tx == NULL) {
+        ch->tx = wr_calloc(1, sizeof *ch->tx);
+    }
+}
+
+void broker_tx_mandatory(struct broker_channel *ch, bool mandatory)
+{
+    ch->tx->mandatory = mandatory;
+}
+
+void broker_tx_note_acks(struct broker_channel *ch, uint64_t count)
+{
+    ch->tx->acks = count;
+}
+
+uint64_t tx_uncommitted(const struct broker_channel *ch)
+{
+    return ch->tx == NULL ? 0 : ch->tx->messages.count;
+}
+
+uint64_t tx_uncommitted_acks(const struct broker_channel *ch)
+{
+    return ch->tx == NULL ? 0 : ch->tx->acks;
+}
+
+static void forget(struct tx *tx)
+{
+    for (size_t i = 0; i < tx->messages.count; i++) {
+        message_unref(tx->messages.items[i].message);
+    }
+    /* The memory as well: one that was large is not held for as long as the channel lives. */
+    vec_deinit(&tx->messages);
+    vec_deinit(&tx->targets);
+    vec_deinit(&tx->replies);
+    vec_deinit(&tx->settles);
+    tx->bytes = 0;
+    tx->acks = 0;
+}
+
+void tx_free(struct broker_channel *ch)
+{
+    struct tx *tx = ch->tx;
+    if (tx == NULL) {
+        return;
+    }
+    if (tx->request != NULL) { /* abandoned: nobody else holds it */
+        request_defer_finish(tx->request);
+    }
+    forget(tx);
+    wr_free(tx);
+    ch->tx = NULL;
+}
+
+/* --- publishing ------------------------------------------------------------------------------- */
+
+static bool has_room(const struct broker_channel *ch, uint64_t more, size_t targets,
+                     struct broker_fault *fault)
+{
+    const struct tx *tx = ch->tx;
+    uint64_t largest = ch->broker->options.message_size_max + (1u << 20);
+    uint64_t most = largest > TX_BYTES_MAX ? largest : TX_BYTES_MAX;
+    if (tx->bytes + more > most) {
+        fault_set(fault, 406, false, "transaction is larger than the maximum of %llu bytes",
+                  (unsigned long long)most);
+        return false;
+    }
+    if (tx->messages.count + tx->targets.count + targets >= TX_OPS_MAX) {
+        fault_set(fault, 406, false, "transaction is larger than the maximum of %u operations",
+                  TX_OPS_MAX);
+        return false;
+    }
+    return true;
+}
+
+bool tx_publish(struct broker_channel *ch, struct ch_queue *const *targets, const bool *delayed,
+                size_t count, struct message message, struct broker_fault *fault)
+{
+    struct tx *tx = ch->tx;
+    const struct reply_address_vec *replies = &ch->broker->reply_to;
+    uint64_t cost = message.record.size + sizeof(struct tx_message) +
+                    count * sizeof(struct tx_target) + replies->count * sizeof *replies->items;
+    if (!has_room(ch, cost, count, fault)) {
+        return false;
+    }
+    if (count == 0 && replies->count == 0 && !tx->mandatory) {
+        return true; /* there is nothing to do for it at the commit */
+    }
+    message_ref(message);
+    vec_push(&tx->messages, ((struct tx_message){message, (uint32_t)count, (uint32_t)replies->count,
+                                                 tx->mandatory}));
+    for (size_t i = 0; i < replies->count; i++) {
+        vec_push(&tx->replies, replies->items[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        vec_push(&tx->targets,
+                 ((struct tx_target){targets[i]->handle, delayed != NULL && delayed[i]}));
+    }
+    tx->bytes += cost;
+    channel_note_alarm(ch);
+    return true;
+}
+
+/* --- commit ----------------------------------------------------------------------------------- */
+
+/* The commit has an op in this queue. */
+static void expect(struct tx *tx, struct ch_queue *q, uint64_t seq, bool publish)
+{
+    tx->waiting += q->tx_last == 0;
+    q->tx_last = seq;
+    if (publish && q->tx_publish == 0) {
+        q->tx_publish = seq;
+    }
+}
+
+static size_t hand_over(struct broker_channel *ch, const struct tx_message *m,
+                        const struct tx_target *targets, const struct reply_address *replies)
+{
+    size_t live = 0;
+    for (uint32_t i = 0; i < m->replies; i++) {
+        reply_send(ch->broker, &replies[i], m->message);
+    }
+    for (uint32_t i = 0; i < m->targets; i++) {
+        struct ch_queue *q = umap_get(&ch->by_handle, targets[i].handle);
+        if (q != NULL) {
+            uint64_t seq = publish_kept(ch, q, targets[i].delayed, m->message);
+            ch_queue_note_publish(q, seq);
+            expect(ch->tx, q, seq, true);
+            live++;
+        }
+    }
+    if (live > 0) {
+        ch->published++;
+    } else if (m->mandatory) {
+        ch->sink->on_return(ch->ctx, &m->message);
+    }
+    return live;
+}
+
+static void finish(struct tx *tx)
+{
+    struct request *r = tx->request;
+    tx->request = NULL;
+    if (tx->failed) {
+        tx->failed = false;
+        request_fail(r, 406, false, "partial tx completion");
+    } else {
+        request_defer_finish(r);
+    }
+}
+
+static void commit(struct request *r)
+{
+    struct broker_channel *ch = r->channel;
+    struct tx *tx = ch->tx;
+    const struct tx_target *targets = tx->targets.items;
+    const struct reply_address *replies = tx->replies.items;
+    size_t extra = 0;
+    for (size_t i = 0; i < tx->messages.count; i++) {
+        const struct tx_message *m = &tx->messages.items[i];
+        size_t live = hand_over(ch, m, targets, replies);
+        targets += m->targets;
+        replies += m->replies;
+        extra += live > 0 ? live - 1 : 0;
+    }
+    for (size_t i = 0; i < tx->settles.count; i++) {
+        const struct tx_settle *s = &tx->settles.items[i];
+        uint64_t seq = settle_now(ch, &s->first, s->count, s->outcome);
+        if (seq != 0) {
+            expect(tx, umap_get(&ch->by_handle, s->first.queue), seq, false);
+        }
+    }
+    channel_note_published(ch, 1 + extra);
+    forget(tx);
+    tx->request = r;
+    if (tx->waiting == 0) {
+        finish(tx);
+    }
+}
+
+void broker_tx_settle(struct broker_channel *ch, const struct broker_delivery *first,
+                      uint64_t count, enum queue_outcome outcome)
+{
+    vec_push(&ch->tx->settles, ((struct tx_settle){*first, count, outcome}));
+}
+
+bool broker_tx_commit(struct broker_channel *ch, broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    WR_ASSERT(ch->tx != NULL && ch->tx->request == NULL);
+    broker_defer(ch->broker, commit, r);
+    return ch->tx->targets.count > 0;
+}
+
+void broker_tx_rollback(struct broker_channel *ch)
+{
+    forget(ch->tx);
+}
+
+/* --- what the queues say ---------------------------------------------------------------------- */
+
+static void queue_done(struct ch_queue *q)
+{
+    struct tx *tx = q->channel->tx;
+    q->tx_publish = q->tx_last = 0;
+    WR_ASSERT_OP(tx->waiting, >, 0);
+    if (--tx->waiting == 0) {
+        finish(tx);
+    }
+}
+
+void tx_on_applied(struct ch_queue *q, uint64_t seq)
+{
+    if (q->tx_last != 0 && seq >= q->tx_last) {
+        queue_done(q);
+    }
+}
+
+void tx_on_nacked(struct ch_queue *q, uint64_t seq)
+{
+    if (q->tx_publish != 0 && seq >= q->tx_publish) {
+        q->channel->tx->failed = true;
+    }
+}
+
+/* A deleted queue confirms; with a lost one go the publishes it had not confirmed. */
+void tx_on_gone(struct ch_queue *q, bool lost)
+{
+    if (q->tx_last != 0) {
+        q->channel->tx->failed |= lost && q->tx_publish != 0;
+        queue_done(q);
+    }
+}
