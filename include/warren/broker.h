@@ -56,9 +56,11 @@ void broker_set_boot(struct broker *broker, uint32_t boot); /* before the first 
 /* A queue reached its auto-delete condition (host_sink.on_queue_unused): deletes it; repeated until
  * it worked. */
 void broker_queue_unused(struct broker *broker, uint64_t queue_id);
-/* A node is short of disk space: channels that publish are held back after the publish under way.
- */
-void broker_set_disk_low(struct broker *broker, bool low);
+/* Alarms of all nodes: while there is any, channels that publish are held back after the publish
+ * under way. */
+enum broker_alarm { BROKER_ALARM_DISK = 1, BROKER_ALARM_MEMORY = 2 };
+void broker_set_alarms(struct broker *broker, uint32_t alarms);
+uint32_t broker_alarms(const struct broker *broker);
 void broker_turn(struct broker *broker);
 uint64_t broker_deadline_ns(const struct broker *broker);
 
@@ -113,8 +115,8 @@ struct broker_channel_sink {
     /* Publishing should pause (true) because a target queue's pending ops are over the limit, or
      * may go on. */
     void (*on_blocked)(void *ctx, bool blocked);
-    /* Why publishing is held back cluster-wide ("low on disk"), told to a channel that publishes;
-     * NULL: no more. May be NULL. */
+    /* Publishing is held back cluster-wide, and why ("low on disk"): told to a channel that has
+     * published, before on_blocked. It is over when broker_alarms() is 0. May be NULL. */
     void (*on_alarm)(void *ctx, const char *reason);
 };
 struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number,

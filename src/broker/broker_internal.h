@@ -27,6 +27,10 @@
 #define ROUTE_CACHE_SLOTS 32u
 #define ROUTE_CACHE_TEXT  96u
 #define DELETE_RETRY_MS   500u
+/* How long after back-pressure the listings say "flow": it comes and goes faster than anybody
+ * looks. RabbitMQ's times. */
+#define FLOW_CONNECTION_MS 5000u
+#define FLOW_CHANNEL_MS    1000u
 struct request;
 struct ch_queue;
 
@@ -66,7 +70,7 @@ struct broker {
     uint64_t view_index;
     uint64_t view_serial;
     uint32_t boot;
-    bool disk_low;
+    uint32_t alarms; /* enum broker_alarm */
     uint64_t turn;
     uint64_t extra; /* in this turn, see channel_note_published */
     uint64_t next_session;
@@ -190,12 +194,13 @@ struct broker_channel {
     uint16_t number;
     bool closed, held, confirm_used;
     bool told_blocked; /* what the front end knows */
-    bool alarmed;      /* held back because of broker->disk_low */
+    bool alarmed;      /* held back because of broker->alarms */
     bool crowded;      /* held back because of pending */
     bool tired;        /* held back until the next turn because of extra */
     uint32_t prefetch, global_limit;
     uint64_t outstanding; /* unacked by the application, consumers only: the sum over its queues */
     uint32_t blocked_queues;
+    uint64_t flow_ms;         /* when back-pressure last held it back; 0 = never */
     uint64_t pending;         /* publishes handed over and not applied, counted per target */
     uint64_t extra;           /* targets but the first of the publishes of turn extra_turn */
     uint64_t extra_turn;      /* of broker->turn */
@@ -232,6 +237,8 @@ void consumer_resumed(struct consumer *consumer); /* deliveries may have been lo
 void channel_free_slots(struct broker_channel *ch);
 void channel_check_blocked(struct broker_channel *ch); /* after what channel_is_blocked asks for */
 bool channel_is_blocked(const struct broker_channel *ch);
+/* Its queues' back-pressure holds it back, or did within the last keep_ms. */
+bool channel_in_flow(const struct broker_channel *ch, uint64_t now_ms, uint64_t keep_ms);
 void channel_note_published(struct broker_channel *ch, size_t targets);
 void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
 void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */

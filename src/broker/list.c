@@ -67,6 +67,23 @@ static uint32_t channel_count(const struct broker_session *session)
     return n;
 }
 
+/* RabbitMQ's words: blocked = it published under an alarm, blocking = it has not yet. */
+static const char *connection_state(const struct broker_session *s)
+{
+    uint64_t now = broker_now_ms(s->broker);
+    bool blocked = false;
+    bool flow = false;
+    LIST_FOREACH(link, &s->channels) {
+        const struct broker_channel *ch = WR_CONTAINER_OF_CONST(link, struct broker_channel, link);
+        blocked = blocked || ch->alarmed;
+        flow = flow || channel_in_flow(ch, now, FLOW_CONNECTION_MS);
+    }
+    if (s->broker->alarms != 0) {
+        return blocked ? "blocked" : "blocking";
+    }
+    return flow ? "flow" : s->state;
+}
+
 static void emit_connection(const struct broker_session *s, broker_row_fn fn, void *ctx)
 {
     struct row row = {.count = 0};
@@ -75,7 +92,7 @@ static void emit_connection(const struct broker_session *s, broker_row_fn fn, vo
     row_text(&row, "user_provided_name", bytes_from_cstr(s->provided_name));
     row_text(&row, "user", session_user(s));
     row_text(&row, "vhost", session_vhost(s));
-    row_text(&row, "state", bytes_from_cstr(s->state));
+    row_text(&row, "state", bytes_from_cstr(connection_state(s)));
     row_text(&row, "peer_host", bytes_from_cstr(s->peer.host));
     row_number(&row, "peer_port", s->peer.port);
     row_text(&row, "host", bytes_from_cstr(s->local.host));
@@ -143,9 +160,9 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
     row_number(&row, "prefetch_count", ch->prefetch);
     row_number(&row, "global_prefetch_count", ch->global_limit);
     row_text(&row, "state",
-             bytes_from_cstr(ch->alarmed              ? "blocked"
-                             : channel_is_blocked(ch) ? "flow"
-                                                      : "running"));
+             bytes_from_cstr(channel_in_flow(ch, broker_now_ms(ch->broker), FLOW_CHANNEL_MS)
+                                 ? "flow"
+                                 : "running"));
     row_emit(&row, fn, ctx);
 }
 

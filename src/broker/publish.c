@@ -189,6 +189,19 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
 
 /* --- publish ---------------------------------------------------------------------------------- */
 
+/* RabbitMQ's words, and its order. */
+static const char *alarm_reason(uint32_t alarms)
+{
+    switch (alarms) {
+    case BROKER_ALARM_DISK:
+        return "low on disk";
+    case BROKER_ALARM_MEMORY:
+        return "low on memory";
+    default:
+        return "low on disk & memory";
+    }
+}
+
 static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets, size_t count,
                       struct message message, uint64_t token)
 {
@@ -206,10 +219,10 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
     }
     ch->published++;
     channel_note_published(ch, count);
-    if (WR_UNLIKELY(ch->broker->disk_low && !ch->alarmed)) {
+    if (WR_UNLIKELY(ch->broker->alarms != 0 && !ch->alarmed)) {
         ch->alarmed = true;
         if (ch->sink->on_alarm != NULL) {
-            ch->sink->on_alarm(ch->ctx, "low on disk");
+            ch->sink->on_alarm(ch->ctx, alarm_reason(ch->broker->alarms));
         }
         channel_check_blocked(ch);
     }

@@ -354,21 +354,46 @@ void control_on_reply(struct shard *shard, struct bytes text)
 
 /* --- status ----------------------------------------------------------------------------------- */
 
+static void add_alarms(json_t *list, const char *node, uint32_t alarms)
+{
+    if ((alarms & BROKER_ALARM_MEMORY) != 0) {
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:s}", "node", node, "resource", "memory"));
+    }
+    if ((alarms & BROKER_ALARM_DISK) != 0) {
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:s}", "node", node, "resource", "disk"));
+    }
+}
+
 static json_t *alarms_json(const struct shard *shard)
 {
     json_t *alarms = json_array();
-    if (host_disk_is_low(shard->host)) {
-        (void)json_array_append_new(
-            alarms, json_pack("{s:s, s:s}", "node", shard->config->nodename, "resource", "disk"));
-    }
+    add_alarms(alarms, shard->config->nodename, alarm_own(shard));
     LIST_FOREACH(at, &shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
-        if (peer->ready && peer->disk_low) {
-            (void)json_array_append_new(
-                alarms, json_pack("{s:s, s:s}", "node", peer->name, "resource", "disk"));
-        }
+        add_alarms(alarms, peer->name, peer->ready ? peer->alarms : 0);
     }
     return alarms;
+}
+
+/* RabbitMQ's names. */
+static void put_memory(json_t *status, const struct shard *shard)
+{
+    struct alarm_memory memory = alarm_memory(shard);
+    const struct config *config = shard->config;
+    json_t *setting =
+        config->memory_absolute != CONFIG_NOT_GIVEN
+            ? json_pack("{s:I}", "absolute", (json_int_t)config->memory_absolute)
+            : json_pack("{s:f}", "relative", (double)config->memory_relative_ppm / 1000000.0);
+    (void)json_object_set_new(
+        status, "memory",
+        json_pack("{s:{s:I}, s:s}", "total", "rss", (json_int_t)memory.used, "strategy", "rss"));
+    (void)json_object_set_new(status, "vm_memory_high_watermark_setting", setting);
+    (void)json_object_set_new(status, "vm_memory_high_watermark_limit",
+                              json_integer((json_int_t)memory.limit));
+    (void)json_object_set_new(status, "disk_free_limit",
+                              json_integer((json_int_t)config->disk_free_limit));
 }
 
 static void add_listener(json_t *list, const char *node, const char *host, uint16_t port, bool amqp)
@@ -488,6 +513,7 @@ static void begin_status(struct shard *shard, struct link_conn *link)
                   "is_under_maintenance", 0, "alarms", alarms_json(shard), "totals", total,
                   "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
                   (json_int_t)groups.leading, "listeners", own_listeners(config));
+    put_memory(job->status, shard);
     list_sessions(job, ROWS_CONNECTIONS, true);
     job->starting = false;
     job_progress(job);

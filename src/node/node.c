@@ -192,6 +192,7 @@ int node_new(const struct node_options *options, struct node **ret_node, char *e
         shard_build_rest(node, &node->shards[i]);
     }
     placement_init(&node->shards[0]);
+    alarm_init(&node->shards[0]);
     formation_start(&node->shards[0]);
     int rc = recover(node, errmsg);
     if (rc == 0) {
