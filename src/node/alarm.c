@@ -135,45 +135,44 @@ void alarm_on_exec(struct shard *shard, uint64_t token)
 }
 
 /* So that the event log of the node where publishers stand still says why. */
-static void note_peers(struct shard *shard, uint32_t alarms)
+static void note_peer(struct shard *shard, struct peer *peer)
 {
     static const struct {
         uint32_t bit;
         const char *name;
     } kinds[] = {{BROKER_ALARM_MEMORY, "memory"}, {BROKER_ALARM_DISK, "disk"}};
+    uint32_t alarms = peer->ready ? peer->alarms : 0;
     for (size_t i = 0; i < WR_ARRAY_SIZE(kinds); i++) {
         bool now = (alarms & kinds[i].bit) != 0;
-        if (now == ((shard->alarm.peers & kinds[i].bit) != 0)) {
+        if (now == ((peer->alarms_noted & kinds[i].bit) != 0)) {
             continue;
         }
         if (now) {
             wr_log(
                 shard->logger, LOG_LEVEL_WARNING, kinds[i].name,
-                "%s alarm on another node: publishers here are held back too; see its event log, "
-                "or warrenctl cluster_status",
-                kinds[i].name);
+                "%s alarm on node '%s': publishers here are held back too; its event log says why",
+                kinds[i].name, peer->name);
         } else {
-            wr_log(shard->logger, LOG_LEVEL_INFO, kinds[i].name,
-                   "no %s alarm on other nodes any more", kinds[i].name);
+            wr_log(shard->logger, LOG_LEVEL_INFO, kinds[i].name, "%s alarm on node '%s' cleared%s",
+                   kinds[i].name, peer->name, peer->ready ? "" : ": there is no link to it");
         }
     }
-    shard->alarm.peers = alarms;
+    peer->alarms_noted = alarms;
 }
 
 void alarm_turn(struct shard *shard)
 {
-    uint32_t others = links_alarms(shard);
     if (shard->number == 0) {
         uint64_t now = shard->env->ops->mono_ns(shard->env);
         if (shard->alarm.next_ns != 0 && now >= shard->alarm.next_ns) {
             shard->alarm.next_ns = now + (uint64_t)shard->config->memory_interval_ms * 1000000;
             look(shard);
         }
-        if (others != shard->alarm.peers) {
-            note_peers(shard, others);
+        LIST_FOREACH(at, &shard->links.peers) {
+            note_peer(shard, WR_CONTAINER_OF(at, struct peer, link));
         }
     }
-    broker_set_alarms(shard->broker, alarm_own(shard) | others);
+    broker_set_alarms(shard->broker, alarm_own(shard) | links_alarms(shard));
 }
 
 uint64_t alarm_deadline_ns(const struct shard *shard)

@@ -61,9 +61,10 @@ struct peer {
     struct uid node_id; /* zero until known: a name from the configuration */
     char name[256];
     struct net_addr addr;
-    struct link_conn *conn; /* outgoing, or NULL */
-    bool ready;             /* its handshake is over */
-    uint32_t alarms;        /* enum broker_alarm: what it said with its last pong */
+    struct link_conn *conn;        /* outgoing, or NULL */
+    bool ready;                    /* its handshake is over */
+    uint32_t alarms, alarms_noted; /* enum broker_alarm: what it said with its last pong; what of it
+                                      is in the event log */
     bool reported_up, reported_down;
     bool refused;          /* the last attempt to connect was refused: its process is gone */
     bool wanted;           /* in the catalog or the configuration; otherwise dropped */
@@ -184,7 +185,6 @@ struct shard {
         uint64_t next_ns;           /* of the next look; 0 = memory is not watched */
         struct alarm_memory memory; /* at the last one */
         uint64_t trimmed;           /* what was used after the last trim */
-        uint32_t peers;             /* alarms of others that are in the event log */
     } alarm;
     bool listening, shutting, shut_told;
     uint64_t shut_deadline_ns;

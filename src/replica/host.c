@@ -539,9 +539,14 @@ static void on_log_state(struct host *host, const struct log_state_mail *state)
         wr_log(host->logger, LOG_LEVEL_ERROR, "disk",
                "nothing can be written: %s; everything that must be durable waits", state->why);
     } else if (host->options.shard == 0 && trouble && !host->log_blocked && !host->disk_low) {
-        wr_log(host->logger, LOG_LEVEL_WARNING, "disk", "publishers are held back: %s", state->why);
+        wr_log(host->logger, LOG_LEVEL_WARNING, "disk",
+               "disk alarm: %s; publishers on all nodes are held back until there is more: make "
+               "room, let "
+               "consumers catch up, or lower disk_free_limit",
+               state->why);
     } else if (host->options.shard == 0 && !trouble && (host->log_blocked || host->disk_low)) {
-        wr_log(host->logger, LOG_LEVEL_INFO, "disk", "there is enough free space again");
+        wr_log(host->logger, LOG_LEVEL_INFO, "disk",
+               "disk alarm cleared: there is enough free space again");
     }
     host->log_blocked = state->blocked;
     host->disk_low = trouble;
