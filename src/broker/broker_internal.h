@@ -17,16 +17,18 @@
 #include "warren/wire_props.h"
 #include "warren/wire_table.h"
 
-#define NAME_MAX_SIZE     255u
-#define WINDOW_FIRST      128u    /* deliveries granted to a new consumer, before sizes are known */
-#define PENDING_MAX       10000u  /* publishes of a channel, counted per target, not applied yet */
-#define TURN_EXTRA_ALL    131072u /* ... and over all channels, before each may have one more */
-#define TURN_EXTRA_MAX    8192u   /* targets but the first of a channel's publishes in one turn */
-#define WINDOW_BYTES      (16u << 20) /* of deliveries granted ahead, once they are */
-#define ORPHAN_MS         UINT64_C(3600000)
-#define ROUTE_CACHE_SLOTS 32u
-#define ROUTE_CACHE_TEXT  96u
-#define DELETE_RETRY_MS   500u
+#define NAME_MAX_SIZE      255u
+#define WINDOW_FIRST       2u     /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_RESUMED     128u   /* ... at most, to one that was stopped by the channel's limit */
+#define PENDING_MAX        10000u /* publishes of a channel, counted per target, not applied yet */
+#define TURN_EXTRA_ALL     131072u /* ... and over all channels, before each may have one more */
+#define TURN_EXTRA_MAX     8192u   /* targets but the first of a channel's publishes in one turn */
+#define WINDOW_BYTES       (16u << 20) /* of deliveries granted ahead, once they are, at most ... */
+#define WINDOW_BYTES_LEAST (64u << 10) /* ... and at first */
+#define ORPHAN_MS          UINT64_C(3600000)
+#define ROUTE_CACHE_SLOTS  32u
+#define ROUTE_CACHE_TEXT   96u
+#define DELETE_RETRY_MS    500u
 /* How long after back-pressure the listings say "flow": it comes and goes faster than anybody
  * looks. RabbitMQ's times. */
 #define FLOW_CONNECTION_MS 5000u
@@ -145,6 +147,7 @@ struct consumer {
     uint64_t ordinal; /* highest delivered */
     uint64_t credit;  /* limit granted */
     uint32_t average; /* bytes of a message, moving */
+    uint32_t window_bytes;
     struct slice args;
 };
 
