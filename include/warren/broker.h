@@ -175,6 +175,9 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
 /* The next publish had come already when the barrier of the last BROKER_WAIT on this channel began:
  * where it cannot be routed it needs none of its own. */
 void broker_publish_looked(struct broker_channel *ch);
+/* How many bytes of messages may be taken in: what the queues of this shard's publishers have
+ * pending counts against it. Large messages wait for it before they are received. */
+uint64_t broker_publish_room(const struct broker *broker);
 
 void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
                     struct bytes args, broker_done_fn done,

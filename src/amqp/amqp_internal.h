@@ -20,12 +20,14 @@
 
 /* Kept frames before a socket is paused: of one connection, as long as those of all connections of
  * the shard are below _ALL; else of one connection. The second row is for when memory is low. */
-#define AMQP_KEPT_MAX        (16u << 20)
-#define AMQP_KEPT_ALL        (64u << 20)
-#define AMQP_KEPT_MAX_LOW    (1u << 20)
-#define AMQP_KEPT_ALL_LOW    (16u << 20)
-#define AMQP_KEPT_LEAST      (64u << 10)
-#define AMQP_BODY_AT_ONCE    (128u * 1024u) /* bodies up to this get their memory when announced */
+#define AMQP_KEPT_MAX     (16u << 20)
+#define AMQP_KEPT_ALL     (64u << 20)
+#define AMQP_KEPT_MAX_LOW (1u << 20)
+#define AMQP_KEPT_ALL_LOW (16u << 20)
+#define AMQP_KEPT_LEAST   (64u << 10)
+#define AMQP_BODY_AT_ONCE (128u * 1024u) /* bodies up to this get their memory when announced */
+#define AMQP_ROOM_STALL_MS                                                                         \
+    1000u /* large bodies of which nothing comes hold up others for this long */
 #define AMQP_CLOSE_LINGER_MS 3000u
 #define AMQP_CLOSE_WAIT_MS   10000u /* for the client's close-ok, or for channels to finish */
 #define AMQP_LOST_WAIT_MS    3000u  /* for close-ok when the input cannot be read any more */
@@ -130,6 +132,8 @@ struct content {
     struct message message; /* record under construction */
     uint8_t *body;          /* where the body starts, when memory was taken at once */
     struct buf *growing;    /* large body: grows by arrival */
+    uint64_t room;          /* of it that is counted in server->room_taken */
+    uint64_t progress_ms;   /* when something of a large body last came */
 };
 
 struct confirm_range {
@@ -153,7 +157,9 @@ struct amqp_channel {
     bool busy;          /* a broker call is under way; later frames wait */
     bool blocked;       /* publishing is held back */
     bool leaving; /* a close was sent: what is kept before it is worked off, held back or not */
-    bool waiting_publish; /* content.message waits for a read barrier */
+    bool waiting_room;     /* a large body waits until there is memory for it */
+    struct list room_link; /* server->room_waits or room_holders */
+    bool waiting_publish;  /* content.message waits for a read barrier */
     bool confirm;
     bool draining;
     bool no_wait; /* of the request under way */
@@ -188,8 +194,12 @@ struct amqp_server {
     struct prng prng;
     uint32_t count;
     uint64_t kept_bytes; /* of all connections */
-    bool kept_less;      /* they fell below a limit: paused connections are looked at in the turn */
-    bool alarms;         /* of the broker, when it was last looked at */
+    uint64_t room_taken; /* by large bodies that are being received: what was announced */
+    uint64_t room_ms;    /* when something of one of them last came */
+    struct list room_waits, room_holders;
+    struct timer room_timer;
+    bool kept_less; /* they fell below a limit: paused connections are looked at in the turn */
+    bool alarms;    /* of the broker, when it was last looked at */
 };
 
 /* True while channels work: also what came before the client's connection.close is worked off. */
@@ -258,6 +268,8 @@ void confirm_flush(struct amqp_channel *ch);
 void content_publish(struct amqp_channel *ch, const struct wire_basic_publish *publish);
 void content_frame(struct amqp_channel *ch, const struct wire_frame *frame);
 void content_reset(struct amqp_channel *ch);
+void content_give_back_room(struct amqp_channel *ch); /* its body is not received any more */
+void content_give_room(struct amqp_server *server); /* to those who wait for it, if there is any */
 /* ch_deliver.c */
 extern const struct broker_channel_sink deliver_sink;
 void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redelivered,

@@ -32,6 +32,7 @@ struct amqp_channel *channel_new(struct amqp_conn *conn, uint16_t number)
     ch->confirmed_below = 1;
     ch->next_tag = 1;
     list_init(&ch->touched_link);
+    list_init(&ch->room_link);
     rangemap_init(&ch->confirmed_ahead);
     rangemap_init(&ch->unacked);
     ch->broker = broker_channel_open(conn->session, number, &deliver_sink, ch);
@@ -198,6 +199,7 @@ void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, ui
     confirm_flush(ch);
     conn_send(ch->conn, ch->number, &close);
     ch->closing = true;
+    content_give_back_room(ch);
     channel_touch(ch);
 }
 
@@ -239,7 +241,8 @@ bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault)
 
 static bool waits(const struct amqp_channel *ch)
 {
-    return ch->busy || (ch->blocked && !ch->leaving) || ch->waiting_publish || ch->conn->unread;
+    return ch->busy || (ch->blocked && !ch->leaving) || ch->waiting_publish || ch->waiting_room ||
+           ch->conn->unread;
 }
 
 bool channel_is_quiet(const struct amqp_channel *ch)

@@ -239,6 +239,11 @@ void broker_publish_looked(struct broker_channel *ch)
     ch->publish_looked = true;
 }
 
+uint64_t broker_publish_room(const struct broker *broker)
+{
+    return host_client_room(broker->host);
+}
+
 /* The barrier is done (the publish is tried again) or failed (the front end hears of it). */
 static void on_look_done(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
                          uint64_t b)

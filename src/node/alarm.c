@@ -30,21 +30,27 @@ static uint64_t limit_of(const struct config *config, uint64_t total)
            total % 1000000 * config->memory_relative_ppm / 1000000;
 }
 
+bool alarm_limit(struct env *env, const struct config *config, struct alarm_memory *ret_memory)
+{
+    struct alarm_memory memory = {.total = config->memory_total};
+    if (env->ops->memory_used(env, &memory.used) != 0 ||
+        (memory.total == 0 && env->ops->memory_total(env, &memory.total) != 0)) {
+        return false;
+    }
+    memory.limit = limit_of(config, memory.total);
+    *ret_memory = memory;
+    return true;
+}
+
 void alarm_init(struct shard *shard)
 {
-    const struct env_ops *ops = shard->env->ops;
-    uint64_t used = 0;
-    uint64_t total = shard->config->memory_total;
-    if (ops->memory_used(shard->env, &used) != 0 ||
-        (total == 0 && ops->memory_total(shard->env, &total) != 0)) {
-        return;
+    struct alarm_memory *m = &shard->alarm.memory;
+    if (alarm_limit(shard->env, shard->config, m)) {
+        shard->alarm.next_ns = shard->env->ops->mono_ns(shard->env);
+        wr_log(shard->logger, LOG_LEVEL_INFO, "memory",
+               "high watermark %" PRIu64 " MiB (of %" PRIu64 " MiB), used %" PRIu64 " MiB",
+               MIB(m->limit), MIB(m->total), MIB(m->used));
     }
-    shard->alarm.memory = (struct alarm_memory){
-        .used = used, .limit = limit_of(shard->config, total), .total = total};
-    shard->alarm.next_ns = ops->mono_ns(shard->env);
-    wr_log(shard->logger, LOG_LEVEL_INFO, "memory",
-           "high watermark %" PRIu64 " MiB (of %" PRIu64 " MiB), used %" PRIu64 " MiB",
-           MIB(shard->alarm.memory.limit), MIB(total), MIB(used));
 }
 
 uint32_t alarm_own(const struct shard *shard)

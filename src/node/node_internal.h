@@ -149,15 +149,17 @@ uint64_t control_deadline_ns(const struct shard *shard);
 void control_free(struct shard *shard);
 
 /* --- alarms (alarm.c) ------------------------------------------------------------------------- */
+/* What there is to say in `warrenctl status`; limit 0 = memory is not watched. */
+struct alarm_memory {
+    uint64_t used, limit, total;
+};
+/* Watermark and memory there is; false where memory is not watched. */
+bool alarm_limit(struct env *env, const struct config *config, struct alarm_memory *ret_memory);
 void alarm_init(struct shard *shard);          /* shard 0 */
 uint32_t alarm_own(const struct shard *shard); /* enum broker_alarm: this node's; any shard */
 void alarm_on_exec(struct shard *shard, uint64_t token);
 void alarm_turn(struct shard *shard); /* any shard: the brokers hear of what has changed */
 uint64_t alarm_deadline_ns(const struct shard *shard);
-/* What there is to say in `warrenctl status`; limit 0 = memory is not watched. */
-struct alarm_memory {
-    uint64_t used, limit, total;
-};
 struct alarm_memory alarm_memory(const struct shard *shard);
 
 /* --- a shard ---------------------------------------------------------------------------------- */

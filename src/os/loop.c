@@ -570,6 +570,7 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
 {
     WR_ASSERT(options->shards >= 1 && options->shards <= 64);
     struct os_node *node = wr_calloc(1, sizeof *node);
+    os_memory_init();
     ops_fill(&node->ops);
     node->logger = options->logger;
     node->on_signal = options->on_signal;

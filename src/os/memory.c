@@ -21,7 +21,9 @@
 
 #include "os_internal.h"
 
-#define TEXT_MAX 8192
+#define TEXT_MAX       8192
+#define MMAP_THRESHOLD (4 << 20)
+#define TRIM_THRESHOLD (32 << 20)
 
 struct trim_job {
     struct os_work work;
@@ -142,6 +144,19 @@ static int env_memory_total(struct env *env, uint64_t *ret_bytes)
     uint64_t cgroup = cgroup_limit();
     *ret_bytes = cgroup < machine ? cgroup : machine;
     return 0;
+}
+
+/*
+ * glibc raises the size from which memory is mapped on its own, and so goes back when it is freed,
+ * to that of what was freed last, up to 32 MiB: after a few large messages all of them would lie in
+ * the heap and leave holes there. Fixed, what is larger than any entry of small messages goes back
+ * at once. The other threshold would be lowered by that and is put back to what it would have
+ * become.
+ */
+void os_memory_init(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+    (void)mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
 }
 
 /* --- giving back ------------------------------------------------------------------------------ */

@@ -139,6 +139,7 @@ void os_listen_post_moved(struct os_context *from, uint32_t to, int fd, void *us
 /* file.c */
 void os_file_ops(struct env_ops *ops);
 /* memory.c */
+void os_memory_init(void); /* of the process, before it uses much */
 void os_memory_ops(struct env_ops *ops);
 /* kv_rocksdb.c */
 void os_kv_ops(struct env_ops *ops);

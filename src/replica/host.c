@@ -23,6 +23,9 @@ struct host *host_new(struct env *env, const struct host_options *options)
     struct host *host = wr_calloc(1, sizeof *host);
     host->env = env;
     host->options = *options;
+    if (host->options.client_bytes_max == 0) {
+        host->options.client_bytes_max = CLIENT_BYTES_ALL;
+    }
     host->logger = options->logger;
     prng_init(&host->prng, options->seed);
     host->hash = (struct hash_seed){prng_u64(&host->prng), prng_u64(&host->prng)};

@@ -309,11 +309,18 @@ uint32_t broker_alarms(const struct broker *broker)
     return rig.alarms;
 }
 
+uint64_t broker_publish_room(const struct broker *broker)
+{
+    (void)broker;
+    return rig.room;
+}
+
 /* --- driving ---------------------------------------------------------------------------------- */
 
 void rig_init(void)
 {
     memset(&rig, 0, sizeof rig);
+    rig.room = UINT64_MAX;
     rig.env.ops = &ops;
     rig.now_ms = 1000;
     rig.options = (struct amqp_options){.handshake_timeout_ms = 10000,

@@ -65,6 +65,7 @@ struct rig {
     bool hold_session; /* session_close is answered by rig_session_gone only */
     void (*retry)(void *ctx);
     void *retry_ctx;
+    uint64_t room;        /* what broker_publish_room says */
     uint32_t alarms;      /* what broker_alarms says */
     bool publish_waits;   /* broker_publish answers BROKER_WAIT */
     VEC(uint64_t) tokens; /* of routed publishes */

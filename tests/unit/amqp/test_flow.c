@@ -1,5 +1,6 @@
 /* Publishing that is held back, by back-pressure and by alarms: what passes, what waits, what a
  * close does, what the client is told, and how much is kept. */
+#include "amqp_internal.h"
 #include "rig.h"
 
 TestSuite(amqp_flow, .init = rig_init, .fini = rig_deinit);
@@ -295,4 +296,135 @@ Test(amqp_flow, there_is_less_when_memory_is_low)
     rig.alarms = BROKER_ALARM_MEMORY;
     rig_turn();
     cr_assert(rig.conn.paused);
+}
+
+/* --- large bodies ----------------------------------------------------------------------------- */
+
+static void begin_large(uint16_t channel, uint64_t size)
+{
+    struct wire_method m = rig_publish("x", "k");
+    rig_send(channel, &m);
+    rig_content(channel, size);
+}
+
+static void send_large(uint16_t channel, uint64_t size)
+{
+    static uint8_t body[100000];
+    for (; size > 0; size -= sizeof body) {
+        rig_frame(WIRE_FRAME_BODY, channel, body, sizeof body);
+    }
+}
+
+static bool published(uint16_t channel)
+{
+    char line[40];
+    (void)snprintf(line, sizeof line, "%u publish 'x' 'k'", channel);
+    return strstr(rig_calls(), line) != NULL;
+}
+
+Test(amqp_flow, large_bodies_wait_until_there_is_room)
+{
+    rig.room = 500000;
+    rig_open();
+    for (uint16_t i = 1; i <= 3; i++) {
+        rig_channel(i);
+        begin_large(i, 300000);
+    }
+    cr_assert_eq(rig.server->room_taken, 300000);
+    send_large(2, 300000);
+    cr_assert_not(published(2));
+    begin_large(4, 0); /* channels that need none go on: this one is not open */
+    cr_assert_not_null(strstr(rig_out(), "connection.close"));
+}
+
+Test(amqp_flow, room_is_given_in_order)
+{
+    rig.room = 500000;
+    rig_open();
+    for (uint16_t i = 1; i <= 3; i++) {
+        rig_channel(i);
+        begin_large(i, 300000);
+    }
+    send_large(3, 300000);
+    send_large(2, 300000);
+    cr_assert_not(published(2));
+    publish(3, ""); /* behind its own large one */
+    send_large(1, 300000);
+    const char *calls = rig_calls();
+    const char *one = strstr(calls, "1 publish");
+    const char *two = strstr(calls, "2 publish");
+    const char *three = strstr(calls, "3 publish");
+    cr_assert(one != NULL && two != NULL && three != NULL && one < two && two < three);
+    cr_assert_eq(rig.server->room_taken, 0);
+    cr_assert_eq(rig.server->kept_bytes, 0);
+}
+
+/* What is pending may be stuck with its queue: it does not keep others out for ever. */
+Test(amqp_flow, one_large_body_may_always_come)
+{
+    rig.room = 0;
+    rig_open();
+    rig_channel(1);
+    rig_channel(2);
+    begin_large(1, 300000);
+    begin_large(2, 300000);
+    send_large(1, 300000);
+    cr_assert(published(1));
+    send_large(2, 300000);
+    cr_assert(published(2));
+}
+
+Test(amqp_flow, who_announces_and_does_not_send_keeps_nobody_out)
+{
+    rig.room = 0;
+    rig_open();
+    rig_channel(1);
+    rig_channel(2);
+    begin_large(1, 300000);
+    begin_large(2, 300000);
+    send_large(2, 300000);
+    cr_assert_not(published(2));
+    rig_pass(AMQP_ROOM_STALL_MS * 2);
+    cr_assert(published(2));
+}
+
+Test(amqp_flow, of_who_stops_sending_counts_what_came)
+{
+    rig.room = 1000000;
+    rig_open();
+    for (uint16_t i = 1; i <= 4; i++) {
+        rig_channel(i);
+        begin_large(i, 500000);
+    }
+    send_large(1, 100000);
+    cr_assert_eq(rig.server->room_taken, 1000000);
+    rig_pass(AMQP_ROOM_STALL_MS * 2); /* the third and the fourth are let in */
+    send_large(2, 500000);
+    send_large(3, 500000);
+    send_large(4, 500000);
+    const char *calls = rig_calls();
+    cr_assert_not_null(strstr(calls, "3 publish"));
+    cr_assert_not_null(strstr(calls, "4 publish"));
+    cr_assert_eq(rig.server->room_taken, 100000);
+    send_large(1, 400000);
+    cr_assert(published(1));
+    cr_assert_eq(rig.server->room_taken, 0);
+}
+
+Test(amqp_flow, room_comes_back_however_the_channel_ends)
+{
+    struct broker_fault fault = {.code = 406, .text = "no"};
+    rig.room = 0;
+    rig_open();
+    for (uint16_t i = 1; i <= 4; i++) {
+        rig_channel(i);
+        begin_large(i, 300000);
+    }
+    rig.channels[1].sink->on_fault(rig.channels[1].ctx, &fault, 60, 40);
+    rig.channels[2].sink->on_fault(rig.channels[2].ctx, &fault, 60, 40);
+    rig_turn();
+    cr_assert_eq(rig.server->room_taken, 300000); /* of the third */
+    rig_hang_up();
+    cr_assert_eq(rig.server->room_taken, 0);
+    cr_assert(list_is_empty(&rig.server->room_waits));
 }
