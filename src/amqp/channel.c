@@ -52,6 +52,7 @@ static void drop_queued(struct amqp_channel *ch)
     ch->queued_head = 0;
     ch->queued_bytes = 0;
     memset(ch->queued_kinds, 0, sizeof ch->queued_kinds);
+    ch->let_through = 0;
 }
 
 static void close_broker(struct amqp_channel *ch)
@@ -241,8 +242,8 @@ bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault)
 
 static bool waits(const struct amqp_channel *ch)
 {
-    return ch->busy || (ch->blocked && !ch->leaving) || ch->waiting_publish || ch->waiting_room ||
-           ch->conn->unread;
+    return ch->busy || (ch->blocked && !ch->leaving && ch->let_through == 0) ||
+           ch->waiting_publish || ch->waiting_room || ch->conn->unread;
 }
 
 bool channel_is_quiet(const struct amqp_channel *ch)
@@ -318,8 +319,31 @@ static bool may_pass(const struct ahead *ahead, enum kept_kind kind)
 
 static bool passes(const struct amqp_channel *ch)
 {
-    return ch->blocked && !ch->leaving && !ch->busy && !ch->waiting_publish && !ch->closing &&
-           !ch->client_closed && !ch->conn->unread && conn_works(ch->conn);
+    return ch->blocked && !ch->leaving && ch->let_through == 0 && !ch->busy &&
+           !ch->waiting_publish && !ch->closing && !ch->client_closed && !ch->conn->unread &&
+           conn_works(ch->conn);
+}
+
+/*
+ * What is kept before a close is worked off. So is a transaction that acknowledges something, with
+ * its publishes: whoever takes from one queue what it puts into another would otherwise wait for
+ * ever, its acks being part of what waits.
+ */
+static void after_kept(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    if (frame->type != WIRE_FRAME_METHOD || frame->payload.size < 4) {
+        return;
+    }
+    uint32_t id = bytes_load_be32(frame->payload.data);
+    if (id == (uint32_t)WIRE_CHANNEL_CLOSE) {
+        channel_leave(ch);
+    } else if (id == (uint32_t)WIRE_TX_COMMIT || id == (uint32_t)WIRE_TX_ROLLBACK) {
+        if (ch->settled) {
+            ch->let_through = ch->queued.count - ch->queued_head;
+            channel_resume(ch);
+        }
+        ch->settled = false;
+    }
 }
 
 static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
@@ -333,10 +357,7 @@ static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
     ch->queued_kinds[saved.kind]++;
     ch->queued_bytes += cost;
     conn_kept(ch->conn, cost, 0);
-    if (saved.kind == KEPT_BARRIER && frame->payload.size >= 4 &&
-        bytes_load_be32(frame->payload.data) == (uint32_t)WIRE_CHANNEL_CLOSE) {
-        channel_leave(ch);
-    }
+    after_kept(ch, frame);
 }
 
 static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame);
@@ -361,6 +382,11 @@ static void work_kept(struct amqp_channel *ch, size_t at,
     slice_unref(&saved.payload);
 }
 
+static void note_settled(struct amqp_channel *ch, enum kept_kind kind)
+{
+    ch->settled = ch->settled || kind == KEPT_ACK || kind == KEPT_REQUEUE;
+}
+
 /* Publishing is held back: what may pass the publishes does. */
 static void pass_kept(struct amqp_channel *ch)
 {
@@ -376,6 +402,7 @@ static void pass_kept(struct amqp_channel *ch)
         }
         left--;
         if (may_pass(&ahead, saved->kind)) {
+            note_settled(ch, saved->kind);
             work_kept(ch, i, work_method);
         } else {
             count_ahead(&ahead, saved->kind, 1);
@@ -395,6 +422,7 @@ void channel_resume(struct amqp_channel *ch)
     while (!waits(ch) && !ch->closing && !ch->client_closed && conn_works(ch->conn) &&
            ch->queued_head < ch->queued.count) {
         size_t at = ch->queued_head++;
+        ch->let_through -= ch->let_through > 0;
         if (ch->queued.items[at].type != 0) {
             work_kept(ch, at, work_frame);
         }
@@ -547,12 +575,14 @@ static bool overtakes(struct amqp_channel *ch, const struct wire_frame *frame)
     if (!passes(ch) || ch->draining) {
         return false;
     }
-    for (enum kept_kind kind = KEPT_CONTENT; kind < KEPT_KINDS; kind++) {
-        count_ahead(&ahead, kind, ch->queued_kinds[kind]);
+    for (enum kept_kind k = KEPT_CONTENT; k < KEPT_KINDS; k++) {
+        count_ahead(&ahead, k, ch->queued_kinds[k]);
     }
-    if (!may_pass(&ahead, kind_of(ch, frame))) {
+    enum kept_kind kind = kind_of(ch, frame);
+    if (!may_pass(&ahead, kind)) {
         return false;
     }
+    note_settled(ch, kind);
     ch->received_at = ch->conn->received_bytes;
     work_method(ch, frame);
     return true;

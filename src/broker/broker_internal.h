@@ -178,6 +178,7 @@ struct ch_queue {
     uint64_t unacked;            /* its part of channel->outstanding */
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
     uint64_t pending;            /* its part of channel->pending */
+    uint64_t flow_ms;            /* when it last held the channel back; 0 = never */
     bool has_got, blocked, limited;
 };
 

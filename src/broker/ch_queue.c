@@ -132,7 +132,7 @@ static void set_blocked(struct ch_queue *q, bool blocked)
         return;
     }
     q->blocked = blocked;
-    ch->flow_ms = broker_now_ms(ch->broker);
+    ch->flow_ms = q->flow_ms = broker_now_ms(ch->broker);
     ch->blocked_queues += blocked ? 1u : UINT32_MAX;
     channel_check_blocked(ch);
 }

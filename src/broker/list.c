@@ -119,6 +119,20 @@ void broker_list_connections(struct broker *broker, broker_row_fn fn, void *ctx)
     }
 }
 
+/* The ids of the queues that hold the channel back, or did a moment ago: their state is flow. */
+static void put_flow(struct writer *w, const struct broker_channel *ch)
+{
+    uint64_t now = broker_now_ms(ch->broker);
+    put_u8(w, '[');
+    for (struct umap_iter it = umap_iterate(&ch->by_id); umap_next(&it);) {
+        const struct ch_queue *q = it.value;
+        if (q->blocked || (q->flow_ms != 0 && now - q->flow_ms < FLOW_CHANNEL_MS)) {
+            put_printf(w, "%s%llu", writer_size(w) > 1 ? "," : "", (unsigned long long)q->queue_id);
+        }
+    }
+    put_u8(w, ']');
+}
+
 static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void *ctx)
 {
     struct row row = {.count = 0};
@@ -139,6 +153,7 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
                    (unsigned long long)queue_client_id(q->client));
     }
     put_u8(clients, ']');
+    put_flow(row_add(&row, "flow"), ch);
     char text[640];
     struct strbuf full;
     strbuf_init(&full, text, sizeof text);

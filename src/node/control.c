@@ -52,7 +52,8 @@ struct control {
 enum row_kind {
     ROWS_CONNECTIONS,
     ROWS_CHANNELS,
-    ROWS_CONSUMING, /* only what joins consumers with channels: of a million idle ones nothing */
+    ROWS_CONSUMING, /* only what is joined with queues and consumers: of a million idle ones nothing
+                     */
 };
 
 /* Rows wanted from another shard, and back with them. */
@@ -234,9 +235,11 @@ static void on_row(void *ctx, const char *const *names, const char *const *value
         (void)json_object_set_new(row, names[i], value != NULL ? value : json_null());
     }
     if (r->consuming) {
-        json_t *pair = json_pack("{s:O, s:O}", "pid", json_object_get(row, "pid"), "clients",
-                                 json_object_get(row, "clients"));
-        bool consumes = json_integer_value(json_object_get(row, "consumer_count")) > 0;
+        json_t *pair =
+            json_pack("{s:O, s:O, s:O}", "pid", json_object_get(row, "pid"), "clients",
+                      json_object_get(row, "clients"), "flow", json_object_get(row, "flow"));
+        bool consumes = json_integer_value(json_object_get(row, "consumer_count")) > 0 ||
+                        json_array_size(json_object_get(row, "flow")) > 0;
         json_decref(row);
         if (!consumes) {
             json_decref(pair);
@@ -557,7 +560,8 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
     case 3:
         job->consumers = kind == 3;
         list_queues(job, vhost, consumers);
-        if (consumers) { /* whose channels may be on any node */
+        /* Consumers' channels, and those that a queue holds back, may be on any node. */
+        if (consumers || json_is_true(json_object_get(request, "flow"))) {
             job->channels = json_array();
             list_sessions(job, ROWS_CONSUMING, false);
         }

@@ -214,6 +214,28 @@ Test(amqp_flow, a_closed_connection_publishes_what_was_held_back)
                "0 connection.close-ok\nend\n");
 }
 
+/* --- transactions ----------------------------------------------------------------------------- */
+
+Test(amqp_flow, a_transaction_that_acknowledges_is_let_through)
+{
+    held();
+    ack(1);
+    publish(1, "n");
+    EXPECT_CALLS("1 settle ack 0.1.1+1\n");
+    send_bare(1, WIRE_TX_COMMIT);
+    const char *calls = rig_calls();
+    cr_assert_not_null(strstr(calls, PUBLISHED("m") PUBLISHED("n")), "%s", calls);
+}
+
+Test(amqp_flow, one_that_only_publishes_waits)
+{
+    held();
+    send_bare(1, WIRE_TX_COMMIT);
+    ack(1); /* of the next one */
+    EXPECT_CALLS("");
+    EXPECT_OUT("");
+}
+
 /* --- what the client is told ------------------------------------------------------------------ */
 
 Test(amqp_flow, a_connection_is_told_once_and_when_it_is_over)
