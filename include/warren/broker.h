@@ -60,9 +60,11 @@ void broker_set_boot(struct broker *broker, uint32_t boot); /* before the first 
 void broker_queue_unused(struct broker *broker, uint64_t queue_id);
 /* A queue served on this shard has dead letters and nobody takes them (host_sink.on_queue_dead). */
 void broker_queue_dead(struct broker *broker, uint64_t queue_id);
-/* A node is short of disk space: channels that publish are held back after the publish under way.
- */
-void broker_set_disk_low(struct broker *broker, bool low);
+/* Alarms of all nodes: while there is any, channels that publish are held back after the publish
+ * under way. */
+enum broker_alarm { BROKER_ALARM_DISK = 1, BROKER_ALARM_MEMORY = 2 };
+void broker_set_alarms(struct broker *broker, uint32_t alarms);
+uint32_t broker_alarms(const struct broker *broker);
 /* From the broker of another shard, or of this one (host_sink.on_letter). */
 void broker_on_letter(struct broker *broker, struct uid node, uint32_t shard,
                       const struct host_letter *letter);
@@ -124,8 +126,8 @@ struct broker_channel_sink {
     /* Publishing should pause (true) because a target queue's pending ops are over the limit, or
      * may go on. */
     void (*on_blocked)(void *ctx, bool blocked);
-    /* Why publishing is held back cluster-wide ("low on disk"), told to a channel that publishes;
-     * NULL: no more. May be NULL. */
+    /* Publishing is held back cluster-wide, and why ("low on disk"): told to a channel that has
+     * published, before on_blocked. It is over when broker_alarms() is 0. May be NULL. */
     void (*on_alarm)(void *ctx, const char *reason);
     /* It held a message for longer than timeout_ms: it was cancelled and all of that requeued.
      * Later settles of it do nothing. */
@@ -195,6 +197,9 @@ struct message broker_returned(struct message owned);
 /* The next publish had come already when the barrier of the last BROKER_WAIT on this channel began:
  * where it cannot be routed it needs none of its own. */
 void broker_publish_looked(struct broker_channel *ch);
+/* How many bytes of messages may be taken in: what the queues of this shard's publishers have
+ * pending counts against it. Large messages wait for it before they are received. */
+uint64_t broker_publish_room(const struct broker *broker);
 
 /* Transactions. From select on, publishes are checked and routed as ever (BROKER_ROUTED is then
  * said for those that reach no queue as well, and no token is answered), but kept until commit.

@@ -186,6 +186,15 @@ struct env_ops {
     int (*kv_get_now)(struct env *env, struct slice key,
                       struct slice *ret_value); /* blocking; start-up only; WR_E_NOTFOUND */
 
+    /* --- memory (shard 0) --------------------------------------------------------------------- */
+    /* Resident memory of this process; memory there is for it: the machine's, or what its cgroups
+     * leave it. 0, or WR_E_UNSUPPORTED where nobody can say (the simulator). */
+    int (*memory_used)(struct env *env, uint64_t *ret_bytes);
+    int (*memory_total)(struct env *env, uint64_t *ret_bytes);
+    /* Gives free memory that the allocator keeps back to the system, on another thread; then
+     * on_exec(token, 0). */
+    void (*memory_trim)(struct env *env, uint64_t token);
+
     /* --- other -------------------------------------------------------------------------------- */
     /* Runs work(arg) on another thread (or, in simulation, later); then on_exec(token, work's
      * result). */

@@ -77,6 +77,9 @@ struct host_options {
     /* Machines are compared at applied indexes divisible by these, the same on all nodes. 0 = the
      * default (docs/replica.md, "Comparing replicas"). */
     uint32_t compare_queue_every, compare_catalog_every;
+    /* Of messages that clients of this shard have pending, together; 0 = the default, 64 MiB. Each
+     * may have the less the more the others have: who is stuck leaves room for the others. */
+    uint64_t client_bytes_max;
 };
 struct host *host_new(struct env *env, const struct host_options *options);
 void host_free(struct host *host);
@@ -92,6 +95,8 @@ void host_set_view(struct host *host, struct catalog_view *view);
 void host_on_parcel(struct host *host, struct parcel *owned);
 /* The log said that the disk is (nearly) full: publishers are to be held back. */
 bool host_disk_is_low(const struct host *host);
+/* What is left of client_bytes_max: large messages should not be taken in beyond it. */
+uint64_t host_client_room(const struct host *host);
 bool host_on_mail(struct host *host,
                   struct mail *owned); /* LOG_MAIL_DONE/RETIRE/STATE; false: not the host's */
 bool host_on_file(struct host *host, uint64_t token, int64_t result);

@@ -18,10 +18,16 @@
 #include "warren/wire_props.h"
 #include "warren/wire_table.h"
 
-#define AMQP_KEPT_MAX                                                                              \
-    (1024u * 1024u) /* kept frames of a connection before its socket is paused                     \
-                     */
-#define AMQP_BODY_AT_ONCE    (128u * 1024u) /* bodies up to this get their memory when announced */
+/* Kept frames before a socket is paused: of one connection, as long as those of all connections of
+ * the shard are below _ALL; else of one connection. The second row is for when memory is low. */
+#define AMQP_KEPT_MAX     (16u << 20)
+#define AMQP_KEPT_ALL     (64u << 20)
+#define AMQP_KEPT_MAX_LOW (1u << 20)
+#define AMQP_KEPT_ALL_LOW (16u << 20)
+#define AMQP_KEPT_LEAST   (64u << 10)
+#define AMQP_BODY_AT_ONCE (128u * 1024u) /* bodies up to this get their memory when announced */
+#define AMQP_ROOM_STALL_MS                                                                         \
+    1000u /* large bodies of which nothing comes hold up others for this long */
 #define AMQP_CLOSE_LINGER_MS 3000u
 #define AMQP_CLOSE_WAIT_MS   10000u /* for the client's close-ok, or for channels to finish */
 #define AMQP_LOST_WAIT_MS    3000u  /* for close-ok when the input cannot be read any more */
@@ -79,7 +85,8 @@ struct amqp_conn {
     bool drop_pending;        /* the session is to be closed in the turn */
     bool session_busy;        /* ... is being closed: its callback is still to come */
     bool cancel_notify, failure_close, blocked_notify;
-    bool blocked_told; /* connection.blocked was sent */
+    bool alarmed;      /* one of its channels published under an alarm that is still on */
+    bool blocked_told; /* ... and connection.blocked was sent */
     uint8_t header[8];
     uint32_t header_size;
     char user[256];
@@ -93,9 +100,20 @@ struct amqp_conn {
     } failure;
 };
 
+/* What a kept frame may pass while publishing is held back, see channel.c. */
+enum kept_kind {
+    KEPT_CONTENT, /* basic.publish, headers and bodies: what is held back */
+    KEPT_ACK,     /* basic.ack, and nack and reject without requeue */
+    KEPT_REQUEUE, /* nack and reject with it */
+    KEPT_ASKING,  /* requests that do not depend on the publishes before them */
+    KEPT_REQUEST, /* all others, ... */
+    KEPT_BARRIER, /* ... and those that nothing passes */
+    KEPT_KINDS,
+};
+
 struct saved_frame {
-    uint8_t type;
-    bool request;         /* a method frame, but not basic.publish */
+    uint8_t type; /* 0: it has passed the others and is worked off */
+    uint8_t kind;
     uint64_t received_at; /* conn->received_bytes when it came */
     struct slice payload;
 };
@@ -114,6 +132,8 @@ struct content {
     struct message message; /* record under construction */
     uint8_t *body;          /* where the body starts, when memory was taken at once */
     struct buf *growing;    /* large body: grows by arrival */
+    uint64_t room;          /* of it that is counted in server->room_taken */
+    uint64_t progress_ms;   /* when something of a large body last came */
 };
 
 struct confirm_range {
@@ -138,11 +158,14 @@ struct amqp_channel {
     struct broker_channel *broker;
     struct list touched_link; /* server->touched: has confirms or settles to flush this turn */
     uint16_t number;
-    bool closing;         /* sent channel.close: drops all until close-ok */
-    bool client_closed;   /* the client sent channel.close: close-ok is sent in the turn */
-    bool busy;            /* a broker call is under way; later frames wait */
-    bool blocked;         /* publishing is held back */
-    bool waiting_publish; /* content.message waits for a read barrier */
+    bool closing;       /* sent channel.close: drops all until close-ok */
+    bool client_closed; /* the client sent channel.close: close-ok is sent in the turn */
+    bool busy;          /* a broker call is under way; later frames wait */
+    bool blocked;       /* publishing is held back */
+    bool leaving; /* a close was sent: what is kept before it is worked off, held back or not */
+    bool waiting_room;     /* a large body waits until there is memory for it */
+    struct list room_link; /* server->room_waits or room_holders */
+    bool waiting_publish;  /* content.message waits for a read barrier */
     bool confirm;
     bool draining;
     bool no_wait; /* of the request under way */
@@ -152,7 +175,9 @@ struct amqp_channel {
     uint64_t looked_at;      /* and when the last look-up for a publish began */
     struct saved_vec queued; /* from queued_head on */
     size_t queued_head, queued_bytes;
-    size_t queued_requests; /* kept frames that settles may not overtake */
+    uint32_t queued_kinds[KEPT_KINDS]; /* how many of each */
+    size_t let_through;                /* so many of them are worked off, held back or not */
+    bool settled; /* while held back, since the last tx method: see keep_frame */
     /* confirms */
     uint64_t next_token;                /* of the next publish, from 1 */
     uint64_t confirmed_below;           /* all tokens below are answered */
@@ -181,6 +206,13 @@ struct amqp_server {
     struct hash_seed hash_seed;
     struct prng prng;
     uint32_t count;
+    uint64_t kept_bytes; /* of all connections */
+    uint64_t room_taken; /* by large bodies that are being received: what was announced */
+    uint64_t room_ms;    /* when something of one of them last came */
+    struct list room_waits, room_holders;
+    struct timer room_timer;
+    bool kept_less; /* they fell below a limit: paused connections are looked at in the turn */
+    bool alarms;    /* of the broker, when it was last looked at */
 };
 
 /* True while channels work: also what came before the client's connection.close is worked off. */
@@ -208,8 +240,9 @@ void conn_fault(struct amqp_conn *conn, uint16_t code, uint16_t class_id, uint16
 void conn_abort(struct amqp_conn *conn); /* closes the socket without a frame */
 void conn_end(struct amqp_conn *conn, uint32_t linger_ms);
 void conn_kept(struct amqp_conn *conn, size_t more, size_t less); /* bytes of frames kept back */
-void conn_answers_read(struct amqp_conn *conn); /* the client reads again, or is gone */
-void conn_drop_session(struct amqp_conn *conn); /* closes channels and session, now */
+void conn_look_at_pause(struct amqp_conn *conn); /* the limits of what is kept have changed */
+void conn_answers_read(struct amqp_conn *conn);  /* the client reads again, or is gone */
+void conn_drop_session(struct amqp_conn *conn);  /* closes channels and session, now */
 void conn_set_timer(struct amqp_conn *conn, uint32_t delay_ms, timer_fn fn);
 /* heartbeat.c */
 void heartbeat_start(struct amqp_conn *conn);
@@ -229,6 +262,7 @@ void channel_begin(struct amqp_channel *ch, enum wire_method_id method,
 bool channel_finish(struct amqp_channel *ch,
                     const struct broker_fault *fault); /* it ended; false: a fault was sent */
 void channel_resume(struct amqp_channel *ch);          /* goes on with the frames kept back */
+void channel_leave(struct amqp_channel *ch); /* ... also with publishes that are held back */
 void channel_touch(struct amqp_channel *ch);
 void channel_flush(struct amqp_channel *ch);          /* confirms and settles of the turn */
 bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, nothing kept */
@@ -251,6 +285,8 @@ void tx_keep_ack(struct amqp_channel *ch, const struct range_run *piece,
 void content_publish(struct amqp_channel *ch, const struct wire_basic_publish *publish);
 void content_frame(struct amqp_channel *ch, const struct wire_frame *frame);
 void content_reset(struct amqp_channel *ch);
+void content_give_back_room(struct amqp_channel *ch); /* its body is not received any more */
+void content_give_room(struct amqp_server *server); /* to those who wait for it, if there is any */
 /* ch_deliver.c */
 extern const struct broker_channel_sink deliver_sink;
 void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redelivered,

@@ -168,20 +168,18 @@ static void on_blocked(void *ctx, bool blocked)
     }
 }
 
-/* Once per connection, however many of its channels publish. */
+/* Told once per connection, however many of its channels publish, and whatever comes to the reason.
+ */
 static void on_alarm(void *ctx, const char *reason)
 {
     struct amqp_conn *conn = ((struct amqp_channel *)ctx)->conn;
-    struct wire_method method = {.id = WIRE_CONNECTION_UNBLOCKED};
-    if (!conn->blocked_notify || !conn_works(conn) || conn->blocked_told == (reason != NULL)) {
-        return;
-    }
-    conn->blocked_told = reason != NULL;
-    if (reason != NULL) {
-        method.id = WIRE_CONNECTION_BLOCKED;
+    conn->alarmed = true;
+    if (conn->blocked_notify && conn_works(conn) && !conn->blocked_told) {
+        struct wire_method method = {.id = WIRE_CONNECTION_BLOCKED};
         method.connection_blocked.reason = bytes_from_cstr(reason);
+        conn->blocked_told = true;
+        conn_send(conn, 0, &method);
     }
-    conn_send(conn, 0, &method);
 }
 
 const struct broker_channel_sink deliver_sink = {

@@ -4,14 +4,18 @@
  * Happy path: a frame goes to the content assembly (header, body) or to the handler of its class. A
  * method that needs the cluster makes the channel busy; frames that arrive meanwhile are kept
  * (copied) and worked off when the call has ended. While publishing is blocked, frames are kept
- * too, but acks, nacks and rejects are obeyed at once (no alarm deadlock).
+ * too, but some pass those that are kept (no alarm deadlock; docs/flow.md):
+ *   acks                    all but another settle, recover, tx.* and a close
+ *   requeues                publishes
+ *   cancel, qos, recover    publishes; under an alarm consume and get as well
+ *   a close                 nothing, but what is kept before it is then worked off at once
  *
  * Failure modes: a channel error sends channel.close and drops everything until close-ok; errors
  * that concern the connection are passed on.
  *
- * Invariants: I1 frames of a channel are worked on in order, but for settles overtaking held
+ * Invariants: I1 frames of a channel are worked on in order, but for those that pass held
  * publishes. I2 the broker channel is closed in the turn or directly below a frame from the socket,
- * never below a broker upcall. I3 the kept frames of a connection cost at most AMQP_KEPT_MAX plus
+ * never below a broker upcall. I3 the kept frames of a connection cost at most kept_max() plus
  * one read: then the socket is paused.
  */
 #include <stdarg.h>
@@ -28,6 +32,7 @@ struct amqp_channel *channel_new(struct amqp_conn *conn, uint16_t number)
     ch->confirmed_below = 1;
     ch->next_tag = 1;
     list_init(&ch->touched_link);
+    list_init(&ch->room_link);
     rangemap_init(&ch->confirmed_ahead);
     rangemap_init(&ch->unacked);
     ch->broker = broker_channel_open(conn->session, number, &deliver_sink, ch);
@@ -46,7 +51,8 @@ static void drop_queued(struct amqp_channel *ch)
     conn_kept(ch->conn, 0, ch->queued_bytes);
     ch->queued_head = 0;
     ch->queued_bytes = 0;
-    ch->queued_requests = 0;
+    memset(ch->queued_kinds, 0, sizeof ch->queued_kinds);
+    ch->let_through = 0;
 }
 
 static void close_broker(struct amqp_channel *ch)
@@ -62,7 +68,7 @@ static void close_broker(struct amqp_channel *ch)
     rangemap_clear(&ch->unacked);
     vec_clear(&ch->tx_acks);
     ch->tx_ack_count = 0;
-    ch->busy = ch->blocked = ch->waiting_publish = ch->committing = false;
+    ch->busy = ch->blocked = ch->waiting_publish = ch->committing = ch->leaving = false;
 }
 
 void channel_free(struct amqp_channel *ch)
@@ -197,6 +203,7 @@ void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, ui
     confirm_flush(ch);
     conn_send(ch->conn, ch->number, &close);
     ch->closing = true;
+    content_give_back_room(ch);
     channel_touch(ch);
 }
 
@@ -238,7 +245,8 @@ bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault)
 
 static bool waits(const struct amqp_channel *ch)
 {
-    return ch->busy || ch->blocked || ch->waiting_publish || ch->conn->unread;
+    return ch->busy || (ch->blocked && !ch->leaving && ch->let_through == 0) ||
+           ch->waiting_publish || ch->waiting_room || ch->conn->unread;
 }
 
 bool channel_is_quiet(const struct amqp_channel *ch)
@@ -246,26 +254,113 @@ bool channel_is_quiet(const struct amqp_channel *ch)
     return ch->closing || (!ch->client_closed && !waits(ch) && ch->queued_head == ch->queued.count);
 }
 
-/* A method frame that is not a publish: settles that came after it may not be worked on before it.
- */
-static bool is_request(const struct wire_frame *frame)
+static bool requeues(const struct wire_frame *frame)
 {
-    return frame->type == WIRE_FRAME_METHOD &&
-           (frame->payload.size < 4 ||
-            bytes_load_be32(frame->payload.data) != (uint32_t)WIRE_BASIC_PUBLISH);
+    struct wire_method method;
+    if (wire_method_decode(frame->payload, &method) != WIRE_OK) {
+        return true;
+    }
+    return method.id == WIRE_BASIC_NACK ? method.basic_nack.requeue : method.basic_reject.requeue;
+}
+
+/* What the frame may pass. Under an alarm consumers may be what ends it. */
+static enum kept_kind kind_of(const struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    if (frame->type != WIRE_FRAME_METHOD) {
+        return KEPT_CONTENT;
+    }
+    if (frame->payload.size < 4) {
+        return KEPT_BARRIER;
+    }
+    uint32_t id = bytes_load_be32(frame->payload.data);
+    switch (id) {
+    case WIRE_BASIC_PUBLISH:
+        return KEPT_CONTENT;
+    case WIRE_BASIC_ACK:
+        return KEPT_ACK;
+    case WIRE_BASIC_NACK:
+    case WIRE_BASIC_REJECT:
+        return requeues(frame) ? KEPT_REQUEUE : KEPT_ACK;
+    case WIRE_BASIC_QOS:
+    case WIRE_BASIC_CANCEL:
+        return KEPT_ASKING;
+    case WIRE_BASIC_RECOVER:
+    case WIRE_BASIC_RECOVER_ASYNC:
+        return ch->queued_kinds[KEPT_REQUEST] + ch->queued_kinds[KEPT_ASKING] == 0 ? KEPT_ASKING
+                                                                                   : KEPT_BARRIER;
+    case WIRE_BASIC_CONSUME:
+    case WIRE_BASIC_GET:
+        return ch->conn->alarmed ? KEPT_ASKING : KEPT_REQUEST;
+    case WIRE_CHANNEL_CLOSE:
+    case WIRE_TX_SELECT:
+    case WIRE_TX_COMMIT:
+    case WIRE_TX_ROLLBACK:
+        return KEPT_BARRIER;
+    default:
+        return KEPT_REQUEST;
+    }
+}
+
+/* How many there are before the frame that it may not pass. */
+struct ahead {
+    uint32_t settles, requests, barriers;
+};
+
+static void count_ahead(struct ahead *ahead, enum kept_kind kind, uint32_t count)
+{
+    ahead->settles += kind == KEPT_ACK || kind == KEPT_REQUEUE ? count : 0;
+    ahead->requests += kind == KEPT_ASKING || kind == KEPT_REQUEST ? count : 0;
+    ahead->barriers += kind == KEPT_BARRIER ? count : 0;
+}
+
+static bool may_pass(const struct ahead *ahead, enum kept_kind kind)
+{
+    bool first = ahead->settles == 0 && ahead->barriers == 0;
+    return (kind == KEPT_ACK && first) ||
+           ((kind == KEPT_REQUEUE || kind == KEPT_ASKING) && first && ahead->requests == 0);
+}
+
+static bool passes(const struct amqp_channel *ch)
+{
+    return ch->blocked && !ch->leaving && ch->let_through == 0 && !ch->busy &&
+           !ch->waiting_publish && !ch->closing && !ch->client_closed && !ch->conn->unread &&
+           conn_works(ch->conn);
+}
+
+/*
+ * What is kept before a close is worked off. So is a transaction that acknowledges something, with
+ * its publishes: whoever takes from one queue what it puts into another would otherwise wait for
+ * ever, its acks being part of what waits.
+ */
+static void after_kept(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    if (frame->type != WIRE_FRAME_METHOD || frame->payload.size < 4) {
+        return;
+    }
+    uint32_t id = bytes_load_be32(frame->payload.data);
+    if (id == (uint32_t)WIRE_CHANNEL_CLOSE) {
+        channel_leave(ch);
+    } else if (id == (uint32_t)WIRE_TX_COMMIT || id == (uint32_t)WIRE_TX_ROLLBACK) {
+        if (ch->settled) {
+            ch->let_through = ch->queued.count - ch->queued_head;
+            channel_resume(ch);
+        }
+        ch->settled = false;
+    }
 }
 
 static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct saved_frame saved = {.type = frame->type,
-                                .request = is_request(frame),
+                                .kind = (uint8_t)kind_of(ch, frame),
                                 .received_at = ch->conn->received_bytes,
                                 .payload = slice_copy(frame->payload.data, frame->payload.size)};
-    size_t cost = frame->payload.size + sizeof saved;
+    size_t cost = frame->payload.size + sizeof saved + sizeof(struct buf);
     vec_push(&ch->queued, saved);
-    ch->queued_requests += saved.request;
+    ch->queued_kinds[saved.kind]++;
     ch->queued_bytes += cost;
     conn_kept(ch->conn, cost, 0);
+    after_kept(ch, frame);
 }
 
 /* While publishes of a tx.commit are being confirmed RabbitMQ lets nothing but channel.close come,
@@ -287,6 +382,54 @@ static bool may_follow_commit(struct amqp_channel *ch, const struct wire_frame *
 }
 
 static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame);
+static void work_method(struct amqp_channel *ch, const struct wire_frame *frame);
+
+/* Takes a kept frame out, and works it off. What passes does so in the middle of a held content,
+ * too. */
+static void work_kept(struct amqp_channel *ch, size_t at,
+                      void (*work)(struct amqp_channel *ch, const struct wire_frame *frame))
+{
+    struct saved_frame saved = ch->queued.items[at];
+    struct wire_frame frame = {
+        .type = saved.type, .channel = ch->number, .payload = bytes_from_slice(&saved.payload)};
+    size_t cost = saved.payload.size + sizeof saved + sizeof(struct buf);
+    ch->queued.items[at].type = 0;
+    ch->queued.items[at].payload = SLICE_NONE;
+    ch->queued_kinds[saved.kind]--;
+    ch->queued_bytes -= cost;
+    conn_kept(ch->conn, 0, cost);
+    ch->received_at = saved.received_at;
+    work(ch, &frame);
+    slice_unref(&saved.payload);
+}
+
+static void note_settled(struct amqp_channel *ch, enum kept_kind kind)
+{
+    ch->settled = ch->settled || kind == KEPT_ACK || kind == KEPT_REQUEUE;
+}
+
+/* Publishing is held back: what may pass the publishes does. */
+static void pass_kept(struct amqp_channel *ch)
+{
+    struct ahead ahead = {0};
+    uint32_t left = 0;
+    for (enum kept_kind kind = KEPT_ACK; kind < KEPT_KINDS; kind++) {
+        left += ch->queued_kinds[kind];
+    }
+    for (size_t i = ch->queued_head; left > 0 && i < ch->queued.count && passes(ch); i++) {
+        struct saved_frame *saved = &ch->queued.items[i];
+        if (saved->type == 0 || saved->kind == KEPT_CONTENT) {
+            continue;
+        }
+        left--;
+        if (may_pass(&ahead, saved->kind)) {
+            note_settled(ch, saved->kind);
+            work_kept(ch, i, work_method);
+        } else {
+            count_ahead(&ahead, saved->kind, 1);
+        }
+    }
+}
 
 void channel_resume(struct amqp_channel *ch)
 {
@@ -294,18 +437,16 @@ void channel_resume(struct amqp_channel *ch)
         return;
     }
     ch->draining = true;
+    if (passes(ch)) {
+        pass_kept(ch);
+    }
     while (!waits(ch) && !ch->closing && !ch->client_closed && conn_works(ch->conn) &&
            ch->queued_head < ch->queued.count) {
-        struct saved_frame saved = ch->queued.items[ch->queued_head++];
-        struct wire_frame frame = {
-            .type = saved.type, .channel = ch->number, .payload = bytes_from_slice(&saved.payload)};
-        size_t cost = saved.payload.size + sizeof saved;
-        ch->queued_requests -= saved.request;
-        ch->queued_bytes -= cost;
-        conn_kept(ch->conn, 0, cost);
-        ch->received_at = saved.received_at;
-        work_frame(ch, &frame);
-        slice_unref(&saved.payload);
+        size_t at = ch->queued_head++;
+        ch->let_through -= ch->let_through > 0;
+        if (ch->queued.items[at].type != 0) {
+            work_kept(ch, at, work_frame);
+        }
     }
     ch->draining = false;
     if (ch->committing && ch->queued_head < ch->queued.count) {
@@ -325,6 +466,14 @@ void channel_resume(struct amqp_channel *ch)
     }
     if (ch->conn->state == CONN_FINISHING) {
         conn_dirty(ch->conn); /* it may have waited for this channel */
+    }
+}
+
+void channel_leave(struct amqp_channel *ch)
+{
+    if (!ch->leaving) {
+        ch->leaving = true;
+        channel_resume(ch);
     }
 }
 
@@ -401,17 +550,9 @@ static void on_method(struct amqp_channel *ch, const struct wire_method *method)
     }
 }
 
-static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame)
+static void work_method(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct wire_method method;
-    if (ch->content.state != CONTENT_NONE) {
-        content_frame(ch, frame);
-        return;
-    }
-    if (frame->type != WIRE_FRAME_METHOD) {
-        conn_fault(ch->conn, 505, 0, 0, "expected method frame, got non method frame instead");
-        return;
-    }
     enum wire_fault fault = wire_method_decode(frame->payload, &method);
     if (WR_UNLIKELY(fault != WIRE_OK)) {
         conn_decode_fault(ch->conn, fault, frame->payload, method.id);
@@ -424,6 +565,19 @@ static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame)
     on_method(ch, &method);
 }
 
+static void work_frame(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    if (ch->content.state != CONTENT_NONE) {
+        content_frame(ch, frame);
+        return;
+    }
+    if (frame->type != WIRE_FRAME_METHOD) {
+        conn_fault(ch->conn, 505, 0, 0, "expected method frame, got non method frame instead");
+        return;
+    }
+    work_method(ch, frame);
+}
+
 /* Frames of a channel for which we sent channel.close: only close-ok and close count. */
 static void closing_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 {
@@ -434,14 +588,25 @@ static void closing_frame(struct amqp_channel *ch, const struct wire_frame *fram
     }
 }
 
-/* While publishing is held back: settles go ahead of the publishes that wait, but not of anything
- * else that does. */
+/* While publishing is held back: worked off at once, past what is kept, without being kept itself.
+ */
 static bool overtakes(struct amqp_channel *ch, const struct wire_frame *frame)
 {
-    struct wire_method method;
-    return ch->blocked && !ch->busy && !ch->client_closed && ch->queued_requests == 0 &&
-           frame->type == WIRE_FRAME_METHOD &&
-           wire_method_decode(frame->payload, &method) == WIRE_OK && ch_settle_method(ch, &method);
+    struct ahead ahead = {0};
+    if (!passes(ch) || ch->draining) {
+        return false;
+    }
+    for (enum kept_kind k = KEPT_CONTENT; k < KEPT_KINDS; k++) {
+        count_ahead(&ahead, k, ch->queued_kinds[k]);
+    }
+    enum kept_kind kind = kind_of(ch, frame);
+    if (!may_pass(&ahead, kind)) {
+        return false;
+    }
+    note_settled(ch, kind);
+    ch->received_at = ch->conn->received_bytes;
+    work_method(ch, frame);
+    return true;
 }
 
 void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame)

@@ -44,9 +44,31 @@ void conn_set_timer(struct amqp_conn *conn, uint32_t delay_ms, timer_fn fn)
     timer_add(&conn->server->timers, &conn->timer, conn_now_ms(conn->server) + delay_ms, fn);
 }
 
+static bool memory_is_low(const struct amqp_server *server)
+{
+    return (broker_alarms(server->broker) & BROKER_ALARM_MEMORY) != 0;
+}
+
+static uint64_t kept_all(const struct amqp_server *server)
+{
+    return memory_is_low(server) ? AMQP_KEPT_ALL_LOW : AMQP_KEPT_ALL;
+}
+
+/*
+ * A channel whose publishes are held back shares its socket with channels that have nothing to do
+ * with it: as long as there is room for what it goes on sending, they are listened to.
+ */
+static uint64_t kept_max(const struct amqp_server *server)
+{
+    if (server->kept_bytes > kept_all(server)) {
+        return AMQP_KEPT_LEAST;
+    }
+    return memory_is_low(server) ? AMQP_KEPT_MAX_LOW : AMQP_KEPT_MAX;
+}
+
 static void pause_if_due(struct amqp_conn *conn)
 {
-    bool pause = conn->unread || conn->kept_bytes > AMQP_KEPT_MAX;
+    bool pause = conn->unread || conn->kept_bytes > kept_max(conn->server);
     if (pause != conn->paused) {
         conn->paused = pause;
         if (conn->state != CONN_CLOSED && !conn->gone) {
@@ -58,9 +80,22 @@ static void pause_if_due(struct amqp_conn *conn)
 void conn_kept(struct amqp_conn *conn, size_t more, size_t less)
 {
     WR_ASSERT_OP(less, <=, conn->kept_bytes + more);
+    struct amqp_server *server = conn->server;
+    uint64_t all = kept_all(server);
+    bool over = server->kept_bytes > all;
     conn->kept_bytes += more;
     conn->kept_bytes -= less;
+    server->kept_bytes += more;
+    server->kept_bytes -= less;
+    server->kept_less = server->kept_less || (over && server->kept_bytes <= all);
     pause_if_due(conn);
+}
+
+void conn_look_at_pause(struct amqp_conn *conn)
+{
+    if (conn->state != CONN_CLOSED) {
+        pause_if_due(conn);
+    }
 }
 
 /* --- output ----------------------------------------------------------------------------------- */
@@ -308,6 +343,10 @@ static void client_closes(struct amqp_conn *conn)
     conn->state = CONN_FINISHING;
     conn_dirty(conn);
     conn_set_timer(conn, AMQP_CLOSE_WAIT_MS, on_finish_timeout);
+    struct umap_iter it = umap_iterate(&conn->channels);
+    while (umap_next(&it)) {
+        channel_leave(it.value);
+    }
 }
 
 /* --- channel 0 -------------------------------------------------------------------------------- */

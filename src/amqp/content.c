@@ -12,9 +12,95 @@
  */
 #include "amqp_internal.h"
 
+/* --- room for large bodies --------------------------------------------------------------------
+ *
+ * A channel is held back only after it has published; so a thousand of them could each have a
+ * message of 16 MiB on its way in. What is announced by those that are being received, and what
+ * the queues have pending, is therefore bounded together: a large body that does not fit waits, its
+ * frames are kept, its socket is paused. One at a time may always come: what is pending may be
+ * stuck.
+ */
+static bool has_room(const struct amqp_server *server, uint64_t size)
+{
+    uint64_t room = broker_publish_room(server->broker);
+    return server->room_taken == 0 ||
+           (server->room_taken < room && size <= room - server->room_taken) ||
+           conn_now_ms(server) - server->room_ms > AMQP_ROOM_STALL_MS;
+}
+
+static void take_room(struct amqp_channel *ch)
+{
+    struct amqp_server *server = ch->conn->server;
+    ch->content.room = ch->content.body_size;
+    ch->content.progress_ms = server->room_ms = conn_now_ms(server);
+    server->room_taken += ch->content.room;
+    list_push_back(&server->room_holders, &ch->room_link);
+}
+
+void content_give_back_room(struct amqp_channel *ch)
+{
+    ch->conn->server->room_taken -= ch->content.room;
+    ch->content.room = 0;
+    ch->waiting_room = false;
+    list_remove(&ch->room_link);
+}
+
+/* Something of a large body came. */
+static void note_progress(struct amqp_channel *ch)
+{
+    struct amqp_server *server = ch->conn->server;
+    struct content *c = &ch->content;
+    c->progress_ms = server->room_ms = conn_now_ms(server);
+    if (c->received > c->room) { /* it was slow, and only counted as what was there */
+        server->room_taken += c->received - c->room;
+        c->room = c->received;
+    }
+}
+
+/* Of a client that announced and stopped sending counts what is in memory, not what may never come.
+ */
+static void take_from_stalled(struct amqp_server *server)
+{
+    uint64_t now = conn_now_ms(server);
+    LIST_FOREACH(link, &server->room_holders) {
+        struct content *c = &WR_CONTAINER_OF(link, struct amqp_channel, room_link)->content;
+        if (now - c->progress_ms >= AMQP_ROOM_STALL_MS && c->room > c->received) {
+            server->room_taken -= c->room - c->received;
+            c->room = c->received;
+        }
+    }
+}
+
+static void on_room_timer(struct timer *t)
+{
+    (void)t; /* amqp_turn looks */
+}
+
+void content_give_room(struct amqp_server *server)
+{
+    struct list *link;
+    if (list_is_empty(&server->room_waits)) {
+        return;
+    }
+    take_from_stalled(server);
+    while ((link = list_first(&server->room_waits)) != NULL) {
+        struct amqp_channel *ch = WR_CONTAINER_OF(link, struct amqp_channel, room_link);
+        if (!has_room(server, ch->content.body_size)) {
+            timer_add(&server->timers, &server->room_timer,
+                      conn_now_ms(server) + AMQP_ROOM_STALL_MS / 2, on_room_timer);
+            return;
+        }
+        list_remove(link);
+        ch->waiting_room = false;
+        take_room(ch);
+        channel_resume(ch);
+    }
+}
+
 void content_reset(struct amqp_channel *ch)
 {
     struct content *c = &ch->content;
+    content_give_back_room(ch);
     if (c->message.record.buf != NULL) {
         slice_unref(&c->message.record);
     }
@@ -99,6 +185,7 @@ static void finish(struct amqp_channel *ch)
     if (c->growing != NULL) {
         c->message.record = slice_of_buf(c->growing);
         c->growing = NULL;
+        content_give_back_room(ch);
     }
     c->body = NULL;
     c->state = CONTENT_NONE;
@@ -162,6 +249,18 @@ static bool decode_header(struct amqp_channel *ch, struct bytes payload, struct 
     return true;
 }
 
+static void wait_for_room(struct amqp_channel *ch)
+{
+    struct amqp_server *server = ch->conn->server;
+    if (list_is_empty(&server->room_waits) && has_room(server, ch->content.body_size)) {
+        take_room(ch);
+        return;
+    }
+    ch->waiting_room = true;
+    list_push_back(&server->room_waits, &ch->room_link);
+    conn_dirty(ch->conn); /* the turn looks when it has to look again */
+}
+
 static void on_header(struct amqp_channel *ch, struct bytes payload)
 {
     struct content *c = &ch->content;
@@ -187,9 +286,10 @@ static void on_header(struct amqp_channel *ch, struct bytes payload)
                                       head_size + (uint32_t)header.body_size, &c->message.record);
         c->body = message_write(record, &parts, (uint32_t)header.body_size);
     } else {
-        c->growing = buf_new(head_size + AMQP_BODY_AT_ONCE);
+        c->growing = buf_new(head_size);
         (void)message_write(c->growing->data, &parts, (uint32_t)header.body_size);
         c->growing->size = head_size;
+        wait_for_room(ch);
     }
     if (header.body_size == 0) {
         finish(ch);
@@ -224,6 +324,9 @@ void content_frame(struct amqp_channel *ch, const struct wire_frame *frame)
         buf_append(&c->growing, frame->payload.data, frame->payload.size);
     }
     c->received += frame->payload.size;
+    if (c->growing != NULL) {
+        note_progress(ch);
+    }
     if (c->received == c->body_size) {
         finish(ch);
     }

@@ -1,7 +1,8 @@
 /*
  * What: heartbeats both ways. One is sent when nothing else was for half the interval; the
  * connection is cut without a frame when nothing came for two whole intervals (AMQP 0-9-1 §4.2.7,
- * with RabbitMQ's timing). A client whose input we have paused is not judged.
+ * with RabbitMQ's timing). A client whose input we have paused, or that an alarm holds back, is not
+ * judged: many do nothing else while they wait.
  */
 #include "amqp_internal.h"
 
@@ -11,7 +12,7 @@ static void on_heartbeat(struct timer *t)
     struct amqp_server *server = conn->server;
     uint64_t now = conn_now_ms(server);
     uint64_t interval = (uint64_t)conn->heartbeat_s * 1000;
-    if (conn->paused) {
+    if (conn->paused || conn->alarmed) {
         conn->received_ms = now;
     }
     if (now - conn->received_ms > 2 * interval) {

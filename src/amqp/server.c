@@ -159,6 +159,9 @@ struct amqp_server *amqp_server_new(struct env *env, struct broker *broker,
     list_init(&server->dirty);
     list_init(&server->touched);
     list_init(&server->graveyard);
+    list_init(&server->room_waits);
+    list_init(&server->room_holders);
+    timer_init(&server->room_timer);
     prng_init(&server->prng, options->seed);
     server->hash_seed.k0 = prng_u64(&server->prng);
     server->hash_seed.k1 = prng_u64(&server->prng);
@@ -181,14 +184,46 @@ void amqp_server_free(struct amqp_server *server)
     LIST_FOREACH_SAFE(link, &server->graveyard) {
         conn_free(WR_CONTAINER_OF(link, struct amqp_conn, link));
     }
+    timer_cancel(&server->timers, &server->room_timer);
     timers_deinit(&server->timers);
     chunk_arena_deinit(&server->arena);
     wr_free(server);
 }
 
+/* Of the end of the last alarm every connection hears that heard of one, also when the channels
+ * that published are closed. Whoever is paused may be listened to again when there is room. */
+static void look_at_alarms(struct amqp_server *server)
+{
+    bool alarms = broker_alarms(server->broker) != 0;
+    bool over = server->alarms && !alarms;
+    bool look = server->kept_less || server->alarms != alarms;
+    server->alarms = alarms;
+    server->kept_less = false;
+    if (!look) {
+        return;
+    }
+    LIST_FOREACH(link, &server->conns) {
+        struct amqp_conn *conn = WR_CONTAINER_OF(link, struct amqp_conn, link);
+        conn_look_at_pause(conn);
+        if (!over) {
+            continue;
+        }
+        if (conn->blocked_told && conn_works(conn)) {
+            struct wire_method method = {.id = WIRE_CONNECTION_UNBLOCKED};
+            conn_send(conn, 0, &method);
+        }
+        if (conn->alarmed) {
+            conn->received_ms = conn_now_ms(server); /* it is judged again from now on */
+        }
+        conn->alarmed = conn->blocked_told = false;
+    }
+}
+
 void amqp_turn(struct amqp_server *server)
 {
+    look_at_alarms(server);
     (void)timers_run(&server->timers, conn_now_ms(server));
+    content_give_room(server);
     struct list *link;
     while ((link = list_pop_front(&server->touched)) != NULL) {
         channel_flush(WR_CONTAINER_OF(link, struct amqp_channel, touched_link));

@@ -183,25 +183,29 @@ void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t 
     }
 }
 
-void broker_set_disk_low(struct broker *broker, bool low)
+static void alarms_over(struct broker_session *session)
 {
-    if (broker->disk_low == low) {
-        return;
+    LIST_FOREACH(link, &session->channels) {
+        struct broker_channel *ch = WR_CONTAINER_OF(link, struct broker_channel, link);
+        ch->alarmed = false;
+        channel_check_blocked(ch);
     }
-    broker->disk_low = low; /* when it becomes low, the channels hear of it as they publish */
-    LIST_FOREACH(at, &broker->sessions) {
-        struct broker_session *session = WR_CONTAINER_OF(at, struct broker_session, link);
-        LIST_FOREACH(link, &session->channels) {
-            struct broker_channel *ch = WR_CONTAINER_OF(link, struct broker_channel, link);
-            if (!low && ch->alarmed) {
-                ch->alarmed = false;
-                if (!ch->closed && ch->sink->on_alarm != NULL) {
-                    ch->sink->on_alarm(ch->ctx, NULL);
-                }
-                channel_check_blocked(ch);
-            }
+}
+
+void broker_set_alarms(struct broker *broker, uint32_t alarms)
+{
+    bool over = alarms == 0 && broker->alarms != 0;
+    broker->alarms = alarms; /* of new ones the channels hear as they publish */
+    if (over) {
+        LIST_FOREACH(at, &broker->sessions) {
+            alarms_over(WR_CONTAINER_OF(at, struct broker_session, link));
         }
     }
+}
+
+uint32_t broker_alarms(const struct broker *broker)
+{
+    return broker->alarms;
 }
 
 static void tell_unblocked(struct broker *broker)

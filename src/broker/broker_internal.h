@@ -18,20 +18,26 @@
 #include "warren/wire_props.h"
 #include "warren/wire_table.h"
 
-#define NAME_MAX_SIZE     255u
-#define WINDOW_FIRST      128u    /* deliveries granted to a new consumer, before sizes are known */
-#define PENDING_MAX       10000u  /* publishes of a channel, counted per target, not applied yet */
-#define TURN_EXTRA_ALL    131072u /* ... and over all channels, before each may have one more */
-#define TURN_EXTRA_MAX    8192u   /* targets but the first of a channel's publishes in one turn */
-#define WINDOW_BYTES      (16u << 20) /* of deliveries granted ahead, once they are */
-#define ORPHAN_MS         UINT64_C(3600000)
-#define ROUTE_CACHE_SLOTS 32u
-#define ROUTE_CACHE_TEXT  96u
-#define DELETE_RETRY_MS   500u
-#define REPLY_KEPT_MAX    WINDOW_BYTES /* of replies for a channel whose socket is slow */
-#define REPLY_QUEUE       "amq.rabbitmq.reply-to"
-#define TX_BYTES_MAX      (64u << 20) /* kept for a transaction, or a message of the largest size */
-#define TX_OPS_MAX        131072u     /* publishes of a transaction, counted per target */
+#define NAME_MAX_SIZE      255u
+#define WINDOW_FIRST       2u     /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_RESUMED     128u   /* ... at most, to one that was stopped by the channel's limit */
+#define PENDING_MAX        10000u /* publishes of a channel, counted per target, not applied yet */
+#define TURN_EXTRA_ALL     131072u /* ... and over all channels, before each may have one more */
+#define TURN_EXTRA_MAX     8192u   /* targets but the first of a channel's publishes in one turn */
+#define WINDOW_BYTES       (16u << 20) /* of deliveries granted ahead, once they are, at most ... */
+#define WINDOW_BYTES_LEAST (64u << 10) /* ... and at first */
+#define ORPHAN_MS          UINT64_C(3600000)
+#define ROUTE_CACHE_SLOTS  32u
+#define ROUTE_CACHE_TEXT   96u
+#define DELETE_RETRY_MS    500u
+/* How long after back-pressure the listings say "flow": it comes and goes faster than anybody
+ * looks. RabbitMQ's times. */
+#define FLOW_CONNECTION_MS 5000u
+#define FLOW_CHANNEL_MS    1000u
+#define REPLY_KEPT_MAX     WINDOW_BYTES /* of replies for a channel whose socket is slow */
+#define REPLY_QUEUE        "amq.rabbitmq.reply-to"
+#define TX_BYTES_MAX       (64u << 20) /* kept for a transaction, or a message of the largest size */
+#define TX_OPS_MAX         131072u     /* publishes of a transaction, counted per target */
 struct request;
 struct ch_queue;
 struct tx;
@@ -82,7 +88,7 @@ struct broker {
     uint64_t view_index;
     uint64_t view_serial;
     uint32_t boot;
-    bool disk_low;
+    uint32_t alarms; /* enum broker_alarm */
     uint64_t turn;
     uint64_t extra; /* in this turn, see channel_note_published */
     uint64_t next_session;
@@ -182,6 +188,7 @@ struct consumer {
     uint64_t ordinal; /* highest delivered */
     uint64_t credit;  /* limit granted */
     uint32_t average; /* bytes of a message, moving */
+    uint32_t window_bytes;
     struct slice args;
 };
 
@@ -213,6 +220,7 @@ struct ch_queue {
     uint64_t unacked;            /* the sum of that; its part of channel->outstanding */
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
     uint64_t pending;            /* its part of channel->pending */
+    uint64_t flow_ms;            /* when it last held the channel back; 0 = never */
     bool has_got, blocked, limited;
     bool wants_ids;               /* it looks for message ids that it has seen */
     bool delays;                  /* it obeys x-delay */
@@ -238,12 +246,13 @@ struct broker_channel {
     uint16_t number;
     bool closed, held, confirm_used;
     bool told_blocked; /* what the front end knows */
-    bool alarmed;      /* held back because of broker->disk_low */
+    bool alarmed;      /* held back because of broker->alarms */
     bool crowded;      /* held back because of pending */
     bool tired;        /* held back until the next turn because of extra */
     uint32_t prefetch, global_limit;
     uint64_t outstanding; /* unacked by the application, consumers only: the sum over its queues */
     uint32_t blocked_queues;
+    uint64_t flow_ms;         /* when back-pressure last held it back; 0 = never */
     uint64_t pending;         /* publishes handed over and not applied, counted per target */
     uint64_t extra;           /* targets but the first of the publishes of turn extra_turn */
     uint64_t extra_turn;      /* of broker->turn */
@@ -288,6 +297,8 @@ void consumer_resumed(struct consumer *consumer); /* deliveries may have been lo
 void channel_free_slots(struct broker_channel *ch);
 void channel_check_blocked(struct broker_channel *ch); /* after what channel_is_blocked asks for */
 bool channel_is_blocked(const struct broker_channel *ch);
+/* Its queues' back-pressure holds it back, or did within the last keep_ms. */
+bool channel_in_flow(const struct broker_channel *ch, uint64_t now_ms, uint64_t keep_ms);
 void channel_note_published(struct broker_channel *ch, size_t targets);
 void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
 void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */

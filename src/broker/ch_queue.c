@@ -65,6 +65,12 @@ bool channel_is_blocked(const struct broker_channel *ch)
     return ch->blocked_queues > 0 || ch->alarmed || ch->crowded || ch->tired;
 }
 
+bool channel_in_flow(const struct broker_channel *ch, uint64_t now_ms, uint64_t keep_ms)
+{
+    return ch->blocked_queues > 0 || ch->crowded ||
+           (ch->flow_ms != 0 && now_ms - ch->flow_ms < keep_ms);
+}
+
 /* Stopping is told at once; going on in the turn, because the front end then works off what it
  * kept. */
 void channel_check_blocked(struct broker_channel *ch)
@@ -93,6 +99,7 @@ static void check_crowded(struct broker_channel *ch)
 {
     if (ch->crowded && ch->pending <= PENDING_MAX / 2) {
         ch->crowded = false;
+        ch->flow_ms = broker_now_ms(ch->broker);
         channel_check_blocked(ch);
     }
 }
@@ -136,6 +143,7 @@ static void set_blocked(struct ch_queue *q, bool blocked)
         return;
     }
     q->blocked = blocked;
+    ch->flow_ms = q->flow_ms = broker_now_ms(ch->broker);
     ch->blocked_queues += blocked ? 1u : UINT32_MAX;
     channel_check_blocked(ch);
 }

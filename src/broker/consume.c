@@ -2,8 +2,10 @@
  * What: basic.consume, cancel, get, settle, qos: consumers, their credit and the channel's limit.
  *
  * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a
- * window of deliveries (WINDOW_BYTES by the average size) that is renewed as they are handed to the
- * front end, so that a slow socket never has more than a window queued. The channel's global limit
+ * window of deliveries, counted in bytes by the average size, that is renewed as they are handed to
+ * the front end, so that a slow socket never has more than a window queued. It begins small and
+ * doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is slow: one that is
+ * never read costs little more than what makes it count as slow. The channel's global limit
  * is enforced in the machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given
  * back (ch_queue.c, give_back) and asked for again as acks come in.
  */
@@ -22,6 +24,7 @@ static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
             .count; /* ids are not used again within a client: late deliveries must find nobody */
     c->tag_size = (uint8_t)tag.size;
     memcpy(c->tag, tag.data, tag.size);
+    c->window_bytes = WINDOW_BYTES_LEAST;
     list_init(&c->stop_link);
     vec_push(&q->consumers, c);
     (void)map_put(&q->channel->consumers, tag, c);
@@ -39,10 +42,11 @@ void consumer_free(struct consumer *c)
     wr_free(c);
 }
 
+/* At least two, or half of it would be none. */
 static uint64_t window_of(const struct consumer *c)
 {
-    uint64_t window = WINDOW_BYTES / (c->average + 64u);
-    return window < 32 ? 32 : window > 8192 ? 8192 : window;
+    uint64_t window = c->average == 0 ? WINDOW_FIRST : c->window_bytes / (c->average + 64u);
+    return window < 2 ? 2 : window > 8192 ? 8192 : window;
 }
 
 /* More credit once half of the window is used up. */
@@ -54,9 +58,9 @@ void consumer_renew(struct consumer *c)
     if (c->doubt) {
         consumer_resumed(c);
     }
-    uint64_t window = window_of(c);
-    if (c->credit < c->ordinal + window / 2) {
-        c->credit = c->ordinal + window;
+    if (c->credit < c->ordinal + window_of(c) / 2) {
+        c->window_bytes = c->window_bytes < WINDOW_BYTES ? c->window_bytes * 2 : WINDOW_BYTES;
+        c->credit = c->ordinal + window_of(c);
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
     }
 }
@@ -117,13 +121,14 @@ void deliver_resume(struct broker_channel *ch)
     if (channel_is_full(ch)) {
         return;
     }
-    uint64_t room = ch->global_limit == 0 ? WINDOW_FIRST : ch->global_limit - ch->outstanding;
+    uint64_t room = ch->global_limit == 0 ? UINT64_MAX : ch->global_limit - ch->outstanding;
     LIST_FOREACH_SAFE(link, &ch->stopped) {
         struct consumer *c = WR_CONTAINER_OF(link, struct consumer, stop_link);
         if (!c->yields) {
             list_remove(link);
             c->stopped = false;
-            c->credit = c->ordinal + (room < WINDOW_FIRST ? room : WINDOW_FIRST);
+            uint64_t window = window_of(c) < WINDOW_RESUMED ? window_of(c) : WINDOW_RESUMED;
+            c->credit = c->ordinal + (room < window ? room : window);
             (void)queue_client_credit(c->queue->client, c->id, c->credit);
             if (c->doubt) {
                 consumer_renew(c);

@@ -67,6 +67,23 @@ static uint32_t channel_count(const struct broker_session *session)
     return n;
 }
 
+/* RabbitMQ's words: blocked = it published under an alarm, blocking = it has not yet. */
+static const char *connection_state(const struct broker_session *s)
+{
+    uint64_t now = broker_now_ms(s->broker);
+    bool blocked = false;
+    bool flow = false;
+    LIST_FOREACH(link, &s->channels) {
+        const struct broker_channel *ch = WR_CONTAINER_OF_CONST(link, struct broker_channel, link);
+        blocked = blocked || ch->alarmed;
+        flow = flow || channel_in_flow(ch, now, FLOW_CONNECTION_MS);
+    }
+    if (s->broker->alarms != 0) {
+        return blocked ? "blocked" : "blocking";
+    }
+    return flow ? "flow" : s->state;
+}
+
 static void emit_connection(const struct broker_session *s, broker_row_fn fn, void *ctx)
 {
     struct row row = {.count = 0};
@@ -75,7 +92,7 @@ static void emit_connection(const struct broker_session *s, broker_row_fn fn, vo
     row_text(&row, "user_provided_name", bytes_from_cstr(s->provided_name));
     row_text(&row, "user", session_user(s));
     row_text(&row, "vhost", session_vhost(s));
-    row_text(&row, "state", bytes_from_cstr(s->state));
+    row_text(&row, "state", bytes_from_cstr(connection_state(s)));
     row_text(&row, "peer_host", bytes_from_cstr(s->peer.host));
     row_number(&row, "peer_port", s->peer.port);
     row_text(&row, "host", bytes_from_cstr(s->local.host));
@@ -102,6 +119,20 @@ void broker_list_connections(struct broker *broker, broker_row_fn fn, void *ctx)
     }
 }
 
+/* The ids of the queues that hold the channel back, or did a moment ago: their state is flow. */
+static void put_flow(struct writer *w, const struct broker_channel *ch)
+{
+    uint64_t now = broker_now_ms(ch->broker);
+    put_u8(w, '[');
+    for (struct umap_iter it = umap_iterate(&ch->by_id); umap_next(&it);) {
+        const struct ch_queue *q = it.value;
+        if (q->blocked || (q->flow_ms != 0 && now - q->flow_ms < FLOW_CHANNEL_MS)) {
+            put_printf(w, "%s%llu", writer_size(w) > 1 ? "," : "", (unsigned long long)q->queue_id);
+        }
+    }
+    put_u8(w, ']');
+}
+
 static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void *ctx)
 {
     struct row row = {.count = 0};
@@ -122,6 +153,7 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
                    (unsigned long long)queue_client_id(q->client));
     }
     put_u8(clients, ']');
+    put_flow(row_add(&row, "flow"), ch);
     char text[640];
     struct strbuf full;
     strbuf_init(&full, text, sizeof text);
@@ -143,9 +175,9 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
     row_number(&row, "prefetch_count", ch->prefetch);
     row_number(&row, "global_prefetch_count", ch->global_limit);
     row_text(&row, "state",
-             bytes_from_cstr(ch->alarmed              ? "blocked"
-                             : channel_is_blocked(ch) ? "flow"
-                                                      : "running"));
+             bytes_from_cstr(channel_in_flow(ch, broker_now_ms(ch->broker), FLOW_CHANNEL_MS)
+                                 ? "flow"
+                                 : "running"));
     row_emit(&row, fn, ctx);
 }
 

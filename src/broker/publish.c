@@ -373,6 +373,19 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
 
 /* --- publish ---------------------------------------------------------------------------------- */
 
+/* RabbitMQ's words, and its order. */
+static const char *alarm_reason(uint32_t alarms)
+{
+    switch (alarms) {
+    case BROKER_ALARM_DISK:
+        return "low on disk";
+    case BROKER_ALARM_MEMORY:
+        return "low on memory";
+    default:
+        return "low on disk & memory";
+    }
+}
+
 /* One target; what it is told besides depends on what it looks at. */
 static uint64_t publish_one(struct ch_queue *q, bool delayed, struct message message,
                             struct message *owned_late, const struct queue_publish_more *said)
@@ -444,10 +457,10 @@ static void hand_over(struct broker_channel *ch, const struct way *way, struct m
 
 void channel_note_alarm(struct broker_channel *ch)
 {
-    if (WR_UNLIKELY(ch->broker->disk_low && !ch->alarmed)) {
+    if (WR_UNLIKELY(ch->broker->alarms != 0 && !ch->alarmed)) {
         ch->alarmed = true;
         if (ch->sink->on_alarm != NULL) {
-            ch->sink->on_alarm(ch->ctx, "low on disk");
+            ch->sink->on_alarm(ch->ctx, alarm_reason(ch->broker->alarms));
         }
         channel_check_blocked(ch);
     }
@@ -484,6 +497,11 @@ static void on_looked(struct request *r)
 void broker_publish_looked(struct broker_channel *ch)
 {
     ch->publish_looked = true;
+}
+
+uint64_t broker_publish_room(const struct broker *broker)
+{
+    return host_client_room(broker->host);
 }
 
 /* The barrier is done (the publish is tried again) or failed (the front end hears of it). */

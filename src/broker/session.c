@@ -273,9 +273,14 @@ void broker_channel_hold(struct broker_channel *ch, bool hold)
     ch->held = hold;
     if (!hold) {
         reply_resume(ch);
-        struct map_iter it = map_iterate(&ch->consumers);
-        while (map_next(&it)) {
-            consumer_renew(it.value);
+    }
+    struct map_iter it = map_iterate(&ch->consumers);
+    while (map_next(&it)) {
+        struct consumer *c = it.value;
+        if (!hold) {
+            consumer_renew(c);
+        } else if (c->window_bytes > WINDOW_BYTES_LEAST) {
+            c->window_bytes /= 2;
         }
     }
 }

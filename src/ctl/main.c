@@ -462,6 +462,9 @@ static char *build_request(struct invocation *v, const struct command *c, json_t
         has_column(columns, "exclusive_consumer_tag")) {
         (void)json_object_set_new(request, "consumers", json_true()); /* costs more */
     }
+    if (strcmp(c->name, "list_queues") == 0 && has_column(columns, "state")) {
+        (void)json_object_set_new(request, "flow", json_true()); /* publishers' channels are asked */
+    }
     v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : waiting ? 300 : 60;
     if (waiting) {
         (void)json_object_set_new(request, "timeout", json_integer(v->ctl.timeout_s));

@@ -268,6 +268,26 @@ static void print_alarms(json_t *alarms)
     }
 }
 
+static void print_memory(json_t *status)
+{
+    json_t *limit = json_object_get(status, "vm_memory_high_watermark_limit");
+    json_t *setting = json_object_get(status, "vm_memory_high_watermark_setting");
+    json_t *relative = json_object_get(setting, "relative");
+    json_t *total =
+        json_object_get(json_object_get(json_object_get(status, "memory"), "total"), "rss");
+    heading("Memory");
+    (void)printf("Total memory used: %.4f gb\n", (double)json_integer_value(total) / 1e9);
+    (void)printf("Calculation strategy: rss\n");
+    if (relative != NULL) {
+        (void)printf(
+            "Memory high watermark setting: %g of available memory, computed to: %.4f gb\n",
+            json_number_value(relative), (double)json_integer_value(limit) / 1e9);
+    } else {
+        (void)printf("Memory high watermark setting: %.4f gb\n",
+                     (double)json_integer_value(limit) / 1e9);
+    }
+}
+
 void output_status(const struct output_options *o, json_t *status)
 {
     static const char *const runtime[][2] = {{"Uptime (seconds)", "uptime"},
@@ -297,6 +317,7 @@ void output_status(const struct output_options *o, json_t *status)
         (void)printf(" * %s\n", json_string_value(file));
     }
     print_alarms(json_object_get(status, "alarms"));
+    print_memory(status);
     heading("Totals");
     print_lines(json_object_get(status, "totals"), totals, sizeof totals / sizeof totals[0]);
     heading("Listeners");

@@ -64,9 +64,10 @@ static bool parse_size(struct bytes text, uint64_t *ret_value)
     static const struct {
         const char *suffix;
         uint64_t factor;
-    } units[] = {{"kib", 1u << 10}, {"mib", 1u << 20}, {"gib", 1u << 30},
-                 {"kb", 1000},      {"mb", 1000000},   {"gb", 1000000000},
-                 {"k", 1u << 10},   {"m", 1u << 20},   {"g", 1u << 30}};
+    } units[] = {
+        {"kib", 1u << 10}, {"mib", 1u << 20}, {"gib", 1u << 30},  {"tib", UINT64_C(1) << 40},
+        {"kb", 1000},      {"mb", 1000000},   {"gb", 1000000000}, {"tb", UINT64_C(1000000000000)},
+        {"k", 1u << 10},   {"m", 1u << 20},   {"g", 1u << 30},    {"t", UINT64_C(1) << 40}};
     size_t digits = 0;
     while (digits < text.size && text.data[digits] >= '0' && text.data[digits] <= '9') {
         digits++;
@@ -335,6 +336,42 @@ static int set_consumers_max(struct config *config, struct bytes rest, struct by
     return 0;
 }
 
+/* "0.6", "1", ".5": a part of the whole, in millionths; what comes behind the sixth place is cut.
+ */
+static bool parse_part(struct bytes text, uint32_t *ret_ppm)
+{
+    uint64_t whole = 0;
+    uint64_t part = 0;
+    uint64_t unit = 1000000;
+    size_t at = 0;
+    bool any = false;
+    for (; at < text.size && text.data[at] >= '0' && text.data[at] <= '9'; at++) {
+        whole = whole > 1 ? whole : whole * 10 + (uint64_t)(text.data[at] - '0');
+        any = true;
+    }
+    if (at < text.size && text.data[at] == '.') {
+        for (at++; at < text.size && text.data[at] >= '0' && text.data[at] <= '9'; at++) {
+            unit /= 10;
+            part += unit * (uint64_t)(text.data[at] - '0');
+            any = true;
+        }
+    }
+    if (!any || at != text.size || whole * 1000000 + part > 1000000) {
+        return false;
+    }
+    *ret_ppm = (uint32_t)(whole * 1000000 + part);
+    return true;
+}
+
+static int set_memory_relative(struct config *config, struct bytes rest, struct bytes value,
+                               char *why)
+{
+    (void)rest;
+    return parse_part(value, &config->memory_relative_ppm)
+               ? 0
+               : why_invalid(why, "expected a number from 0 to 1, such as 0.6");
+}
+
 #define FIELD(field) offsetof(struct config, field), sizeof(((struct config *)0)->field)
 
 static const struct config_key keys[] = {
@@ -375,6 +412,10 @@ static const struct config_key keys[] = {
     {"log.sync", VALUE_FLAG, FIELD(log_sync), 0, 0, NULL},
     {"log.segment_size", VALUE_SIZE, FIELD(segment_size), 65536, 1073741824, NULL},
     {"disk_free_limit.absolute", VALUE_SIZE, FIELD(disk_free_limit), 1, INT64_MAX, NULL},
+    {"vm_memory_high_watermark.relative", VALUE_SPECIAL, 0, 0, 0, 0, set_memory_relative},
+    {"vm_memory_high_watermark.absolute", VALUE_SIZE, FIELD(memory_absolute), 0, INT64_MAX, NULL},
+    {"total_memory_available_override_value", VALUE_SIZE, FIELD(memory_total), 1, INT64_MAX, NULL},
+    {"memory_monitor_interval", VALUE_U32, FIELD(memory_interval_ms), 10, 3600000, NULL},
     {"log.segments_max", VALUE_U32, FIELD(segments_max), 2, 4096, NULL},
     {"cluster.liveness_timeout", VALUE_U32, FIELD(liveness_timeout_ms), 100, 600000, NULL},
     {"raft.election_timeout.min", VALUE_U32, FIELD(election_min_ms), 5, 60000, NULL},
@@ -384,10 +425,8 @@ static const struct config_key keys[] = {
 /* Keys of RabbitMQ that name things which do not exist here or come in a later version: accepted,
  * reported, without effect. */
 static const char *const ignored_keys[] = {
-    "vm_memory_high_watermark.*",
     "vm_memory_high_watermark_paging_ratio",
     "vm_memory_calculation_strategy",
-    "memory_monitor_interval",
     "disk_free_limit.*",
     "num_acceptors.*",
     "tcp_listen_options.*",
@@ -551,6 +590,9 @@ void config_defaults(struct config *config)
         .segment_size = 64u << 20,
         .segments_max = 8,
         .disk_free_limit = 50000000,
+        .memory_relative_ppm = 600000,
+        .memory_absolute = CONFIG_NOT_GIVEN,
+        .memory_interval_ms = 2500,
         .liveness_timeout_ms = 1000,
         .election_min_ms = 50,
         .election_max_ms = 150,

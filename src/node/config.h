@@ -11,6 +11,7 @@
 #include "warren/env.h"
 #include "warren/logger.h"
 
+#define CONFIG_NOT_GIVEN     UINT64_MAX
 #define CONFIG_LISTENERS_MAX 16
 #define CONFIG_PEERS_MAX     64
 
@@ -50,6 +51,10 @@ struct config {
     bool log_sync;
     uint32_t segment_size, segments_max;
     uint64_t disk_free_limit;     /* bytes; publishers are held back below it */
+    uint32_t memory_relative_ppm; /* vm_memory_high_watermark.relative, millionths of the memory */
+    uint64_t memory_absolute;     /* .absolute; CONFIG_NOT_GIVEN: the relative one counts */
+    uint64_t memory_total;        /* total_memory_available_override_value; 0 = ask the system */
+    uint32_t memory_interval_ms;
     uint32_t liveness_timeout_ms; /* silence after which a node counts as down */
     uint32_t election_min_ms, election_max_ms;
     uint32_t compare_queue_every, compare_catalog_every; /* not in the file; 0 = default */

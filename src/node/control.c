@@ -52,7 +52,8 @@ struct control {
 enum row_kind {
     ROWS_CONNECTIONS,
     ROWS_CHANNELS,
-    ROWS_CONSUMING, /* only what joins consumers with channels: of a million idle ones nothing */
+    ROWS_CONSUMING, /* only what is joined with queues and consumers: of a million idle ones nothing
+                     */
 };
 
 /* Rows wanted from another shard, and back with them. */
@@ -234,9 +235,11 @@ static void on_row(void *ctx, const char *const *names, const char *const *value
         (void)json_object_set_new(row, names[i], value != NULL ? value : json_null());
     }
     if (r->consuming) {
-        json_t *pair = json_pack("{s:O, s:O}", "pid", json_object_get(row, "pid"), "clients",
-                                 json_object_get(row, "clients"));
-        bool consumes = json_integer_value(json_object_get(row, "consumer_count")) > 0;
+        json_t *pair =
+            json_pack("{s:O, s:O, s:O}", "pid", json_object_get(row, "pid"), "clients",
+                      json_object_get(row, "clients"), "flow", json_object_get(row, "flow"));
+        bool consumes = json_integer_value(json_object_get(row, "consumer_count")) > 0 ||
+                        json_array_size(json_object_get(row, "flow")) > 0;
         json_decref(row);
         if (!consumes) {
             json_decref(pair);
@@ -354,21 +357,46 @@ void control_on_reply(struct shard *shard, struct bytes text)
 
 /* --- status ----------------------------------------------------------------------------------- */
 
+static void add_alarms(json_t *list, const char *node, uint32_t alarms)
+{
+    if ((alarms & BROKER_ALARM_MEMORY) != 0) {
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:s}", "node", node, "resource", "memory"));
+    }
+    if ((alarms & BROKER_ALARM_DISK) != 0) {
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:s}", "node", node, "resource", "disk"));
+    }
+}
+
 static json_t *alarms_json(const struct shard *shard)
 {
     json_t *alarms = json_array();
-    if (host_disk_is_low(shard->host)) {
-        (void)json_array_append_new(
-            alarms, json_pack("{s:s, s:s}", "node", shard->config->nodename, "resource", "disk"));
-    }
+    add_alarms(alarms, shard->config->nodename, alarm_own(shard));
     LIST_FOREACH(at, &shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
-        if (peer->ready && peer->disk_low) {
-            (void)json_array_append_new(
-                alarms, json_pack("{s:s, s:s}", "node", peer->name, "resource", "disk"));
-        }
+        add_alarms(alarms, peer->name, peer->ready ? peer->alarms : 0);
     }
     return alarms;
+}
+
+/* RabbitMQ's names. */
+static void put_memory(json_t *status, const struct shard *shard)
+{
+    struct alarm_memory memory = alarm_memory(shard);
+    const struct config *config = shard->config;
+    json_t *setting =
+        config->memory_absolute != CONFIG_NOT_GIVEN
+            ? json_pack("{s:I}", "absolute", (json_int_t)config->memory_absolute)
+            : json_pack("{s:f}", "relative", (double)config->memory_relative_ppm / 1000000.0);
+    (void)json_object_set_new(
+        status, "memory",
+        json_pack("{s:{s:I}, s:s}", "total", "rss", (json_int_t)memory.used, "strategy", "rss"));
+    (void)json_object_set_new(status, "vm_memory_high_watermark_setting", setting);
+    (void)json_object_set_new(status, "vm_memory_high_watermark_limit",
+                              json_integer((json_int_t)memory.limit));
+    (void)json_object_set_new(status, "disk_free_limit",
+                              json_integer((json_int_t)config->disk_free_limit));
 }
 
 static void add_listener(json_t *list, const char *node, const char *host, uint16_t port, bool amqp)
@@ -488,6 +516,7 @@ static void begin_status(struct shard *shard, struct link_conn *link)
                   "is_under_maintenance", 0, "alarms", alarms_json(shard), "totals", total,
                   "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
                   (json_int_t)groups.leading, "listeners", own_listeners(config));
+    put_memory(job->status, shard);
     list_sessions(job, ROWS_CONNECTIONS, true);
     job->starting = false;
     job_progress(job);
@@ -531,7 +560,8 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
     case 3:
         job->consumers = kind == 3;
         list_queues(job, vhost, consumers);
-        if (consumers) { /* whose channels may be on any node */
+        /* Consumers' channels, and those that a queue holds back, may be on any node. */
+        if (consumers || json_is_true(json_object_get(request, "flow"))) {
             job->channels = json_array();
             list_sessions(job, ROWS_CONSUMING, false);
         }

@@ -16,9 +16,10 @@
 
 #include "node_internal.h"
 
-#define LINK_TAKE_MAX      64
-#define PING_SIZE          8u
-#define PONG_DISK_LOW      1u
+#define LINK_TAKE_MAX 64
+#define PING_SIZE     8u
+/* The flags of a pong are alarms: their numbers are frozen. */
+#define PONG_ALARMS        (BROKER_ALARM_DISK | BROKER_ALARM_MEMORY)
 #define LINK_STRANGERS_MAX 512u /* incoming connections that have not proved anything yet */
 
 static const char *on_ready(void *ctx, const struct link_identity *peer);
@@ -192,7 +193,7 @@ static void send_pong(struct link_conn *link, struct bytes ping)
         return;
     }
     memcpy(pong, ping.data, PING_SIZE);
-    pong[PING_SIZE] = host_disk_is_low(link->shard->host) ? PONG_DISK_LOW : 0;
+    pong[PING_SIZE] = (uint8_t)alarm_own(link->shard);
     link_conn_send(link, LINK_PONG, bytes_make(pong, sizeof pong));
 }
 
@@ -208,8 +209,7 @@ static void on_frame(void *ctx, uint8_t type, const struct slice *payload)
     case LINK_PONG:
         if (link->peer != NULL) {
             link->peer->heard_ns = link->shard->env->ops->mono_ns(link->shard->env);
-            link->peer->disk_low =
-                bytes.size > PING_SIZE && (bytes.data[PING_SIZE] & PONG_DISK_LOW) != 0;
+            link->peer->alarms = bytes.size > PING_SIZE ? bytes.data[PING_SIZE] & PONG_ALARMS : 0;
         }
         break;
     case LINK_PARCEL:

@@ -223,7 +223,7 @@ const char *peer_ready(struct peer *peer, struct shard *shard, const struct link
     peer->backoff_ms = BACKOFF_MIN_MS;
     peer->heard_ns = peer->ping_ns = now_ns(shard);
     peer->backlog = 0;
-    peer->disk_low = false;
+    peer->alarms = 0;
     peer->reported_down = false;
     if (!peer->reported_up) {
         peer->reported_up = true;
@@ -444,15 +444,14 @@ size_t links_backlog(struct shard *shard, struct uid node)
     return shard->env->ops->conn_backlog(peer->conn->conn) + (size_t)outq_size(&peer->conn->out);
 }
 
-bool links_disk_low(const struct shard *shard)
+uint32_t links_alarms(const struct shard *shard)
 {
+    uint32_t alarms = 0;
     LIST_FOREACH(at, &shard->links.peers) {
         const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
-        if (peer->ready && peer->disk_low) {
-            return true;
-        }
+        alarms |= peer->ready ? peer->alarms : 0;
     }
-    return false;
+    return alarms;
 }
 
 /* --- turn ------------------------------------------------------------------------------------- */

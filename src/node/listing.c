@@ -220,8 +220,34 @@ static const char *client_key(json_t *client, char key[24])
     return key;
 }
 
+/* A queue that holds publishers back, wherever they are. */
+static void join_flow(json_t *rows, json_t *channels)
+{
+    json_t *ids = json_object();
+    size_t i;
+    size_t k;
+    json_t *row;
+    json_t *id;
+    char key[24];
+    json_array_foreach(channels, i, row) {
+        json_array_foreach(json_object_get(row, "flow"), k, id) {
+            (void)json_object_set_new(ids, client_key(id, key), json_true());
+        }
+    }
+    json_array_foreach(rows, i, row) {
+        id = json_object_get(row, "id");
+        const char *state = json_string_value(json_object_get(row, "state"));
+        if (id != NULL && state != NULL && strcmp(state, "running") == 0 &&
+            json_object_get(ids, client_key(id, key)) != NULL) {
+            (void)json_object_set_new(row, "state", json_string("flow"));
+        }
+    }
+    json_decref(ids);
+}
+
 void listing_join_channels(json_t *rows, json_t *channels)
 {
+    join_flow(rows, channels);
     json_t *pids = json_object(); /* number of a queue client -> pid of its channel */
     size_t i;
     size_t k;

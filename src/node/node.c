@@ -13,6 +13,9 @@
 
 #include "node_internal.h"
 
+#define PENDING_BYTES_MAX   (UINT64_C(128) << 20) /* of a node */
+#define PENDING_BYTES_LEAST (UINT64_C(16) << 20)  /* of a shard */
+
 struct node {
     const struct config *config;
     const struct logger *logger;
@@ -105,6 +108,20 @@ static int recover(struct node *node, char *errmsg)
 
 /* --- building --------------------------------------------------------------------------------- */
 
+/* An eighth of the watermark for publishes that are pending, within bounds: they are in memory up
+ * to three times (with the client, in an entry, and in the log's hands). */
+static uint64_t client_bytes_max(const struct config *config, struct env *env)
+{
+    struct alarm_memory memory;
+    if (!alarm_limit(env, config, &memory)) {
+        return 0;
+    }
+    uint64_t bytes = memory.limit / 8;
+    bytes = bytes > PENDING_BYTES_MAX ? PENDING_BYTES_MAX : bytes;
+    bytes /= config->shards;
+    return bytes < PENDING_BYTES_LEAST ? PENDING_BYTES_LEAST : bytes;
+}
+
 static void shard_build_host(struct node *node, uint32_t number, struct env *env)
 {
     struct shard *shard = &node->shards[number];
@@ -130,7 +147,8 @@ static void shard_build_host(struct node *node, uint32_t number, struct env *env
                                    .reader = shard->reader,
                                    .logger = node->logger,
                                    .compare_queue_every = node->config->compare_queue_every,
-                                   .compare_catalog_every = node->config->compare_catalog_every};
+                                   .compare_catalog_every = node->config->compare_catalog_every,
+                                   .client_bytes_max = client_bytes_max(node->config, env)};
     shard->host = host_new(env, &options);
     shard_connect_host(shard);
 }
@@ -194,6 +212,7 @@ int node_new(const struct node_options *options, struct node **ret_node, char *e
         shard_build_rest(node, &node->shards[i]);
     }
     placement_init(&node->shards[0]);
+    alarm_init(&node->shards[0]);
     formation_start(&node->shards[0]);
     int rc = recover(node, errmsg);
     if (rc == 0) {

@@ -31,6 +31,7 @@ enum node_mail {
     NODE_MAIL_QUERY = 0x4e04,  /* shard 0 -> others and back: rows for a listing */
     NODE_MAIL_UNUSED = 0x4e05, /* any -> shard 0: an auto-delete queue is due */
     NODE_MAIL_SHUT = 0x4e06,   /* shard 0 -> others: close clients; back when done */
+    NODE_MAIL_ALARM = 0x4e07,  /* shard 0 -> others: this node is short of memory, or no longer */
 };
 
 struct shard;
@@ -60,9 +61,10 @@ struct peer {
     struct uid node_id; /* zero until known: a name from the configuration */
     char name[256];
     struct net_addr addr;
-    struct link_conn *conn; /* outgoing, or NULL */
-    bool ready;             /* its handshake is over */
-    bool disk_low;          /* it said so with its last pong */
+    struct link_conn *conn;        /* outgoing, or NULL */
+    bool ready;                    /* its handshake is over */
+    uint32_t alarms, alarms_noted; /* enum broker_alarm: what it said with its last pong; what of it
+                                      is in the event log */
     bool reported_up, reported_down;
     bool refused;          /* the last attempt to connect was refused: its process is gone */
     bool wanted;           /* in the catalog or the configuration; otherwise dropped */
@@ -88,8 +90,8 @@ void links_deinit(struct shard *shard);
 /* Peers are those of the catalog view, or of the configuration while there is none. */
 void links_update_peers(struct shard *shard);
 void links_send(struct shard *shard, struct parcel *owned);
-/* A node with which this shard has a link is short of disk space. */
-bool links_disk_low(const struct shard *shard);
+/* enum broker_alarm: those of the nodes with which this shard has a link. */
+uint32_t links_alarms(const struct shard *shard);
 size_t links_backlog(struct shard *shard, struct uid node);
 void links_turn(struct shard *shard);
 void links_flush(struct shard *shard); /* sends what gathered on all links */
@@ -146,6 +148,20 @@ void control_turn(struct shard *shard);
 uint64_t control_deadline_ns(const struct shard *shard);
 void control_free(struct shard *shard);
 
+/* --- alarms (alarm.c) ------------------------------------------------------------------------- */
+/* What there is to say in `warrenctl status`; limit 0 = memory is not watched. */
+struct alarm_memory {
+    uint64_t used, limit, total;
+};
+/* Watermark and memory there is; false where memory is not watched. */
+bool alarm_limit(struct env *env, const struct config *config, struct alarm_memory *ret_memory);
+void alarm_init(struct shard *shard);          /* shard 0 */
+uint32_t alarm_own(const struct shard *shard); /* enum broker_alarm: this node's; any shard */
+void alarm_on_exec(struct shard *shard, uint64_t token);
+void alarm_turn(struct shard *shard); /* any shard: the brokers hear of what has changed */
+uint64_t alarm_deadline_ns(const struct shard *shard);
+struct alarm_memory alarm_memory(const struct shard *shard);
+
 /* --- a shard ---------------------------------------------------------------------------------- */
 struct shard {
     struct env *env;
@@ -165,6 +181,13 @@ struct shard {
     struct formation *formation; /* shard 0 */
     struct control *control;     /* shard 0 */
     struct placement *placement; /* shard 0 */
+    struct {
+        bool memory_high;           /* all shards: this node is short of memory */
+        bool trimming;              /* the rest: shard 0 */
+        uint64_t next_ns;           /* of the next look; 0 = memory is not watched */
+        struct alarm_memory memory; /* at the last one */
+        uint64_t trimmed;           /* what was used after the last trim */
+    } alarm;
     bool listening, shutting, shut_told;
     uint64_t shut_deadline_ns;
     uint32_t shut_answers;

@@ -305,6 +305,9 @@ static void on_mail(void *ctx, struct mail *owned)
     case NODE_MAIL_SHUT:
         on_shut_mail(shard, m->number != 0);
         break;
+    case NODE_MAIL_ALARM:
+        shard->alarm.memory_high = m->number != 0;
+        break;
     case NODE_MAIL_QUERY:
         control_on_query(shard, owned);
         return;
@@ -335,9 +338,8 @@ static void on_kv(void *ctx, uint64_t token, int result, void *reply)
 
 static void on_exec(void *ctx, uint64_t token, int result)
 {
-    (void)ctx;
-    (void)token;
     (void)result;
+    alarm_on_exec(ctx, token);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -354,8 +356,7 @@ static void turn(void *ctx)
         placement_turn(shard);
     }
     host_turn(shard->host);
-    /* As in RabbitMQ on every node of the cluster: a replica's disk fills from all of them. */
-    broker_set_disk_low(shard->broker, host_disk_is_low(shard->host) || links_disk_low(shard));
+    alarm_turn(shard);
     broker_turn(shard->broker);
     amqp_turn(shard->amqp);
     shutdown_turn(shard);
@@ -371,7 +372,7 @@ static void turn(void *ctx)
                           least(amqp_deadline_ns(shard->amqp), links_deadline_ns(shard)));
     if (shard->number == 0) {
         next = least(next, least(least(formation_deadline_ns(shard), placement_deadline_ns(shard)),
-                                 control_deadline_ns(shard)));
+                                 least(control_deadline_ns(shard), alarm_deadline_ns(shard))));
     }
     if (shard->shutting && !shard->shut_told) {
         next = least(next, shard->shut_deadline_ns);

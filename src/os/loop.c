@@ -522,6 +522,7 @@ static void ops_fill(struct env_ops *ops)
     os_listen_ops(ops);
     os_file_ops(ops);
     os_kv_ops(ops);
+    os_memory_ops(ops);
 }
 
 static int context_init(struct os_node *node, uint32_t number)
@@ -569,6 +570,7 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
 {
     WR_ASSERT(options->shards >= 1 && options->shards <= 64);
     struct os_node *node = wr_calloc(1, sizeof *node);
+    os_memory_init();
     ops_fill(&node->ops);
     node->logger = options->logger;
     node->on_signal = options->on_signal;

@@ -138,6 +138,9 @@ void os_listen_close_all(struct os_context *context);
 void os_listen_post_moved(struct os_context *from, uint32_t to, int fd, void *user);
 /* file.c */
 void os_file_ops(struct env_ops *ops);
+/* memory.c */
+void os_memory_init(void); /* of the process, before it uses much */
+void os_memory_ops(struct env_ops *ops);
 /* kv_rocksdb.c */
 void os_kv_ops(struct env_ops *ops);
 int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg);

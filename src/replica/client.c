@@ -73,6 +73,8 @@ void client_free(struct queue_client *client)
     }
     umap_remove(&host->clients, client->id);
     ops_release(client->ops.items + client->ops_first, client->ops.count - client->ops_first);
+    WR_ASSERT_OP(client->bytes, <=, host->client_bytes);
+    host->client_bytes -= client->bytes;
     vec_deinit(&client->ops);
     vec_deinit(&client->sent);
     vec_deinit(&client->consumers);
@@ -128,6 +130,7 @@ uint64_t queue_client_publish(struct queue_client *client, struct message messag
     message_ref(message);
     op->message = message;
     client->bytes += message.record.size;
+    client->host->client_bytes += message.record.size;
     client->unsent_bytes += message.record.size;
     return op->seq;
 }

@@ -78,7 +78,9 @@ static void drop_sent(struct queue_client *client, uint64_t seq)
 {
     while (client->sent_first < client->sent.count &&
            client->sent.items[client->sent_first].last_seq <= seq) {
-        client->bytes -= client->sent.items[client->sent_first++].bytes;
+        uint64_t bytes = client->sent.items[client->sent_first++].bytes;
+        client->bytes -= bytes;
+        client->host->client_bytes -= bytes;
     }
     if (client->sent_first == client->sent.count) {
         vec_clear(&client->sent);
@@ -92,11 +94,28 @@ static void drop_sent(struct queue_client *client, uint64_t seq)
     }
 }
 
+uint64_t host_client_room(const struct host *host)
+{
+    uint64_t max = host->options.client_bytes_max;
+    return host->client_bytes < max ? max - host->client_bytes : 0;
+}
+
+/* Half of what is left for all: n that are stuck take n / (n + 2) of it and leave two parts, of
+ * which the next may have one. So nobody is held back for ever by others, however many they are. */
+static uint64_t bytes_max(const struct queue_client *client)
+{
+    uint64_t bytes = host_client_room(client->host) / 2;
+    return bytes < CLIENT_BYTES_LEAST ? CLIENT_BYTES_LEAST
+           : bytes > CLIENT_BYTES_MAX ? CLIENT_BYTES_MAX
+                                      : bytes;
+}
+
 static void check_blocked(struct queue_client *client)
 {
     uint64_t ops = client->next_seq - 1 - client->applied;
-    bool over = ops > CLIENT_OPS_MAX || client->bytes > CLIENT_BYTES_MAX;
-    bool under = ops <= CLIENT_OPS_MAX / 2 && client->bytes <= CLIENT_BYTES_MAX / 2;
+    uint64_t bytes = bytes_max(client);
+    bool over = ops > CLIENT_OPS_MAX || client->bytes > bytes;
+    bool under = ops <= CLIENT_OPS_MAX / 2 && client->bytes <= bytes / 2;
     if (client->blocked ? under : over) {
         client->blocked = !client->blocked;
         if (!client->closing) {

@@ -23,6 +23,9 @@ struct host *host_new(struct env *env, const struct host_options *options)
     struct host *host = wr_calloc(1, sizeof *host);
     host->env = env;
     host->options = *options;
+    if (host->options.client_bytes_max == 0) {
+        host->options.client_bytes_max = CLIENT_BYTES_ALL;
+    }
     host->logger = options->logger;
     prng_init(&host->prng, options->seed);
     host->hash = (struct hash_seed){prng_u64(&host->prng), prng_u64(&host->prng)};
@@ -554,9 +557,14 @@ static void on_log_state(struct host *host, const struct log_state_mail *state)
         wr_log(host->logger, LOG_LEVEL_ERROR, "disk",
                "nothing can be written: %s; everything that must be durable waits", state->why);
     } else if (host->options.shard == 0 && trouble && !host->log_blocked && !host->disk_low) {
-        wr_log(host->logger, LOG_LEVEL_WARNING, "disk", "publishers are held back: %s", state->why);
+        wr_log(host->logger, LOG_LEVEL_WARNING, "disk",
+               "disk alarm: %s; publishers on all nodes are held back until there is more: make "
+               "room, let "
+               "consumers catch up, or lower disk_free_limit",
+               state->why);
     } else if (host->options.shard == 0 && !trouble && (host->log_blocked || host->disk_low)) {
-        wr_log(host->logger, LOG_LEVEL_INFO, "disk", "there is enough free space again");
+        wr_log(host->logger, LOG_LEVEL_INFO, "disk",
+               "disk alarm cleared: there is enough free space again");
     }
     host->log_blocked = state->blocked;
     host->disk_low = trouble;

@@ -44,7 +44,9 @@
 #define LOAD_ENTRIES        64u
 #define CLIENT_OPS_MAX      10000u
 #define CLIENT_BYTES_MAX    (UINT64_C(16) << 20)
-#define BACKLOG_MAX         (UINT64_C(8) << 20) /* more queued to a node: deliveries wait */
+#define CLIENT_BYTES_LEAST  (UINT64_C(64) << 10) /* whatever the others have */
+#define CLIENT_BYTES_ALL    (UINT64_C(64) << 20) /* default of client_bytes_max */
+#define BACKLOG_MAX         (UINT64_C(8) << 20)  /* more queued to a node: deliveries wait */
 #define RETRY_FIRST_MS      200u
 #define RETRY_MAX_MS        1000u
 #define CONNECTED_RETRY_MS  2000u /* without progress, while the link stands */
@@ -651,6 +653,7 @@ struct host {
     VEC(struct ops_dest *) ops_dests;
     VEC(struct message) scratch;
     uint64_t store_bytes;
+    uint64_t client_bytes; /* pending, of all clients */
     struct umap kv_requests;
     struct umap purges; /* of groups whose replica here ended (purge.c) */
     struct list fetches;

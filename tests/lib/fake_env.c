@@ -214,6 +214,20 @@ static int op_disk_free(struct env *env, const char *dir, uint64_t *ret_bytes)
     return 0;
 }
 
+static int op_memory(struct env *env, uint64_t *ret_bytes)
+{
+    (void)env;
+    (void)ret_bytes;
+    return WR_E_UNSUPPORTED;
+}
+
+static void op_memory_trim(struct env *env, uint64_t token)
+{
+    (void)env;
+    (void)token;
+    WR_UNREACHABLE(); /* nobody trims what cannot be measured */
+}
+
 /* --- store --------------------------------------------------------------------------------- */
 
 static void op_kv_write(struct env *env, struct kv_op *owned_ops, uint32_t count, uint64_t token)
@@ -272,6 +286,9 @@ static void set_ops(struct env_ops *ops)
     ops->kv_get = op_kv_get;
     ops->kv_scan = op_kv_scan;
     ops->kv_get_now = op_kv_get_now;
+    ops->memory_used = op_memory;
+    ops->memory_total = op_memory;
+    ops->memory_trim = op_memory_trim;
     ops->exec = op_exec;
     ops->random_secret = op_random_secret;
     ops->seed = op_seed;

@@ -449,6 +449,20 @@ static int op_disk_free(struct env *env, const char *dir, uint64_t *ret_bytes)
     return 0;
 }
 
+static int op_memory(struct env *env, uint64_t *ret_bytes)
+{
+    (void)env;
+    (void)ret_bytes;
+    return WR_E_UNSUPPORTED;
+}
+
+static void op_memory_trim(struct env *env, uint64_t token)
+{
+    (void)env;
+    (void)token;
+    WR_UNREACHABLE(); /* nobody trims what cannot be measured */
+}
+
 /* --- checkpoint store
  * ------------------------------------------------------------ */
 
@@ -530,6 +544,9 @@ const struct env_ops sim_env_ops = {
     .kv_get = op_kv_get,
     .kv_scan = op_kv_scan,
     .kv_get_now = op_kv_get_now,
+    .memory_used = op_memory,
+    .memory_total = op_memory,
+    .memory_trim = op_memory_trim,
     .exec = op_exec,
     .random_secret = op_random_secret,
     .seed = op_seed,

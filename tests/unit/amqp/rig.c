@@ -362,11 +362,24 @@ void broker_channel_hold(struct broker_channel *ch, bool hold)
     strbuf_printf(&rig.calls, "%u hold %s\n", ch->number, hold ? "on" : "off");
 }
 
+uint32_t broker_alarms(const struct broker *broker)
+{
+    (void)broker;
+    return rig.alarms;
+}
+
+uint64_t broker_publish_room(const struct broker *broker)
+{
+    (void)broker;
+    return rig.room;
+}
+
 /* --- driving ---------------------------------------------------------------------------------- */
 
 void rig_init(void)
 {
     memset(&rig, 0, sizeof rig);
+    rig.room = UINT64_MAX;
     rig.env.ops = &ops;
     rig.now_ms = 1000;
     rig.options = (struct amqp_options){.handshake_timeout_ms = 10000,
@@ -591,6 +604,7 @@ void rig_open_with(uint32_t frame_max, uint16_t heartbeat)
     uint32_t mark = wire_table_put_table_begin(&w, "capabilities");
     wire_table_put_bool(&w, "consumer_cancel_notify", true);
     wire_table_put_bool(&w, "authentication_failure_close", true);
+    wire_table_put_bool(&w, "connection.blocked", true);
     wire_value_put_end(&w, mark);
     wire_table_put_cstr(&w, "connection_name", "me");
     rig_connect("127.0.0.1");

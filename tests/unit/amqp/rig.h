@@ -66,6 +66,8 @@ struct rig {
     bool hold_session; /* session_close is answered by rig_session_gone only */
     void (*retry)(void *ctx);
     void *retry_ctx;
+    uint64_t room;        /* what broker_publish_room says */
+    uint32_t alarms;      /* what broker_alarms says */
     bool publish_waits;   /* broker_publish answers BROKER_WAIT */
     bool commit_waits;    /* broker_tx_commit says that publishes are to be confirmed */
     VEC(uint64_t) tokens; /* of routed publishes */

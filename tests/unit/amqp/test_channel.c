@@ -372,6 +372,7 @@ Test(amqp_channel, kept_frames_pause_the_socket_and_let_it_go_on)
     struct wire_method m = declare("q", false);
     struct wire_method p = rig_publish("x", "k");
     rig.answer = false;
+    rig.alarms = BROKER_ALARM_MEMORY; /* the lower limit */
     rig_open();
     rig_channel(1);
     rig_channel(2);
@@ -410,6 +411,7 @@ Test(amqp_channel, a_paused_connection_can_go_at_any_time)
     struct wire_method m = declare("q", false);
     struct wire_method p = rig_publish("x", "k");
     rig.answer = false;
+    rig.alarms = BROKER_ALARM_MEMORY;
     rig_open();
     rig_channel(1);
     rig_send(1, &m);
@@ -421,29 +423,6 @@ Test(amqp_channel, a_paused_connection_can_go_at_any_time)
     cr_assert(rig.conn.paused);
     rig_hang_up();
     EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n1 channel_close\nsession_close\n");
-}
-
-Test(amqp_channel, settles_overtake_publishes_that_are_held_back)
-{
-    rig_open();
-    rig_channel(1);
-    for (uint64_t i = 1; i <= 4; i++) {
-        rig_deliver(1, "t", 0, 1, i, false, "a");
-    }
-    block(true);
-    publish(1, "k", "a");
-    struct wire_method m = ack(1);
-    rig_send(1, &m);
-    EXPECT_CALLS("1 settle ack 0.1.1+1\n");
-    struct wire_method d =
-        declare("q", false); /* but no other request, nor do settles overtake that */
-    rig_send(1, &d);
-    m = ack(2);
-    rig_send(1, &m);
-    EXPECT_CALLS("");
-    block(false);
-    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 queue_declare 'q' "
-                 "flags=0 args=0\n1 settle ack 0.1.2+1\n");
 }
 
 Test(amqp_channel, an_older_ack_is_never_overtaken_by_a_newer_one)

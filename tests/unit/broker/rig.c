@@ -251,6 +251,12 @@ uint64_t queue_client_detach(struct queue_client *client, uint32_t consumer, uin
     return asks(client, op(client, "detach %u flags=%u", consumer, flags));
 }
 
+uint64_t host_client_room(const struct host *host)
+{
+    (void)host;
+    return UINT64_MAX;
+}
+
 uint64_t queue_client_credit(struct queue_client *client, uint32_t consumer, uint64_t credit_limit)
 {
     return op(client, "credit %u %llu", consumer, (unsigned long long)credit_limit);

@@ -29,15 +29,15 @@ Test(broker_consume, attaches)
     rig_queue("q");
     broker_qos(rig.ch, 10, false);
     consume("q", "t", BROKER_EXCLUSIVE);
-    EXPECT_CALLS("q open\nq attach 1 't' flags=2 prefetch=10 credit=128 priority=0 args=0\n");
+    EXPECT_CALLS("q open\nq attach 1 't' flags=2 prefetch=10 credit=2 priority=0 args=0\n");
     rig_reply("q", QUEUE_OK, 0);
     EXPECT_SAID("consume ok 't' 0 0\n");
     consume("q", "u", BROKER_NO_ACK); /* no_ack: prefetch means nothing */
-    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=0 credit=128 priority=0 args=0\n");
+    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=0 credit=2 priority=0 args=0\n");
     rig_reply("q", QUEUE_IN_EXCLUSIVE_USE, 0);
     EXPECT_SAID("consume 403 queue 'q' in vhost '/' in exclusive use\n");
     consume("q", "", 0);
-    EXPECT_CALLS("q attach 3 'amq.ctag-' flags=0 prefetch=10 credit=128 priority=0 args=0\n");
+    EXPECT_CALLS("q attach 3 'amq.ctag-' flags=0 prefetch=10 credit=2 priority=0 args=0\n");
     rig_reply("q", QUEUE_OK, 0);
     const char *said = rig_said();
     cr_assert_eq(strncmp(said, "consume ok 'amq.ctag-", 21), 0, "%s", said);
@@ -68,7 +68,7 @@ Test(broker_consume, priority_is_passed_on)
     wire_table_put_int32(&w, "x-priority", -3);
     rig_queue("q");
     CALL(broker_consume(rig.ch, B("q"), B("t"), 0, writer_bytes(&w), rig_done, "consume"));
-    EXPECT_CALLS("q open\nq attach 1 't' flags=0 prefetch=0 credit=128 priority=-3 args=16\n");
+    EXPECT_CALLS("q open\nq attach 1 't' flags=0 prefetch=0 credit=2 priority=-3 args=16\n");
     writer_deinit(&w);
 }
 
@@ -212,22 +212,58 @@ Test(broker_consume, get_from_a_queue_that_goes)
 
 /* --- credit ----------------------------------------------------------------------------------- */
 
+/* It begins small and doubles: who never reads has little on the way. */
 Test(broker_consume, the_window_is_renewed_as_messages_are_handed_on)
 {
     rig_queue("q");
     attached("q", "t");
-    rig_deliver("q", 1, 1, 1, 0, 0); /* small ones: the largest window */
-    EXPECT_CALLS("q credit 1 8193\n");
-    for (uint64_t i = 2; i <= 4097; i++) {
-        rig_deliver("q", 1, i, 1, 0, 0);
+    uint64_t at = 1;
+    uint64_t window = 0;
+    while (window < 8192) { /* of small ones: the largest */
+        rig_deliver("q", 1, at, 1, 0, 0);
+        unsigned long long credit = 0;
+        if (sscanf(rig_calls(), "q credit 1 %llu", &credit) == 1) {
+            cr_assert_geq(credit - at, window);
+            cr_assert_leq(credit - at, window == 0 ? 2000 : 2 * window + 1);
+            window = credit - at;
+        }
+        (void)rig_said();
+        at++;
+    }
+    cr_assert_eq(window, 8192);
+    for (uint64_t i = 1; i < window / 2; i++, at++) {
+        rig_deliver("q", 1, at, 1, 0, 0);
         if (i % 64 == 0) {
             (void)rig_said();
         }
     }
     EXPECT_CALLS("");
-    rig_deliver("q", 1, 4098, 1, 0, 0);
-    EXPECT_CALLS("q credit 1 12290\n");
+    rig_deliver("q", 1, at, 1, 0, 0);
+    rig_deliver("q", 1, at + 1, 1, 0, 0);
+    char expected[64];
+    (void)snprintf(expected, sizeof expected, "q credit 1 %llu\n",
+                   (unsigned long long)(at + 1 + window));
+    EXPECT_CALLS(expected);
     (void)rig_said();
+}
+
+Test(broker_consume, the_window_counts_bytes_and_is_halved_by_a_slow_socket)
+{
+    rig_queue("q");
+    attached("q", "t");
+    struct consumer *c = map_get(&rig.ch->consumers, bytes_from_cstr("t"));
+    c->average = 16u << 20;
+    c->window_bytes = WINDOW_BYTES;
+    c->ordinal = c->credit = 10;
+    consumer_renew(c);
+    EXPECT_CALLS("q credit 1 12\n");
+    broker_channel_hold(rig.ch, true);
+    cr_assert_eq(c->window_bytes, WINDOW_BYTES / 2);
+    broker_channel_hold(rig.ch, false);
+    for (int i = 0; i < 20; i++) {
+        broker_channel_hold(rig.ch, true);
+    }
+    cr_assert_eq(c->window_bytes, WINDOW_BYTES_LEAST);
 }
 
 /* A partition: everything up to the limit was handed out and returned again, and nothing of it
@@ -238,19 +274,19 @@ Test(broker_consume, after_a_resume_there_is_credit_again)
     attached("q", "t");
     struct queue_client *q = rig_client("q");
     q->sink->on_resumed(q->ctx);
-    EXPECT_CALLS("q credit 1 8320\n");
+    EXPECT_CALLS("q credit 1 4\n");
     for (int i = 0; i < 100; i++) { /* but not without bound */
         q->sink->on_resumed(q->ctx);
     }
     (void)rig_calls();
     cr_assert_leq(rig_client("q")->next_seq, 12);
     rig_deliver("q", 1, 64001, 1, 0, 0); /* the ordinals in between are lost */
-    EXPECT_CALLS("q credit 1 72193\n");
+    EXPECT_CALLS("q credit 1 65410\n");
     broker_channel_hold(rig.ch, true);
     q->sink->on_resumed(q->ctx);
     EXPECT_CALLS("");
     broker_channel_hold(rig.ch, false);
-    EXPECT_CALLS("q credit 1 80385\n");
+    EXPECT_CALLS("q credit 1 66114\n");
     (void)rig_said();
 }
 
@@ -266,7 +302,7 @@ Test(broker_consume, a_resume_before_the_answer_to_the_attach_grants_more_too)
     EXPECT_CALLS("");
     rig_reply("q", QUEUE_OK, 0);
     EXPECT_SAID("consume ok 't' 0 0\n");
-    EXPECT_CALLS("q credit 1 8320\n");
+    EXPECT_CALLS("q credit 1 4\n");
 }
 
 Test(broker_consume, a_channel_that_is_held_gets_no_new_credit)
@@ -278,7 +314,7 @@ Test(broker_consume, a_channel_that_is_held_gets_no_new_credit)
     rig_deliver("q", 1, 65, 64, 0, 0);
     EXPECT_CALLS("");
     broker_channel_hold(rig.ch, false);
-    EXPECT_CALLS("q credit 1 8320\n");
+    EXPECT_CALLS("q credit 1 1537\n");
     (void)rig_said();
 }
 
@@ -294,7 +330,7 @@ Test(broker_consume, a_limit_is_told_to_the_queues_of_the_channel)
     EXPECT_CALLS("a limit 3\n");
     consume("b", "tb", 0);
     EXPECT_CALLS(
-        "b open\nb limit 3\nb attach 1 'tb' flags=0 prefetch=0 credit=128 priority=0 args=0\n");
+        "b open\nb limit 3\nb attach 1 'tb' flags=0 prefetch=0 credit=2 priority=0 args=0\n");
     rig_reply("b", QUEUE_OK, 0);
     rig_publish("", "c", BYTES_NONE, 0); /* only published to: no limit */
     broker_qos(rig.ch, 5, true);
@@ -315,7 +351,7 @@ Test(broker_consume, what_comes_over_the_limit_is_given_back)
     rig_deliver("a", 1, 1, 2, 0, 0);
     rig_deliver("b", 1, 1, 2, 0, 0);
     EXPECT_SAID("deliver 'ta' 0.1.1 'm'\ndeliver 'ta' 0.1.2 'm'\n");
-    EXPECT_CALLS("a credit 1 8194\nb settle release 1.1+1\nb credit 1 1\nb settle release 1.2+1\n");
+    EXPECT_CALLS("a credit 1 1411\nb settle release 1.1+1\nb credit 1 1\nb settle release 1.2+1\n");
     settle(0, 1, 1, 1, QUEUE_ACK);
     /* As many as there is room for, and whose message it was goes last. */
     EXPECT_CALLS("a credit 1 2\na settle ack 1.1+1\nb credit 1 3\na credit 1 3\n");
@@ -355,11 +391,11 @@ Test(broker_consume, consumers_of_a_full_channel_take_turns)
     (void)rig_calls();
     CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1, false}, 1, QUEUE_ACK));
     rig_deliver("b", 1, 2, 1, 0, 0); /* before the next turn */
-    EXPECT_CALLS("a credit 1 1\na settle ack 1.1+1\nb credit 1 2\nb credit 1 8194\n");
+    EXPECT_CALLS("a credit 1 1\na settle ack 1.1+1\nb credit 1 2\nb credit 1 1411\n");
     EXPECT_SAID("deliver 'ta' 0.1.1 'm'\ndeliver 'tb' 1.1.2 'm'\n");
     CALL(broker_settle(rig.ch, &(struct broker_delivery){1, 1, 2, false}, 1, QUEUE_ACK));
     rig_deliver("a", 1, 2, 1, 0, 0);
-    EXPECT_CALLS("b credit 1 2\nb settle ack 1.2+1\na credit 1 2\na credit 1 8194\n");
+    EXPECT_CALLS("b credit 1 2\nb settle ack 1.2+1\na credit 1 2\na credit 1 2820\n");
     EXPECT_SAID("deliver 'ta' 0.1.2 'm'\n");
 }
 
@@ -403,7 +439,7 @@ Test(broker_consume, who_gave_one_back_and_is_acked_goes_behind_the_others)
     CALL(broker_settle(rig.ch, &(struct broker_delivery){0, 1, 1, false}, 1, QUEUE_ACK));
     rig_deliver("c", 1, 2, 1, 0, 0);
     const char *calls = rig_calls();
-    cr_assert_str_eq(calls, "a settle ack 1.1+1\nc credit 1 2\nc credit 1 8194\n", "%s", calls);
+    cr_assert_str_eq(calls, "a settle ack 1.1+1\nc credit 1 2\nc credit 1 1411\n", "%s", calls);
     (void)rig_said();
 }
 
@@ -438,7 +474,7 @@ Test(broker_consume, a_full_channel_stops_its_no_ack_consumers)
     (void)rig_said();
     (void)rig_calls();
     rig_deliver("a", 1, 1, 1, 0, 0);
-    EXPECT_CALLS("b credit 1 0\na credit 1 8193\n");
+    EXPECT_CALLS("b credit 1 0\na credit 1 1410\n");
     consume("b", "tc", BROKER_NO_ACK); /* one that begins now has none */
     EXPECT_CALLS("b attach 2 'tc' flags=1 prefetch=0 credit=0 priority=0 args=0\n");
     rig_reply("b", QUEUE_OK, 0);

@@ -507,22 +507,80 @@ Test(broker_publish, what_is_pending_over_all_queues_blocks_the_channel)
 }
 
 /* Only who publishes is held back: consumers go on, and make the room that is missing. */
-Test(broker_publish, low_disk_space_blocks_channels_that_publish)
+Test(broker_publish, alarms_hold_back_channels_that_publish)
+{
+    static const struct {
+        uint32_t alarms;
+        const char *said;
+    } rows[] = {
+        {BROKER_ALARM_DISK, "alarm low on disk\nblocked\nrouted\n"},
+        {BROKER_ALARM_MEMORY, "alarm low on memory\nblocked\nrouted\n"},
+        {BROKER_ALARM_DISK | BROKER_ALARM_MEMORY, "alarm low on disk & memory\nblocked\nrouted\n"},
+    };
+    rig_queue("a");
+    for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
+        broker_set_alarms(rig.broker, rows[i].alarms);
+        EXPECT_SAID("");
+        rig_publish("", "a", BYTES_NONE, 0);
+        EXPECT_SAID(rows[i].said);
+        broker_set_alarms(rig.broker, 0);
+        EXPECT_SAID("unblocked\n");
+    }
+}
+
+Test(broker_publish, an_alarm_is_over_with_the_last_one)
 {
     rig_queue("a");
-    broker_set_disk_low(rig.broker, true);
-    EXPECT_SAID("");
+    broker_set_alarms(rig.broker, BROKER_ALARM_DISK);
     rig_publish("", "a", BYTES_NONE, 0);
     EXPECT_SAID("alarm low on disk\nblocked\nrouted\n");
+    broker_set_alarms(rig.broker, BROKER_ALARM_DISK | BROKER_ALARM_MEMORY);
+    broker_set_alarms(rig.broker, BROKER_ALARM_MEMORY);
+    EXPECT_SAID("");
     struct queue_client *a = rig_client("a");
     a->sink->on_blocked(a->ctx, true);
-    broker_set_disk_low(rig.broker, false);
-    EXPECT_SAID("alarm over\n"); /* still blocked by its queue */
+    broker_set_alarms(rig.broker, 0);
+    EXPECT_SAID(""); /* still blocked by its queue */
     a->sink->on_blocked(a->ctx, false);
     EXPECT_SAID("unblocked\n");
-    broker_set_disk_low(rig.broker, true);
+}
+
+static void on_state(void *ctx, const char *const *names, const char *const *values, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(names[i], "state") == 0) {
+            (void)snprintf(ctx, 16, "%s", values[i]);
+        }
+    }
+}
+
+static void expect_states(const char *connection, const char *channel)
+{
+    char state[16];
+    broker_list_connections(rig.broker, on_state, state);
+    cr_assert_str_eq(state, connection);
+    broker_list_channels(rig.broker, on_state, state);
+    cr_assert_str_eq(state, channel);
+}
+
+Test(broker_publish, states_in_listings)
+{
+    rig_queue("a");
+    expect_states("\"running\"", "\"running\"");
+    broker_set_alarms(rig.broker, BROKER_ALARM_MEMORY);
+    expect_states("\"blocking\"", "\"running\"");
     rig_publish("", "a", BYTES_NONE, 0);
-    EXPECT_SAID("alarm low on disk\nblocked\nrouted\n");
-    broker_set_disk_low(rig.broker, false);
-    EXPECT_SAID("alarm over\nunblocked\n");
+    expect_states("\"blocked\"", "\"running\"");
+    broker_set_alarms(rig.broker, 0);
+    expect_states("\"running\"", "\"running\"");
+    struct queue_client *a = rig_client("a");
+    a->sink->on_blocked(a->ctx, true);
+    rig.now_ms += 20000;
+    expect_states("\"flow\"", "\"flow\"");
+    a->sink->on_blocked(a->ctx, false);
+    expect_states("\"flow\"", "\"flow\"");
+    rig.now_ms += FLOW_CHANNEL_MS;
+    expect_states("\"flow\"", "\"running\"");
+    rig.now_ms += FLOW_CONNECTION_MS;
+    expect_states("\"running\"", "\"running\"");
 }

@@ -97,6 +97,20 @@ static const struct row rows[] = {
     {"log.sync", "off", FLAG, AT(log_sync), 0, "2", BOOLEAN},
     {"log.segment_size", "64KiB", U32, AT(segment_size), 65536, "65535",
      "expected a value of 65536 to 1073741824"},
+    {"vm_memory_high_watermark.relative", "0.4", U32, AT(memory_relative_ppm), 400000, "1.01",
+     "expected a number from 0 to 1, such as 0.6"},
+    {"vm_memory_high_watermark.relative", "1", U32, AT(memory_relative_ppm), 1000000, "40%",
+     "expected a number from 0 to 1, such as 0.6"},
+    {"vm_memory_high_watermark.relative", ".1234567", U32, AT(memory_relative_ppm), 123456, ".",
+     "expected a number from 0 to 1, such as 0.6"},
+    {"vm_memory_high_watermark.absolute", "2GB", U64, AT(memory_absolute), 2000000000, "much",
+     SIZE},
+    {"vm_memory_high_watermark.absolute", "1TiB", U64, AT(memory_absolute), UINT64_C(1) << 40, "-1",
+     SIZE},
+    {"total_memory_available_override_value", "4GiB", U64, AT(memory_total), UINT64_C(4) << 30, "0",
+     "expected a value of 1 to 9223372036854775807"},
+    {"memory_monitor_interval", "100", U32, AT(memory_interval_ms), 100, "5",
+     "expected a value of 10 to 3600000"},
     {"log.segments_max", "2", U32, AT(segments_max), 2, "1", "expected a value of 2 to 4096"},
     {"cluster.liveness_timeout", "100", U32, AT(liveness_timeout_ms), 100, "99",
      "expected a value of 100 to 600000"},
@@ -197,11 +211,11 @@ Test(config, the_format_is_rabbitmqs)
 
 Test(config, keys_without_effect_are_reported)
 {
-    struct config c = good("\nvm_memory_high_watermark.relative = 0.6\n");
+    struct config c = good("\nvm_memory_high_watermark_paging_ratio = 0.5\n");
     (void)c;
     cr_assert_eq(ignored_count, 1);
     cr_assert_eq(ignored_line, 2);
-    cr_assert_str_eq(ignored_key, "vm_memory_high_watermark.relative");
+    cr_assert_str_eq(ignored_key, "vm_memory_high_watermark_paging_ratio");
     (void)good("disk_free_limit.relative = 1.0\nnum_acceptors.tcp = 10\nnet_ticktime = 60\n"
                "management.tcp.port = 15672\nlog.exchange = true\n"
                "cluster_formation.dns.hostname = h\nraft.segment_max_entries = 1\n");
