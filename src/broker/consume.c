@@ -207,6 +207,9 @@ static void consume_step(struct request *r)
         request_defer_finish(r);
         return;
     }
+    if (queue->spec.type == CATALOG_QUORUM && queue->settings.single_active_consumer) {
+        r->flags &= ~(uint32_t)BROKER_EXCLUSIVE; /* RabbitMQ takes it there, without effect */
+    }
     if ((r->flags & BROKER_EXCLUSIVE) != 0 && queue->settings.single_active_consumer) {
         fault_set(&r->fault, 403, false, "queue '%.*s' in vhost '%s' in exclusive use",
                   FMT(queue->spec.name), ch->session->vhost);
