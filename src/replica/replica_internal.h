@@ -574,6 +574,7 @@ void client_node_lost(struct host *host, struct uid node);
 void client_node_up(struct host *host, struct uid node);
 void client_queue_gone(struct host *host, uint64_t queue, bool lost);
 void client_queue_changed(struct host *host, const struct catalog_queue *queue);
+void clients_end_outlived(struct host *host);
 void clients_free(struct host *host);
 void client_flush_dests(struct host *host);
 
@@ -657,6 +658,7 @@ struct host {
     bool in_turn, marked;
     bool boots_changed; /* nodes or boots changed: homes look at their clients' boots */
     VEC(uint64_t) configs_due; /* homes whose record may have changed */
+    bool clients_outlived;     /* there may be clients of an earlier boot */
     /* catalog, shard 0 */
     struct catalog *catalog;
     VEC(struct peer_node) wanted_members; /* host_catalog_set_members */
