@@ -86,6 +86,9 @@ struct broker_session *broker_session_open(struct broker *broker,
 /* Closes all its channels, deletes its exclusive queues, then calls done (may be NULL) once they
  * are gone cluster-wide or the time limit passed. The session pointer is dead after the call. */
 void broker_session_close(struct broker_session *session, void (*done)(void *ctx), void *ctx);
+/* connection.update-secret: true, or a fault 530: the user is gone, or may not use the vhost. */
+bool broker_session_update_secret(struct broker_session *session, struct bytes secret,
+                                  struct broker_fault *fault);
 /* Octets and state for listings. state is a static string: "running", "blocked", "flow" ... */
 void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes,
                           const char *state);
@@ -117,6 +120,8 @@ struct broker_channel_sink {
      * NULL: no more. May be NULL. */
     void (*on_alarm)(void *ctx, const char *reason);
 };
+/* One channel more? False with a fault 530: the user's limit of channels is reached. */
+bool broker_channel_may_open(struct broker_session *session, struct broker_fault *fault);
 struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number,
                                            const struct broker_channel_sink *sink, void *ctx);
 /* Unacked deliveries are returned, consumers removed; no more upcalls; done (may be NULL) when

@@ -114,6 +114,10 @@ void catalog_view_unref(struct catalog_view *owned_view); /* NULL is allowed. */
  */
 uint64_t catalog_view_serial(const struct catalog_view *view);
 
+/* The same of what decides about access: users, permissions, limits, and which vhosts there are.
+ * While it stays the same, what was allowed still is. */
+uint64_t catalog_access_serial(const struct catalog_view *view);
+
 /* Index of the last command that changed it, or of the snapshot it comes from: whatever has an id
  * up to here and is not in it is gone, not yet to come. */
 uint64_t catalog_view_index(const struct catalog_view *view);

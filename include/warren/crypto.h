@@ -11,6 +11,8 @@
 
 void crypto_sha256(const void *data, size_t size, uint8_t out[32]);
 void crypto_sha512(const void *data, size_t size, uint8_t out[64]);
+/* Of old password hashes only. False: this installation has it no more. */
+bool crypto_md5(const void *data, size_t size, uint8_t out[16]);
 void crypto_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
                         uint8_t out[32]);
 /* Constant time in `size`. */

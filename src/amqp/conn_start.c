@@ -130,7 +130,7 @@ static void on_refuse_timer(struct timer *t)
 static void refuse_login(struct amqp_conn *conn, bool tell, const char *why)
 {
     conn->failure_close = conn->failure_close && tell;
-    wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+    wr_log(conn->server->options.logger, LOG_LEVEL_WARNING, "connection",
            "login refused user=%s mechanism=%s peer=%s:%u: %s", conn->user, conn->mechanism,
            conn->peer.host, conn->peer.port, why);
     conn->state = CONN_REFUSING;

@@ -312,6 +312,18 @@ static void client_closes(struct amqp_conn *conn)
 
 /* --- channel 0 -------------------------------------------------------------------------------- */
 
+static void update_secret(struct amqp_conn *conn,
+                          const struct wire_connection_update_secret *update)
+{
+    struct broker_fault fault = {0};
+    if (!broker_session_update_secret(conn->session, update->new_secret, &fault)) {
+        conn_fault(conn, fault.code, 10, 70, "%s", fault.text);
+        return;
+    }
+    struct wire_method ok = {.id = WIRE_CONNECTION_UPDATE_SECRET_OK};
+    conn_send(conn, 0, &ok);
+}
+
 static void on_channel0_method(struct amqp_conn *conn, const struct wire_method *method)
 {
     if (method->id == WIRE_CONNECTION_CLOSE) {
@@ -319,8 +331,7 @@ static void on_channel0_method(struct amqp_conn *conn, const struct wire_method 
     } else if (conn->state < CONN_RUNNING) {
         start_on_method(conn, method);
     } else if (method->id == WIRE_CONNECTION_UPDATE_SECRET) {
-        struct wire_method ok = {.id = WIRE_CONNECTION_UPDATE_SECRET_OK};
-        conn_send(conn, 0, &ok);
+        update_secret(conn, &method->connection_update_secret);
     } else {
         conn_fault(conn, 504, wire_class_of(method->id), wire_method_of(method->id),
                    "unexpected method in connection state running");
@@ -422,6 +433,11 @@ static void on_new_channel(struct amqp_conn *conn, const struct wire_frame *fram
         conn_fault(conn, 530, 0, 0,
                    "number of channels opened (%u) has reached the negotiated channel_max (%u)",
                    count, conn->channel_max);
+        return;
+    }
+    struct broker_fault fault = {0};
+    if (!broker_channel_may_open(conn->session, &fault)) {
+        conn_fault(conn, fault.code, 0, 0, "%s", fault.text);
         return;
     }
     struct amqp_channel *ch = channel_new(conn, frame->channel);

@@ -46,6 +46,8 @@ static const struct arg args_table[] = {
     {"x-max-in-memory-length", ARG_INT, FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     {"x-max-in-memory-bytes", ARG_INT, FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     {"x-consumer-timeout", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
+    {"x-dedup-window", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, MS_MAX, NULL, NULL},
+    {"x-delayed-messages", ARG_BOOL, FOR_CLASSIC | FOR_QUORUM, 0, 0, NULL, NULL},
     {"x-max-age", ARG_TEXT, FOR_STREAM, 0, 0, NULL, NULL},
     {"x-stream-max-segment-size-bytes", ARG_INT, FOR_STREAM, 0, INT64_C(3000000000), NULL, NULL},
     {"x-stream-filter-size-bytes", ARG_INT, FOR_STREAM, 16, 255, NULL, NULL},

@@ -65,6 +65,8 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     list_init(&broker->yielding);
     list_init(&broker->view_waits);
     list_init(&broker->abandoned);
+    list_init(&broker->admin);
+    list_init(&broker->seats);
     return broker;
 }
 
@@ -101,6 +103,8 @@ void broker_free(struct broker *broker)
         wr_free(WR_CONTAINER_OF(link, struct orphan, link));
     }
     free_session_list(&broker->ending);
+    admin_free_all(broker);
+    seat_free_all(broker);
     route_result_deinit(&broker->route);
     vec_deinit(&broker->extra_keys);
     pattern_cache_deinit(&broker->patterns);
@@ -141,6 +145,10 @@ void broker_set_view(struct broker *broker, struct catalog_view *view, uint64_t 
     }
     LIST_FOREACH_SAFE(link, &broker->deletions) {
         deletion_step(WR_CONTAINER_OF(link, struct deletion, link));
+    }
+    if (broker->access_serial != catalog_access_serial(view)) {
+        broker->access_serial = catalog_access_serial(view);
+        sessions_check_access(broker);
     }
 }
 
@@ -208,12 +216,13 @@ void broker_turn(struct broker *broker)
         }
     }
     vec_clear(&broker->deferred);
+    admin_turn(broker);
 }
 
 uint64_t broker_deadline_ns(const struct broker *broker)
 {
     if (broker->deferred.count > 0 || !list_is_empty(&broker->unblocked) ||
-        !list_is_empty(&broker->yielding)) {
+        !list_is_empty(&broker->yielding) || admin_is_due(broker)) {
         return 0;
     }
     uint64_t next = timers_next_deadline(&broker->timers);
@@ -335,6 +344,6 @@ void broker_close_all(struct broker *broker, const char *reason)
 {
     LIST_FOREACH_SAFE(link, &broker->sessions) {
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
-        session->on_close(session->ctx, reason);
+        session_force_close(session, reason);
     }
 }

@@ -77,6 +77,9 @@ struct broker {
     struct route_result route;
     VEC(struct bytes) extra_keys; /* CC and BCC of the message being published */
     struct pattern_cache patterns;
+    uint64_t access_serial;
+    struct list admin; /* calls of administration under way */
+    struct list seats; /* sessions that are, or are to be, counted */
     struct list sessions;
     struct list ending; /* sessions that wait for their exclusive queues to go */
     struct list deletions;
@@ -116,6 +119,11 @@ struct broker_session {
     void (*on_close)(void *ctx, const char *reason);
     void *ctx;
     struct list channels;
+    struct seat *seat;     /* NULL: nothing counts it */
+    bool opened;           /* broker_session_open is done */
+    bool ending;           /* broker_session_close has begun */
+    bool told_close;       /* on_close was called */
+    uint64_t vhost_id;     /* of the vhost it was opened in */
     struct umap exclusive; /* ids of its exclusive queues */
     /* closing */
     uint32_t deletions;
@@ -126,6 +134,9 @@ struct broker_session {
 struct bytes session_vhost(const struct broker_session *session);
 struct bytes session_user(const struct broker_session *session);
 void session_deleted(struct broker_session *session); /* one of its deletions is done */
+void session_force_close(struct broker_session *session, const char *reason); /* on_close, once */
+/* Users, vhosts or limits have changed: closes sessions whose user or vhost is gone. */
+void sessions_check_access(struct broker *broker);
 
 /* --- channels --------------------------------------------------------------------------------- */
 struct consumer {
@@ -206,7 +217,7 @@ struct broker_channel {
     uint64_t served;
     struct list yield_link; /* broker->yielding: it has consumers that yield */
     bool publish_looked;    /* a read barrier that began after the next publish came is done */
-    uint64_t write_serial;  /* view in which write_exchange may be written to */
+    uint64_t write_serial;  /* access serial at which write_exchange may be written to */
     uint32_t write_size;
     uint8_t write_exchange[255];
     void (*retry)(void *ctx); /* then the front end tries again */
@@ -296,6 +307,26 @@ enum permission { PERMISSION_CONFIGURE, PERMISSION_WRITE, PERMISSION_READ };
 /* True, or false with fault 403. kind: "queue" or "exchange". */
 bool auth_check(struct broker_session *session, enum permission permission, const char *kind,
                 struct bytes name, struct broker_fault *fault);
+/* The same for a key of a topic exchange, by the user's topic permissions; kind is PERMISSION_WRITE
+ * or _READ. */
+bool auth_check_topic(struct broker_session *session, enum permission permission,
+                      const struct catalog_exchange *exchange, struct bytes key,
+                      struct broker_fault *fault);
+/* The digest of salt (4 bytes) and password, up to 64 bytes; hashing: enum catalog_hashing. */
+bool auth_digest(uint8_t hashing, const uint8_t *salt, struct bytes password, uint8_t *ret_digest);
+bool auth_password(struct broker *broker, struct bytes user, struct bytes password);
+/* Seats (seat.c): sessions that are counted against limits. May one more be opened? 530. */
+bool seat_may_open(struct broker *broker, struct bytes vhost, struct bytes user,
+                   struct broker_fault *fault);
+bool seat_may_open_channel(struct broker_session *session, struct broker_fault *fault);
+/* The session was opened, or its channels, its vhost or its user have changed. */
+void seat_update(struct broker_session *session);
+void seat_end(struct broker_session *session);
+void seat_free_all(struct broker *broker);
+/* Administration (admin.c): answers what is due. */
+void admin_turn(struct broker *broker);
+bool admin_is_due(const struct broker *broker);
+void admin_free_all(struct broker *broker);
 /* x-queue-type: true with *ret_type (enum catalog_queue_type), or a fault. */
 bool args_queue_type(struct bytes vhost, struct bytes name, struct bytes args, uint8_t *ret_type,
                      struct broker_fault *fault);

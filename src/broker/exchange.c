@@ -275,6 +275,10 @@ static void bind_step(struct request *r)
         }
         return;
     }
+    if (!auth_check_topic(session, PERMISSION_READ, x, r->key, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
     if (!check_destination(r)) {
         return;
     }

@@ -254,14 +254,14 @@ static enum broker_publish_result look_again(struct broker_channel *ch, void (*r
 /* Write permission: asked once for publishes to the same exchange as long as the view stays. */
 static bool may_write(struct broker_channel *ch, struct bytes exchange, struct broker_fault *fault)
 {
-    if (ch->write_serial == ch->broker->view_serial &&
+    if (ch->write_serial == ch->broker->access_serial &&
         bytes_eq(exchange, (struct bytes){ch->write_exchange, ch->write_size})) {
         return true;
     }
     if (!auth_check(ch->session, PERMISSION_WRITE, "exchange", exchange, fault)) {
         return false;
     }
-    ch->write_serial = ch->broker->view_serial;
+    ch->write_serial = ch->broker->access_serial;
     ch->write_size = (uint32_t)exchange.size;
     memcpy(ch->write_exchange, exchange.data, exchange.size);
     return true;
@@ -283,6 +283,18 @@ static bool check_exchange(struct broker_channel *ch, const struct catalog_excha
     return true;
 }
 
+/* Every key that routes, CC and BCC too. */
+static bool may_write_topics(struct broker_channel *ch, const struct catalog_exchange *x,
+                             struct bytes key, size_t extra_count, struct broker_fault *fault)
+{
+    bool ok = auth_check_topic(ch->session, PERMISSION_WRITE, x, key, fault);
+    for (size_t i = 0; i < extra_count && ok; i++) {
+        ok = auth_check_topic(ch->session, PERMISSION_WRITE, x, ch->broker->extra_keys.items[i],
+                              fault);
+    }
+    return ok;
+}
+
 static enum broker_publish_result publish_slowly(struct broker_channel *ch, struct message message,
                                                  uint64_t token, struct broker_fault *fault,
                                                  struct route_cache_slot *slot,
@@ -302,7 +314,8 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
         return look_again(ch, retry, ctx);
     }
     if (!check_exchange(ch, x, name, fault) ||
-        !check_props(ch->session, message_props(&message), &routing, fault)) {
+        !check_props(ch->session, message_props(&message), &routing, fault) ||
+        !may_write_topics(ch, x, message_key(&message), routing.extra_count, fault)) {
         return BROKER_REFUSED;
     }
     struct route_input input = {.key = message_key(&message),

@@ -131,6 +131,15 @@ static void declared(struct request *r)
         declare_step(r);
         return;
     }
+    if (r->status == CATALOG_LIMIT) {
+        const struct catalog_vhost *vhost =
+            catalog_vhost(r->broker->view, session_vhost(r->channel->session));
+        request_fail(r, 406, false,
+                     "cannot declare queue '%.*s': queue limit in vhost '%s' (%lld) is reached",
+                     FMT(r->name), r->channel->session->vhost,
+                     vhost == NULL ? -1 : (long long)vhost->limits.queues_max);
+        return;
+    }
     request_fail(r, 541, true, "queue '%.*s' in vhost '%s' could not be declared: %s", FMT(r->name),
                  r->channel->session->vhost, catalog_status_text(r->status));
 }
@@ -232,8 +241,32 @@ static void declare_step(struct request *r)
     }
 }
 
-void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags,
-                          struct bytes args, broker_done_fn done, void *ctx)
+/* Arguments without x-queue-type get the vhost's default, where a queue with these properties can
+ * be of that type. `w` holds the result. */
+static struct bytes with_default_type(const struct broker_channel *ch, uint32_t flags,
+                                      struct bytes args, struct writer *w)
+{
+    const struct catalog_vhost *vhost =
+        ch->broker->view == NULL ? NULL
+                                 : catalog_vhost(ch->broker->view, session_vhost(ch->session));
+    struct wire_value v;
+    const uint32_t transient = BROKER_PASSIVE | BROKER_EXCLUSIVE | BROKER_AUTO_DELETE;
+    if (vhost == NULL || vhost->default_queue_type.size == 0 ||
+        wire_table_find(args, "x-queue-type", &v)) {
+        return args;
+    }
+    const bool classic = bytes_eq_cstr(vhost->default_queue_type, "classic");
+    if ((flags & BROKER_PASSIVE) != 0 ||
+        (!classic && ((flags & transient) != 0 || (flags & BROKER_DURABLE) == 0))) {
+        return args;
+    }
+    put_view(w, args);
+    wire_table_put_string(w, "x-queue-type", vhost->default_queue_type);
+    return writer_bytes(w);
+}
+
+static void declare(struct broker_channel *ch, struct bytes name, uint32_t flags, struct bytes args,
+                    broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     char generated[64];
@@ -268,6 +301,15 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
     } else {
         declare_step(r);
     }
+}
+
+void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                          struct bytes args, broker_done_fn done, void *ctx)
+{
+    struct writer w;
+    writer_init(&w, 64);
+    declare(ch, name, flags, with_default_type(ch, flags, args, &w), done, ctx);
+    writer_deinit(&w);
 }
 
 /* --- purge ------------------------------------------------------------------------------------ */

@@ -43,6 +43,9 @@ static bool may_open(struct broker *broker, const struct broker_session_info *in
         fault_set(fault, 530, true, "vhost %.*s not found", FMT(info->vhost));
         return false;
     }
+    if (!seat_may_open(broker, info->vhost, info->user, fault)) {
+        return false;
+    }
     if (catalog_permission(broker->view, info->user, info->vhost) == NULL) {
         fault_set(fault, 530, true, "access to vhost '%.*s' refused for user '%.*s'",
                   FMT(info->vhost), FMT(info->user));
@@ -86,7 +89,10 @@ struct broker_session *broker_session_open(struct broker *broker,
     list_init(&session->channels);
     umap_init(&session->exclusive, broker->hash);
     timer_init(&session->timeout);
+    session->vhost_id = catalog_vhost(broker->view, info->vhost)->id;
     list_push_back(&broker->sessions, &session->link);
+    seat_update(session);
+    session->opened = true;
     return session;
 }
 
@@ -125,6 +131,7 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
 {
     struct broker *broker = session->broker;
     struct list *link;
+    seat_end(session);
     while ((link = list_first(&session->channels)) != NULL) {
         broker_channel_close(WR_CONTAINER_OF(link, struct broker_channel, link));
     }
@@ -143,6 +150,50 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
               on_close_timeout);
 }
 
+void session_force_close(struct broker_session *session, const char *reason)
+{
+    if (!session->told_close) {
+        session->told_close = true;
+        session->on_close(session->ctx, reason);
+    }
+}
+
+void sessions_check_access(struct broker *broker)
+{
+    LIST_FOREACH_SAFE(link, &broker->sessions) {
+        struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
+        const struct catalog_vhost *vhost = catalog_vhost(broker->view, session_vhost(session));
+        char reason[300];
+        if (vhost == NULL || vhost->id != session->vhost_id) {
+            (void)snprintf(reason, sizeof reason, "vhost '%s' is deleted", session->vhost);
+            session_force_close(session, reason);
+        } else if (catalog_user(broker->view, session_user(session)) == NULL) {
+            (void)snprintf(reason, sizeof reason, "user '%s' is deleted", session->user);
+            session_force_close(session, reason);
+        } else {
+            seat_update(session);
+        }
+    }
+}
+
+bool broker_session_update_secret(struct broker_session *session, struct bytes secret,
+                                  struct broker_fault *fault)
+{
+    const struct broker *broker = session->broker;
+    (void)
+        secret; /* the internal users' passwords do not expire: as RabbitMQ, it is not looked at */
+    if (catalog_user(broker->view, session_user(session)) == NULL) {
+        fault_set(fault, 530, true, "New secret was refused by one of the backends");
+        return false;
+    }
+    if (catalog_permission(broker->view, session_user(session), session_vhost(session)) == NULL) {
+        fault_set(fault, 530, true, "access to vhost '%s' refused for user '%s'", session->vhost,
+                  session->user);
+        return false;
+    }
+    return true;
+}
+
 void broker_session_count(struct broker_session *session, uint64_t recv_bytes, uint64_t send_bytes,
                           const char *state)
 {
@@ -152,6 +203,11 @@ void broker_session_count(struct broker_session *session, uint64_t recv_bytes, u
 }
 
 /* --- channels --------------------------------------------------------------------------------- */
+
+bool broker_channel_may_open(struct broker_session *session, struct broker_fault *fault)
+{
+    return seat_may_open_channel(session, fault);
+}
 
 struct broker_channel *broker_channel_open(struct broker_session *session, uint16_t number,
                                            const struct broker_channel_sink *sink, void *ctx)
@@ -172,6 +228,7 @@ struct broker_channel *broker_channel_open(struct broker_session *session, uint1
     map_init(&ch->consumers, session->broker->hash);
     list_init(&ch->requests);
     list_push_back(&session->channels, &ch->link);
+    seat_update(session);
     return ch;
 }
 
@@ -195,7 +252,9 @@ void broker_channel_close(struct broker_channel *ch)
     umap_deinit(&ch->multi);
     umap_deinit(&ch->nacked);
     map_deinit(&ch->consumers);
+    struct broker_session *session = ch->session;
     wr_free(ch);
+    seat_update(session);
 }
 
 void broker_channel_hold(struct broker_channel *ch, bool hold)

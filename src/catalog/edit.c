@@ -27,6 +27,7 @@ struct catalog_view *catalog__edit(struct catalog *c)
     }
     struct catalog_view *v = catalog__view_new(c->serial);
     v->index = c->applied;
+    v->access_serial = old->access_serial;
     v->cluster = old->cluster;
     v->name = old->name;
     if (v->name != NULL) {
@@ -50,6 +51,8 @@ struct catalog_view *catalog__edit(struct catalog *c)
 void catalog__event(struct catalog *c, enum event_kind kind, struct pref *before,
                     struct pref *after)
 {
+    c->access_changed |= kind == EVENT_USER_CHANGED || kind == EVENT_USER_REMOVED ||
+                         kind == EVENT_VHOST_CREATED || kind == EVENT_VHOST_REMOVED;
     if (c->sink == NULL) {
         return;
     }

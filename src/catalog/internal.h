@@ -27,6 +27,7 @@ struct binding_set {
 struct catalog_view {
     _Atomic uint32_t refs;
     uint64_t serial;
+    uint64_t access_serial;    /* `serial` of the last change of users, vhosts and limits */
     uint64_t index;            /* of the last command that changed it, or of the snapshot */
     struct uid cluster;        /* zero: not formed, and then all is empty */
     struct catalog_text *name; /* of the cluster; NULL: not formed */
@@ -70,6 +71,7 @@ struct catalog {
     const struct catalog_sink *sink;     /* may be NULL */
     void *sink_ctx;
     VEC(struct event) events;
+    bool access_changed; /* by the command at work */
 };
 
 /* --- keys of the tables --------------------------------------------------------------------------

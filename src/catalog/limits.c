@@ -17,6 +17,7 @@ int catalog__apply_vhost_limits(struct catalog *c, const struct catalog_command 
     struct catalog_view *v = catalog__edit(c);
     struct catalog_vhost *after = catalog__vhost_copy(before);
     after->limits = command->u.vhost_limits.limits;
+    c->access_changed = true;
     catalog__put_vhost(v, after);
     catalog__drop_seats(c, 0, &name, NULL, true);
     return CATALOG_OK;

@@ -182,6 +182,11 @@ void catalog_apply(struct catalog *catalog, uint64_t index, const struct catalog
     } else {
         status = CATALOG_NOT_FORMED;
     }
+    if (catalog->access_changed) {
+        struct catalog_view *v = catalog__edit(catalog);
+        v->access_serial = v->serial;
+        catalog->access_changed = false;
+    }
     catalog__events_tell(catalog);
     *ret_result = (struct catalog_result){status, id, index};
 }
@@ -215,6 +220,7 @@ int catalog_restore(struct catalog *catalog, uint64_t index, struct bytes snapsh
         return error;
     }
     v->serial = ++catalog->serial;
+    v->access_serial = v->serial;
     v->index = index;
     catalog_view_unref(catalog->view);
     catalog->view = v;

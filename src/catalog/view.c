@@ -40,6 +40,11 @@ uint64_t catalog_view_serial(const struct catalog_view *view)
     return view->serial;
 }
 
+uint64_t catalog_access_serial(const struct catalog_view *view)
+{
+    return view->access_serial;
+}
+
 struct uid catalog_cluster_id(const struct catalog_view *view)
 {
     return view->cluster;

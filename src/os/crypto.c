@@ -26,6 +26,12 @@ void crypto_sha512(const void *data, size_t size, uint8_t out[64])
     digest(EVP_sha512(), data, size, out);
 }
 
+bool crypto_md5(const void *data, size_t size, uint8_t out[16])
+{
+    unsigned int out_size = 0;
+    return EVP_Digest(data, size, out, &out_size, EVP_md5(), NULL) == 1 && out_size == 16;
+}
+
 void crypto_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
                         uint8_t out[32])
 {

@@ -18,6 +18,11 @@ uint64_t queue_clock_ms(const struct queue *queue)
     return queue->clock_ms;
 }
 
+void queue_get_config(const struct queue *queue, struct queue_config *ret_config)
+{
+    *ret_config = queue->config;
+}
+
 uint64_t queue_client_last_seq(const struct queue *queue, uint64_t client)
 {
     const struct queue_client *found = queue__client_find(queue, client);

@@ -10,7 +10,7 @@
 
 #define PATTERNS_MAX 64
 
-struct pattern {
+struct topic_pattern {
     struct bytes key;
     uint64_t queue; /* id of the queue it is bound to */
     bool bound;
@@ -19,7 +19,7 @@ struct pattern {
 struct run {
     struct catalog *c;
     uint64_t index;
-    struct pattern patterns[PATTERNS_MAX];
+    struct topic_pattern patterns[PATTERNS_MAX];
     uint32_t count;
     struct route_result result;
 };
@@ -47,8 +47,8 @@ static void set_up(struct run *r)
     route_result_init(&r->result);
 }
 
-static struct bytes queue_name(const struct pattern *patterns, const struct pattern *pattern,
-                               char text[8])
+static struct bytes queue_name(const struct topic_pattern *patterns,
+                               const struct topic_pattern *pattern, char text[8])
 {
     struct strbuf s;
     strbuf_init(&s, text, 8);
@@ -56,7 +56,7 @@ static struct bytes queue_name(const struct pattern *patterns, const struct patt
     return strbuf_bytes(&s);
 }
 
-static void bind(struct run *r, struct pattern *pattern, bool on)
+static void bind(struct run *r, struct topic_pattern *pattern, bool on)
 {
     char text[8];
     const struct bytes name = queue_name(r->patterns, pattern, text);
@@ -71,7 +71,7 @@ static void bind(struct run *r, struct pattern *pattern, bool on)
 }
 
 /* The pattern of that key; a new one (with a queue of its own) when there is none and room. */
-static struct pattern *find(struct run *r, struct bytes key)
+static struct topic_pattern *find(struct run *r, struct bytes key)
 {
     for (uint32_t i = 0; i < r->count; i++) {
         if (bytes_eq(r->patterns[i].key, key)) {
@@ -81,7 +81,7 @@ static struct pattern *find(struct run *r, struct bytes key)
     if (r->count == PATTERNS_MAX) {
         return NULL;
     }
-    struct pattern *pattern = &r->patterns[r->count++];
+    struct topic_pattern *pattern = &r->patterns[r->count++];
     char text[8];
     const struct catalog_command declare = {
         .kind = CATALOG_DECLARE_QUEUE,
@@ -92,7 +92,7 @@ static struct pattern *find(struct run *r, struct bytes key)
                     .local = {{1, 1}, 1, 0}}};
     const struct catalog_result result = apply(r, &declare);
     WR_ASSERT(result.status == CATALOG_OK);
-    *pattern = (struct pattern){key, result.id, false};
+    *pattern = (struct topic_pattern){key, result.id, false};
     return pattern;
 }
 
@@ -126,7 +126,7 @@ static void line(struct run *r, struct bytes text)
     const bool on = text.size > 0 && text.data[0] == '+';
     if (on || (text.size > 0 && text.data[0] == '-')) {
         const struct bytes key = {text.data + 1, text.size - 1};
-        struct pattern *pattern = key.size > CATALOG_NAME_MAX ? NULL : find(r, key);
+        struct topic_pattern *pattern = key.size > CATALOG_NAME_MAX ? NULL : find(r, key);
         if (pattern != NULL && pattern->bound != on) {
             bind(r, pattern, on);
         }

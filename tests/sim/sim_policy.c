@@ -147,11 +147,12 @@ void sim_policy_deinit(struct sim *sim)
 static bool config_is_wanted(const struct catalog_queue *record, const struct home *home)
 {
     struct queue_config want;
-    const struct queue_config *now = queue_config_now(home->queue);
+    struct queue_config now;
+    queue_get_config(home->queue, &now);
     queue_settings_config(record, &want);
-    return want.ttl_ms == now->ttl_ms && want.length_max == now->length_max &&
-           want.overflow == now->overflow && want.dead_letter == now->dead_letter &&
-           want.delivery_limit == now->delivery_limit && want.expires_ms == now->expires_ms;
+    return want.ttl_ms == now.ttl_ms && want.length_max == now.length_max &&
+           want.overflow == now.overflow && want.dead_letter == now.dead_letter &&
+           want.delivery_limit == now.delivery_limit && want.expires_ms == now.expires_ms;
 }
 
 static bool queue_is_well(struct sim *sim, const struct host *replicas, const struct group *group,

@@ -74,6 +74,21 @@ bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes 
     return bytes_eq(user, password) && (loopback || !bytes_eq_cstr(user, "guest"));
 }
 
+bool broker_session_update_secret(struct broker_session *session, struct bytes secret,
+                                  struct broker_fault *fault)
+{
+    (void)session;
+    (void)fault;
+    return !bytes_eq_cstr(secret, "refuse");
+}
+
+bool broker_channel_may_open(struct broker_session *session, struct broker_fault *fault)
+{
+    (void)session;
+    (void)fault;
+    return true;
+}
+
 struct broker_session *broker_session_open(struct broker *broker,
                                            const struct broker_session_info *info,
                                            void (*on_close)(void *ctx, const char *reason),

@@ -1,4 +1,5 @@
 /* The rig: see rig.h. */
+#include <openssl/evp.h>
 #include <openssl/sha.h>
 
 #include "rig.h"
@@ -36,6 +37,17 @@ void crypto_sha256(const void *data, size_t size, uint8_t ret_digest[32])
     (void)SHA256(data, size, ret_digest);
 }
 
+void crypto_sha512(const void *data, size_t size, uint8_t ret_digest[64])
+{
+    (void)SHA512(data, size, ret_digest);
+}
+
+bool crypto_md5(const void *data, size_t size, uint8_t ret_digest[16])
+{
+    unsigned int ret_size = 0;
+    return EVP_Digest(data, size, ret_digest, &ret_size, EVP_md5(), NULL) == 1;
+}
+
 bool crypto_equal(const void *a, const void *b, size_t size)
 {
     return memcmp(a, b, size) == 0;
@@ -51,7 +63,24 @@ void host_catalog_propose(struct host *host, const struct catalog_command *comma
                                         [CATALOG_DECLARE_QUEUE] = "declare_queue",
                                         [CATALOG_DELETE_QUEUE] = "delete_queue",
                                         [CATALOG_BIND] = "bind",
-                                        [CATALOG_UNBIND] = "unbind"};
+                                        [CATALOG_UNBIND] = "unbind",
+                                        [CATALOG_PUT_VHOST] = "put_vhost",
+                                        [CATALOG_DELETE_VHOST] = "delete_vhost",
+                                        [CATALOG_PUT_USER] = "put_user",
+                                        [CATALOG_DELETE_USER] = "delete_user",
+                                        [CATALOG_SET_PERMISSION] = "set_permission",
+                                        [CATALOG_CLEAR_PERMISSION] = "clear_permission",
+                                        [CATALOG_PUT_POLICY] = "put_policy",
+                                        [CATALOG_DELETE_POLICY] = "delete_policy",
+                                        [CATALOG_PUT_PARAMETER] = "put_parameter",
+                                        [CATALOG_DELETE_PARAMETER] = "delete_parameter",
+                                        [CATALOG_SET_VHOST_LIMITS] = "set_vhost_limits",
+                                        [CATALOG_SET_USER_LIMITS] = "set_user_limits",
+                                        [CATALOG_SET_TOPIC_PERMISSION] = "set_topic_permission",
+                                        [CATALOG_CLEAR_TOPIC_PERMISSION] = "clear_topic_permission",
+                                        [CATALOG_CHANGE_VHOST] = "change_vhost",
+                                        [CATALOG_PUT_SEAT] = "put_seat",
+                                        [CATALOG_DROP_SEAT] = "drop_seat"};
     struct asked asked = {.command = buf_new(256), .done = done, .ctx = ctx};
     (void)host;
     cr_assert_gt(timeout_ms, 0);

@@ -3,7 +3,7 @@
  * snapshots give equal states, views that are held never change, differences between views are
  * exact.
  */
-#include "catalog_fixture.h"
+#include "policy_fixture.h"
 #include "warren/map.h"
 #include "warren/prng.h"
 
@@ -91,8 +91,74 @@ static void random_user_command(struct fixture *f, struct prng *p)
     }
 }
 
+static void random_policy(struct fixture *f, struct prng *p)
+{
+    static const char *const names[] = {"p1", "p2", "p3"};
+    static const char *const patterns[] = {"", ".*", "^q", "1$", "(", "^a"};
+    static const char *const definitions[] = {"max-length=5",
+                                              "max-length=9 overflow=reject-publish",
+                                              "delivery-limit=-1 expires=3",
+                                              "ha-mode=exactly ha-params=2",
+                                              "alternate-exchange=amq.fanout",
+                                              "nonsense=true"};
+    if (prng_ratio(p, 1, 3)) {
+        (void)do_delete_policy(f, PICK(p, vhosts), PICK(p, names), prng_ratio(p, 1, 2));
+    } else {
+        (void)do_policy_in(f, PICK(p, vhosts), PICK(p, names), PICK(p, patterns),
+                           PICK(p, definitions), (int64_t)prng_below(p, 3) - 1,
+                           (int)prng_below(p, 6), prng_ratio(p, 1, 2));
+    }
+}
+
+static void random_limit(struct fixture *f, struct prng *p)
+{
+    static const char *const users[] = {"u0", "u1"};
+    const uint64_t n = 1 + prng_below(p, 4);
+    const struct catalog_node *node = catalog_node(view_of(f), node_id(n));
+    const uint32_t boot = node == NULL ? 1 : node->boot;
+    switch (prng_below(p, 10)) {
+    case 0:
+        (void)do_vhost_limits(f, PICK(p, vhosts), (int64_t)prng_below(p, 5) - 1,
+                              (int64_t)prng_below(p, 12) - 1);
+        break;
+    case 1:
+        (void)do_vhost_limits(f, PICK(p, vhosts), -1, -1);
+        break;
+    case 2:
+        (void)do_user_limits(f, PICK(p, users), (int64_t)prng_below(p, 4) - 1,
+                             (int64_t)prng_below(p, 6) - 1);
+        break;
+    case 3:
+        (void)do_topic_permission(f, PICK(p, users), PICK(p, vhosts), PICK(p, exchanges),
+                                  prng_ratio(p, 2, 3));
+        break;
+    case 4:
+        (void)do_topic_permission(f, PICK(p, users), PICK(p, vhosts), "", prng_ratio(p, 1, 2));
+        break;
+    case 5:
+        (void)do_parameter(f, prng_ratio(p, 1, 2) ? "" : PICK(p, vhosts), "c", PICK(p, exchanges),
+                           "[1,a]", prng_ratio(p, 2, 3));
+        break;
+    case 6:
+        (void)do_drop_seat(f, boot, prng_below(p, 4));
+        break;
+    default:
+        (void)do_seat(f, boot, prng_below(p, 4), PICK(p, vhosts), PICK(p, users),
+                      (uint32_t)prng_below(p, 4), prng_ratio(p, 1, 5));
+        break;
+    }
+}
+
 static void random_command(struct fixture *f, struct prng *p)
 {
+    if (prng_ratio(p, 1, 5)) {
+        if (prng_ratio(p, 1, 2)) {
+            random_policy(f, p);
+        } else {
+            random_limit(f, p);
+        }
+        return;
+    }
     const uint64_t kind = prng_below(p, 100);
     const char *vhost = PICK(p, vhosts);
     if (kind < 3) {
@@ -209,6 +275,8 @@ static uint64_t fingerprint(const struct catalog_view *view)
     for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
         put_be64(&w, q->id);
         put_be64(&w, q->replicas_version);
+        put_be64(&w, q->settings.length_max);
+        put_varbytes(&w, q->policy == NULL ? BYTES_NONE : q->policy->spec.definition);
         put_varbytes(&w, q->spec.vhost);
         put_varbytes(&w, q->spec.name);
     }
@@ -228,6 +296,9 @@ static uint64_t fingerprint(const struct catalog_view *view)
     catalog_iter_vhosts(&it, view);
     for (const struct catalog_vhost *v; (v = catalog_iter_next(&it)) != NULL;) {
         put_varbytes(&w, v->name);
+        put_be64(&w, (uint64_t)v->limits.queues_max);
+        put_be32(&w, v->connection_count);
+        put_be64(&w, pmap_count(v->policies));
     }
     catalog_iter_users(&it, view);
     for (const struct catalog_user *u; (u = catalog_iter_next(&it)) != NULL;) {

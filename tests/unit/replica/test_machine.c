@@ -75,6 +75,13 @@ static struct queue *served(const struct scene *s)
     return cluster_home(s->c, serving_node(s), s->queue)->queue;
 }
 
+static struct queue_config config_of(const struct queue *queue)
+{
+    struct queue_config config;
+    queue_get_config(queue, &config);
+    return config;
+}
+
 static struct queue_totals totals(const struct scene *s)
 {
     struct queue_totals t;
@@ -239,17 +246,17 @@ Test(machine, the_configuration_is_that_of_the_record)
                                    WR_ARRAY_SIZE(arguments));
         user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
         publish(&s, 1, 50);
-        const struct queue_config *config = queue_config_now(served(&s));
-        cr_assert_eq(config->ttl_ms, 60000);
-        cr_assert_eq(config->length_max, 7);
-        cr_assert_eq(config->dedup_window_ms, 9);
-        cr_assert(config->dead_letter);
+        const struct queue_config config = config_of(served(&s));
+        cr_assert_eq(config.ttl_ms, 60000);
+        cr_assert_eq(config.length_max, 7);
+        cr_assert_eq(config.dedup_window_ms, 9);
+        cr_assert(config.dead_letter);
         if (round == 1) {
             const uint64_t before = last_index(&s);
             cluster_crash(s.c, 0);
             s.u[0].client = NULL;
             cluster_settle(s.c, 3000);
-            cr_assert_eq(queue_config_now(served(&s))->ttl_ms, 60000);
+            cr_assert_eq(config_of(served(&s)).ttl_ms, 60000);
             cr_assert_leq(last_index(&s), before + 3, "proposed again though nothing differs");
         }
         scene_free(&s);
@@ -296,8 +303,8 @@ Test(machine, a_policy_reaches_queues_that_run)
         publish(&s, 1, 50);
         put_policy(s.c, "q", "message-ttl", 7777);
         cluster_settle(s.c, 200);
-        cr_assert_eq(queue_config_now(served(&s))->ttl_ms, 7777);
-        cr_assert_eq(queue_config_now(served(&s))->length_max, 7);
+        cr_assert_eq(config_of(served(&s)).ttl_ms, 7777);
+        cr_assert_eq(config_of(served(&s)).length_max, 7);
         const uint64_t before = round == 0 ? 0 : last_index(&s);
         put_policy(s.c, "^q$", "message-ttl", 7777); /* says the same */
         cluster_settle(s.c, 200);
@@ -307,13 +314,13 @@ Test(machine, a_policy_reaches_queues_that_run)
             put_policy(s.c, "q", "message-ttl", 8888);
             cr_assert_lt(cluster_leader(s.c, s.queue), 0);
             cluster_settle(s.c, 2000);
-            cr_assert_eq(queue_config_now(served(&s))->ttl_ms, 8888);
+            cr_assert_eq(config_of(served(&s)).ttl_ms, 8888);
         }
         put_policy(s.c, "^q$", "message-ttl", 1);
         put_policy(s.c, "^q$", "message-ttl", 2);
         delete_policy(s.c);
         cluster_settle(s.c, 200);
-        cr_assert_eq(queue_config_now(served(&s))->ttl_ms, UINT64_MAX);
+        cr_assert_eq(config_of(served(&s)).ttl_ms, UINT64_MAX);
         cr_assert_eq(cluster_home(s.c, serving_node(&s), s.queue)->configs_asked, 0);
         scene_free(&s);
     }
@@ -358,7 +365,7 @@ Test(machine, a_policy_over_many_queues_is_no_storm)
     cr_assert(asked > 0 && asked <= 64, "%u in one turn", asked);
     cluster_settle(c, 2000);
     for (uint32_t i = 0; i < QUEUES; i++) {
-        cr_assert_eq(queue_config_now(cluster_home(c, 0, queues[i])->queue)->ttl_ms, 7777);
+        cr_assert_eq(config_of(cluster_home(c, 0, queues[i])->queue).ttl_ms, 7777);
     }
     cluster_free(c);
 }
