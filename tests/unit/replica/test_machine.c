@@ -4,7 +4,7 @@
 
 #include "users.h"
 
-#include "replica_internal.h"
+#include "client_internal.h"
 #include "warren/wire_table.h"
 
 struct scene {
@@ -181,6 +181,38 @@ Test(machine, refusals_survive_a_link)
         cluster_join(s.c, 0, 1);
         user_publish(&s.u[0], 3, 50);
         refuse_five(&s);
+        scene_free(&s);
+    }
+}
+
+struct window {
+    struct user *u;
+    uint64_t most, last;
+};
+
+static bool all_applied(void *ctx)
+{
+    struct window *w = ctx;
+    const uint64_t sent = w->u->client->ops_sent - w->u->client->ops_first;
+    w->most = sent > w->most ? sent : w->most;
+    return w->u->applied == w->last;
+}
+
+/* Of more ops than a queue remembers refusals of, some wait in the client. */
+Test(machine, no_more_ops_are_on_their_way_than_refusals_are_remembered)
+{
+    for (uint32_t node = 0; node < 2; node++) {
+        struct scene s = scene_new(290 + node, 2, 1, 2, -1, full_at_five, 2);
+        user_open(&s.u[0], s.c, node, 0, s.queue, s.t);
+        user_consume(&s.u[0], 1, 0, 0, 0);
+        struct window w = {.u = &s.u[0]};
+        for (uint64_t i = 0; i < QUEUE_NACKED_KEPT / 2 + 6000; i++) {
+            w.last = queue_client_credit(s.u[0].client, 1, 0);
+        }
+        (void)cluster_host(s.c, node, 0);
+        cr_assert(cluster_run(s.c, all_applied, &w, 60000));
+        cr_assert(w.most > 0 && w.most <= QUEUE_NACKED_KEPT / 2, "%llu",
+                  (unsigned long long)w.most);
         scene_free(&s);
     }
 }
