@@ -108,8 +108,10 @@ uint16_t broker_list_topic_permissions(
 /* --- policies --------------------------------------------------------------------------------- */
 
 /* "all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges"; "" is all. False:
- * none of them; the text for it is given by broker_policy_set for apply_to >= 6. */
+ * none of them. */
 bool broker_apply_to_find(struct bytes name, uint8_t *ret_apply_to);
+/* The text that refuses such a name, "Validation failed" included. */
+void broker_apply_to_refusal(struct bytes name, struct strbuf *text);
 const char *broker_apply_to_name(uint8_t apply_to);
 
 /* Sets a policy or an operator policy, in place of one of that name. INVALID: "Validation

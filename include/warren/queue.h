@@ -220,8 +220,6 @@ void queue_config_default(struct queue_config *config);
 void queue_get_config(const struct queue *queue, struct queue_config *ret_config);
 /* Appends the encoding that QUEUE_OP_CONFIG carries to *out (not NULL; grows it). */
 void queue_config_encode(struct buf **out, const struct queue_config *config);
-/* What the machine goes by now. Valid until the next queue_apply. */
-const struct queue_config *queue_config_now(const struct queue *queue);
 
 /* --- effects ---------------------------------------------------------------------------------- */
 enum queue_effect_kind {

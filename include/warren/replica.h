@@ -229,10 +229,10 @@ void queue_client_close(struct queue_client *client);
 /* Each returns the seq of the op. Sent at the end of the turn, or when the next leader is known. */
 uint64_t queue_client_publish(struct queue_client *client,
                               struct message message); /* refs the message */
-/* What is empty or 0 is not said. See enum queue_enqueue_flag. */
+/* What is empty or 0 is not said. See enum queue_enqueue_flag. The caller checks the bounds. */
 struct queue_publish_more {
     struct bytes publisher; /* its own id, at most 255 bytes ... */
-    uint64_t publish_seq;   /* ... and its number of the message; both or neither */
+    uint64_t publish_seq;   /* ... and its number of the message, to INT64_MAX; both or neither */
     struct bytes id;        /* message id, at most 255 bytes */
     uint64_t delay_ms;
 };

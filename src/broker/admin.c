@@ -336,6 +336,14 @@ const char *broker_apply_to_name(uint8_t apply_to)
     return apply_to < WR_ARRAY_SIZE(apply_to_names) ? apply_to_names[apply_to] : "unknown";
 }
 
+void broker_apply_to_refusal(struct bytes name, struct strbuf *text)
+{
+    strbuf_printf(text,
+                  "Validation failed\n\napply-to '%.*s' unrecognised; should be one of: 'queues', "
+                  "'classic_queues',  'quorum_queues', 'streams', 'exchanges', or 'all'",
+                  FMT(name));
+}
+
 /* In RabbitMQ's order: the pattern, what it applies to, the definition. */
 static bool policy_ok(struct admin_call *call, const struct catalog_policy_spec *policy)
 {
@@ -348,12 +356,9 @@ static bool policy_ok(struct admin_call *call, const struct catalog_policy_spec 
                    why);
         return false;
     }
-    if (policy->apply_to > CATALOG_APPLY_EXCHANGES ||
-        (policy->operator_policy && policy->apply_to == CATALOG_APPLY_EXCHANGES)) {
-        admin_fail(call, BROKER_ADMIN_INVALID,
-                   "Validation failed\n\napply-to '%s' unrecognised; should be one of: 'queues', "
-                   "'classic_queues', 'quorum_queues', 'streams', 'exchanges', or 'all'",
-                   broker_apply_to_name(policy->apply_to));
+    if (policy->apply_to > CATALOG_APPLY_EXCHANGES) {
+        broker_apply_to_refusal(BYTES_LITERAL("unknown"), &s);
+        admin_fail(call, BROKER_ADMIN_INVALID, "%s", why);
         return false;
     }
     if (!policy_validate(policy->definition, policy->operator_policy, &s)) {

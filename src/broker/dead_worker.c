@@ -507,7 +507,7 @@ void broker_queue_dead(struct broker *broker, uint64_t queue_id)
     }
     const struct catalog_queue *queue =
         broker->view == NULL ? NULL : catalog_queue_by_id(broker->view, queue_id);
-    if (queue == NULL) {
+    if (queue == NULL || broker->boot == 0) {
         return; /* The host says it again while it is so. */
     }
     struct dead_worker *w = wr_calloc(1, sizeof *w);

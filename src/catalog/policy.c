@@ -179,8 +179,7 @@ static void replace(struct catalog *c, const struct catalog_vhost *before_vhost,
 
 bool catalog__policy_valid(const struct catalog_policy_spec *spec)
 {
-    return spec->definition.size > 0 && wire_table_validate(spec->definition, NULL) == WIRE_OK &&
-           !(spec->operator_policy && spec->apply_to == CATALOG_APPLY_EXCHANGES);
+    return spec->definition.size > 0 && wire_table_validate(spec->definition, NULL) == WIRE_OK;
 }
 
 static bool same_policy(const struct catalog_policy_spec *a, const struct catalog_policy_spec *b)

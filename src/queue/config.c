@@ -115,8 +115,3 @@ int queue__config_decode(struct bytes encoded, struct queue_config *ret_config)
     *ret_config = config;
     return 0;
 }
-
-const struct queue_config *queue_config_now(const struct queue *queue)
-{
-    return &queue->config;
-}

@@ -100,6 +100,7 @@ void queue__deliver_dead(struct queue_apply *a)
         if (!rangemap_pop_front(&q->dead, room, &piece)) {
             return;
         }
-        queue__give(a, taker, false, &piece);
+        queue__emit_deliver_dead(a, taker, taker->delivered + 1, &piece);
+        queue__unacked_put(q, taker, &piece);
     }
 }

@@ -41,20 +41,25 @@ void queue__delayed_put(struct queue *q, const struct range_run *run)
 }
 
 /* The next message, which is not to be ready before its delay has passed. */
-void queue__delay(struct queue_apply *a, const struct queue_op *op, uint32_t level)
+void queue__delay(struct queue_apply *a, const struct queue_op *op)
 {
     struct queue *q = a->queue;
     queue__flush_enqueued(a);
     const uint64_t delay = op->limit < QUEUE_TIME_MAX ? op->limit : QUEUE_TIME_MAX;
     const uint64_t ttl = queue__ttl_of(q, &op->message);
     const struct range_run run = {
-        .first = q->next_position++,
+        .first = q->next_position,
         .count = 1,
-        .attr = queue__delayed_attr(q->next_position - 1, message_body_size(&op->message),
-                                    q->clock_ms + delay, level, ttl > QUEUE_TTL_MAX ? 0 : ttl + 1),
+        .attr = queue__delayed_attr(q->next_position, message_body_size(&op->message),
+                                    q->clock_ms + delay, queue__level_of(q, &op->message),
+                                    ttl > QUEUE_TTL_MAX ? 0 : ttl + 1),
     };
+    q->next_position++;
     queue__add_live(q, run.first, 1);
     queue__delayed_put(q, &run);
+    if (a->store != NULL) {
+        a->store->store(a->store->ctx, run.first, &op->message);
+    }
 }
 
 static void collect(void *ctx, const struct range_run *piece)

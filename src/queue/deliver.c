@@ -18,15 +18,15 @@ static struct queue_group *next_group(const struct queue *q)
     return NULL;
 }
 
-/* Gives the piece, taken from ready (or from the dead), to the consumer's next ordinals. no_ack: it
- * is settled by that. */
+/* Gives the piece, taken from ready, to the consumer's next ordinals. no_ack: it is settled by
+ * that. */
 void queue__give(struct queue_apply *a, struct queue_consumer *consumer, bool no_ack,
                  const struct range_run *piece)
 {
     struct queue *q = a->queue;
-    if (!consumer->dead) {
-        q->delivered += piece->count;
-        q->redelivered += piece->attr.c > 0 ? piece->count : 0;
+    q->delivered += piece->count;
+    if (piece->attr.c > 0) {
+        q->redelivered += piece->count;
     }
     queue__emit_deliver(a, consumer, no_ack, consumer->delivered + 1, piece);
     if (no_ack) {

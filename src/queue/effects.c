@@ -71,30 +71,47 @@ void queue__emit_deliver(struct queue_apply *a, const struct queue_consumer *con
                          uint64_t ordinal, const struct range_run *piece)
 {
     struct queue_effect *d = &a->deliver;
-    const bool dead = consumer->dead;
-    const uint8_t flags = dead ? QUEUE_DEAD : no_ack ? QUEUE_NO_ACK : 0;
-    const uint8_t death = dead ? (uint8_t)piece->attr.c : 0;
-    const uint64_t died = dead ? piece->attr.b : 0;
-    const uint32_t delivery_count = dead ? 0 : piece->attr.c;
+    const uint8_t flags = no_ack ? QUEUE_NO_ACK : 0;
     if (d->count > 0 && d->client == consumer->client->id && d->consumer == consumer->id &&
         d->position + d->count == piece->first && d->ordinal + d->count == ordinal &&
-        d->delivery_count == delivery_count && d->flags == flags && d->status == death &&
-        d->value == died) {
+        d->delivery_count == piece->attr.c && d->flags == flags) {
         d->count += piece->count;
         return;
     }
     flush_deliver(a);
     *d = (struct queue_effect){
         .kind = QUEUE_EFFECT_DELIVER,
-        .status = death,
         .flags = flags,
         .consumer = consumer->id,
         .client = consumer->client->id,
         .ordinal = ordinal,
         .position = piece->first,
         .count = piece->count,
-        .value = died,
-        .delivery_count = delivery_count,
+        .delivery_count = piece->attr.c,
+    };
+}
+
+void queue__emit_deliver_dead(struct queue_apply *a, const struct queue_consumer *consumer,
+                              uint64_t ordinal, const struct range_run *piece)
+{
+    struct queue_effect *d = &a->deliver;
+    if (d->count > 0 && d->client == consumer->client->id && d->consumer == consumer->id &&
+        d->position + d->count == piece->first && d->ordinal + d->count == ordinal &&
+        d->flags == QUEUE_DEAD && d->status == piece->attr.c && d->value == piece->attr.b) {
+        d->count += piece->count;
+        return;
+    }
+    flush_deliver(a);
+    *d = (struct queue_effect){
+        .kind = QUEUE_EFFECT_DELIVER,
+        .status = (uint8_t)piece->attr.c,
+        .flags = QUEUE_DEAD,
+        .consumer = consumer->id,
+        .client = consumer->client->id,
+        .ordinal = ordinal,
+        .position = piece->first,
+        .count = piece->count,
+        .value = piece->attr.b,
     };
 }
 

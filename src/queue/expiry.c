@@ -14,17 +14,6 @@
 /* Moments over twice the runs that are ready: free for short queues. */
 #define SPARE_MOMENTS 1024u
 
-uint64_t queue__ttl_of(const struct queue *q, const struct message *message)
-{
-    const uint64_t own = message_ttl_ms(message);
-    return own < q->config.ttl_ms ? own : q->config.ttl_ms;
-}
-
-uint64_t queue__expiry_of(const struct queue *q, uint64_t ttl_ms)
-{
-    return ttl_ms > QUEUE_TTL_MAX ? 0 : q->clock_ms + ttl_ms + 1;
-}
-
 bool queue__is_expired(const struct queue *q, uint64_t expiry)
 {
     return expiry != 0 && expiry - 1 <= q->clock_ms;

@@ -12,10 +12,12 @@ static const struct hash_seed low_seed = {UINT64_C(0x64656475702e6c6f),
 static const struct hash_seed high_seed = {UINT64_C(0x64656475702e6869),
                                            UINT64_C(0x67682e7761727265)};
 
-static void hash_of(struct bytes id, uint8_t ret_hash[QUEUE_ID_HASH_SIZE])
+struct queue_id_hash queue__id_hash(struct bytes id)
 {
-    bytes_store_le64(ret_hash, hash_bytes(low_seed, id));
-    bytes_store_le64(ret_hash + 8, hash_bytes(high_seed, id));
+    struct queue_id_hash hash;
+    bytes_store_le64(hash.bytes, hash_bytes(low_seed, id));
+    bytes_store_le64(hash.bytes + 8, hash_bytes(high_seed, id));
+    return hash;
 }
 
 void queue__ids_init(struct queue *q)
@@ -33,21 +35,22 @@ uint64_t queue__ids_time(const struct map_item *item)
     return (uint64_t)(uintptr_t)item->value;
 }
 
-bool queue__ids_has(const struct queue *q, struct bytes id)
+static struct bytes key_of(const struct queue_id_hash *hash)
 {
-    uint8_t hash[QUEUE_ID_HASH_SIZE];
-    if (q->ids.count == 0) {
-        return false;
-    }
-    hash_of(id, hash);
-    return map_find(&q->ids, bytes_make(hash, sizeof(hash))) != NULL;
+    return bytes_make(hash->bytes, sizeof(hash->bytes));
+}
+
+bool queue__ids_has(const struct queue *q, const struct queue_id_hash *hash)
+{
+    return q->ids.count > 0 && map_find(&q->ids, key_of(hash)) != NULL;
 }
 
 /* Adds one with a time that is not before the last one's; false when it is there already. */
-bool queue__ids_put(struct queue *q, const uint8_t hash[QUEUE_ID_HASH_SIZE], uint64_t time_ms)
+bool queue__ids_put(struct queue *q, struct bytes hash, uint64_t time_ms)
 {
     bool is_new;
-    struct map_item *item = map_entry(&q->ids, bytes_make(hash, QUEUE_ID_HASH_SIZE), &is_new);
+    WR_ASSERT_OP(hash.size, ==, QUEUE_ID_HASH_SIZE);
+    struct map_item *item = map_entry(&q->ids, hash, &is_new);
     if (!is_new) {
         return false;
     }
@@ -57,17 +60,12 @@ bool queue__ids_put(struct queue *q, const uint8_t hash[QUEUE_ID_HASH_SIZE], uin
 }
 
 /* The id, which was not there, is stored. */
-void queue__ids_note(struct queue *q, struct bytes id)
+void queue__ids_note(struct queue *q, const struct queue_id_hash *hash)
 {
-    uint8_t hash[QUEUE_ID_HASH_SIZE];
-    if (q->config.dedup_window_ms == 0) {
-        return;
-    }
     if (q->ids.count == QUEUE_IDS_MAX) {
         (void)map_remove_item(&q->ids, q->ids.first);
     }
-    hash_of(id, hash);
-    const bool is_new = queue__ids_put(q, hash, q->clock_ms);
+    const bool is_new = queue__ids_put(q, key_of(hash), q->clock_ms);
     WR_ASSERT(is_new);
 }
 

@@ -42,22 +42,15 @@ void queue__drop_over(struct queue_apply *a)
     }
 }
 
-static bool has_room(const struct queue *q, uint64_t count, uint64_t bytes)
-{
-    return q->ready + count <= q->config.length_max &&
-           q->bytes_ready + bytes <= q->config.bytes_max;
-}
-
 /* Whether one more of that size is too many. A consumer that has room counts: what is ready is
  * handed out before the queue is called full. */
 bool queue__is_full(struct queue_apply *a, uint32_t size)
 {
-    const struct queue *q = a->queue;
-    if (WR_LIKELY(has_room(q, a->run_count + 1, a->run_count * a->run_size + size))) {
+    if (queue__has_room(a, size)) {
         return false;
     }
     queue__hand_out_first(a);
-    return !has_room(q, 1, size);
+    return !queue__has_room(a, size);
 }
 
 void queue__refuse(struct queue_apply *a, struct queue_client *client, const struct queue_op *op)

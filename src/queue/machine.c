@@ -176,7 +176,11 @@ static void apply_host_op(struct queue_apply *a, const struct queue_op *op)
 static void repeat_piece(void *ctx, uint64_t ordinal, const struct range_run *piece)
 {
     struct queue_apply *a = ctx;
-    queue__emit_deliver(a, a->redeliver, false, ordinal, piece);
+    if (a->redeliver->dead) {
+        queue__emit_deliver_dead(a, a->redeliver, ordinal, piece);
+    } else {
+        queue__emit_deliver(a, a->redeliver, false, ordinal, piece);
+    }
 }
 
 /* Emits again what the consumer has unacked from `first` to `last`. */
@@ -279,7 +283,9 @@ static void apply_client_batch(struct queue_apply *a, const struct queue_batch *
             return;
         }
         apply_client_op(a, client, op);
-        queue__choose_active(a->queue);
+        if (WR_UNLIKELY(a->queue->active_stale)) {
+            queue__choose_active(a->queue);
+        }
     }
     queue__flush_enqueued(a);
     if (heard) {
@@ -314,7 +320,7 @@ static void finish(struct queue_apply *a)
 void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch *batch,
                  const struct queue_store_ops *store, const struct queue_sink *sink)
 {
-    struct queue_apply a = {.queue = queue, .store = store, .sink = sink};
+    struct queue_apply a = {.queue = queue, .store = store, .sink = sink, .run_size = QUEUE_NO_RUN};
     WR_ASSERT(sink != NULL && sink->effect != NULL);
     a.dead_due = queue_dead_due(queue);
     queue__pass_time(&a, now_ms);

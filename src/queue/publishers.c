@@ -57,6 +57,19 @@ struct queue_publisher *queue__publisher_add(struct queue *q, struct bytes id)
     return publisher;
 }
 
+/* Mostly the one that was the last before. */
+static struct queue_publisher *find(const struct queue *q, struct bytes id)
+{
+    struct list *link = list_last(&q->publishers);
+    if (link != NULL) {
+        struct queue_publisher *last = WR_CONTAINER_OF(link, struct queue_publisher, link);
+        if (bytes_eq(last->id, id)) {
+            return last;
+        }
+    }
+    return map_get(&q->publisher_index, id);
+}
+
 static void note_used(struct queue *q, struct queue_publisher *publisher)
 {
     list_remove(&publisher->link);
@@ -66,7 +79,7 @@ static void note_used(struct queue *q, struct queue_publisher *publisher)
 /* A repeat is a use, too. */
 bool queue__publisher_has(struct queue *q, struct bytes id, uint64_t number)
 {
-    struct queue_publisher *publisher = map_get(&q->publisher_index, id);
+    struct queue_publisher *publisher = find(q, id);
     if (publisher == NULL || rangemap_find(&publisher->numbers, number) == NULL) {
         return false;
     }
@@ -87,7 +100,7 @@ static void close_lowest_gap(struct rangemap *numbers)
 /* The number, which was not there, is stored. */
 void queue__publisher_note(struct queue *q, struct bytes id, uint64_t number)
 {
-    struct queue_publisher *publisher = map_get(&q->publisher_index, id);
+    struct queue_publisher *publisher = find(q, id);
     if (publisher == NULL) {
         publisher = queue__publisher_add(q, id);
     } else {

@@ -12,6 +12,9 @@ int queue__config_decode(struct bytes encoded, struct queue_config *ret_config) 
 void queue__emit(struct queue_apply *a, const struct queue_effect *effect);
 void queue__emit_deliver(struct queue_apply *a, const struct queue_consumer *consumer, bool no_ack,
                          uint64_t ordinal, const struct range_run *piece);
+/* The same of dead letters. */
+void queue__emit_deliver_dead(struct queue_apply *a, const struct queue_consumer *consumer,
+                              uint64_t ordinal, const struct range_run *piece);
 void queue__emit_drop(struct queue_apply *a, uint64_t position, uint64_t count);
 void queue__emit_reply(struct queue_apply *a, struct queue_client *client, uint64_t seq,
                        enum queue_status status, uint64_t value);
@@ -32,9 +35,31 @@ void queue__pieces_sort_by_time(struct queue_pieces *pieces);
 void queue__pieces_sort(struct queue_pieces *pieces);
 
 /* expiry.c */
-uint64_t queue__expiry_of(const struct queue *q, uint64_t ttl_ms); /* as attribute b */
-uint64_t queue__ttl_of(const struct queue *q, const struct message *message);
 bool queue__is_expired(const struct queue *q, uint64_t expiry);
+static inline bool queue__is_sealed(const struct queue *q)
+{
+    return q->unused || q->sealed_by != 0;
+}
+static inline uint32_t queue__level_of(const struct queue *q, const struct message *message)
+{
+    const uint8_t priority = message_priority(message);
+    return priority < q->config.priority_max ? priority : q->config.priority_max;
+}
+/* The time to live of a message that is enqueued now. */
+static inline uint64_t queue__ttl_of(const struct queue *q, const struct message *message)
+{
+    const uint64_t own = message_ttl_ms(message);
+    return own < q->config.ttl_ms ? own : q->config.ttl_ms;
+}
+/* Attribute b of a message that is ready from now on. */
+static inline uint64_t queue__expiry_of(const struct queue *q, const struct message *message)
+{
+    if (WR_LIKELY((message_ttl_ms(message) & q->config.ttl_ms) == UINT64_MAX)) {
+        return 0; /* Neither has one. */
+    }
+    const uint64_t ttl_ms = queue__ttl_of(q, message);
+    return ttl_ms > QUEUE_TTL_MAX ? 0 : q->clock_ms + ttl_ms + 1;
+}
 void queue__pass_time(struct queue_apply *a, uint64_t now_ms);
 void queue__expire(struct queue_apply *a);
 bool queue__has_expired(struct queue *q);
@@ -46,7 +71,7 @@ void queue__lease_check(struct queue_apply *a);
 uint64_t queue__lease_deadline(const struct queue *q);
 
 /* delayed.c */
-void queue__delay(struct queue_apply *a, const struct queue_op *op, uint32_t level);
+void queue__delay(struct queue_apply *a, const struct queue_op *op);
 void queue__delayed_put(struct queue *q, const struct range_run *run);
 uint64_t queue__delayed_ttl(const struct range_attr *attr); /* + 1, 0 = none */
 uint32_t queue__delayed_level(const struct range_attr *attr);
@@ -88,6 +113,14 @@ void queue__taker_join(struct queue *q, struct queue_consumer *consumer);
 void queue__taker_leave(struct queue *q, struct queue_consumer *consumer);
 
 /* limits.c */
+/* Whether the limits allow one more of that size to be ready. */
+static inline bool queue__has_room(const struct queue_apply *a, uint32_t size)
+{
+    const struct queue *q = a->queue;
+    const uint64_t gathered = a->run_count * a->run_size;
+    return q->ready + a->run_count + 1 <= q->config.length_max &&
+           q->bytes_ready + gathered + size <= q->config.bytes_max;
+}
 bool queue__is_full(struct queue_apply *a, uint32_t size);
 void queue__refuse(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
 void queue__drop_over(struct queue_apply *a);
@@ -107,12 +140,12 @@ void queue__publisher_note(struct queue *q, struct bytes id, uint64_t number);
 struct queue_publisher *queue__publisher_add(struct queue *q, struct bytes id);
 void queue__ids_init(struct queue *q);
 void queue__ids_deinit(struct queue *q);
-bool queue__ids_has(const struct queue *q, struct bytes id);
-void queue__ids_note(struct queue *q, struct bytes id);
+struct queue_id_hash queue__id_hash(struct bytes id);
+bool queue__ids_has(const struct queue *q, const struct queue_id_hash *hash);
+void queue__ids_note(struct queue *q, const struct queue_id_hash *hash);
 void queue__ids_forget(struct queue *q);
-#define QUEUE_ID_HASH_SIZE 16u
 uint64_t queue__ids_time(const struct map_item *item);
-bool queue__ids_put(struct queue *q, const uint8_t hash[QUEUE_ID_HASH_SIZE], uint64_t time_ms);
+bool queue__ids_put(struct queue *q, struct bytes hash, uint64_t time_ms);
 
 /* take.c */
 void queue__take(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);

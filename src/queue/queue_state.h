@@ -124,6 +124,12 @@ struct queue_client {
     VEC(struct queue_consumer *) consumers; /* Ascending by id. */
 };
 
+/* Of a message id: 128 bits. */
+#define QUEUE_ID_HASH_SIZE 16u
+struct queue_id_hash {
+    uint8_t bytes[QUEUE_ID_HASH_SIZE];
+};
+
 /* Somebody who numbers its messages: which of them are stored. */
 struct queue_publisher {
     struct list link; /* In queue->publishers. */
@@ -180,6 +186,9 @@ struct queue {
     struct map ids;             /* Hash of a message id -> time of enqueue, in that order. */
 };
 
+/* No message has this size. */
+#define QUEUE_NO_RUN UINT32_MAX
+
 /* One call of queue_apply: where effects go, and what is gathered before it is passed on. */
 struct queue_apply {
     struct queue *queue;
@@ -189,10 +198,11 @@ struct queue_apply {
     struct queue_effect nacked;  /* Gathered NACKED. */
     uint64_t drop_first;         /* Gathered DROP. */
     uint64_t drop_count;
-    uint64_t run_first; /* Enqueued messages not yet in their level; equal attributes. */
+    uint64_t live_first; /* Positions from here on are not yet in `live`; 0 = all are. */
+    uint64_t run_first;  /* Enqueued messages not yet in their level; equal attributes. */
     uint64_t run_count;
     uint64_t run_expiry;
-    uint32_t run_size;
+    uint32_t run_size; /* QUEUE_NO_RUN when run_count is 0. */
     uint32_t run_level;
     bool unused;                            /* The queue fell due to be deleted in this call. */
     bool dead_due;                          /* DEAD was said, or is not to be, before this call. */

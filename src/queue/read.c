@@ -72,7 +72,7 @@ bool queue_boot_suspended(const struct queue *queue, uint64_t boot)
 
 bool queue_sealed(const struct queue *queue)
 {
-    return queue->unused || queue->sealed_by != 0;
+    return queue__is_sealed(queue);
 }
 
 bool queue_auto_delete_due(const struct queue *queue)

@@ -402,7 +402,7 @@ static void get_ids(const struct restoring *s)
         const uint64_t later = rd_varint(s->in);
         const struct bytes hash = rd_bytes(s->in, QUEUE_ID_HASH_SIZE);
         if (s->in->failed || later > QUEUE_TIME_MAX - time_ms ||
-            !queue__ids_put(s->queue, hash.data, time_ms + later)) {
+            !queue__ids_put(s->queue, hash, time_ms + later)) {
             rd_fail(s->in);
             return;
         }

@@ -25,14 +25,9 @@ void queue__unacked_put(struct queue *q, struct queue_consumer *consumer,
     }
 }
 
-static void note_taken(struct queue *q, struct queue_consumer *consumer,
-                       const struct range_run *piece)
+static inline void note_taken(struct queue *q, struct queue_consumer *consumer,
+                              const struct range_run *piece)
 {
-    if (consumer->dead) {
-        WR_ASSERT_OP(q->dead_out, >=, piece->count);
-        q->dead_out -= piece->count;
-        return;
-    }
     WR_ASSERT_OP(q->unacked, >=, piece->count);
     q->unacked -= piece->count;
     q->bytes_unacked -= piece->count * piece->attr.a;
@@ -40,6 +35,12 @@ static void note_taken(struct queue *q, struct queue_consumer *consumer,
         WR_ASSERT_OP(consumer->client->held, >=, piece->count);
         consumer->client->held -= piece->count;
     }
+}
+
+static void note_taken_dead(struct queue *q, uint64_t count)
+{
+    WR_ASSERT_OP(q->dead_out, >=, count);
+    q->dead_out -= count;
 }
 
 /* Back to their place: the piece of ordinals becomes a piece of positions. One that came back too
@@ -67,6 +68,7 @@ static void put_back_dead(struct queue_apply *a, const struct range_run *piece)
 {
     struct range_run back = *piece;
     back.first = piece->attr.value;
+    note_taken_dead(a->queue, piece->count);
     queue__dead_put(a, &back);
 }
 
@@ -79,30 +81,36 @@ struct settling {
 static void settle_dead(const struct settling *s, const struct range_run *piece)
 {
     if (s->outcome == QUEUE_ACK) {
+        note_taken_dead(s->apply->queue, piece->count);
         queue__remove(s->apply, piece->attr.value, piece->count);
     } else {
         put_back_dead(s->apply, piece);
     }
 }
 
+static void reject(struct queue_apply *a, const struct range_run *piece)
+{
+    struct range_run rejected = *piece;
+    rejected.first = piece->attr.value;
+    queue__die(a, &rejected, QUEUE_DIED_REJECTED);
+}
+
 static void settle_piece(void *ctx, const struct range_run *piece)
 {
     const struct settling *s = ctx;
     struct queue *q = s->apply->queue;
-    struct range_run rejected = *piece;
-    note_taken(q, s->consumer, piece);
-    if (s->consumer->dead) {
+    if (WR_UNLIKELY(s->consumer->dead)) {
         settle_dead(s, piece);
         return;
     }
+    note_taken(q, s->consumer, piece);
     switch ((enum queue_outcome)s->outcome) {
     case QUEUE_ACK:
         q->acked += piece->count;
         queue__remove(s->apply, piece->attr.value, piece->count);
         break;
     case QUEUE_REJECT:
-        rejected.first = piece->attr.value;
-        queue__die(s->apply, &rejected, QUEUE_DIED_REJECTED);
+        reject(s->apply, piece);
         break;
     case QUEUE_REQUEUE:
         put_back(s->apply, piece, true);
@@ -131,7 +139,9 @@ void queue__settle(struct queue_apply *a, struct queue_client *client, const str
     const bool was_full = is_full(client);
     struct settling settling = {a, consumer, op->outcome};
     (void)rangemap_remove(&consumer->unacked, op->first, op->count, settle_piece, &settling);
-    a->queue->active_stale = a->queue->active_stale || a->queue->draining;
+    if (WR_UNLIKELY(a->queue->draining)) {
+        a->queue->active_stale = true;
+    }
     if (was_full && !is_full(client)) {
         queue__client_update(client);
     } else {
@@ -145,10 +155,10 @@ void queue__return_all(struct queue_apply *a, struct queue_consumer *consumer)
 {
     struct range_run piece;
     while (rangemap_pop_front(&consumer->unacked, UINT64_MAX, &piece)) {
-        note_taken(a->queue, consumer, &piece);
         if (consumer->dead) {
             put_back_dead(a, &piece);
         } else {
+            note_taken(a->queue, consumer, &piece);
             put_back(a, &piece, true);
         }
     }

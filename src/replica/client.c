@@ -145,6 +145,7 @@ uint64_t queue_client_publish_more(struct queue_client *client, struct message m
 {
     WR_ASSERT(more->publisher.size <= 255 && more->id.size <= 255);
     WR_ASSERT((more->publisher.size > 0) == (more->publish_seq > 0));
+    WR_ASSERT(more->publish_seq <= INT64_MAX);
     const uint64_t seq = queue_client_publish(client, message);
     struct queue_op *op = &vec_last(&client->ops);
     if (more->publisher.size > 0) {

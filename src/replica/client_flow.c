@@ -894,6 +894,26 @@ void client_queue_gone(struct host *host, uint64_t queue, bool lost)
     host_mark_now(host);
 }
 
+/* This node has a new boot: queues close the clients of the one before, or have done so, and ignore
+ * what these say. Nothing would ever answer one of which nothing was applied. */
+void clients_end_outlived(struct host *host)
+{
+    VEC(uint64_t) ids = {0};
+    struct umap_iter it = umap_iterate(&host->clients);
+    while (umap_next(&it)) {
+        if (it.key >> 32 != host->boot) {
+            vec_push(&ids, it.key);
+        }
+    }
+    for (size_t i = 0; i < ids.count; i++) { /* upcalls may open others */
+        struct queue_client *client = umap_get(&host->clients, ids.items[i]);
+        if (client != NULL && !client->gone) {
+            end(client, true);
+        }
+    }
+    vec_deinit(&ids);
+}
+
 void clients_free(struct host *host)
 {
     struct umap_iter it = umap_iterate(&host->clients);

@@ -196,6 +196,7 @@ static void on_boot_scan(void *ctx, const struct catalog_queue *before,
 
 void host_set_boot(struct host *host, uint32_t boot)
 {
+    host->clients_outlived = host->clients_outlived || (host->boot != 0 && host->boot != boot);
     host->boot = boot;
     if (host->view != NULL) {
         catalog_diff_queues(NULL, host->view, on_boot_scan, host);
@@ -735,7 +736,7 @@ static bool has_work(const struct host *host)
 {
     return host->inbox.count > 0 || !list_is_empty(&host->dirty_groups) ||
            !list_is_empty(&host->dirty_homes) || !list_is_empty(&host->dirty_clients) ||
-           host->boots_changed || host->catalog_changed;
+           host->boots_changed || host->catalog_changed || host->clients_outlived;
 }
 
 static void round_of(struct host *host)
@@ -744,6 +745,10 @@ static void round_of(struct host *host)
     if (host->boots_changed) {
         host->boots_changed = false;
         host_check_boots(host);
+    }
+    if (host->clients_outlived) {
+        host->clients_outlived = false;
+        clients_end_outlived(host);
     }
     client_turn(host);
     report_turn(host);

@@ -269,8 +269,8 @@ struct home {
     uint32_t blocked_routes;
     bool loading;
     uint64_t load_serial;
-    uint64_t load_next; /* behind what was loaded last */
-    uint64_t missing; /* a load found no bytes for this position; 0 = none */
+    uint64_t load_next;           /* behind what was loaded last */
+    uint64_t missing;             /* a load found no bytes for this position; 0 = none */
     uint64_t time_ms, time_at_ms; /* highest time heard, and when (monotonic clock) */
     /* upkeep.c: */
     struct timer expire, dead_again;
@@ -580,6 +580,7 @@ void client_node_lost(struct host *host, struct uid node);
 void client_node_up(struct host *host, struct uid node);
 void client_queue_gone(struct host *host, uint64_t queue, bool lost);
 void client_queue_changed(struct host *host, const struct catalog_queue *queue);
+void clients_end_outlived(struct host *host);
 void clients_free(struct host *host);
 void client_flush_dests(struct host *host);
 
@@ -665,8 +666,9 @@ struct host {
     uint64_t postponed_bytes;
     bool backlogged; /* some route waits for a link to drain */
     bool in_turn, marked;
-    bool boots_changed; /* nodes or boots changed: homes look at their clients' boots */
+    bool boots_changed;        /* nodes or boots changed: homes look at their clients' boots */
     VEC(uint64_t) configs_due; /* homes whose record may have changed */
+    bool clients_outlived;     /* there may be clients of an earlier boot */
     /* catalog, shard 0 */
     struct catalog *catalog;
     VEC(struct peer_node) wanted_members; /* host_catalog_set_members */

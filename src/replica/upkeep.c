@@ -88,9 +88,13 @@ static bool configs_equal(const struct queue_config *a, const struct queue_confi
 }
 
 /* What the machine will have once all that is under way is applied. */
-static const struct queue_config *config_to_be(const struct home *home)
+static struct queue_config config_to_be(const struct home *home)
 {
-    return home->configs_asked > 0 ? &home->config_asked : queue_config_now(home->queue);
+    struct queue_config now = home->config_asked;
+    if (home->configs_asked == 0) {
+        queue_get_config(home->queue, &now);
+    }
+    return now;
 }
 
 static void check_config(struct home *home)
@@ -98,16 +102,16 @@ static void check_config(struct home *home)
     const struct host *host = home->host;
     const struct catalog_queue *record =
         host->view != NULL ? catalog_queue_by_id(host->view, home->id) : NULL;
-    const struct queue_config *to_be = config_to_be(home);
+    const struct queue_config to_be = config_to_be(home);
     struct queue_config want;
     if (record == NULL) {
         return;
     }
     queue_settings_config(record, &want);
-    want.auto_delete = to_be->auto_delete;
-    want.single_active_consumer = to_be->single_active_consumer;
-    want.priority_max = to_be->priority_max;
-    if (configs_equal(to_be, &want)) {
+    want.auto_delete = to_be.auto_delete;
+    want.single_active_consumer = to_be.single_active_consumer;
+    want.priority_max = to_be.priority_max;
+    if (configs_equal(&to_be, &want)) {
         return;
     }
     struct buf *encoded = buf_new(64);
@@ -178,7 +182,7 @@ void home_upkeep_begin(struct home *home)
     WR_ASSERT(home->serving);
     home_heard_time(home, queue_clock_ms(home->queue)); /* its entries may be in a snapshot */
     check_config(home);
-    if (config_to_be(home)->expires_ms != UINT64_MAX) {
+    if (config_to_be(home).expires_ms != UINT64_MAX) {
         home_host_op(home, &renew);
     }
     home_arm_expire(home);

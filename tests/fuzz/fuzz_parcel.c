@@ -70,6 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint64_t numbers[13];
     struct resume_body resume;
+    struct resumed_body resumed;
     struct slice raw;
     if (size == 0 || size > UINT32_MAX) {
         return 0;
@@ -98,6 +99,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 2:
         if (resume_unpack(parcel, &resume) == 0) {
             vec_deinit(&resume.consumers);
+        }
+        if (resumed_unpack(parcel, &resumed) == 0) {
+            WR_ASSERT(resumed.refused.count <= QUEUE_NACKED_KEPT);
+            vec_deinit(&resumed.refused);
         }
         break;
     case 3:

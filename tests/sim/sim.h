@@ -10,7 +10,7 @@
  *   sim_net.c     connections and partitions           sim_client.c   AMQP from the client's side
  *   sim_role.c    publishers, consumers, getters       sim_ledger.c   what may be expected of
  * messages sim_check.c   white-box invariants                 sim_run.c      options, phases,
- * verdict  sim_inner.c   queue clients inside nodes
+ * verdict  sim_inner.c   queue clients inside nodes   sim_policy.c   policies
  *
  * Determinism: everything random is drawn from prngs forked from the seed by label; events are
  * ordered by (time, sequence); nothing depends on an address. Threads: one.
@@ -317,7 +317,7 @@ struct sim_record {
     uint32_t buried;                   /* deliveries as a dead letter */
     uint32_t delay_ms;                 /* it may not come before */
     bool confirmed, nacked, returned, settled;
-    bool ended; /* was confirmed before its queue was deleted */
+    bool ended;   /* was confirmed before its queue was deleted */
     bool dropped; /* its transaction was rolled back, or never committed */
     uint32_t tx;  /* the commit it was part of, counted per publisher; 0: none */
 };
@@ -369,6 +369,13 @@ void sim_inner_deinit(struct sim *sim);
 void sim_inner_node_gone(struct sim *sim, uint32_t node); /* before node_free */
 bool sim_inner_settled(struct sim *sim, char *why, size_t size);
 
+/* --- policies that change (sim_policy.c)
+ * ------------------------------------------------------------ */
+
+void sim_policy_init(struct sim *sim);
+void sim_policy_deinit(struct sim *sim);
+bool sim_policy_settled(struct sim *sim, char *why, size_t size);
+
 /* --- checks (sim_check.c)
  * ------------------------------------------------------------ */
 
@@ -415,6 +422,7 @@ struct sim {
     struct sim_ledger ledger;
     struct sim_check *check;
     struct sim_inner *inner;
+    struct sim_policy *policy;
     struct prng fault_prng;
     bool liveness, ending, faults_on, buried;
     uint32_t faults_active;

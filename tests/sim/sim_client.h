@@ -54,6 +54,7 @@ struct channel {
     uint64_t wake_at;  /* when the role wants to be called again; UINT64_MAX = not */
     uint64_t op_since; /* a synchronous method is under way since; 0 = none */
     bool closing;      /* we sent channel.close */
+    bool graves_first; /* the queue of its queue's dead letters is being declared */
     uint64_t failures;
     uint32_t epoch; /* counts openings */
     /* content under way */

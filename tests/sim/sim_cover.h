@@ -40,9 +40,9 @@
     X(SIM_SEEN_ROLLED_BACK, "a transaction was rolled back")                                       \
     X(SIM_SEEN_CONFIRM_BACKED, "a confirm was checked against the disks")                          \
     X(SIM_SEEN_DEAD, "a dead letter was handed over")                                              \
-    X(SIM_SEEN_DEAD_AGAIN, "... to somebody new")                                                  \
     X(SIM_SEEN_DELAYED, "a delayed message was confirmed")                                         \
-    X(SIM_SEEN_NUMBER_AGAIN, "a publisher sent its numbers again from another node")
+    X(SIM_SEEN_NUMBER_AGAIN, "a publisher sent its numbers again from another node")               \
+    X(SIM_SEEN_MIRRORED, "a classic queue has the mirrors of its policy in the end")
 
 enum sim_seen {
 #define SIM_SEEN_ENUM(name, text) name,

@@ -2,14 +2,11 @@
  * What: queue clients inside nodes, for what AMQP does not reach: they call the host of a shard as
  * its broker does, and die with its process.
  *
- * A *mover* plays the part of the broker's dead-letter consumer for one queue: where the queue is
- * served and has dead letters, it attaches, publishes what it gets to the graves, and settles it
- * when that is confirmed. A *numberer* publishes with numbers of its own, some of them delayed, and
+ * A *numberer* publishes with numbers of its own, some of them delayed, and
  * sends all that is not confirmed again, from another node, when its client is gone.
  *
- * Checked here: a hand-over settles what was confirmed only. The rest is the ledger's: nothing that
- * is confirmed is missing, no number comes twice without the redelivered flag, nothing comes before
- * it is due.
+ * The checks are the ledger's: nothing that is confirmed is missing, no number comes twice without
+ * the redelivered flag, nothing comes before it is due.
  */
 #include <string.h>
 
@@ -20,26 +17,12 @@
 #include "sim_client.h"
 #include "sim_durable.h"
 
-#define TICK_NS        (50 * SIM_MS)
-#define NUMBERERS_MAX  2u
-#define PENDING_MAX    20u
-#define MOVER_PREFETCH 10u
+#define TICK_NS       (50 * SIM_MS)
+#define NUMBERERS_MAX 2u
+#define PENDING_MAX   20u
 
 struct site { /* a shard of a process; forgotten with it (sim_inner_node_gone) */
     uint32_t node, shard;
-};
-struct hand { /* under way to the graves */
-    uint64_t seq, ordinal;
-    bool refused;
-};
-struct mover {
-    struct sim *sim;
-    uint32_t queue;
-    bool open, stale; /* stale: to be closed */
-    uint32_t times;
-    struct site site;
-    struct queue_client *source, *target;
-    VEC(struct hand) hands;
 };
 struct number {
     uint64_t record; /* in the ledger; its number is one more */
@@ -58,8 +41,6 @@ struct numberer {
 };
 struct sim_inner {
     struct prng prng;
-    struct mover movers[SIM_QUEUES_MAX];
-    uint32_t mover_count;
     struct numberer numberers[NUMBERERS_MAX];
     uint32_t numberer_count;
 };
@@ -90,93 +71,8 @@ static const struct catalog_queue *record_at(struct sim *sim, const struct host 
                : NULL;
 }
 
-/* --- movers
+/* --- what a publisher never hears
  * ------------------------------------------------------------ */
-
-static void source_applied(void *ctx, uint64_t seq)
-{
-    (void)ctx;
-    (void)seq;
-}
-
-static void source_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
-                         uint64_t value2)
-{
-    struct mover *m = ctx;
-    (void)seq;
-    (void)value;
-    (void)value2;
-    m->stale = m->stale || status != QUEUE_OK; /* somebody else takes them, still */
-}
-
-static void source_deliver(void *ctx, uint32_t consumer, uint64_t first_ordinal,
-                           uint32_t delivery_count, uint8_t flags, const struct message *messages,
-                           uint32_t count)
-{
-    struct mover *m = ctx;
-    (void)consumer;
-    (void)first_ordinal;
-    (void)delivery_count;
-    (void)flags;
-    (void)messages;
-    (void)count;
-    sim_fail(m->sim, "a consumer of dead letters gets one that is not dead");
-}
-
-static void source_dead(void *ctx, uint32_t consumer, uint64_t first_ordinal,
-                        enum queue_death reason, uint64_t died_ms, const struct message *messages,
-                        uint32_t count)
-{
-    struct mover *m = ctx;
-    (void)consumer;
-    (void)died_ms;
-    if (reason < QUEUE_DIED_REJECTED || reason > QUEUE_DIED_DELIVERY_LIMIT) {
-        sim_fail(m->sim, "a dead letter without a reason");
-    }
-    for (uint32_t i = 0; i < count && !m->stale; i++) {
-        const struct hand hand = {.seq = queue_client_publish(m->target, messages[i]),
-                                  .ordinal = first_ordinal + i};
-        vec_push(&m->hands, hand);
-    }
-}
-
-static void target_applied(void *ctx, uint64_t seq)
-{
-    struct mover *m = ctx;
-    size_t done = 0;
-    while (done < m->hands.count && m->hands.items[done].seq <= seq) {
-        const struct hand *hand = &m->hands.items[done++];
-        if (!m->stale) {
-            (void)queue_client_settle(m->source, 1, hand->ordinal, 1,
-                                      hand->refused ? QUEUE_REQUEUE : QUEUE_ACK);
-        }
-        SIM_SOMETIMES(m->sim, true, SIM_SEEN_DEAD);
-        SIM_SOMETIMES(m->sim, m->times > 1, SIM_SEEN_DEAD_AGAIN);
-    }
-    m->hands.count -= done;
-    memmove(m->hands.items, m->hands.items + done, m->hands.count * sizeof *m->hands.items);
-}
-
-static void target_nacked(void *ctx, uint64_t seq)
-{
-    struct mover *m = ctx;
-    for (size_t i = 0; i < m->hands.count; i++) {
-        m->hands.items[i].refused = m->hands.items[i].refused || m->hands.items[i].seq == seq;
-    }
-}
-
-static void mover_gone(void *ctx, bool lost)
-{
-    struct mover *m = ctx;
-    (void)lost;
-    m->stale = true;
-}
-
-static void no_nacked(void *ctx, uint64_t seq)
-{
-    (void)ctx;
-    (void)seq;
-}
 
 static void no_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
                      uint64_t value2)
@@ -198,81 +94,6 @@ static void no_blocked(void *ctx, bool blocked)
 {
     (void)ctx;
     (void)blocked;
-}
-
-static const struct queue_client_sink source_sink = {.on_applied = source_applied,
-                                                     .on_nacked = no_nacked,
-                                                     .on_reply = source_reply,
-                                                     .on_deliver = source_deliver,
-                                                     .on_cancel = no_cancel,
-                                                     .on_gone = mover_gone,
-                                                     .on_blocked = no_blocked,
-                                                     .on_dead = source_dead};
-static const struct queue_client_sink target_sink = {.on_applied = target_applied,
-                                                     .on_nacked = target_nacked,
-                                                     .on_reply = no_reply,
-                                                     .on_deliver = source_deliver,
-                                                     .on_cancel = no_cancel,
-                                                     .on_gone = mover_gone,
-                                                     .on_blocked = no_blocked};
-
-static void mover_forget(struct mover *m)
-{
-    m->source = m->target = NULL;
-    m->open = m->stale = false;
-    vec_clear(&m->hands);
-}
-
-static void mover_close(struct mover *m)
-{
-    (void)host_at(m->sim, &m->site);
-    queue_client_close(m->source);
-    queue_client_close(m->target);
-    mover_forget(m);
-}
-
-static bool has_dead_letters(const struct host *host, uint64_t id)
-{
-    const struct group *group = umap_get(&host->groups, id);
-    return group != NULL && group->home != NULL && group->serving && !group->ended &&
-           queue_dead_due(group->home->queue);
-}
-
-static void mover_open(struct mover *m)
-{
-    struct sim *sim = m->sim;
-    const uint32_t graves = sim->ledger.queues[m->queue].graves - 1;
-    for (uint32_t i = 0; i < sim->node_count; i++) {
-        for (uint32_t k = 0; is_awake(sim, i) && k < sim->options.shards; k++) {
-            const struct site site = {i, k};
-            const struct host *look = node_shard_host(sim->hosts[i].node, k);
-            const struct catalog_queue *from = record_at(sim, look, m->queue);
-            const struct catalog_queue *to = record_at(sim, look, graves);
-            if (from == NULL || to == NULL || !has_dead_letters(look, from->id)) {
-                continue;
-            }
-            struct host *host = host_at(sim, &site);
-            m->site = site;
-            m->open = true;
-            m->times++;
-            m->source = queue_client_open(host, from, &source_sink, m);
-            m->target = queue_client_open(host, to, &target_sink, m);
-            (void)queue_client_attach(m->source, 1, QUEUE_DEAD, MOVER_PREFETCH, UINT64_MAX, 0,
-                                      BYTES_LITERAL("dead"), BYTES_NONE);
-            return;
-        }
-    }
-}
-
-static void mover_tick(struct mover *m, struct prng *prng)
-{
-    struct sim *sim = m->sim;
-    if (!m->open) {
-        mover_open(m);
-    } else if (is_awake(sim, m->site.node) &&
-               (m->stale || (!sim->liveness && prng_ratio(prng, 1, 60)))) {
-        mover_close(m); /* with what is under way */
-    }
 }
 
 /* --- numberers
@@ -434,9 +255,6 @@ static void on_tick(struct sim *sim, void *arg, uint64_t a, uint64_t b)
     if (sim->ending) {
         return;
     }
-    for (uint32_t i = 0; i < inner->mover_count; i++) {
-        mover_tick(&inner->movers[i], &inner->prng);
-    }
     for (uint32_t i = 0; i < inner->numberer_count; i++) {
         number_tick(&inner->numberers[i]);
     }
@@ -468,26 +286,18 @@ void sim_inner_init(struct sim *sim)
     sim->inner = inner;
     inner->prng = prng_fork(&sim->prng, "inner");
     for (uint32_t i = 0; i < sim->options.queues; i++) {
-        if (sim->ledger.queues[i].graves > 0) {
-            struct mover *m = &inner->movers[inner->mover_count++];
-            m->sim = sim;
-            m->queue = i;
-        }
         if (is_plain(&sim->ledger.queues[i]) && inner->numberer_count < NUMBERERS_MAX &&
             prng_ratio(&inner->prng, 1, 2)) {
             add_numberer(sim, i);
         }
     }
-    if (inner->mover_count + inner->numberer_count > 0) {
+    if (inner->numberer_count > 0) {
         sim_at(sim, sim->now + TICK_NS, on_tick, NULL, 0, 0);
     }
 }
 
 void sim_inner_deinit(struct sim *sim)
 {
-    for (uint32_t i = 0; i < sim->inner->mover_count; i++) {
-        vec_deinit(&sim->inner->movers[i].hands);
-    }
     for (uint32_t i = 0; i < sim->inner->numberer_count; i++) {
         vec_deinit(&sim->inner->numberers[i].pending);
     }
@@ -497,12 +307,6 @@ void sim_inner_deinit(struct sim *sim)
 
 void sim_inner_node_gone(struct sim *sim, uint32_t node)
 {
-    for (uint32_t i = 0; i < sim->inner->mover_count; i++) {
-        struct mover *m = &sim->inner->movers[i];
-        if (m->open && m->site.node == node) {
-            mover_forget(m);
-        }
-    }
     for (uint32_t i = 0; i < sim->inner->numberer_count; i++) {
         struct numberer *n = &sim->inner->numberers[i];
         if (n->open && n->site.node == node) {
@@ -514,14 +318,6 @@ void sim_inner_node_gone(struct sim *sim, uint32_t node)
 
 bool sim_inner_settled(struct sim *sim, char *why, size_t size)
 {
-    for (uint32_t i = 0; i < sim->inner->mover_count; i++) {
-        const struct mover *m = &sim->inner->movers[i];
-        if (m->hands.count > 0) {
-            (void)snprintf(why, size, "%zu dead letters of %s are under way from node %u",
-                           m->hands.count, sim->ledger.queues[m->queue].name, m->site.node);
-            return false;
-        }
-    }
     for (uint32_t i = 0; i < sim->inner->numberer_count; i++) {
         const struct numberer *n = &sim->inner->numberers[i];
         if (n->pending.count > 0) {

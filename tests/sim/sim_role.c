@@ -130,9 +130,8 @@ static void put_rules(struct writer *w, const struct sim *sim, const struct sim_
     }
 }
 
-static void send_declare(struct channel *channel, bool passive)
+static void send_declare_of(struct channel *channel, const struct sim_queue *queue, bool passive)
 {
-    const struct sim_queue *queue = queue_of(channel);
     struct wire_method m = {.id = WIRE_QUEUE_DECLARE};
     struct writer w;
     writer_init(&w, 64);
@@ -146,6 +145,11 @@ static void send_declare(struct channel *channel, bool passive)
     m.queue_declare.arguments = bytes_make(w.buf->data, w.buf->size);
     role_send_op(channel, &m);
     writer_deinit(&w);
+}
+
+static void send_declare(struct channel *channel, bool passive)
+{
+    send_declare_of(channel, queue_of(channel), passive);
 }
 
 static void send_consume(struct channel *channel)
@@ -163,10 +167,16 @@ void role_opened(struct channel *channel)
 {
     struct wire_method m = {.id = WIRE_CONFIRM_SELECT};
     channel->next_tag = 1;
+    channel->graves_first = false;
     channel->last_tag = channel->subscribed_tag = 0;
     channel->rounds = channel->put = channel->got = 0;
     if (channel->role >= ROLE_EXCLUSIVE) {
         role_send_op(channel, &m);
+    } else if (queue_of(channel)->graves >
+               0) { /* what cannot be routed is dropped: they come first */
+        channel->graves_first = true;
+        send_declare_of(channel, &sim_of(channel)->ledger.queues[queue_of(channel)->graves - 1],
+                        false);
     } else {
         send_declare(channel, false);
     }
@@ -176,6 +186,11 @@ static void setup_next(struct channel *channel, const struct wire_method *got)
 {
     struct wire_method m = {.id = WIRE_METHOD_NONE};
     channel->op_since = 0;
+    if (got->id == WIRE_QUEUE_DECLARE_OK && channel->graves_first) {
+        channel->graves_first = false;
+        send_declare(channel, false);
+        return;
+    }
     if (got->id == WIRE_QUEUE_DECLARE_OK && channel->role == ROLE_PUBLISHER) {
         m.id = channel->tx ? WIRE_TX_SELECT : WIRE_CONFIRM_SELECT;
         role_send_op(channel, &m);

@@ -166,7 +166,7 @@ static bool is_done(struct sim *sim, char *why, size_t size)
 {
     uint64_t missing = 0;
     if (!sim_clients_settled(sim, why, size) || !sim_inner_settled(sim, why, size) ||
-        !sim_check_converged(sim, why, size)) {
+        !sim_check_converged(sim, why, size) || !sim_policy_settled(sim, why, size)) {
         return false;
     }
     if (!sim_ledger_complete(sim, &missing)) {
@@ -278,6 +278,7 @@ void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
     make_queues(sim);
     sim_clients_init(sim);
     sim_inner_init(sim);
+    sim_policy_init(sim);
     start_nodes(sim);
     sim_faults_start(sim);
     run_until(sim, options->safety_ns);
@@ -290,6 +291,7 @@ void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
     sim_clients_deinit(sim);
     sim_hosts_deinit(sim);
     sim_inner_deinit(sim);
+    sim_policy_deinit(sim);
     sim_check_deinit(sim);
     sim_ledger_deinit(sim);
     sim_net_deinit(sim);

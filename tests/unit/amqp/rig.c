@@ -78,15 +78,20 @@ bool broker_session_update_secret(struct broker_session *session, struct bytes s
                                   struct broker_fault *fault)
 {
     (void)session;
-    (void)fault;
-    return !bytes_eq_cstr(secret, "refuse");
+    if (bytes_eq_cstr(secret, "bad")) {
+        *fault = (struct broker_fault){.code = 530, .connection = true, .text = "refused"};
+        return false;
+    }
+    return true;
 }
 
 bool broker_channel_may_open(struct broker_session *session, struct broker_fault *fault)
 {
     (void)session;
-    (void)fault;
-    return true;
+    if (rig.no_channels) {
+        *fault = (struct broker_fault){.code = 530, .connection = true, .text = "too many"};
+    }
+    return !rig.no_channels;
 }
 
 struct broker_session *broker_session_open(struct broker *broker,

@@ -63,6 +63,7 @@ struct rig {
     struct broker_channel channels[32];
     VEC(struct fake_call) waiting;
     bool answer;       /* calls are answered with success in the next turn */
+    bool no_channels;  /* the user's limit is reached */
     bool hold_session; /* session_close is answered by rig_session_gone only */
     void (*retry)(void *ctx);
     void *retry_ctx;

@@ -47,6 +47,27 @@ Test(amqp_close, close_ok_comes_after_the_session_is_gone)
     cr_assert_eq(amqp_connections(rig.server), 0);
 }
 
+Test(amqp_close, a_refused_secret_ends_the_connection)
+{
+    struct wire_method secret = {.id = WIRE_CONNECTION_UPDATE_SECRET};
+    secret.connection_update_secret.new_secret = B("bad");
+    rig_open();
+    rig_send(0, &secret);
+    EXPECT_OUT("0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - refused\" class-id=10 "
+               "method-id=70\n");
+}
+
+Test(amqp_close, one_channel_too_many_for_the_user_ends_the_connection)
+{
+    struct wire_method open = {.id = WIRE_CHANNEL_OPEN};
+    rig_open();
+    rig_channel(1);
+    rig.no_channels = true;
+    rig_send(2, &open);
+    EXPECT_OUT("0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - too many\" class-id=0 "
+               "method-id=0\n");
+}
+
 Test(amqp_close, an_error_is_told_after_the_session_is_gone)
 {
     rig.hold_session = true;

@@ -406,6 +406,15 @@ static void boot(struct test_cluster *c, uint32_t node, uint64_t start)
     c->nodes[node].boot = (uint32_t)result.id;
 }
 
+void cluster_reboot(struct test_cluster *c, uint32_t node)
+{
+    boot(c, node, prng_u64(&c->prng));
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        host_set_boot(c->nodes[node].shards[s].host, c->nodes[node].boot);
+    }
+    cluster_views(c);
+}
+
 void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot)
 {
     node_start(c, node);

@@ -115,6 +115,8 @@ void cluster_suspend(struct test_cluster *c, uint32_t node);
 /* Power failure: unsynced writes are lost in part; its peers hear "lost", then "down". */
 void cluster_crash(struct test_cluster *c, uint32_t node);
 void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot);
+/* The cluster took the node for dead while it lived: it has a new boot from now on. */
+void cluster_reboot(struct test_cluster *c, uint32_t node);
 int cluster_leader(struct test_cluster *c, uint64_t group); /* node, or -1 */
 /* What serves the queue, or a replica of it on that node; asserted to be there. */
 struct home *cluster_home(struct test_cluster *c, uint32_t node, uint64_t queue);

@@ -2,21 +2,45 @@
 #include "users.h"
 
 #include "replica_internal.h"
+#include "warren/wire_table.h"
+
+/* A queue whose parcels have everything in them: refusals, dead letters, what a peek finds. */
+static uint64_t declare_busy(struct test_cluster *c)
+{
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_int64(&w, "x-message-ttl", 50);
+    wire_table_put_int64(&w, "x-max-length", 30);
+    wire_table_put_cstr(&w, "x-overflow", "reject-publish");
+    wire_table_put_cstr(&w, "x-dead-letter-exchange", "");
+    struct buf *b = writer_take(&w);
+    const uint64_t queue = cluster_declare_with(c, "q", (uint32_t[]){0, 1, 2}, 3, -1,
+                                                bytes_make(b->data, b->size), false);
+    buf_unref(b);
+    return queue;
+}
 
 static void run(uint64_t seed, uint8_t kind)
 {
     struct test_cluster *c = cluster_new(seed, 3, 1 + seed % 2);
     struct traffic *t = wr_calloc(1, sizeof *t);
-    struct user *u = wr_calloc(2, sizeof *u);
-    uint64_t queue = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    struct user *u = wr_calloc(3, sizeof *u);
+    const bool busy = seed % 4 < 2;
+    uint64_t queue = busy ? declare_busy(c) : cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
     t->damaged = true;
     user_open(&u[0], c, 1, 0, queue, t);
     user_open(&u[1], c, 2, 0, queue, t);
-    user_consume(&u[1], 1, 0, 20, UINT64_MAX);
+    user_consume(&u[1], 1, 0, busy ? 1 : 20, UINT64_MAX);
+    user_open(&u[2], c, 2, 0, queue, t);
+    user_consume(&u[2], 1, QUEUE_DEAD, 5, UINT64_MAX);
     c->damage = 1 + (uint32_t)seed % 8;
     c->damage_kind = kind;
     for (uint32_t i = 0; i < 20; i++) {
-        user_publish(&u[0], 10, i % 3 == 0 ? 20000 : 100);
+        u[0].more.delay_ms = i % 5 == 0 ? 100 : 0;
+        u[0].more.publisher = i % 2 == 0 ? BYTES_LITERAL("p") : BYTES_NONE;
+        user_publish(&u[0], busy ? 25 : 10, i % 3 == 0 ? 20000 : 100);
+        queue_client_peek(u[2].client, 1, 20, QUEUE_PLACE_READY | QUEUE_PLACE_DELAYED);
+        queue_client_take(u[2].client, 1, 3, 0, QUEUE_PLACE_READY);
         for (uint32_t k = 0; k < 100; k++) {
             if (!cluster_step(c)) {
                 cluster_sleep(c, 10);
@@ -31,6 +55,7 @@ static void run(uint64_t seed, uint8_t kind)
     c->damage = 0;
     user_close(&u[0]);
     user_close(&u[1]);
+    user_close(&u[2]);
     cluster_settle(c, 1000);
     cluster_free(c);
     wr_free(u);

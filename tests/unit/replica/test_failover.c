@@ -3,6 +3,8 @@
 #include "replica_internal.h"
 #include "users.h"
 
+#include "replica_internal.h"
+
 struct scene {
     struct test_cluster *c;
     struct traffic *t;
@@ -368,6 +370,37 @@ Test(failover, a_replica_is_replaced_on_its_node)
     cluster_free(c);
     wr_free(u);
     wr_free(t);
+}
+
+static bool is_gone(void *user)
+{
+    return ((struct user *)user)->gone;
+}
+
+/* Its node was cut off for so long that its boot was ended: queues ignore what a client of that
+ * boot says. One of which nothing was applied would never hear of that (sim seed 124). */
+Test(failover, clients_of_a_boot_that_ended_are_told)
+{
+    for (uint32_t round = 0; round < 4; round++) {
+        struct scene s = scene_new(950 + round, 1 + round % 2, 2, 1);
+        user_publish(&s.u[0], 10, 50);
+        if (round < 2) {
+            finish(&s);
+        }
+        cluster_cut(s.c, 2, 0);
+        cluster_cut(s.c, 2, 1);
+        user_publish(&s.u[0], 5, 50);
+        cluster_settle(s.c, 500);
+        cluster_reboot(s.c, 2);
+        cluster_join(s.c, 2, 0);
+        cluster_join(s.c, 2, 1);
+        cr_assert(cluster_run(s.c, is_gone, &s.u[0], 5000), "round %u", round);
+        cr_assert(s.u[0].lost);
+        user_close(&s.u[0]);
+        cluster_settle(s.c, 5000);
+        cr_assert_eq(cluster_host(s.c, 2, 0)->clients.count, 0, "it is never freed");
+        scene_free(&s);
+    }
 }
 
 Test(failover, messages_of_a_dead_consumer_come_to_another)

@@ -4,7 +4,7 @@
 
 #include "users.h"
 
-#include "replica_internal.h"
+#include "client_internal.h"
 #include "warren/wire_table.h"
 
 struct scene {
@@ -73,6 +73,13 @@ static uint32_t serving_node(const struct scene *s)
 static struct queue *served(const struct scene *s)
 {
     return cluster_home(s->c, serving_node(s), s->queue)->queue;
+}
+
+static struct queue_config config_of(const struct queue *queue)
+{
+    struct queue_config config;
+    queue_get_config(queue, &config);
+    return config;
 }
 
 static struct queue_totals totals(const struct scene *s)
@@ -178,6 +185,38 @@ Test(machine, refusals_survive_a_link)
     }
 }
 
+struct window {
+    struct user *u;
+    uint64_t most, last;
+};
+
+static bool all_applied(void *ctx)
+{
+    struct window *w = ctx;
+    const uint64_t sent = w->u->client->ops_sent - w->u->client->ops_first;
+    w->most = sent > w->most ? sent : w->most;
+    return w->u->applied == w->last;
+}
+
+/* Of more ops than a queue remembers refusals of, some wait in the client. */
+Test(machine, no_more_ops_are_on_their_way_than_refusals_are_remembered)
+{
+    for (uint32_t node = 0; node < 2; node++) {
+        struct scene s = scene_new(290 + node, 2, 1, 2, -1, full_at_five, 2);
+        user_open(&s.u[0], s.c, node, 0, s.queue, s.t);
+        user_consume(&s.u[0], 1, 0, 0, 0);
+        struct window w = {.u = &s.u[0]};
+        for (uint64_t i = 0; i < QUEUE_NACKED_KEPT / 2 + 6000; i++) {
+            w.last = queue_client_credit(s.u[0].client, 1, 0);
+        }
+        (void)cluster_host(s.c, node, 0);
+        cr_assert(cluster_run(s.c, all_applied, &w, 60000));
+        cr_assert(w.most > 0 && w.most <= QUEUE_NACKED_KEPT / 2, "%llu",
+                  (unsigned long long)w.most);
+        scene_free(&s);
+    }
+}
+
 /* Room comes and goes, links break, leaders die: what is confirmed is there, what is refused is
  * not. */
 Test(machine, a_full_queue_under_faults)
@@ -239,17 +278,17 @@ Test(machine, the_configuration_is_that_of_the_record)
                                    WR_ARRAY_SIZE(arguments));
         user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
         publish(&s, 1, 50);
-        const struct queue_config *config = queue_config_now(served(&s));
-        cr_assert_eq(config->ttl_ms, 60000);
-        cr_assert_eq(config->length_max, 7);
-        cr_assert_eq(config->dedup_window_ms, 9);
-        cr_assert(config->dead_letter);
+        const struct queue_config config = config_of(served(&s));
+        cr_assert_eq(config.ttl_ms, 60000);
+        cr_assert_eq(config.length_max, 7);
+        cr_assert_eq(config.dedup_window_ms, 9);
+        cr_assert(config.dead_letter);
         if (round == 1) {
             const uint64_t before = last_index(&s);
             cluster_crash(s.c, 0);
             s.u[0].client = NULL;
             cluster_settle(s.c, 3000);
-            cr_assert_eq(queue_config_now(served(&s))->ttl_ms, 60000);
+            cr_assert_eq(config_of(served(&s)).ttl_ms, 60000);
             cr_assert_leq(last_index(&s), before + 3, "proposed again though nothing differs");
         }
         scene_free(&s);
@@ -296,8 +335,8 @@ Test(machine, a_policy_reaches_queues_that_run)
         publish(&s, 1, 50);
         put_policy(s.c, "q", "message-ttl", 7777);
         cluster_settle(s.c, 200);
-        cr_assert_eq(queue_config_now(served(&s))->ttl_ms, 7777);
-        cr_assert_eq(queue_config_now(served(&s))->length_max, 7);
+        cr_assert_eq(config_of(served(&s)).ttl_ms, 7777);
+        cr_assert_eq(config_of(served(&s)).length_max, 7);
         const uint64_t before = round == 0 ? 0 : last_index(&s);
         put_policy(s.c, "^q$", "message-ttl", 7777); /* says the same */
         cluster_settle(s.c, 200);
@@ -307,13 +346,13 @@ Test(machine, a_policy_reaches_queues_that_run)
             put_policy(s.c, "q", "message-ttl", 8888);
             cr_assert_lt(cluster_leader(s.c, s.queue), 0);
             cluster_settle(s.c, 2000);
-            cr_assert_eq(queue_config_now(served(&s))->ttl_ms, 8888);
+            cr_assert_eq(config_of(served(&s)).ttl_ms, 8888);
         }
         put_policy(s.c, "^q$", "message-ttl", 1);
         put_policy(s.c, "^q$", "message-ttl", 2);
         delete_policy(s.c);
         cluster_settle(s.c, 200);
-        cr_assert_eq(queue_config_now(served(&s))->ttl_ms, UINT64_MAX);
+        cr_assert_eq(config_of(served(&s)).ttl_ms, UINT64_MAX);
         cr_assert_eq(cluster_home(s.c, serving_node(&s), s.queue)->configs_asked, 0);
         scene_free(&s);
     }
@@ -358,7 +397,7 @@ Test(machine, a_policy_over_many_queues_is_no_storm)
     cr_assert(asked > 0 && asked <= 64, "%u in one turn", asked);
     cluster_settle(c, 2000);
     for (uint32_t i = 0; i < QUEUES; i++) {
-        cr_assert_eq(queue_config_now(cluster_home(c, 0, queues[i])->queue)->ttl_ms, 7777);
+        cr_assert_eq(config_of(cluster_home(c, 0, queues[i])->queue).ttl_ms, 7777);
     }
     cluster_free(c);
 }

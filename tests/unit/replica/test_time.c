@@ -135,6 +135,11 @@ Test(time, waiting_costs_nothing)
     const uint64_t before = last_index(&s, s.queue);
     cluster_settle(s.c, 600000);
     cr_assert_eq(last_index(&s, s.queue), before);
+    user_consume(&s.u[1], 1, 0, 0, UINT64_MAX); /* what is consumed needs no end */
+    cr_assert(cluster_run(s.c, all_settled, s.t, 5000));
+    const uint64_t settled = last_index(&s, s.queue);
+    cluster_settle(s.c, 7200000);
+    cr_assert_eq(last_index(&s, s.queue), settled);
     scene_free(&s);
 }
 
