@@ -41,6 +41,7 @@ struct host *host_new(struct env *env, const struct host_options *options)
     list_init(&host->dirty_homes);
     list_init(&host->dirty_clients);
     list_init(&host->fetches);
+    list_init(&host->log_jobs);
     timer_init(&host->held_timer);
     timer_init(&host->pump_timer);
     timer_init(&host->drop_timer);

@@ -328,6 +328,12 @@ void fetch_start(struct group *group, uint64_t position, fetch_fn fn, uint64_t a
 struct fetch;
 void fetch_free(struct fetch *fetch);
 void fetches_free(struct host *host);
+/* What a read of the log is for, first in its context: freed with the host when never answered. */
+struct log_job {
+    struct list link; /* host->log_jobs */
+};
+void log_job_add(struct host *host, struct log_job *job);
+void log_job_free(struct log_job *job);
 void local_view_changed(struct host *host, const struct catalog_queue *before,
                         const struct catalog_queue *after);
 
@@ -624,7 +630,7 @@ struct host {
     uint64_t store_bytes;
     struct umap kv_requests;
     struct umap purges; /* of groups whose replica here ended (purge.c) */
-    struct list fetches;
+    struct list fetches, log_jobs;
     uint64_t kv_token;
     struct checkpoint_job *checkpoint;
     struct recover *recover;
