@@ -189,6 +189,7 @@ static void on_boot_scan(void *ctx, const struct catalog_queue *before,
                          const struct catalog_queue *after)
 {
     local_view_changed(ctx, before, after);
+    group_booted(ctx, after);
 }
 
 void host_set_boot(struct host *host, uint32_t boot)

@@ -437,6 +437,7 @@ void group_reconcile(struct group *group);
 void replica_ended(struct host *host, uint64_t group, struct raft_id member);
 void ended_free(struct host *host);
 void group_check_end(struct group *group);
+void group_booted(struct host *host, const struct catalog_queue *record);
 void group_tell_not_member(struct group *group, struct raft_id member, struct uid node);
 void group_node_changed(struct group *group, struct uid node, bool up);
 /* Of a RESUME: until this leads for sure. */
