@@ -1,5 +1,6 @@
 /* Leaders that die, links that break, nodes that come back: nothing confirmed is lost, nothing
  * settled comes again. */
+#include "client_internal.h"
 #include "replica_internal.h"
 #include "users.h"
 
@@ -299,6 +300,31 @@ Test(failover, an_older_record_does_not_undo_what_was_reached)
     cr_assert(!host_group_status(cluster_host(c, 0, 0), q, &status) || !status.exists);
     catalog_view_unref(before);
     cluster_free(c);
+}
+
+/* Sim seed 23817: over a link that broke came a client's question of before it asked again over the
+ * next one. The client would not take what is sent in the old session, and nobody would notice. */
+Test(failover, an_older_resume_does_not_bring_its_session_back)
+{
+    struct scene s = scene_new(770, 1, 1, 2);
+    user_publish(&s.u[0], 10, 100);
+    finish(&s);
+    const uint32_t leader = (uint32_t)cluster_leader(s.c, s.queue);
+    cr_assert_eq(leader, 0);
+    struct host *host = cluster_host(s.c, 2, 0);
+    struct queue_client *client = s.u[1].client;
+    const uint32_t before = client->session;
+    client_on_leader(host, s.queue, s.c->nodes[leader].id, 0);
+    cluster_settle(s.c, 500);
+    cr_assert_eq(client->session, before + 1);
+    struct parcel *parcel =
+        parcel_make(host, PARCEL_RESUME, 1, s.queue, s.c->nodes[leader].id, HOST_SHARD_BY_GROUP);
+    struct resume_body body = {.client = client->id, .session = before};
+    resume_pack(parcel, &body);
+    parcel_send(host, parcel);
+    user_publish(&s.u[0], 10, 100);
+    finish(&s);
+    scene_free(&s);
 }
 
 /* Its queue was declared and deleted after what its node knows of the catalog: no view that it sees
