@@ -139,19 +139,26 @@ void broker_defer(struct broker *broker, void (*run)(struct request *request),
 static void deletion_step(struct deletion *d);
 static void orphan_step(struct broker *broker, struct orphan *orphan);
 
-/* A declaration is proposed until its outcome is heard, and may be applied after its connection has
- * ended, or once more after what it had made was deleted. */
+/* Exclusive queues of this shard's connections. A declaration is proposed until its outcome is
+ * heard: it may be applied after its connection has ended, or once more after it was answered and
+ * what it had made, or what had been in its way, was deleted. */
 static void on_queue_diff(void *ctx, const struct catalog_queue *before,
                           const struct catalog_queue *after)
 {
     struct broker *broker = ctx;
-    if (before != NULL || after == NULL || !after->spec.exclusive || broker->boot == 0 ||
-        after->spec.owner.boot != broker->boot) {
+    const struct catalog_queue *any = after != NULL ? after : before;
+    const uint64_t owner = any->spec.owner.connection;
+    if ((before != NULL && after != NULL) || !any->spec.exclusive || broker->boot == 0 ||
+        any->spec.owner.boot != broker->boot ||
+        owner >> SESSION_SHARD_SHIFT != broker->options.shard) {
         return;
     }
-    const uint64_t owner = after->spec.owner.connection;
-    if (owner >> SESSION_SHARD_SHIFT == broker->options.shard &&
-        !umap_contains(&broker->session_ids, owner)) {
+    struct broker_session *session = umap_get(&broker->session_ids, owner);
+    if (after == NULL && session != NULL) {
+        (void)umap_remove(&session->exclusive, before->id);
+    } else if (after != NULL && session != NULL) {
+        (void)umap_put(&session->exclusive, after->id, session);
+    } else if (after != NULL) {
         broker_delete_queue(broker, after->id, NULL);
     }
 }

@@ -11,6 +11,7 @@
 #include "warren/plant.h"
 
 struct apply_read {
+    struct log_job job;
     struct host *host;
     uint64_t group, incarnation, first;
 };
@@ -30,7 +31,7 @@ static void on_apply_read(void *ctx, int error, const struct slice *payloads, ui
         }
         group_mark(group);
     }
-    wr_free(read);
+    log_job_free(&read->job);
 }
 
 static void read_ahead(struct group *group)
@@ -56,10 +57,14 @@ static void read_ahead(struct group *group)
         return;
     }
     struct apply_read *read = wr_calloc(1, sizeof *read);
-    *read = (struct apply_read){group->host, group->id, group->incarnation, group->applied + 1};
+    *read = (struct apply_read){.host = group->host,
+                                .group = group->id,
+                                .incarnation = group->incarnation,
+                                .first = group->applied + 1};
+    log_job_add(group->host, &read->job);
     int error = log_reader_read(group->host->options.reader, locations, count, on_apply_read, read);
     if (error != 0) {
-        wr_free(read);
+        log_job_free(&read->job);
         group_fail(group, "its log cannot be opened for reading");
         return;
     }

@@ -3,10 +3,10 @@
  * barriers, membership. Happy path: propose -> leader here: an entry / elsewhere: a parcel to the
  * leader -> committed and applied there -> outcome back -> applied here -> done. Failure modes: no
  * leader, lost parcels, leader change: asked again (a command may then be applied twice; its result
- * says so) until the time limit, then WR_E_UNAVAILABLE. Invariants I1  done runs once per request,
- * from a turn, after this node has applied the command. I2  An outcome is told only for the very
- * entry (term and index) that was proposed for it. Ownership: the host owns requests; done's result
- * is borrowed. Threads: shard 0.
+ * says so) until the time limit, then WR_E_UNAVAILABLE. Not again in the log of one leader.
+ * Invariants I1  done runs once per request, from a turn, after this node has applied the command.
+ * I2  An outcome is told only for the very entry (term and index) that was proposed for it.
+ * Ownership: the host owns requests; done's result is borrowed. Threads: shard 0.
  */
 #include "replica_internal.h"
 
@@ -122,8 +122,33 @@ void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_f
 
 /* --- sending --------------------------------------------------------------------------------- */
 
+/* The very command is in this leader's log and its outcome will be told: a second copy could only
+ * be applied after what others do meanwhile, and undo it. (Numbers of requests begin anew with each
+ * start of a node, commands have their time.) */
+static bool is_pending(const struct group *group, const struct buf *command,
+                       const struct catalog_wait *wait)
+{
+    const struct host *host = group->host;
+    for (size_t i = 0; i < host->catalog_waits.count; i++) {
+        const struct catalog_wait *w = &host->catalog_waits.items[i];
+        if (w->request != wait->request || w->shard != wait->shard ||
+            !uid_eq(w->node, wait->node) || w->term != raft_term(group->raft).v) {
+            continue;
+        }
+        const struct raft_entry *entry = raft_log_entry(group->raft, w->index);
+        if (entry != NULL && entry->size == command->size &&
+            memcmp(entry->data, command->data, command->size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int propose_here(struct group *group, struct buf *command, struct catalog_wait *wait)
 {
+    if (is_pending(group, command, wait)) {
+        return 0;
+    }
     struct raft_entry entry = {
         .kind = RAFT_ENTRY_COMMAND, .size = command->size, .data = command->data, .owner = command};
     struct raft_event event = {.type = RAFT_EVENT_PROPOSE};

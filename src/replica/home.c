@@ -512,6 +512,9 @@ void home_on_resume(struct home *home, struct uid node, uint32_t shard,
     WR_ASSERT(home->serving);
     struct route *old = umap_get(&home->routes, body->client);
     uint64_t received = old != NULL ? old->received : 0;
+    if (old != NULL && (int32_t)(body->session - old->session) < 0) {
+        return; /* overtaken by a later one, over another link: the client has gone on */
+    }
     if (old != NULL && old->session == body->session && old->shard == shard &&
         uid_eq(old->node, node)) {
         /* Asked again, because the answer is slow: it and what follows it are on their way. */

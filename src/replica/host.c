@@ -44,6 +44,7 @@ struct host *host_new(struct env *env, const struct host_options *options)
     list_init(&host->dirty_homes);
     list_init(&host->dirty_clients);
     list_init(&host->fetches);
+    list_init(&host->log_jobs);
     timer_init(&host->held_timer);
     timer_init(&host->pump_timer);
     timer_init(&host->drop_timer);
@@ -192,6 +193,7 @@ static void on_boot_scan(void *ctx, const struct catalog_queue *before,
                          const struct catalog_queue *after)
 {
     local_view_changed(ctx, before, after);
+    group_booted(ctx, after);
 }
 
 void host_set_boot(struct host *host, uint32_t boot)

@@ -45,10 +45,24 @@ void fetch_free(struct fetch *fetch)
     wr_free(fetch);
 }
 
+void log_job_add(struct host *host, struct log_job *job)
+{
+    list_push_back(&host->log_jobs, &job->link);
+}
+
+void log_job_free(struct log_job *job)
+{
+    list_remove(&job->link);
+    wr_free(job);
+}
+
 void fetches_free(struct host *host)
 {
     for (struct list *link; (link = list_first(&host->fetches)) != NULL;) {
         fetch_free(WR_CONTAINER_OF(link, struct fetch, link));
+    }
+    for (struct list *link; (link = list_first(&host->log_jobs)) != NULL;) {
+        log_job_free(WR_CONTAINER_OF(link, struct log_job, link));
     }
 }
 

@@ -10,7 +10,9 @@
  * membership: the record's as it was declared. A record that was changed since starts replicas
  * empty: they learn the membership from the leader. I3  A member that was a replica of this node
  * and ended is never begun anew: a node that restarts may know an older catalog for a while, and
- * would, without its data, vote and even lead.
+ * would, without its data, vote and even lead. I4  Whom a record names counts only when this start
+ * of the node has its boot number, with which the view is as new as the start: an older one must
+ * not undo what the group, or this node, did by a newer one. (That a queue is gone is final.)
  */
 #include "replica_internal.h"
 
@@ -214,10 +216,16 @@ static bool try_change(struct group *group, const struct change *change)
     return rc == 0;
 }
 
+/* I4. The catalog's own group follows what its leader wants, who has all of it. */
+static bool view_is_current(const struct group *group)
+{
+    return group->id == HOST_CATALOG_GROUP || group->host->boot != 0;
+}
+
 /* Leader: takes one step towards the wanted membership, and looks again while one is missing. */
 void group_reconcile(struct group *group)
 {
-    if (group->raft == NULL || group->ended || !group->serving) {
+    if (group->raft == NULL || group->ended || !group->serving || !view_is_current(group)) {
         return;
     }
     struct wanted_vec wanted = {0};
@@ -379,7 +387,7 @@ static void check_end(struct group *group, const struct catalog_queue *record,
         return;
     }
     bool other = own == NULL || !raft_id_equal(raft_of_uid(own->id), group->self);
-    if (!other || group->raft == NULL) {
+    if (!other || group->raft == NULL || !view_is_current(group)) {
         return;
     }
     bool removed =
@@ -400,6 +408,15 @@ void group_check_end(struct group *group)
     const struct catalog_queue *record = catalog_queue_by_id(host->view, group->id);
     if (record != NULL) {
         check_end(group, record, own_member(host, record));
+    }
+}
+
+void group_booted(struct host *host, const struct catalog_queue *record)
+{
+    struct group *group = group_find(host, record->id);
+    if (group != NULL && !group->ended) {
+        check_end(group, record, own_member(host, record));
+        group_reconcile(group);
     }
 }
 

@@ -42,6 +42,7 @@ static void relog_one(struct group *group, struct relog *r, struct raft_term ter
 }
 
 struct relog_read {
+    struct log_job job;
     struct host *host;
     uint64_t group, incarnation, first;
     uint32_t count;
@@ -73,7 +74,7 @@ static void on_relog_read(void *ctx, int error, const struct slice *payloads, ui
         }
         host_mark_now(read->host);
     }
-    wr_free(read);
+    log_job_free(&read->job);
 }
 
 static void relog_from_disk(struct group *group, struct relog *r)
@@ -84,6 +85,7 @@ static void relog_from_disk(struct group *group, struct relog *r)
                                 .group = group->id,
                                 .incarnation = group->incarnation,
                                 .first = r->next};
+    log_job_add(group->host, &read->job);
     uint64_t bytes = 0;
     for (uint64_t i = r->next; i < r->end && read->count < LOAD_ENTRIES && bytes < LOAD_BYTES;
          i++) {
@@ -99,7 +101,7 @@ static void relog_from_disk(struct group *group, struct relog *r)
     if (read->count == 0 || log_reader_read(group->host->options.reader, locations, read->count,
                                             on_relog_read, read) != 0) {
         group_fail(group, "an entry to be kept is neither in memory nor in the log");
-        wr_free(read);
+        log_job_free(&read->job);
         return;
     }
     r->reading = true;

@@ -354,6 +354,12 @@ void fetch_start(struct group *group, uint64_t position, enum fetch_how how, fet
 struct fetch;
 void fetch_free(struct fetch *fetch);
 void fetches_free(struct host *host);
+/* What a read of the log is for, first in its context: freed with the host when never answered. */
+struct log_job {
+    struct list link; /* host->log_jobs */
+};
+void log_job_add(struct host *host, struct log_job *job);
+void log_job_free(struct log_job *job);
 void local_view_changed(struct host *host, const struct catalog_queue *before,
                         const struct catalog_queue *after);
 
@@ -457,6 +463,7 @@ void group_reconcile(struct group *group);
 void replica_ended(struct host *host, uint64_t group, struct raft_id member);
 void ended_free(struct host *host);
 void group_check_end(struct group *group);
+void group_booted(struct host *host, const struct catalog_queue *record);
 void group_tell_not_member(struct group *group, struct raft_id member, struct uid node);
 void group_node_changed(struct group *group, struct uid node, bool up);
 /* Of a RESUME: until this leads for sure. */
@@ -657,7 +664,7 @@ struct host {
     uint64_t client_bytes; /* pending, of all clients */
     struct umap kv_requests;
     struct umap purges; /* of groups whose replica here ended (purge.c) */
-    struct list fetches;
+    struct list fetches, log_jobs;
     uint64_t kv_token;
     struct checkpoint_job *checkpoint;
     struct recover *recover;

@@ -36,6 +36,7 @@
 /* --- old entries ----------------------------------------------------------------------------- */
 
 struct entries_read {
+    struct log_job job;
     struct host *host;
     uint64_t group, incarnation, begin;
     struct raft_id peer;
@@ -71,7 +72,7 @@ static void on_entries(void *ctx, int error, const struct slice *payloads, uint3
         }
         answer_entries(group, read->peer, entries, error == 0 ? count : 0);
     }
-    wr_free(read);
+    log_job_free(&read->job);
 }
 
 void group_entries_want(struct group *group, const struct raft_entries_want *want)
@@ -84,6 +85,7 @@ void group_entries_want(struct group *group, const struct raft_entries_want *wan
                                   .incarnation = group->incarnation,
                                   .begin = want->begin,
                                   .peer = want->peer};
+    log_job_add(group->host, &read->job);
     for (uint64_t i = want->begin; i < want->end && read->count < LOAD_ENTRIES &&
                                    (read->count == 0 || bytes < want->bytes_max);
          i++) {
@@ -99,7 +101,7 @@ void group_entries_want(struct group *group, const struct raft_entries_want *wan
     if (read->count == 0 || log_reader_read(group->host->options.reader, locations, read->count,
                                             on_entries, read) != 0) {
         answer_entries(group, want->peer, NULL, 0);
-        wr_free(read);
+        log_job_free(&read->job);
     }
 }
 

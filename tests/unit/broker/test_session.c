@@ -140,6 +140,18 @@ Test(broker_session, also_when_the_declaration_timed_out_and_was_made_later)
     buf_unref(lost.command);
 }
 
+/* Sim seed 31143: the declaration was refused, since another's queue was there, and a copy of it
+ * was applied when that one had gone. */
+Test(broker_session, an_exclusive_queue_that_it_does_not_know_of_goes_with_its_connection)
+{
+    rig_exclusive("e", rig.session->id);
+    rig_turn();
+    cr_assert_not_null(catalog_queue(rig.broker->view, B("/"), B("e")));
+    CALL(broker_session_close(rig.session, NULL, NULL));
+    rig_turn();
+    cr_assert_null(catalog_queue(rig.broker->view, B("/"), B("e")));
+}
+
 Test(broker_session, an_exclusive_queue_that_was_deleted_is_forgotten)
 {
     declare_exclusive("e");

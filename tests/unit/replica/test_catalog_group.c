@@ -206,6 +206,42 @@ Test(catalog_group, no_majority_is_said_in_time)
     views_free(seen);
 }
 
+static bool never(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+
+/* Sim seed 31143: commits are slow, and whoever waits asks again and again. One entry is enough; a
+ * second one would be applied after what others do in between. */
+Test(catalog_group, a_proposal_is_in_a_leaders_log_once)
+{
+    struct test_cluster *c = cluster_new(21, 3, 1);
+    struct seen seen[NODES_MAX] = {0};
+    form(c, seen);
+    for (uint32_t node = 0; node < 2; node++) { /* the leader's own, and another node's */
+        struct catalog_command command = {.kind = CATALOG_PUT_VHOST};
+        struct group_status before;
+        struct group_status status;
+        struct outcome o = {0};
+        command.u.vhost.name = BYTES_LITERAL("x");
+        cr_assert(host_group_status(cluster_host(c, 0, 0), 1, &before) && before.leading);
+        c->held[0][1] = c->held[0][2] = true;
+        host_catalog_propose(cluster_host(c, node, 0), &command, 10000, on_done, &o);
+        (void)cluster_run(c, never, NULL, 4000);
+        cr_assert_eq(o.done, 0);
+        cr_assert(host_group_status(cluster_host(c, 0, 0), 1, &status));
+        cr_assert_eq(status.term, before.term);
+        cr_assert_eq(status.last, before.last + 1, "%llu entries",
+                     (unsigned long long)(status.last - before.last));
+        c->held[0][1] = c->held[0][2] = false;
+        cr_assert(cluster_run(c, one_done, &o, 11000));
+        cr_assert_eq(o.status, CATALOG_OK);
+    }
+    cluster_free(c);
+    views_free(seen);
+}
+
 static bool is_stopped(void *ctx)
 {
     return ((struct test_node *)ctx)->shards[0].env.stopped;

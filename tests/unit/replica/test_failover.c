@@ -1,5 +1,6 @@
 /* Leaders that die, links that break, nodes that come back: nothing confirmed is lost, nothing
  * settled comes again. */
+#include "client_internal.h"
 #include "replica_internal.h"
 #include "users.h"
 
@@ -287,6 +288,76 @@ Test(failover, a_replica_that_was_added_and_ended_does_not_come_back)
     }
     catalog_view_unref(before);
     cluster_free(c);
+}
+
+static bool has_voters(struct test_cluster *c, uint64_t q, uint32_t voters)
+{
+    struct group_status status;
+    const int leader = cluster_leader(c, q);
+    return leader >= 0 && host_group_status(cluster_host(c, (uint32_t)leader, 0), q, &status) &&
+           status.voters == voters;
+}
+
+/* Sim seed 31055: all nodes restart and know an older record than the one that the group has
+ * reached. Until they have their boots, with which their views are as new as their starts, nobody
+ * is removed, and nobody ends. */
+Test(failover, an_older_record_does_not_undo_what_was_reached)
+{
+    struct test_cluster *c = cluster_new(760, 3, 1);
+    struct group_status status;
+    uint32_t boots[3];
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
+    struct catalog_view *before = catalog_view_take(c->catalog);
+    cluster_set_replicas(c, q, (uint32_t[]){0, 1, 2}, 3, 5);
+    cluster_settle(c, 5000);
+    cr_assert(has_voters(c, q, 3));
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_crash(c, i);
+        boots[i] = c->nodes[i].boot;
+        c->nodes[i].boot = 0;
+    }
+    c->view_at_restart = before;
+    for (uint32_t i = 0; i < 3; i++) {
+        cluster_restart(c, i, false);
+    }
+    cluster_settle(c, 5000);
+    cr_assert(has_voters(c, q, 3));
+    cluster_views(c);
+    for (uint32_t i = 0; i < 3; i++) {
+        c->nodes[i].boot = boots[i];
+        host_set_boot(cluster_host(c, i, 0), boots[i]);
+    }
+    cluster_set_replicas(c, q, (uint32_t[]){1, 2}, 2, 0);
+    cluster_settle(c, 5000);
+    cr_assert(has_voters(c, q, 2));
+    cr_assert(!host_group_status(cluster_host(c, 0, 0), q, &status) || !status.exists);
+    catalog_view_unref(before);
+    cluster_free(c);
+}
+
+/* Sim seed 23817: over a link that broke came a client's question of before it asked again over the
+ * next one. The client would not take what is sent in the old session, and nobody would notice. */
+Test(failover, an_older_resume_does_not_bring_its_session_back)
+{
+    struct scene s = scene_new(770, 1, 1, 2);
+    user_publish(&s.u[0], 10, 100);
+    finish(&s);
+    const uint32_t leader = (uint32_t)cluster_leader(s.c, s.queue);
+    cr_assert_eq(leader, 0);
+    struct host *host = cluster_host(s.c, 2, 0);
+    struct queue_client *client = s.u[1].client;
+    const uint32_t before = client->session;
+    client_on_leader(host, s.queue, s.c->nodes[leader].id, 0);
+    cluster_settle(s.c, 500);
+    cr_assert_eq(client->session, before + 1);
+    struct parcel *parcel =
+        parcel_make(host, PARCEL_RESUME, 1, s.queue, s.c->nodes[leader].id, HOST_SHARD_BY_GROUP);
+    struct resume_body body = {.client = client->id, .session = before};
+    resume_pack(parcel, &body);
+    parcel_send(host, parcel);
+    user_publish(&s.u[0], 10, 100);
+    finish(&s);
+    scene_free(&s);
 }
 
 /* Its queue was declared and deleted after what its node knows of the catalog: no view that it sees
