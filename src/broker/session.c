@@ -89,6 +89,7 @@ struct broker_session *broker_session_open(struct broker *broker,
     list_init(&session->channels);
     umap_init(&session->exclusive, broker->hash);
     timer_init(&session->timeout);
+    timer_init(&session->ready_timer);
     session->vhost_id = catalog_vhost(broker->view, info->vhost)->id;
     list_push_back(&broker->sessions, &session->link);
     seat_update(session);
@@ -131,6 +132,8 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
 {
     struct broker *broker = session->broker;
     struct list *link;
+    session->on_ready = NULL;
+    timer_cancel(&broker->timers, &session->ready_timer);
     seat_end(session);
     while ((link = list_first(&session->channels)) != NULL) {
         broker_channel_close(WR_CONTAINER_OF(link, struct broker_channel, link));
