@@ -79,26 +79,38 @@ Test(amqp_handshake, is_refused_when_another_node_was_quicker)
                "method-id=40\n");
 }
 
-Test(amqp_handshake, can_end_in_every_way_while_it_waits)
+Test(amqp_handshake, can_be_closed_by_the_broker_while_it_waits)
 {
-    const struct broker_fault none = {0};
-    struct wire_method open = {.id = WIRE_CHANNEL_OPEN};
-    struct wire_method close = {.id = WIRE_CONNECTION_CLOSE};
     wait_for_a_seat();
     rig.session.on_close(rig.session.ctx, "why"); /* its user is deleted */
     EXPECT_OUT(
         "0 connection.close reply-code=320 reply-text=\"CONNECTION_FORCED - why\" class-id=0 "
         "method-id=0\n");
-    rig_hang_up();
+}
+
+Test(amqp_handshake, ends_when_the_client_goes_on_without_open_ok)
+{
+    struct wire_method open = {.id = WIRE_CHANNEL_OPEN};
     wait_for_a_seat();
-    rig_send(1, &open); /* too early */
+    rig_send(1, &open);
     EXPECT_OUT("reset\n");
+}
+
+Test(amqp_handshake, can_be_closed_by_the_client_while_it_waits)
+{
+    const struct broker_fault none = {0};
+    struct wire_method close = {.id = WIRE_CONNECTION_CLOSE};
     wait_for_a_seat();
     rig_send(0, &close);
     rig.on_ready(rig.session.ctx, &none);
     EXPECT_OUT("0 connection.close-ok\nend\n");
+}
+
+Test(amqp_handshake, can_lose_its_socket_while_it_waits)
+{
     wait_for_a_seat();
     rig_hang_up();
+    EXPECT_OUT("");
 }
 
 Test(amqp_handshake, goes_step_by_step_to_open_ok)
