@@ -126,6 +126,7 @@ struct broker_session {
     bool ending;           /* broker_session_close has begun */
     bool told_close;       /* on_close was called */
     uint64_t vhost_id;     /* of the vhost it was opened in */
+    uint64_t user_created; /* of the user who opened it */
     struct umap exclusive; /* ids of its exclusive queues */
     /* closing */
     uint32_t deletions;

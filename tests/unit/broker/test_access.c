@@ -324,6 +324,12 @@ Test(broker_access, connections_of_a_deleted_user_or_vhost_are_closed)
     EXPECT_SAID("close vhost 'v' is deleted\n");
     rig_apply(&set);
     EXPECT_SAID(""); /* once */
+    struct catalog_command again = {.kind = CATALOG_DELETE_USER, .u.delete_user = {B("guest")}};
+    rig_apply_silently(&again);
+    struct catalog_command made = {.kind = CATALOG_PUT_USER,
+                                   .u.user = {.name = B("guest"), .parts = CATALOG_USER_CREATE}};
+    rig_apply(&made);
+    EXPECT_SAID("close user 'guest' is deleted\n"); /* the rig's; the other one has been told */
 }
 
 Test(broker_access, a_new_secret_needs_a_user_that_may_use_the_vhost)
