@@ -310,7 +310,7 @@ struct sim_record {
     uint64_t sent_at, delivered_at;
     uint32_t received, received_first; /* all deliveries; those without the redelivered flag */
     bool confirmed, nacked, returned, settled;
-    bool ended; /* was confirmed before its queue was deleted */
+    bool ended;   /* was confirmed before its queue was deleted */
     bool dropped; /* its transaction was rolled back, or never committed */
     uint32_t tx;  /* the commit it was part of, counted per publisher; 0: none */
 };

@@ -183,7 +183,8 @@ static void check_close(struct client *client, uint16_t code, struct bytes reaso
     count_close(client->sim, code);
     bool allowed = code == 320 || code == 404 || code == 405 || code == 506 || code == 541;
     /* The home of a transient queue is gone, and publishes of the commit with it. */
-    allowed = allowed || (code == 406 && memmem(reason.data, reason.size, "partial tx", 10) != NULL);
+    allowed =
+        allowed || (code == 406 && memmem(reason.data, reason.size, "partial tx", 10) != NULL);
     if (!allowed) {
         sim_fail(client->sim, "client %u: node %u closed the %s with %u %.*s", client->number,
                  client->node, what, code, (int)reason.size, (const char *)reason.data);
