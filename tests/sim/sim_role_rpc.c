@@ -185,7 +185,9 @@ void rpc_role_content(struct channel *channel, struct bytes body)
         sim_fail(sim, "client %u: %zu bytes that nobody sent", channel->client->number, body.size);
     }
     if (channel->reply_to[0] != 0) {
-        on_request(channel, body);
+        if (!channel->closing) {
+            on_request(channel, body);
+        }
         return;
     }
     const uint64_t number = bytes_load_le64(body.data + 16);
@@ -204,9 +206,12 @@ void rpc_role_content(struct channel *channel, struct bytes body)
         }
         return; /* it was given up */
     }
-    if (channel->since == 0) {
-        sim_fail(sim, "client %u: a second reply to request %" PRIu64, channel->client->number,
-                 number);
+    if (channel->since == 0) { /* nobody counts letters, so a link that doubles them is seen */
+        if (sim->seen[SIM_SEEN_FRAME_TWICE] == 0) {
+            sim_fail(sim, "client %u: a second reply to request %" PRIu64, channel->client->number,
+                     number);
+        }
+        return;
     }
     channel->since = 0;
     channel->got += sim->liveness ? 1 : 0;
