@@ -137,6 +137,9 @@ static void give_up(struct channel *channel)
     bool alive = peer->state == CHANNEL_RUNNING && peer->epoch == channel->asked_epoch &&
                  !peer->closing && !channel->closing && !channel->client->blocked &&
                  !peer->client->blocked;
+    /* Its node may be another one by now, and nobody have told the client. */
+    alive = alive && channel->client->heard_at > channel->since &&
+            peer->client->heard_at > channel->since;
     bool quiet = sim->quiet_since != UINT64_MAX && sim->quiet_since + SIM_S <= channel->since;
     if (alive && quiet) {
         if (sim->now < channel->since + REPLY_SURELY) {
