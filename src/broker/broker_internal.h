@@ -333,6 +333,9 @@ void tx_free(struct broker_channel *ch);
 void tx_on_applied(struct ch_queue *q, uint64_t seq);
 void tx_on_nacked(struct ch_queue *q, uint64_t seq);
 void tx_on_gone(struct ch_queue *q, bool lost);
+/* A reference for somebody who keeps it: of a copy where the record is a small part of its buffer,
+ * which would stay as a whole. */
+struct message broker_keep_message(struct message message);
 uint64_t tx_uncommitted(const struct broker_channel *ch);
 uint64_t tx_uncommitted_acks(const struct broker_channel *ch);
 

@@ -227,8 +227,7 @@ static void keep(struct reply_consumer *c, struct message message)
     struct broker_channel *ch = c->channel;
     uint64_t cost = message.record.size + sizeof message;
     if (c->kept_bytes + cost <= REPLY_KEPT_MAX) {
-        message_ref(message);
-        vec_push(&c->kept, message);
+        vec_push(&c->kept, broker_keep_message(message));
         c->kept_bytes += cost;
     } else if (!c->dropped) {
         c->dropped = true;

@@ -100,6 +100,16 @@ void tx_free(struct broker_channel *ch)
     ch->tx = NULL;
 }
 
+struct message broker_keep_message(struct message message)
+{
+    const struct slice *record = &message.record;
+    if (record->buf->capacity / 2 > record->size) {
+        return (struct message){.record = slice_copy(slice_data(record), record->size)};
+    }
+    message_ref(message);
+    return message;
+}
+
 /* --- publishing ------------------------------------------------------------------------------- */
 
 static bool has_room(const struct broker_channel *ch, uint64_t more, size_t targets,
@@ -134,9 +144,10 @@ bool tx_publish(struct broker_channel *ch, struct ch_queue *const *targets, cons
     if (count == 0 && replies->count == 0 && !tx->mandatory) {
         return true; /* there is nothing to do for it at the commit */
     }
-    message_ref(message);
-    vec_push(&tx->messages, ((struct tx_message){message, (uint32_t)count, (uint32_t)replies->count,
-                                                 tx->mandatory}));
+    vec_push(&tx->messages, ((struct tx_message){.message = broker_keep_message(message),
+                                                 .targets = (uint32_t)count,
+                                                 .replies = (uint32_t)replies->count,
+                                                 .mandatory = tx->mandatory}));
     for (size_t i = 0; i < replies->count; i++) {
         vec_push(&tx->replies, replies->items[i]);
     }

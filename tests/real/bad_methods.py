@@ -58,6 +58,31 @@ refused("channel.close-ok-unasked", "connection", 503, method(1, 20, 41))
 refused("channel.close-ok-never-opened", "connection", 504, method(7, 20, 41))
 refused("tx.then-confirm", "channel", 406, method(1, 90, 10), method(1, 85, 10, b"\0"))
 refused("tx.commit-without-select", "channel", 406, method(1, 90, 20))
+refused("tx.rollback-without-select", "channel", 406, method(1, 90, 30))
+refused("tx.after-confirm", "channel", 406, method(1, 85, 10, b"\0"), method(1, 90, 10),
+        text="PRECONDITION_FAILED - cannot switch from confirm to tx mode")
+_queue = new_name()
+refused("tx.disturbed", "connection", 504, queue_declare(1, _queue, 4), method(1, 90, 10),
+        publish(1, "", _queue), content(1, 0), method(1, 90, 20), publish(1, "", _queue),
+        content(1, 0),
+        text="CHANNEL_ERROR - unexpected command while processing 'tx.commit'")
+REPLY_TO = "amq.rabbitmq.reply-to"
+
+
+def consume_replies(bits=2):
+    return method(1, 60, 20, b"\0\0" + short(REPLY_TO) + short("") + bytes([bits]) + longstr(b""))
+
+
+refused("reply.acks", "channel", 406, consume_replies(0),
+        text="PRECONDITION_FAILED - reply consumer cannot acknowledge")
+refused("reply.twice", "channel", 406, consume_replies(), consume_replies(),
+        text="PRECONDITION_FAILED - reply consumer already set")
+refused("reply.no-consumer", "channel", 406, publish(1, "", "q"),
+        content(1, 0, 1 << 9, short(REPLY_TO)),
+        text="PRECONDITION_FAILED - fast reply consumer does not exist")
+for _name in (".", ".x", "x", "." + "A" * 40, "." + "\u00e9" * 20):
+    refused(f"reply.name-{_name[:4]}", "channel", 404, queue_declare(1, REPLY_TO + _name))
+refused("reply.get", "channel", 404, method(1, 60, 70, b"\0\0" + short(REPLY_TO) + b"\1"))
 refused("exchange.missing", "channel", 404, publish(1, "no-such-exchange", "k"), content(1, 0))
 
 

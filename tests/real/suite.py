@@ -266,6 +266,7 @@ class Suite:
         self.step("bad-input", self.script, "bad_input", "--warren", hard, "--later", later.FILE)
         self.step("damage", self.script, "damage", "--warren", hard)
         self.step("limits", self.script, "limits", "--warren", hard)
+        self.step("consumers", self.script, "consumers", "--warren", hard)
         self.step("ctl", self.script, "ctl", "--warren", hard)
         for kind, binary, shards in (("asan", o.asan_warren, 2), ("tsan", o.tsan_warren, 3)):
             if binary and not o.quick:

@@ -312,6 +312,10 @@ static void on_frame(struct client *client, const struct wire_frame *frame)
             wire_header_decode(frame->payload, &header) != WIRE_OK) {
             sim_fail(sim, "client %u: bad content header", client->number);
         }
+        struct bytes reply_to = BYTES_NONE;
+        (void)wire_props_get(header.props, WIRE_PROP_REPLY_TO, &reply_to);
+        (void)snprintf(channel->reply_to, sizeof channel->reply_to, "%.*s", (int)reply_to.size,
+                       (const char *)reply_to.data);
         channel->content_left = header.body_size;
     } else {
         if (frame->payload.size > channel->content_left ||
@@ -585,6 +589,18 @@ static void add_queue_roles(struct sim *sim, struct prng *prng)
     }
 }
 
+/* Two, where there is room. */
+static void add_rpc_roles(struct sim *sim, struct prng *prng)
+{
+    uint32_t room = 0;
+    for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
+        room += CLIENT_CHANNELS_MAX - sim->hosts[i].client->channel_count;
+    }
+    for (uint32_t i = 0; i < 2 && i < room; i++) {
+        (void)add_channel(client_for(sim, prng), ROLE_RPC, sim->options.queues);
+    }
+}
+
 void sim_clients_init(struct sim *sim)
 {
     struct prng prng = prng_fork(&sim->prng, "workload");
@@ -613,6 +629,7 @@ void sim_clients_init(struct sim *sim)
     if (buries) {
         (void)add_channel(client_for(sim, &prng), ROLE_CONSUMER, o->queues + 2);
     }
+    add_rpc_roles(sim, &prng);
 }
 
 void sim_clients_describe(struct sim *sim)

@@ -28,6 +28,7 @@ enum role_kind {
     ROLE_RIVAL, /* this and the following: sim_role_queue.c */
     ROLE_BUILDER,
     ROLE_AUTO,
+    ROLE_RPC, /* sim_role_rpc.c */
 };
 
 enum channel_state {
@@ -85,6 +86,10 @@ struct channel {
     uint32_t rounds, put, got;
     /* queues that come and go */
     uint64_t since, mark, first;
+    /* direct reply-to: of the content under way; who was asked last, in which of its lives */
+    char reply_to[256];
+    struct channel *asked;
+    uint32_t asked_epoch;
 };
 
 struct client {
@@ -136,5 +141,10 @@ void queue_role_got(struct channel *channel, const struct wire_method *m, struct
 void queue_role_lost(struct channel *channel);
 void queue_role_refused(struct channel *channel, uint16_t code);
 bool queue_role_settled(const struct channel *channel);
+void rpc_role_opened(struct channel *channel);
+bool rpc_role_setup(struct channel *channel);
+void rpc_role_tick(struct channel *channel);
+void rpc_role_content(struct channel *channel, struct bytes body);
+void rpc_role_method(struct channel *channel, const struct wire_method *m);
 
 #endif

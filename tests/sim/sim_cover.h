@@ -38,6 +38,8 @@
     X(SIM_SEEN_COMMITTED, "a transaction was committed")                                           \
     X(SIM_SEEN_COMMIT_CUT, "a channel was lost while it committed")                                \
     X(SIM_SEEN_ROLLED_BACK, "a transaction was rolled back")                                       \
+    X(SIM_SEEN_REPLY, "a reply came")                                                              \
+    X(SIM_SEEN_REPLY_NODES, "... from another node")                                               \
     X(SIM_SEEN_CONFIRM_BACKED, "a confirm was checked against the disks")                          \
     X(SIM_SEEN_DEAD, "a dead letter was handed over")                                              \
     X(SIM_SEEN_DELAYED, "a delayed message was confirmed")                                         \

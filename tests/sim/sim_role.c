@@ -170,6 +170,10 @@ void role_opened(struct channel *channel)
     channel->graves_first = false;
     channel->last_tag = channel->subscribed_tag = 0;
     channel->rounds = channel->put = channel->got = 0;
+    if (channel->role == ROLE_RPC) {
+        rpc_role_opened(channel);
+        return;
+    }
     if (channel->role >= ROLE_EXCLUSIVE) {
         role_send_op(channel, &m);
     } else if (queue_of(channel)->graves >
@@ -189,6 +193,9 @@ static void setup_next(struct channel *channel, const struct wire_method *got)
     if (got->id == WIRE_QUEUE_DECLARE_OK && channel->graves_first) {
         channel->graves_first = false;
         send_declare(channel, false);
+        return;
+    }
+    if (channel->role == ROLE_RPC && !rpc_role_setup(channel)) {
         return;
     }
     if (got->id == WIRE_QUEUE_DECLARE_OK && channel->role == ROLE_PUBLISHER) {
@@ -694,6 +701,10 @@ void role_method(struct channel *channel, const struct wire_method *m)
 
 void role_content(struct channel *channel, const struct wire_method *m, struct bytes body)
 {
+    if (channel->role == ROLE_RPC) {
+        rpc_role_content(channel, body);
+        return;
+    }
     if (m->id == WIRE_BASIC_DELIVER) {
         on_delivery(channel, m->basic_deliver.delivery_tag, m->basic_deliver.redelivered, body);
         return;
@@ -748,6 +759,9 @@ void role_tick(struct channel *channel)
     case ROLE_AUTO:
         queue_role_tick(channel);
         break;
+    case ROLE_RPC:
+        rpc_role_tick(channel);
+        break;
     }
 }
 
@@ -759,7 +773,8 @@ bool role_settled(const struct channel *channel, char *why, size_t size)
                                         "owner of exclusive queues",
                                         "rival",
                                         "builder",
-                                        "user of auto-delete queues"};
+                                        "user of auto-delete queues",
+                                        "asker and answerer"};
     const char *what = NULL;
     if (channel->state != CHANNEL_RUNNING) {
         what = "its channel is not open and set up";
@@ -769,6 +784,8 @@ bool role_settled(const struct channel *channel, char *why, size_t size)
         what = "has deliveries it has not settled";
     } else if (channel->op_since != 0) {
         what = "waits for the answer to a method";
+    } else if (channel->role == ROLE_RPC) {
+        what = channel->got == 0 ? "has no reply yet" : NULL;
     } else if (channel->role == ROLE_EXCLUSIVE && channel->step != 0) {
         what = "is not done with its queue";
     } else if (channel->role >= ROLE_RIVAL && !queue_role_settled(channel)) {

@@ -378,7 +378,9 @@ void queue_role_method(struct channel *channel, const struct wire_method *m)
     if (m->id != WIRE_BASIC_CANCEL) {
         channel->op_since = 0;
     }
-    if (channel->role == ROLE_RIVAL) {
+    if (channel->role == ROLE_RPC) {
+        rpc_role_method(channel, m);
+    } else if (channel->role == ROLE_RIVAL) {
         rival_method(channel, m);
     } else if (channel->role == ROLE_BUILDER) {
         builder_method(channel, m);

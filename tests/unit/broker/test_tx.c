@@ -235,6 +235,27 @@ Test(broker_tx, a_channel_that_closes_drops_it)
     rig.ch = rig_channel(rig.session, 4);
 }
 
+/* Records come out of chunks of 64 KiB; one that is kept must not keep its chunk. */
+Test(broker_tx, a_small_message_does_not_keep_a_large_buffer)
+{
+    struct message alone = rig_message("", "q", BYTES_NONE, "m");
+    struct buf *chunk = buf_new(65536);
+    memcpy(chunk->data + 100, slice_data(&alone.record), alone.record.size);
+    struct message part = {.record = {chunk, 100, alone.record.size}};
+    struct broker_fault fault = {0};
+    select_with("q");
+    broker_publish_looked(rig.ch);
+    cr_assert_eq(broker_publish(rig.ch, part, 0, &fault, NULL, NULL), BROKER_ROUTED);
+    cr_assert_not(buf_is_shared(chunk));
+    cr_assert_eq(broker_publish(rig.ch, alone, 0, &fault, NULL, NULL), BROKER_ROUTED);
+    cr_assert(buf_is_shared(alone.record.buf));
+    (void)rig_calls();
+    (void)commit();
+    EXPECT_CALLS("q publish 'm' props=2\nq publish 'm' props=2\n");
+    buf_unref(chunk);
+    message_unref(alone);
+}
+
 Test(broker_tx, it_is_bounded)
 {
     char *large = wr_alloc((8u << 20) + 1);
