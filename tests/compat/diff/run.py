@@ -289,7 +289,8 @@ def main():
     for count in options.nodes.split(","):
         got, seconds, _ = on_broker("warren", int(count), units, options)
         wrong += judge(f"Warren, nodes: {count}", units, wanted, got, options, seconds)
-    print(f"{wrong} wrong" if wrong else "as it should be")
+    print(f"{wrong} wrong" if wrong else f"{sum(map(len, got.values()))} scripts and rows of tables, "
+          "each as it should be")
     return 1 if wrong else 0
 
 
