@@ -194,15 +194,18 @@ static void finish(struct amqp_channel *ch)
 
 /* --- header ----------------------------------------------------------------------------------- */
 
+#define EXPIRATION_ENOUGH UINT64_C(1000000000000) /* too large already, whatever follows */
+
 /* A decimal number of milliseconds; anything else is left to the broker to complain about. */
 static uint64_t parse_expiration(struct bytes text)
 {
     uint64_t value = 0;
-    if (text.size == 0 || text.size > 15) {
+    size_t first = text.size > 0 && (text.data[0] == '+' || text.data[0] == '-') ? 1 : 0;
+    if (text.size == first) {
         return MESSAGE_TTL_NONE;
     }
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9') {
+    for (size_t i = first; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9' || value > EXPIRATION_ENOUGH) {
             return MESSAGE_TTL_NONE;
         }
         value = value * 10 + (uint64_t)(text.data[i] - '0');

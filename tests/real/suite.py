@@ -206,6 +206,16 @@ class Suite:
         with self.cluster("later", 1, 2) as cluster:
             return self.suites(cluster, ["python"], True)
 
+    def differences(self, count, shards, binary):
+        """Client scripts and bad input, compared with what RabbitMQ has said (docs/compat.md)."""
+        folder = os.path.join(self.folder, f"diff-{count}")
+        code = self.program(sys.executable, os.path.join(COMPAT, "diff", "run.py"), "--nodes",
+                            str(count), "--shards", str(shards), "--warren", binary,
+                            "--warrenctl", self.options.warrenctl, "--folder", folder, "--leave-out")
+        if code != 0:
+            raise StepFailed(f"diff/run.py ended with {code}; {self.last_line()}")
+        return self.last_line()
+
     def script(self, name, *arguments):
         """One of the programs of this folder, against the program that is given or the release."""
         folder = os.path.join(self.folder, name)
@@ -257,7 +267,9 @@ class Suite:
         hard = o.asan_warren or o.warren    # where a bug would show best
         self.step("clients", self.prepare)
         self.step("suites-1-node", self.all_clients, "suites-1", 1, 2)
+        self.step("diff-1-node", self.differences, 1, 2, hard)
         if not o.quick:
+            self.step("diff-3-nodes", self.differences, 3, 1, o.warren)
             self.step("suites-3-nodes", self.all_clients, "suites-3", 3, 1)
             self.step("suites-later", self.later_checks)
         self.step("kill-test", self.kill_test)

@@ -20,8 +20,9 @@ class Script:
 
     def __init__(self, name, group, rows, function, kind=None, by_hand=False):
         self.base, self.name = name, name + (f"@{kind}" if kind else "")
-        self.group, self.rows, self.function = group, rows, function
-        self.kind, self.by_hand = kind, by_hand
+        # what is written by hand has a file of its own, which no recording touches
+        self.group = "by-hand" if by_hand else group
+        self.rows, self.function, self.kind, self.by_hand = rows, function, kind, by_hand
 
     def run(self, broker, _wanted):
         """{name: [line]}"""

@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ sys.path[1:1] = [os.path.join(ROOT, "tests", "real"), os.path.join(ROOT, "tests"
 import cluster as clusters  # noqa: E402
 import later as later_list  # noqa: E402
 import registry  # noqa: E402
+import session  # noqa: E402
 import transcript  # noqa: E402
 
 PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange",
@@ -220,6 +222,8 @@ def parse():
     parser.add_argument("--warren", default=clusters.WARREN, help="the server program")
     parser.add_argument("--warrenctl", default=clusters.WARRENCTL)
     parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--deadline", type=float, default=session.DEADLINE_S,
+                        help="seconds for anything to come; a short one for scripts that fail anyway")
     parser.add_argument("--folder", help="where the nodes live; default: .dev/compat/diff")
     options = parser.parse_args()
     patterns = (options.show or options.only).split(",")
@@ -256,6 +260,9 @@ def on_broker(kind, count, units, options):
 
 def main():
     options = parse()
+    session.DEADLINE_S = options.deadline
+    # asked to end, we must still end the nodes: they are in sessions of their own
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     units = choose(registry.load(), options)
     if options.rows:
         show_rows(units)
@@ -282,7 +289,8 @@ def main():
     for count in options.nodes.split(","):
         got, seconds, _ = on_broker("warren", int(count), units, options)
         wrong += judge(f"Warren, nodes: {count}", units, wanted, got, options, seconds)
-    print(f"{wrong} wrong" if wrong else "as it should be")
+    print(f"{wrong} wrong" if wrong else f"{sum(map(len, got.values()))} scripts and rows of tables, "
+          "each as it should be")
     return 1 if wrong else 0
 
 

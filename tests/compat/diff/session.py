@@ -150,9 +150,9 @@ class Channel:
                 return event
         return None
 
-    def next(self, names, seconds=DEADLINE_S):
+    def next(self, names, seconds=None):
         """The next event that is one of these, None when the channel was closed instead."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + (seconds or DEADLINE_S)
         while True:
             event = self.find(names)
             if event is not None:
@@ -181,7 +181,7 @@ class Channel:
         self.record("<", shown(event))
         return event[1]
 
-    def take(self, count, *names, seconds=DEADLINE_S):
+    def take(self, count, *names, seconds=None):
         """`count` things that come by themselves, all or those with one of the names."""
         found = []
         for _ in range(count):
@@ -192,10 +192,10 @@ class Channel:
             found.append(event[1])
         return found
 
-    def deliveries(self, count, seconds=DEADLINE_S):
+    def deliveries(self, count, seconds=None):
         return self.take(count, "basic.deliver", seconds=seconds)
 
-    def confirms(self, count, seconds=DEADLINE_S):
+    def confirms(self, count, seconds=None):
         """Waits until `count` more publishes are confirmed; each number once, in order of numbers;
         a return that comes between is recorded before the confirm that it precedes."""
         first, answers = self.confirm_next, {}
@@ -382,10 +382,10 @@ class Test:
     def bind(self, channel, exchange, queue, key="", arguments=None):
         channel.call("queue.bind", queue=queue, exchange=exchange, key=key, arguments=arguments or {})
 
-    def counts(self, queue, messages=None, consumers=None, seconds=DEADLINE_S):
+    def counts(self, queue, messages=None, consumers=None, seconds=None):
         """Waits until the queue has so many ready messages and consumers; the last counts are
         recorded. Counts may lag behind what a channel has been told."""
-        end, found = time.monotonic() + seconds, None
+        end, found = time.monotonic() + (seconds or DEADLINE_S), None
         with Raw(self.broker.ports[0]) as raw:
             raw.open()
             while True:
@@ -404,10 +404,10 @@ class Test:
         shown_consumers = found[1] if consumers is not None else "-"
         self.record(f"counts of {queue}: messages={shown_messages} consumers={shown_consumers}")
 
-    def gone(self, queue, seconds=DEADLINE_S):
+    def gone(self, queue, seconds=None):
         """Waits until the queue does not exist. Asked by binding it, which is no use of it, as
         declaring it would be."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + (seconds or DEADLINE_S)
         with Raw(self.broker.ports[0]) as raw:
             raw.open()
             while True:

@@ -49,6 +49,33 @@ Test(amqp_content, is_published_when_whole)
     EXPECT_OUT("");
 }
 
+Test(amqp_content, expirations_are_numbers_as_rabbitmq_reads_them)
+{
+    static const struct {
+        const char *text, *ttl;
+    } rows[] = {{"250", "ttl=250 "},
+                {"+250", "ttl=250 "},
+                {"-0", "ttl=0 "},
+                {"00000000000000000000250", "ttl=250 "},
+                {"", ""},
+                {"+", ""},
+                {"x", ""},
+                {"99999999999999999999999", ""}};
+    rig_open();
+    rig_channel(1);
+    for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
+        uint8_t props[64] = {0x01, 0x00, (uint8_t)strlen(rows[i].text)};
+        char wanted[120];
+        memcpy(props + 3, rows[i].text, strlen(rows[i].text));
+        (void)snprintf(wanted, sizeof wanted,
+                       "1 publish 'x' 'k' token=0  priority=0 props=%zu %sbody=''\n",
+                       3 + strlen(rows[i].text), rows[i].ttl);
+        begin();
+        header(60, 0, 0, props, 3 + strlen(rows[i].text));
+        cr_assert_str_eq(rig_calls(), wanted, "row %zu", i);
+    }
+}
+
 Test(amqp_content, properties_that_the_broker_needs_are_taken_out)
 {
     rig_open();
