@@ -307,6 +307,7 @@ static void finish(struct queue_apply *a)
     queue__expire(a);
     queue__drop_over(a);
     queue__deliver_dead(a);
+    queue__lease_check(a);
     if (!a->dead_due && queue_dead_due(a->queue)) {
         emit_alone(a, QUEUE_EFFECT_DEAD);
     }

@@ -584,6 +584,7 @@ void model_apply(struct model *m, uint64_t now, const struct queue_batch *batch,
     model_expire(m);
     model_drop_over(m);
     model_deliver_dead(m);
+    model_check_lease(m);
     if (!dead_due && model_dead_due(m)) {
         model_event(m, QUEUE_EFFECT_DEAD, 0)->client = 0;
     }

@@ -386,6 +386,14 @@ static uint64_t lease_end(const struct model *m)
     return m->now == 0 ? 0 : m->used + m->config.expires_ms;
 }
 
+void model_check_lease(struct model *m)
+{
+    if (m->now > 0 && lease_end(m) <= m->now) {
+        m->unused = true;
+        m->unused_now = true;
+    }
+}
+
 void model_pass_time(struct model *m, uint64_t now)
 {
     if (now > m->now) {
@@ -395,10 +403,7 @@ void model_pass_time(struct model *m, uint64_t now)
         model_expire(m);
         model_forget_ids(m);
     }
-    if (m->now > 0 && lease_end(m) <= m->now) {
-        m->unused = true;
-        m->unused_now = true;
-    }
+    model_check_lease(m);
 }
 
 /* Whoever looks at the ready messages does not see expired ones: of those just published consumers

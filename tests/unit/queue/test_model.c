@@ -34,6 +34,7 @@ struct run {
     struct buf *config; /* What the CONFIG of this step carries. */
     uint64_t now;
     bool applied;
+    struct queue_totals sum;      /* Over all histories. */
     uint64_t seqs[MODEL_CLIENTS]; /* Last seq that each client has used. */
     uint64_t stored;              /* Last position that the store callback saw. */
 };
@@ -148,6 +149,62 @@ static struct queue_op random_settle(struct run *run, uint32_t client, struct qu
     return op;
 }
 
+struct listing {
+    const struct run *run;
+    uint32_t count;
+};
+
+static void compare_consumer(void *ctx, const struct queue_consumer_info *info)
+{
+    struct listing *listing = ctx;
+    const struct model *m = listing->run->model;
+    const uint32_t c = (uint32_t)((info->client >> 32) - 1) * MODEL_NUMBERS +
+                       (uint32_t)(info->client & UINT32_MAX) - 1;
+    const struct model_consumer *k = &m->clients[c].consumers[info->consumer];
+    const bool active =
+        !m->suspended[info->client >> 32] && (!m->config.single_active_consumer || m->active == k);
+    listing->count++;
+    cr_assert(k->attached && !k->dead, "seed %lu: listed", listing->run->seed);
+    cr_assert_eq(info->active, active, "seed %lu: active", listing->run->seed);
+    cr_assert_eq(info->unacked, model_unacked(m, c, info->consumer));
+}
+
+/* What a new leader asks for: deliveries and refusals again. */
+static void compare_repeats(struct run *run)
+{
+    const struct queue_sink sink = {record, run};
+    const uint32_t c = (uint32_t)prng_below(&run->prng, MODEL_CLIENTS);
+    const uint32_t i = (uint32_t)prng_below(&run->prng, MODEL_CONSUMERS);
+    const uint64_t from = prng_below(&run->prng, 8);
+    const struct model_client *client = &run->model->clients[c];
+    uint64_t count = 0;
+    run->applied = false;
+    run->got->count = 0;
+    memset(run->got->dropped, 0, sizeof(run->got->dropped));
+    memset(run->got->nacked, 0, sizeof(run->got->nacked));
+    queue_repeat_nacked(run->queue, model_client_id(c), from, &sink);
+    for (uint64_t seq = 0; seq < MODEL_SEQS; seq++) {
+        cr_assert_eq(run->got->nacked[seq], seq >= from ? client->refused[seq] : 0,
+                     "seed %lu: refused", run->seed);
+    }
+    queue_redeliver(run->queue, model_client_id(c), i, from, &sink);
+    for (uint64_t p = 1; p < run->model->next_position; p++) {
+        const struct model_message *x = &run->model->messages[p];
+        count +=
+            x->place == MODEL_UNACKED && x->client == c && x->consumer == i && x->ordinal >= from;
+    }
+    cr_assert_eq(run->got->count, count, "seed %lu: repeated", run->seed);
+    for (uint32_t n = 0; n < run->got->count; n++) {
+        const struct model_event *e = &run->got->items[n];
+        const struct model_message *x = &run->model->messages[e->position];
+        cr_assert(x->place == MODEL_UNACKED && x->ordinal == e->ordinal && x->client == c &&
+                      x->consumer == i && e->status == x->death &&
+                      e->value == (x->death == 0 ? 0 : x->died) &&
+                      e->delivery_count == (x->death == 0 ? x->delivery_count : 0),
+                  "seed %lu: repeated otherwise", run->seed);
+    }
+}
+
 /* Limits that are met within a history. */
 static uint64_t some_limit(struct run *run, uint64_t chance, uint64_t low, uint64_t high)
 {
@@ -162,7 +219,7 @@ static void random_config(struct run *run, struct queue_config *config)
     config->length_max = some_limit(run, 3, 0, 12);
     config->bytes_max = some_limit(run, 6, 0, 1200);
     config->overflow = (uint8_t)prng_below(p, 3);
-    config->expires_ms = some_limit(run, 12, 1, 200);
+    config->expires_ms = some_limit(run, 12, 0, 200);
     config->dedup_window_ms = prng_ratio(p, 1, 2) ? prng_below(p, 30) : 0;
     config->delivery_limit = prng_ratio(p, 1, 2) ? (int64_t)prng_below(p, 4) : -1;
 }
@@ -374,6 +431,12 @@ static void one_step(struct run *run, uint32_t step)
     if (prng_ratio(&run->prng, 1, 10)) {
         restart_replica(run, step);
     }
+    if (prng_ratio(&run->prng, 1, 5)) {
+        struct listing listing = {run, 0};
+        queue_each_consumer(run->queue, compare_consumer, &listing);
+        cr_assert_eq(listing.count, model_attached(run->model));
+        compare_repeats(run);
+    }
     for (uint32_t c = 0; c < MODEL_CLIENTS; c++) {
         if (run->model->clients[c].state == MODEL_OPEN) {
             run->seqs[c] = run->model->clients[c].last_seq;
@@ -403,6 +466,16 @@ static void one_run(struct run *run, uint64_t seed)
     for (uint32_t step = 0; step < STEPS; step++) {
         one_step(run, step);
     }
+    struct queue_totals t;
+    queue_totals(run->queue, &t);
+    run->sum.delivered += t.delivered;
+    run->sum.redelivered += t.redelivered;
+    run->sum.expired += t.expired;
+    run->sum.dropped += t.dropped;
+    run->sum.refused += t.refused;
+    run->sum.duplicates += t.duplicates;
+    run->sum.dead += t.dead;
+    run->sum.delayed += run->model->releases;
     queue_free(run->queue);
     queue_free(run->replica);
 }
@@ -424,6 +497,15 @@ Test(queue_model, random_commands_have_the_effects_that_the_model_has, .timeout 
     for (uint64_t seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
         one_run(&run, seed);
     }
+    /* The histories reach what they are to test. */
+    cr_assert_gt(run.sum.delivered, SEEDS * 20);
+    cr_assert_gt(run.sum.redelivered, SEEDS * 2);
+    cr_assert_gt(run.sum.expired, SEEDS * 5);
+    cr_assert_gt(run.sum.dropped, SEEDS * 2);
+    cr_assert_gt(run.sum.refused, SEEDS * 2);
+    cr_assert_gt(run.sum.duplicates, SEEDS);
+    cr_assert_gt(run.sum.dead, SEEDS);
+    cr_assert_gt(run.sum.delayed, SEEDS * 2);
     for (uint32_t s = 0; s < SIZES * LEVELS * TTLS; s++) {
         message_unref(run.messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS]);
     }
