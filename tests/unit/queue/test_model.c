@@ -8,6 +8,7 @@
 
 #include "model.h"
 #include "warren/prng.h"
+#include "warren/vec.h"
 #include "rig.h"
 
 #define STEPS   120u
@@ -34,9 +35,12 @@ struct run {
     struct buf *config; /* What the CONFIG of this step carries. */
     uint64_t now;
     bool applied;
-    struct queue_totals sum;      /* Over all histories. */
-    uint64_t seqs[MODEL_CLIENTS]; /* Last seq that each client has used. */
-    uint64_t stored;              /* Last position that the store callback saw. */
+    bool uniform;                     /* Messages have one size, priority and TTL: long runs. */
+    VEC(struct queue_effect) effects; /* What the queue said in this step. */
+    size_t repeated;                  /* How many of these the replica has said. */
+    struct queue_totals sum;          /* Over all histories. */
+    uint64_t seqs[MODEL_CLIENTS];     /* Last seq that each client has used. */
+    uint64_t stored;                  /* Last position that the store callback saw. */
 };
 
 static void record_set(struct run *run, const struct queue_effect *e)
@@ -94,10 +98,26 @@ static void store(void *ctx, uint64_t position, const struct message *message)
     run->stored = position;
 }
 
-static void ignore(void *ctx, const struct queue_effect *effect)
+static void record_all(void *ctx, const struct queue_effect *effect)
 {
-    (void)ctx;
-    (void)effect;
+    struct run *run = ctx;
+    vec_push(&run->effects, *effect);
+    record(ctx, effect);
+}
+
+/* The replica has the very same effects, in this order and cut in this way. */
+static void expect_same(void *ctx, const struct queue_effect *e)
+{
+    struct run *run = ctx;
+    cr_assert_lt(run->repeated, run->effects.count, "seed %lu: effect", run->seed);
+    const struct queue_effect *first = &run->effects.items[run->repeated++];
+    cr_assert(e->kind == first->kind && e->status == first->status && e->flags == first->flags &&
+                  e->consumer == first->consumer && e->client == first->client &&
+                  e->seq == first->seq && e->ordinal == first->ordinal &&
+                  e->position == first->position && e->count == first->count &&
+                  e->value == first->value && e->value2 == first->value2 &&
+                  e->delivery_count == first->delivery_count,
+              "seed %lu: other effect", run->seed);
 }
 
 static bool event_eq(const struct model_event *a, const struct model_event *b)
@@ -219,7 +239,7 @@ static void random_config(struct run *run, struct queue_config *config)
     config->length_max = some_limit(run, 3, 0, 12);
     config->bytes_max = some_limit(run, 6, 0, 1200);
     config->overflow = (uint8_t)prng_below(p, 3);
-    config->expires_ms = some_limit(run, 12, 0, 200);
+    config->expires_ms = some_limit(run, 8, 0, 300);
     config->dedup_window_ms = prng_ratio(p, 1, 2) ? prng_below(p, 30) : 0;
     config->delivery_limit = prng_ratio(p, 1, 2) ? (int64_t)prng_below(p, 4) : -1;
 }
@@ -229,6 +249,9 @@ static struct queue_op random_enqueue(struct run *run, struct queue_op op)
     static const char letters[] = "ABCabcdefgh";
     struct prng *p = &run->prng;
     op.message = run->messages[prng_below(p, SIZES)][prng_below(p, LEVELS)][prng_below(p, TTLS)];
+    if (run->uniform) {
+        op.message = run->messages[SIZES - 1][0][0];
+    }
     if (prng_ratio(p, 1, 8)) {
         op.flags |= QUEUE_HAS_PUBLISHER;
         op.name = bytes_make((const uint8_t *)letters + prng_below(p, MODEL_PUBLISHERS), 1);
@@ -386,9 +409,11 @@ static void apply_to_replica(struct run *run, const struct queue_batch *batch)
     struct queue_batch_reader reader;
     struct queue_batch decoded;
     queue_batch_reader_init(&reader, encoded, 4, end);
-    const struct queue_sink sink = {ignore, NULL};
+    const struct queue_sink sink = {expect_same, run};
     cr_assert_eq(queue_batch_reader_next(&reader, &decoded), 1);
+    run->repeated = 0;
     queue_apply(run->replica, run->now, &decoded, NULL, &sink);
+    cr_assert_eq(run->repeated, run->effects.count, "seed %lu: effects", run->seed);
     cr_assert_eq(queue_batch_reader_next(&reader, &decoded), 0);
     queue_batch_reader_deinit(&reader);
     buf_unref(encoded);
@@ -415,8 +440,9 @@ static void one_step(struct run *run, uint32_t step)
     pass_time(run);
     batch.count = random_batch(run, &batch.client, ops);
     const struct queue_store_ops store_ops = {store, run};
-    const struct queue_sink sink = {record, run};
+    const struct queue_sink sink = {record_all, run};
     run->got->count = 0;
+    vec_clear(&run->effects);
     run->applied = false;
     memset(run->got->dropped, 0, sizeof(run->got->dropped));
     memset(run->got->nacked, 0, sizeof(run->got->nacked));
@@ -456,6 +482,7 @@ static void one_run(struct run *run, uint64_t seed)
     if (prng_ratio(&run->prng, 4, 5)) {
         random_config(run, &config);
     }
+    run->uniform = prng_ratio(&run->prng, 1, 3);
     run->seed = seed;
     run->now = prng_ratio(&run->prng, 1, 4) ? 0 : prng_below(&run->prng, 1000);
     run->stored = 0;
@@ -509,6 +536,7 @@ Test(queue_model, random_commands_have_the_effects_that_the_model_has, .timeout 
     for (uint32_t s = 0; s < SIZES * LEVELS * TTLS; s++) {
         message_unref(run.messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS]);
     }
+    vec_deinit(&run.effects);
     buf_unref(run.config);
     free(run.model);
     free(run.wanted);
