@@ -92,7 +92,9 @@ enum queue_op_kind {
     QUEUE_OP_EXPIRE = 23,
     /* args = encoded queue_config (policy change); what is fixed at declaration stays. */
     QUEUE_OP_CONFIG = 24,
-    /* A new leader: the lease (x-expires) begins anew, since nobody could use the queue before. */
+    /* A new leader: the lease (x-expires) begins anew, since nobody could use the queue before. To
+     * be the leader's first command, and the first op of its batch: then the lease does not end
+     * before it. */
     QUEUE_OP_RENEW = 25,
 };
 static inline bool queue_op_is_of_client(uint8_t kind)

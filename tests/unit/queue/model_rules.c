@@ -403,7 +403,6 @@ void model_pass_time(struct model *m, uint64_t now)
         model_expire(m);
         model_forget_ids(m);
     }
-    model_check_lease(m);
 }
 
 /* Whoever looks at the ready messages does not see expired ones: of those just published consumers

@@ -113,6 +113,26 @@ Test(queue_life, a_get_behind_ttl_0_in_one_batch_does_not_see_it)
     message_unref(message);
 }
 
+/* What was removed leaves traces in the timeline, which must not count. */
+Test(queue_life, a_get_behind_ttl_0_that_was_purged_takes_what_came_after)
+{
+    struct message brief = rig_message_ttl(10, 0, 0);
+    struct message message = rig_message(10, 0);
+    const struct queue_op ops[] = {{.kind = QUEUE_OP_ENQUEUE, .seq = 1, .message = brief},
+                                   {.kind = QUEUE_OP_PURGE, .seq = 2},
+                                   {.kind = QUEUE_OP_ENQUEUE, .seq = 3, .message = message},
+                                   {.kind = QUEUE_OP_GET, .seq = 4}};
+    rig_attach(&rig, B, 1, 0, 0);
+    (void)rig_take(&rig);
+    rig_batch(&rig, A, ops, 4);
+    RIG_EXPECT(&rig, "REPLY 1.1 seq=2 ok value=1 consumers=1\n"
+                     "DELIVER 1.1/0 ordinal=1 position=2+1\n"
+                     "REPLY 1.1 seq=4 ok value=0 consumers=1\n"
+                     "APPLIED 1.1 seq=4\nDROP 1+1");
+    message_unref(brief);
+    message_unref(message);
+}
+
 Test(queue_life, a_returned_message_keeps_its_expiry)
 {
     rig_attach(&rig, B, 1, 0, 0);
@@ -187,6 +207,19 @@ Test(queue_life, an_unused_queue_says_so_and_is_sealed)
     rig_at(&rig, 9000);
     rig_publish(&rig, A, 1);
     RIG_EXPECT(&rig, "APPLIED 1.1 seq=2");
+}
+
+Test(queue_life, a_new_leader_renews_the_lease_that_ended_before_it_came)
+{
+    config.expires_ms = 100;
+    restart();
+    rig_at(&rig, 1000);
+    rig.now = 5000;
+    rig_host(&rig, QUEUE_OP_RENEW, 0);
+    RIG_EXPECT(&rig, "");
+    cr_assert_eq(queue_deadline_ms(rig.queue), 5100);
+    rig_at(&rig, 5100);
+    RIG_EXPECT(&rig, "UNUSED");
 }
 
 Test(queue_life, the_dead_wait_for_their_consumer)

@@ -238,6 +238,9 @@ static void random_config(struct run *run, struct queue_config *config)
     config->ttl_ms = some_limit(run, 3, 0, 40);
     config->length_max = some_limit(run, 3, 0, 12);
     config->bytes_max = some_limit(run, 6, 0, 1200);
+    if (config->bytes_max != UINT64_MAX && prng_ratio(p, 1, 2)) {
+        config->bytes_max -= config->bytes_max % 300; /* A number of the large messages. */
+    }
     config->overflow = (uint8_t)prng_below(p, 3);
     config->expires_ms = some_limit(run, 8, 0, 300);
     config->dedup_window_ms = prng_ratio(p, 1, 2) ? prng_below(p, 30) : 0;
