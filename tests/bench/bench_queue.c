@@ -174,13 +174,19 @@ static uint64_t snapshot_size(const struct queue *queue)
     return size;
 }
 
+static size_t memory_in_use(void)
+{
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
 /* Only queue_apply is timed. */
 static void run(const struct bench_case *what, uint64_t messages)
 {
     struct bench *b = calloc(1, sizeof(*b));
     uint64_t settled[8] = {0};
     uint64_t ns = 0;
-    const size_t before = mallinfo2().uordblks;
+    const size_t before = memory_in_use();
     b->what = what;
     b->now = 1000000;
     b->queue = new_queue(what);
@@ -199,7 +205,7 @@ static void run(const struct bench_case *what, uint64_t messages)
         }
     }
     chunk_arena_deinit(&b->arena);
-    const size_t memory = mallinfo2().uordblks - before;
+    const size_t memory = memory_in_use() - before;
     printf("%-44s %8.2f M/s %7.1f ns  (%" PRIu64 " delivered, %" PRIu64 " effects", what->name,
            (double)sent * 1000.0 / (double)ns, (double)ns / (double)sent, b->delivered, b->effects);
     printf(", %zu bytes, snapshot %" PRIu64 ")\n", memory, snapshot_size(b->queue));

@@ -569,6 +569,9 @@ void model_apply(struct model *m, uint64_t now, const struct queue_batch *batch,
     m->unused_now = false;
     const bool dead_due = model_dead_due(m);
     model_pass_time(m, now);
+    if (batch->client != 0 || batch->ops[0].kind != QUEUE_OP_RENEW) {
+        model_check_lease(m);
+    }
     if (batch->client == 0) {
         for (uint32_t i = 0; i < batch->count; i++) {
             apply_host(m, &batch->ops[i]);
@@ -584,6 +587,7 @@ void model_apply(struct model *m, uint64_t now, const struct queue_batch *batch,
     model_expire(m);
     model_drop_over(m);
     model_deliver_dead(m);
+    model_check_lease(m);
     if (!dead_due && model_dead_due(m)) {
         model_event(m, QUEUE_EFFECT_DEAD, 0)->client = 0;
     }

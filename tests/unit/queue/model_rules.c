@@ -386,6 +386,14 @@ static uint64_t lease_end(const struct model *m)
     return m->now == 0 ? 0 : m->used + m->config.expires_ms;
 }
 
+void model_check_lease(struct model *m)
+{
+    if (m->now > 0 && lease_end(m) <= m->now) {
+        m->unused = true;
+        m->unused_now = true;
+    }
+}
+
 void model_pass_time(struct model *m, uint64_t now)
 {
     if (now > m->now) {
@@ -394,10 +402,6 @@ void model_pass_time(struct model *m, uint64_t now)
         release_due(m);
         model_expire(m);
         model_forget_ids(m);
-    }
-    if (m->now > 0 && lease_end(m) <= m->now) {
-        m->unused = true;
-        m->unused_now = true;
     }
 }
 

@@ -113,6 +113,26 @@ Test(queue_life, a_get_behind_ttl_0_in_one_batch_does_not_see_it)
     message_unref(message);
 }
 
+/* What was removed leaves traces in the timeline, which must not count. */
+Test(queue_life, a_get_behind_ttl_0_that_was_purged_takes_what_came_after)
+{
+    struct message brief = rig_message_ttl(10, 0, 0);
+    struct message message = rig_message(10, 0);
+    const struct queue_op ops[] = {{.kind = QUEUE_OP_ENQUEUE, .seq = 1, .message = brief},
+                                   {.kind = QUEUE_OP_PURGE, .seq = 2},
+                                   {.kind = QUEUE_OP_ENQUEUE, .seq = 3, .message = message},
+                                   {.kind = QUEUE_OP_GET, .seq = 4}};
+    rig_attach(&rig, B, 1, 0, 0);
+    (void)rig_take(&rig);
+    rig_batch(&rig, A, ops, 4);
+    RIG_EXPECT(&rig, "REPLY 1.1 seq=2 ok value=1 consumers=1\n"
+                     "DELIVER 1.1/0 ordinal=1 position=2+1\n"
+                     "REPLY 1.1 seq=4 ok value=0 consumers=1\n"
+                     "APPLIED 1.1 seq=4\nDROP 1+1");
+    message_unref(brief);
+    message_unref(message);
+}
+
 Test(queue_life, a_returned_message_keeps_its_expiry)
 {
     rig_attach(&rig, B, 1, 0, 0);
@@ -130,14 +150,14 @@ Test(queue_life, a_long_queue_of_one_ttl_stays_small)
 {
     config.ttl_ms = 1000000;
     restart();
-    for (uint64_t ms = 0; ms < 2000; ms++) {
+    for (uint64_t ms = 0; ms < 200; ms++) {
         rig.now++;
         rig_publish(&rig, A, 1);
         rig_publish(&rig, A, 31);
         (void)rig_take(&rig);
     }
-    cr_assert_eq(rangemap_runs(&rig.queue->levels[0].ready), 2000);
-    cr_assert_eq(queue__timeline_size(&rig.queue->expiry), 2000);
+    cr_assert_eq(rangemap_runs(&rig.queue->levels[0].ready), 200);
+    cr_assert_eq(queue__timeline_size(&rig.queue->expiry), 200);
 }
 
 Test(queue_life, moments_of_what_is_gone_do_not_pile_up)
@@ -187,6 +207,19 @@ Test(queue_life, an_unused_queue_says_so_and_is_sealed)
     rig_at(&rig, 9000);
     rig_publish(&rig, A, 1);
     RIG_EXPECT(&rig, "APPLIED 1.1 seq=2");
+}
+
+Test(queue_life, a_new_leader_renews_the_lease_that_ended_before_it_came)
+{
+    config.expires_ms = 100;
+    restart();
+    rig_at(&rig, 1000);
+    rig.now = 5000;
+    rig_host(&rig, QUEUE_OP_RENEW, 0);
+    RIG_EXPECT(&rig, "");
+    cr_assert_eq(queue_deadline_ms(rig.queue), 5100);
+    rig_at(&rig, 5100);
+    RIG_EXPECT(&rig, "UNUSED");
 }
 
 Test(queue_life, the_dead_wait_for_their_consumer)
@@ -605,19 +638,22 @@ Test(queue_life, of_too_many_gaps_the_lowest_is_closed)
 Test(queue_life, of_too_many_publishers_the_one_not_heard_for_longest_is_forgotten)
 {
     char name[16];
+    publish_numbered("zero", 1);
     publish_numbered("first", 1);
     publish_numbered("second", 1);
     publish_numbered("first", 1);
-    for (uint32_t n = 0; n < QUEUE_PUBLISHERS_MAX - 1; n++) {
+    publish_numbered("zero", 2);
+    for (uint32_t n = 0; n < QUEUE_PUBLISHERS_MAX - 2; n++) {
         snprintf(name, sizeof(name), "%u", n);
         publish_numbered(name, 1);
         (void)rig_take(&rig);
     }
     cr_assert_eq(totals().duplicates, 1);
     publish_numbered("first", 1);
-    cr_assert_eq(totals().duplicates, 2);
+    publish_numbered("zero", 1);
+    cr_assert_eq(totals().duplicates, 3);
     publish_numbered("second", 1);
-    cr_assert_eq(totals().duplicates, 2);
+    cr_assert_eq(totals().duplicates, 3);
 }
 
 static void publish_id(const char *id)
