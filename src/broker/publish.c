@@ -189,19 +189,6 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
 
 /* --- publish ---------------------------------------------------------------------------------- */
 
-/* RabbitMQ's words, and its order. */
-static const char *alarm_reason(uint32_t alarms)
-{
-    switch (alarms) {
-    case BROKER_ALARM_DISK:
-        return "low on disk";
-    case BROKER_ALARM_MEMORY:
-        return "low on memory";
-    default:
-        return "low on disk & memory";
-    }
-}
-
 static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets, size_t count,
                       struct message message, uint64_t token)
 {
@@ -219,13 +206,6 @@ static void hand_over(struct broker_channel *ch, struct ch_queue *const *targets
     }
     ch->published++;
     channel_note_published(ch, count);
-    if (WR_UNLIKELY(ch->broker->alarms != 0 && !ch->alarmed)) {
-        ch->alarmed = true;
-        if (ch->sink->on_alarm != NULL) {
-            ch->sink->on_alarm(ch->ctx, alarm_reason(ch->broker->alarms));
-        }
-        channel_check_blocked(ch);
-    }
 }
 
 static void on_looked(struct request *r)
@@ -373,7 +353,7 @@ static bool publish_checked(struct broker_channel *ch, const struct route_cache_
     return true;
 }
 
-enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
+static enum broker_publish_result publish(struct broker_channel *ch, struct message message,
                                           uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx)
 {
@@ -395,4 +375,39 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
         }
     }
     return publish_slowly(ch, message, token, fault, slot, retry, ctx);
+}
+
+/* RabbitMQ's words, and its order. */
+static const char *alarm_reason(uint32_t alarms)
+{
+    switch (alarms) {
+    case BROKER_ALARM_DISK:
+        return "low on disk";
+    case BROKER_ALARM_MEMORY:
+        return "low on memory";
+    default:
+        return "low on disk & memory";
+    }
+}
+
+/* Under an alarm the channel is held back once it has published, wherever that went. */
+static void note_alarm(struct broker_channel *ch)
+{
+    ch->alarmed = true;
+    if (ch->sink->on_alarm != NULL) {
+        ch->sink->on_alarm(ch->ctx, alarm_reason(ch->broker->alarms));
+    }
+    channel_check_blocked(ch);
+}
+
+enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
+                                          uint64_t token, struct broker_fault *fault,
+                                          void (*retry)(void *ctx), void *ctx)
+{
+    enum broker_publish_result result = publish(ch, message, token, fault, retry, ctx);
+    if (WR_UNLIKELY(ch->broker->alarms != 0 && !ch->alarmed) &&
+        (result == BROKER_ROUTED || result == BROKER_UNROUTABLE)) {
+        note_alarm(ch);
+    }
+    return result;
 }
