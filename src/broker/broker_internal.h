@@ -18,7 +18,7 @@
 #include "warren/wire_table.h"
 
 #define NAME_MAX_SIZE      255u
-#define WINDOW_FIRST       2u     /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_FIRST       32u    /* deliveries granted to a new consumer, before sizes are known */
 #define WINDOW_RESUMED     128u   /* ... at most, to one that was stopped by the channel's limit */
 #define PENDING_MAX        10000u /* publishes of a channel, counted per target, not applied yet */
 #define TURN_EXTRA_ALL     131072u /* ... and over all channels, before each may have one more */
@@ -204,6 +204,7 @@ struct broker_channel {
     uint32_t prefetch, global_limit;
     uint64_t outstanding; /* unacked by the application, consumers only: the sum over its queues */
     uint32_t blocked_queues;
+    uint64_t held_bytes;      /* delivered since it is held: the socket is slow */
     uint64_t flow_ms;         /* when back-pressure last held it back; 0 = never */
     uint64_t pending;         /* publishes handed over and not applied, counted per target */
     uint64_t extra;           /* targets but the first of the publishes of turn extra_turn */
