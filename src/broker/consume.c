@@ -4,11 +4,11 @@
  * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a
  * window of deliveries, counted in bytes by the average size, that is renewed as they are handed to
  * the front end, so that a slow socket never has more than a window queued. The first one is a
- * number of messages (who has a higher priority must not run out of credit); once sizes are known it
- * begins small, doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is slow.
- * What comes over WINDOW_BYTES to a slow socket is given back. The channel's global limit
- * is enforced in the machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given
- * back (ch_queue.c, give_back) and asked for again as acks come in.
+ * number of messages (who has a higher priority must not run out of credit); once sizes are known
+ * it begins small, doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is
+ * slow. What comes over WINDOW_BYTES to a slow socket is given back. The channel's global limit is
+ * enforced in the machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given back
+ * (ch_queue.c, give_back) and asked for again as acks come in.
  */
 #include <stdio.h>
 

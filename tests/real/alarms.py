@@ -63,7 +63,7 @@ class Client(Raw):
         super().__init__(node.amqp_port, timeout=WAIT_S)
         self.node = node
         self.told, self.answers, self.tags = [], [], []
-        self.sent = self.confirmed = 0
+        self.sent = self.confirmed = self.two = 0
         self.start()
         capabilities = b"".join(short(name) + b"t\x01" for name in
                                 ("connection.blocked", "publisher_confirms"))
@@ -102,11 +102,13 @@ class Client(Raw):
         found = self.whole_frame(seconds)
         if found is None:
             return
-        kind, _channel, payload = found
+        kind, channel, payload = found
         if kind != METHOD:
             return
         what, arguments = struct.unpack(">HH", payload[:4]), payload[4:]
-        if what == ACK:
+        if what == ACK and channel == 2:
+            self.two = struct.unpack(">Q", arguments[:8])[0]
+        elif what == ACK:
             tag, multiple = struct.unpack(">QB", arguments[:9])
             self.confirmed = tag if multiple else max(self.confirmed + 1, tag)
         elif what == BLOCKED:
@@ -118,6 +120,17 @@ class Client(Raw):
             self.tags.append(struct.unpack(">Q", arguments[1 + size:9 + size])[0])
         else:
             self.answers.append(what)
+
+    def open_channel_two(self):
+        self.send(method(2, 20, 10, short("")), method(2, 85, 10, b"\0"))
+        self.until(lambda: (85, 11) in self.answers, "the second channel is open")
+
+    def on_channel_two(self, queue, count):
+        """Confirmed, one after the other."""
+        for number in range(1, count + 1):
+            self.send(publish(2, "", queue), frame(CONTENT, 2, struct.pack(">HHQH", 60, 0, 1, 0)),
+                      frame(BODY, 2, b"m"))
+            self.until(lambda number=number: self.two == number, "the other channel's confirm")
 
     def until(self, test, what, seconds=WAIT_S):
         end = time.monotonic() + seconds
@@ -351,6 +364,37 @@ def with_pika(cluster):
     scene.close()
 
 
+def flow(cluster):
+    """A queue without majority holds its publisher's channel back, and nobody else."""
+    first, others = cluster.nodes[0], cluster.nodes[1:]
+    client = Client(first)
+    client.declare("stuck", DURABLE, QUORUM)
+    client.declare("works")
+    client.publish("stuck")
+    client.all_confirmed()
+    for node in others:
+        cluster.pause(node)
+    for _ in range(12_000):
+        client.publish("stuck")
+    client.open_channel_two()
+    client.on_channel_two("works", 50)
+    neighbour = Client(first)
+    for _ in range(50):
+        neighbour.publish("works")
+    neighbour.all_confirmed()
+    neighbour.close()
+    wait_until(lambda: "flow" in {row["state"] for row in
+                                  cluster.ctl_json_of(first, "list_connections", "state") or []},
+               WAIT_S, "the connection is in flow")
+    for node in cluster.nodes:
+        cluster.resume(node)
+    client.all_confirmed()
+    client.close()
+    wait_until(lambda: {row["name"]: row["messages"] for row in
+                        cluster.ctl_json("list_queues", "name", "messages") or []} ==
+               {"stuck": 12_001, "works": 100}, WAIT_S, "nothing is lost")
+
+
 def backlog(cluster, perf):
     """A million messages of 1 KiB in a durable queue, under a watermark of 256 MB."""
     node = cluster.nodes[0]
@@ -405,6 +449,7 @@ def main():
              ("both-3-nodes", 3, {1: low, 2: [QUICK]}, both),
              ("pika-1-node", 1, {1: low}, with_pika),
              ("pika-3-nodes", 3, {1: low}, with_pika),
+             ("flow-3-nodes", 3, {}, flow),
              ("backlog", 1, {1: [f"vm_memory_high_watermark.absolute = {BACKLOG_WATERMARK}", QUICK]},
               lambda cluster: backlog(cluster, options.perf))]
     tests = [test for test in tests if test[0].startswith(options.only)]
