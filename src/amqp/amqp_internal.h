@@ -177,6 +177,7 @@ struct amqp_channel {
     struct saved_vec queued; /* from queued_head on */
     size_t queued_head, queued_bytes;
     uint32_t queued_kinds[KEPT_KINDS]; /* how many of each */
+    size_t queued_other;               /* before it in queued there is only KEPT_CONTENT */
     size_t let_through;                /* so many of them are worked off, held back or not */
     bool settled; /* while held back, since the last tx method: see keep_frame */
     /* confirms */

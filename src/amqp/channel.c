@@ -349,6 +349,15 @@ static void after_kept(struct amqp_channel *ch, const struct wire_frame *frame)
     }
 }
 
+static uint32_t count_others(const struct amqp_channel *ch)
+{
+    uint32_t count = 0;
+    for (enum kept_kind kind = KEPT_ACK; kind < KEPT_KINDS; kind++) {
+        count += ch->queued_kinds[kind];
+    }
+    return count;
+}
+
 static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct saved_frame saved = {.type = frame->type,
@@ -356,6 +365,9 @@ static void keep_frame(struct amqp_channel *ch, const struct wire_frame *frame)
                                 .received_at = ch->conn->received_bytes,
                                 .payload = slice_copy(frame->payload.data, frame->payload.size)};
     size_t cost = frame->payload.size + sizeof saved + sizeof(struct buf);
+    if (saved.kind != KEPT_CONTENT && count_others(ch) == 0) {
+        ch->queued_other = ch->queued.count;
+    }
     vec_push(&ch->queued, saved);
     ch->queued_kinds[saved.kind]++;
     ch->queued_bytes += cost;
@@ -412,11 +424,9 @@ static void note_settled(struct amqp_channel *ch, enum kept_kind kind)
 static void pass_kept(struct amqp_channel *ch)
 {
     struct ahead ahead = {0};
-    uint32_t left = 0;
-    for (enum kept_kind kind = KEPT_ACK; kind < KEPT_KINDS; kind++) {
-        left += ch->queued_kinds[kind];
-    }
-    for (size_t i = ch->queued_head; left > 0 && i < ch->queued.count && passes(ch); i++) {
+    uint32_t left = count_others(ch);
+    size_t from = ch->queued_other > ch->queued_head ? ch->queued_other : ch->queued_head;
+    for (size_t i = from; left > 0 && i < ch->queued.count && passes(ch); i++) {
         struct saved_frame *saved = &ch->queued.items[i];
         if (saved->type == 0 || saved->kind == KEPT_CONTENT) {
             continue;
@@ -462,6 +472,7 @@ void channel_resume(struct amqp_channel *ch)
         ch->queued.count -= ch->queued_head;
         memmove(ch->queued.items, ch->queued.items + ch->queued_head,
                 ch->queued.count * sizeof *ch->queued.items);
+        ch->queued_other -= ch->queued_other > ch->queued_head ? ch->queued_head : ch->queued_other;
         ch->queued_head = 0;
     }
     if (ch->conn->state == CONN_FINISHING) {

@@ -19,7 +19,7 @@
 #include "warren/wire_table.h"
 
 #define NAME_MAX_SIZE      255u
-#define WINDOW_FIRST       2u     /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_FIRST       32u    /* deliveries granted to a new consumer, before sizes are known */
 #define WINDOW_RESUMED     128u   /* ... at most, to one that was stopped by the channel's limit */
 #define PENDING_MAX        10000u /* publishes of a channel, counted per target, not applied yet */
 #define TURN_EXTRA_ALL     131072u /* ... and over all channels, before each may have one more */
@@ -255,6 +255,7 @@ struct broker_channel {
     uint32_t prefetch, global_limit;
     uint64_t outstanding; /* unacked by the application, consumers only: the sum over its queues */
     uint32_t blocked_queues;
+    uint64_t held_bytes;      /* delivered since it is held: the socket is slow */
     uint64_t flow_ms;         /* when back-pressure last held it back; 0 = never */
     uint64_t pending;         /* publishes handed over and not applied, counted per target */
     uint64_t extra;           /* targets but the first of the publishes of turn extra_turn */
@@ -318,7 +319,6 @@ void consumers_moved(struct ch_queue *q); /* another node leads the queue */
 /* Settles and returns the seq of the op; 0: its queue is gone. */
 uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
                     enum queue_outcome outcome);
-void channel_note_alarm(struct broker_channel *ch); /* it publishes */
 
 /* --- transactions ----------------------------------------------------------------------------- */
 /* Keeps a publish; no targets: it reaches no queue. False with fault 406: there is too much. */

@@ -321,11 +321,13 @@ static void deliver_one(struct consumer *c, uint64_t ordinal, uint32_t delivery_
     uint32_t size = message->record.size;
     c->average = c->average == 0 ? size : c->average - c->average / 8 + size / 8;
     ch->delivered++;
+    ch->held_bytes += ch->held ? size : 0;
     ch->sink->on_deliver(ch->ctx, (struct bytes){c->tag, c->tag_size}, &delivery,
                          delivery_count > 0, delivery_count, c->no_ack, message);
 }
 
-/* Over the channel's limit (several queues under one global prefetch): gives the message back
+/* Over the channel's limit (several queues under one global prefetch), or more than its slow socket
+ * should have waiting (the first messages, whose sizes nobody knew): gives the message back
  * untouched and stops asking for more. */
 static void give_back(struct consumer *c, uint64_t ordinal)
 {
@@ -395,7 +397,8 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
     for (uint32_t i = 0; i < count; i++) {
         c->ordinal = first_ordinal + i;
         if (!c->no_ack) {
-            if (ch->global_limit > 0 && ch->outstanding >= ch->global_limit) {
+            if ((ch->global_limit > 0 && ch->outstanding >= ch->global_limit) ||
+                ch->held_bytes > WINDOW_BYTES) {
                 give_back(c, c->ordinal);
                 continue;
             }

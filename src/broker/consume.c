@@ -3,11 +3,12 @@
  *
  * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a
  * window of deliveries, counted in bytes by the average size, that is renewed as they are handed to
- * the front end, so that a slow socket never has more than a window queued. It begins small and
- * doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is slow: one that is
- * never read costs little more than what makes it count as slow. The channel's global limit
- * is enforced in the machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given
- * back (ch_queue.c, give_back) and asked for again as acks come in.
+ * the front end, so that a slow socket never has more than a window queued. The first one is a
+ * number of messages (who has a higher priority must not run out of credit); once sizes are known
+ * it begins small, doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is
+ * slow. What comes over WINDOW_BYTES to a slow socket is given back. The channel's global limit is
+ * enforced in the machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given back
+ * (ch_queue.c, give_back) and asked for again as acks come in.
  */
 #include <stdio.h>
 
@@ -57,6 +58,11 @@ void consumer_renew(struct consumer *c)
     }
     if (c->doubt) {
         consumer_resumed(c);
+    }
+    if (c->credit > c->ordinal && (c->credit - c->ordinal) * c->average > 2 * WINDOW_BYTES) {
+        c->credit = c->ordinal + window_of(c); /* it was granted before sizes were known */
+        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+        return;
     }
     if (c->credit < c->ordinal + window_of(c) / 2) {
         c->window_bytes = c->window_bytes < WINDOW_BYTES ? c->window_bytes * 2 : WINDOW_BYTES;
@@ -118,7 +124,7 @@ void consumer_stop(struct consumer *c)
  */
 void deliver_resume(struct broker_channel *ch)
 {
-    if (channel_is_full(ch)) {
+    if (channel_is_full(ch) || ch->held) {
         return;
     }
     uint64_t room = ch->global_limit == 0 ? UINT64_MAX : ch->global_limit - ch->outstanding;

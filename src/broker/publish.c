@@ -373,19 +373,6 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
 
 /* --- publish ---------------------------------------------------------------------------------- */
 
-/* RabbitMQ's words, and its order. */
-static const char *alarm_reason(uint32_t alarms)
-{
-    switch (alarms) {
-    case BROKER_ALARM_DISK:
-        return "low on disk";
-    case BROKER_ALARM_MEMORY:
-        return "low on memory";
-    default:
-        return "low on disk & memory";
-    }
-}
-
 /* One target; what it is told besides depends on what it looks at. */
 static uint64_t publish_one(struct ch_queue *q, bool delayed, struct message message,
                             struct message *owned_late, const struct queue_publish_more *said)
@@ -452,18 +439,6 @@ static void hand_over(struct broker_channel *ch, const struct way *way, struct m
     }
     ch->published++;
     channel_note_published(ch, way->count);
-    channel_note_alarm(ch);
-}
-
-void channel_note_alarm(struct broker_channel *ch)
-{
-    if (WR_UNLIKELY(ch->broker->alarms != 0 && !ch->alarmed)) {
-        ch->alarmed = true;
-        if (ch->sink->on_alarm != NULL) {
-            ch->sink->on_alarm(ch->ctx, alarm_reason(ch->broker->alarms));
-        }
-        channel_check_blocked(ch);
-    }
 }
 
 /* To its queues, or for the time being to the transaction. */
@@ -670,7 +645,7 @@ static bool publish_checked(struct broker_channel *ch, const struct route_cache_
     return true;
 }
 
-enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
+static enum broker_publish_result publish(struct broker_channel *ch, struct message message,
                                           uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx)
 {
@@ -692,4 +667,39 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
         }
     }
     return publish_slowly(ch, message, token, fault, slot, retry, ctx);
+}
+
+/* RabbitMQ's words, and its order. */
+static const char *alarm_reason(uint32_t alarms)
+{
+    switch (alarms) {
+    case BROKER_ALARM_DISK:
+        return "low on disk";
+    case BROKER_ALARM_MEMORY:
+        return "low on memory";
+    default:
+        return "low on disk & memory";
+    }
+}
+
+/* Under an alarm the channel is held back once it has published, wherever that went. */
+static void note_alarm(struct broker_channel *ch)
+{
+    ch->alarmed = true;
+    if (ch->sink->on_alarm != NULL) {
+        ch->sink->on_alarm(ch->ctx, alarm_reason(ch->broker->alarms));
+    }
+    channel_check_blocked(ch);
+}
+
+enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
+                                          uint64_t token, struct broker_fault *fault,
+                                          void (*retry)(void *ctx), void *ctx)
+{
+    enum broker_publish_result result = publish(ch, message, token, fault, retry, ctx);
+    if (WR_UNLIKELY(ch->broker->alarms != 0 && !ch->alarmed) &&
+        (result == BROKER_ROUTED || result == BROKER_UNROUTABLE)) {
+        note_alarm(ch);
+    }
+    return result;
 }

@@ -276,8 +276,10 @@ void broker_channel_close(struct broker_channel *ch)
 void broker_channel_hold(struct broker_channel *ch, bool hold)
 {
     ch->held = hold;
+    ch->held_bytes = 0;
     if (!hold) {
         reply_resume(ch);
+        deliver_resume(ch);
     }
     struct map_iter it = map_iterate(&ch->consumers);
     while (map_next(&it)) {

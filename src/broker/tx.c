@@ -156,7 +156,6 @@ bool tx_publish(struct broker_channel *ch, struct ch_queue *const *targets, cons
                  ((struct tx_target){targets[i]->handle, delayed != NULL && delayed[i]}));
     }
     tx->bytes += cost;
-    channel_note_alarm(ch);
     return true;
 }
 

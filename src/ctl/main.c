@@ -463,7 +463,8 @@ static char *build_request(struct invocation *v, const struct command *c, json_t
         (void)json_object_set_new(request, "consumers", json_true()); /* costs more */
     }
     if (strcmp(c->name, "list_queues") == 0 && has_column(columns, "state")) {
-        (void)json_object_set_new(request, "flow", json_true()); /* publishers' channels are asked */
+        (void)json_object_set_new(request, "flow",
+                                  json_true()); /* channels of all nodes are asked */
     }
     v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : waiting ? 300 : 60;
     if (waiting) {

@@ -280,6 +280,7 @@ class Suite:
         self.step("limits", self.script, "limits", "--warren", hard)
         self.step("consumers", self.script, "consumers", "--warren", hard)
         self.step("ctl", self.script, "ctl", "--warren", hard)
+        self.step("alarms", self.script, "alarms", "--warren", o.warren, "--perf", o.perf)
         for kind, binary, shards in (("asan", o.asan_warren, 2), ("tsan", o.tsan_warren, 3)):
             if binary and not o.quick:
                 self.step(f"{kind}-1-node", self.sanitized, f"{kind}-1", binary, 1, shards)

@@ -29,15 +29,15 @@ Test(broker_consume, attaches)
     rig_queue("q");
     broker_qos(rig.ch, 10, false);
     consume("q", "t", BROKER_EXCLUSIVE);
-    EXPECT_CALLS("q open\nq attach 1 't' flags=2 prefetch=10 credit=2 priority=0 args=0\n");
+    EXPECT_CALLS("q open\nq attach 1 't' flags=2 prefetch=10 credit=32 priority=0 args=0\n");
     rig_reply("q", QUEUE_OK, 0);
     EXPECT_SAID("consume ok 't' 0 0\n");
     consume("q", "u", BROKER_NO_ACK); /* no_ack: prefetch means nothing */
-    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=0 credit=2 priority=0 args=0\n");
+    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=0 credit=32 priority=0 args=0\n");
     rig_reply("q", QUEUE_IN_EXCLUSIVE_USE, 0);
     EXPECT_SAID("consume 403 queue 'q' in vhost '/' in exclusive use\n");
     consume("q", "", 0);
-    EXPECT_CALLS("q attach 3 'amq.ctag-' flags=0 prefetch=10 credit=2 priority=0 args=0\n");
+    EXPECT_CALLS("q attach 3 'amq.ctag-' flags=0 prefetch=10 credit=32 priority=0 args=0\n");
     rig_reply("q", QUEUE_OK, 0);
     const char *said = rig_said();
     cr_assert_eq(strncmp(said, "consume ok 'amq.ctag-", 21), 0, "%s", said);
@@ -68,7 +68,7 @@ Test(broker_consume, priority_is_passed_on)
     wire_table_put_int32(&w, "x-priority", -3);
     rig_queue("q");
     CALL(broker_consume(rig.ch, B("q"), B("t"), 0, writer_bytes(&w), rig_done, "consume"));
-    EXPECT_CALLS("q open\nq attach 1 't' flags=0 prefetch=0 credit=2 priority=-3 args=16\n");
+    EXPECT_CALLS("q open\nq attach 1 't' flags=0 prefetch=0 credit=32 priority=-3 args=16\n");
     writer_deinit(&w);
 }
 
@@ -266,6 +266,27 @@ Test(broker_consume, the_window_counts_bytes_and_is_halved_by_a_slow_socket)
     cr_assert_eq(c->window_bytes, WINDOW_BYTES_LEAST);
 }
 
+/* The first window is granted before anybody knows how large the messages are. */
+Test(broker_consume, what_is_too_large_for_a_slow_socket_is_given_back)
+{
+    rig_queue("q");
+    attached("q", "t");
+    struct consumer *c = map_get(&rig.ch->consumers, bytes_from_cstr("t"));
+    c->average = 4u << 20;
+    c->ordinal = 1;
+    consumer_renew(c);
+    EXPECT_CALLS("q credit 1 3\n");
+    broker_channel_hold(rig.ch, true);
+    rig.ch->held_bytes = WINDOW_BYTES + 1; /* as after five of them */
+    rig_deliver("q", 1, 2, 1, 0, 0);
+    EXPECT_SAID("");
+    EXPECT_CALLS("q settle release 1.2+1\nq credit 1 2\n");
+    broker_channel_hold(rig.ch, false);
+    EXPECT_CALLS("q credit 1 4\n");
+    rig_deliver("q", 1, 3, 1, 0, 0);
+    (void)rig_said();
+}
+
 /* A partition: everything up to the limit was handed out and returned again, and nothing of it
  * came. */
 Test(broker_consume, after_a_resume_there_is_credit_again)
@@ -274,7 +295,7 @@ Test(broker_consume, after_a_resume_there_is_credit_again)
     attached("q", "t");
     struct queue_client *q = rig_client("q");
     q->sink->on_resumed(q->ctx);
-    EXPECT_CALLS("q credit 1 4\n");
+    EXPECT_CALLS("q credit 1 64\n");
     for (int i = 0; i < 100; i++) { /* but not without bound */
         q->sink->on_resumed(q->ctx);
     }
@@ -302,7 +323,7 @@ Test(broker_consume, a_resume_before_the_answer_to_the_attach_grants_more_too)
     EXPECT_CALLS("");
     rig_reply("q", QUEUE_OK, 0);
     EXPECT_SAID("consume ok 't' 0 0\n");
-    EXPECT_CALLS("q credit 1 4\n");
+    EXPECT_CALLS("q credit 1 64\n");
 }
 
 Test(broker_consume, a_channel_that_is_held_gets_no_new_credit)
@@ -330,7 +351,7 @@ Test(broker_consume, a_limit_is_told_to_the_queues_of_the_channel)
     EXPECT_CALLS("a limit 3\n");
     consume("b", "tb", 0);
     EXPECT_CALLS(
-        "b open\nb limit 3\nb attach 1 'tb' flags=0 prefetch=0 credit=2 priority=0 args=0\n");
+        "b open\nb limit 3\nb attach 1 'tb' flags=0 prefetch=0 credit=32 priority=0 args=0\n");
     rig_reply("b", QUEUE_OK, 0);
     rig_publish("", "c", BYTES_NONE, 0); /* only published to: no limit */
     broker_qos(rig.ch, 5, true);

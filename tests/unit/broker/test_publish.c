@@ -528,6 +528,14 @@ Test(broker_publish, alarms_hold_back_channels_that_publish)
     }
 }
 
+/* RabbitMQ's own tests publish to nowhere. */
+Test(broker_publish, alarms_hold_back_who_publishes_to_nowhere)
+{
+    broker_set_alarms(rig.broker, BROKER_ALARM_MEMORY);
+    rig_publish("", "nowhere", BYTES_NONE, 0);
+    EXPECT_SAID("alarm low on memory\nblocked\nbarrier unroutable\n");
+}
+
 Test(broker_publish, an_alarm_is_over_with_the_last_one)
 {
     rig_queue("a");

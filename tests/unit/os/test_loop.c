@@ -162,6 +162,70 @@ Test(loop, work_is_done_elsewhere_and_told, .timeout = 60)
     }
 }
 
+/* --- memory ----------------------------------------------------------------------------------- */
+
+#define PIECES     20000u
+#define PIECE_SIZE 4096u
+
+struct memory_test {
+    struct rig rig;
+    struct env *env;
+    uint32_t turns;
+    uint64_t before;
+    void *kept;
+};
+
+/* Frees much below something that is kept, so that it lies within the heap. */
+static void leave_holes(struct memory_test *t)
+{
+    static void *pieces[PIECES];
+    for (uint32_t i = 0; i < PIECES; i++) {
+        pieces[i] = wr_alloc(PIECE_SIZE);
+        memset(pieces[i], 1, PIECE_SIZE);
+    }
+    t->kept = wr_alloc(PIECE_SIZE);
+    for (uint32_t i = 0; i < PIECES; i++) {
+        wr_free(pieces[i]);
+    }
+}
+
+static void memory_turn(void *ctx)
+{
+    struct memory_test *t = ctx;
+    uint64_t total = 0;
+    if (t->turns++ == 0) {
+        leave_holes(t);
+        RIG_CHECK(t->env->ops->memory_used(t->env, &t->before) == 0);
+        RIG_CHECK(t->env->ops->memory_total(t->env, &total) == 0);
+        RIG_CHECK(t->before > 1000000 && total >= t->before);
+        t->env->ops->memory_trim(t->env, 17);
+    }
+}
+
+static void on_trimmed(void *ctx, uint64_t token, int result)
+{
+    struct memory_test *t = ctx;
+    uint64_t after = 0;
+    RIG_CHECK(token == 17 && result == 0);
+    RIG_CHECK(t->env->ops->memory_used(t->env, &after) == 0);
+#ifndef __SANITIZE_ADDRESS__ /* which has an allocator of its own */
+    RIG_CHECK(after + (uint64_t)PIECES * PIECE_SIZE / 2 < t->before);
+#endif
+    wr_free(t->kept);
+    rig_done(t->env, 8);
+}
+
+Test(loop, memory_is_measured_and_given_back, .timeout = 60)
+{
+    struct memory_test t = {.turns = 0};
+    rig_init(&t.rig, 1);
+    struct env_sink sink = rig_sink((struct env_sink){.on_exec = on_trimmed, .turn = memory_turn});
+    t.env = rig_env(&t.rig, 0);
+    rig_set(&t.rig, 0, &sink, &t);
+    cr_assert_eq(rig_run(&t.rig), 8);
+    rig_deinit(&t.rig);
+}
+
 struct signal_test {
     struct rig rig;
     struct os_node *os;

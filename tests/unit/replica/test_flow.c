@@ -1,0 +1,86 @@
+/* Back-pressure of queue clients: what they have pending together, when their queue is stuck. */
+#include "replica_internal.h"
+#include "users.h"
+
+#define PUBLISHERS 40u
+#define BODY       100000u
+
+struct scene {
+    struct test_cluster *c;
+    struct traffic *t;
+    struct user *u; /* the last one publishes to the queue that works */
+    uint64_t stuck, works;
+};
+
+/* Node 0 leads both queues; the one with members elsewhere then has no majority. */
+static void scene_init(struct scene *s)
+{
+    s->c = cluster_new(7, 3, 1);
+    s->t = wr_calloc(2, sizeof *s->t);
+    s->u = wr_calloc(PUBLISHERS + 1, sizeof *s->u);
+    s->stuck = cluster_declare(s->c, "stuck", (uint32_t[]){0, 1, 2}, 3, -1);
+    s->works = cluster_declare(s->c, "works", (uint32_t[]){0}, 1, -1);
+    for (uint32_t i = 0; i <= PUBLISHERS; i++) {
+        bool last = i == PUBLISHERS;
+        user_open(&s->u[i], s->c, 0, 0, last ? s->works : s->stuck, &s->t[last]);
+        user_publish(&s->u[i], 1, 100);
+        cr_assert(cluster_run(s->c, all_confirmed, &s->u[i], 5000));
+    }
+    cr_assert_eq(cluster_leader(s->c, s->stuck), 0);
+}
+
+static void scene_free(struct scene *s)
+{
+    for (uint32_t i = 0; i <= PUBLISHERS; i++) {
+        user_close(&s->u[i]);
+    }
+    cluster_settle(s->c, 500);
+    cr_assert_eq(cluster_host(s->c, 0, 0)->client_bytes, 0);
+    cluster_free(s->c);
+    wr_free(s->u);
+    wr_free(s->t);
+}
+
+/* As a channel does: until it is told to stop, a turn after each message. */
+static uint64_t publish_until_blocked(struct scene *s, uint32_t i)
+{
+    uint64_t bytes = 0;
+    while (!s->u[i].blocked) {
+        user_publish(&s->u[i], 1, BODY);
+        bytes += BODY;
+        cluster_settle(s->c, 1);
+        cr_assert_leq(bytes, CLIENT_BYTES_MAX + 2 * BODY);
+    }
+    return bytes;
+}
+
+Test(flow, clients_share_a_budget_and_leave_room_for_others)
+{
+    struct scene s;
+    scene_init(&s);
+    struct host *host = cluster_host(s.c, 0, 0);
+    cluster_cut(s.c, 0, 1);
+    cluster_cut(s.c, 0, 2);
+    uint64_t before = CLIENT_BYTES_ALL;
+    for (uint32_t i = 0; i < PUBLISHERS; i++) {
+        uint64_t bytes = publish_until_blocked(&s, i);
+        cr_assert_leq(bytes, before + BODY); /* the less, the more the others have */
+        before = bytes;
+    }
+    cr_assert_leq(host->client_bytes, CLIENT_BYTES_ALL + PUBLISHERS * (BODY + 200));
+    cr_assert_gt(host->client_bytes, CLIENT_BYTES_ALL / 2);
+    /* Who publishes to another queue is not held back by all that. */
+    for (uint32_t k = 0; k < 20; k++) {
+        user_publish(&s.u[PUBLISHERS], 1, 1000);
+        cr_assert(cluster_run(s.c, all_confirmed, &s.u[PUBLISHERS], 5000));
+        cr_assert_not(s.u[PUBLISHERS].blocked);
+    }
+    cluster_join(s.c, 0, 1);
+    cluster_join(s.c, 0, 2);
+    for (uint32_t i = 0; i < PUBLISHERS; i++) {
+        cr_assert(cluster_run(s.c, all_confirmed, &s.u[i], 60000));
+        cr_assert_not(s.u[i].blocked, "publisher %u", i);
+    }
+    cr_assert_eq(host_client_room(host), CLIENT_BYTES_ALL);
+    scene_free(&s);
+}
