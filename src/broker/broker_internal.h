@@ -36,7 +36,7 @@
 #define FLOW_CHANNEL_MS    1000u
 #define REPLY_KEPT_MAX     WINDOW_BYTES /* of replies for a channel whose socket is slow */
 #define REPLY_QUEUE        "amq.rabbitmq.reply-to"
-#define TX_BYTES_MAX       (64u << 20) /* kept for a transaction, or a message of the largest size */
+#define TX_BYTES_MAX       (64u << 20) /* kept for a transaction, or one message */
 #define TX_OPS_MAX         131072u     /* publishes of a transaction, counted per target */
 struct request;
 struct ch_queue;

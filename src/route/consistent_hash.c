@@ -45,7 +45,7 @@ static int hash_validate_binding(const struct route_binding *binding, struct str
         return 0;
     case WEIGHT_NO_INTEGER:
         strbuf_add_cstr(text, "The binding key must be an integer: ");
-        route__describe_binary(text, binding->key);
+        wire_describe_binary(text, binding->key, binding->key.size);
         break;
     case WEIGHT_TOO_SMALL:
         strbuf_add_cstr(text, "The binding key must be greater than 0");
