@@ -1,13 +1,13 @@
 /*
- * What: headers exchanges: each binding's arguments compiled to a list of criteria; a message's
- * headers are decoded once and compared with every binding.
+ * What: headers exchanges: a message's headers are decoded once; most bindings are found by look-up
+ * (headers_index.c), the others are compiled to a list of criteria and compared one by one.
  * Modes: x-match all (default), any: criteria whose names begin with "x-" do not count; all-with-x,
  * any-with-x: only x-match itself does not. A void value asks for presence only. With no criteria
  * all matches everything, any nothing. Failure modes: a broken headers table ends where it is
  * broken; broken arguments of a binding (never accepted by the broker) are criteria up to there.
  * Threads: indexes are immutable; any may read. Spec: AMQP reference §7.
  */
-#include "internal.h"
+#include "headers.h"
 
 #include <stdlib.h>
 
@@ -15,11 +15,6 @@
 
 /* From this many fields on the message's headers are sorted. */
 #define SORT_MIN 16
-
-struct criterion {
-    struct bytes key;
-    struct wire_value value; /* VOID: presence */
-};
 
 struct compiled {
     struct pref ref;
@@ -29,9 +24,10 @@ struct compiled {
     struct criterion criteria[];
 };
 
-struct headers_index {
+struct headers_bindings {
     struct pref ref;
-    struct pmap *bindings; /* binding id -> struct compiled */
+    struct headers_index *found; /* by look-up */
+    struct pmap *rest;           /* The others: binding id -> struct compiled. */
 };
 
 static bool parse_match(struct bytes text, bool *ret_any, bool *ret_with_x)
@@ -83,8 +79,18 @@ static void compiled_free(struct pref *owned_ref)
     wr_free(c);
 }
 
-/* Calls for the n-th criterion when `out` is there; returns how many there are. */
-static uint32_t collect(struct bytes arguments, bool with_x, struct criterion *out)
+struct headers_mode headers__mode(struct bytes arguments)
+{
+    struct headers_mode mode = {0};
+    struct bytes match;
+    if (wire_table_get_string(arguments, "x-match", &match)) {
+        (void)parse_match(match, &mode.any, &mode.with_x);
+    }
+    return mode;
+}
+
+uint32_t headers__criteria(struct bytes arguments, struct headers_mode mode, struct criterion *out,
+                           uint32_t max)
 {
     uint32_t count = 0;
     struct wire_table_iter it;
@@ -92,73 +98,80 @@ static uint32_t collect(struct bytes arguments, bool with_x, struct criterion *o
     struct wire_value value;
     wire_table_iter_init(&it, arguments);
     while (wire_table_iter_next(&it, &key, &value)) {
-        const bool skipped = with_x ? bytes_eq(key, BYTES_LITERAL("x-match"))
-                                    : bytes_starts_with(key, BYTES_LITERAL("x-"));
-        if (skipped) {
-            continue;
+        const bool skipped = mode.with_x ? bytes_eq(key, BYTES_LITERAL("x-match"))
+                                         : bytes_starts_with(key, BYTES_LITERAL("x-"));
+        if (!skipped) {
+            if (count < max) {
+                out[count] = (struct criterion){key, value};
+            }
+            count++;
         }
-        if (out != NULL) {
-            out[count] = (struct criterion){key, value};
-        }
-        count++;
     }
     return count;
 }
 
 static struct compiled *compile(struct catalog_binding *binding)
 {
-    bool any = false;
-    bool with_x = false;
-    struct bytes match;
-    if (wire_table_get_string(binding->arguments, "x-match", &match)) {
-        (void)parse_match(match, &any, &with_x);
-    }
-    const uint32_t count = collect(binding->arguments, with_x, NULL);
+    const struct headers_mode mode = headers__mode(binding->arguments);
+    const uint32_t count = headers__criteria(binding->arguments, mode, NULL, 0);
     struct compiled *c = wr_alloc(sizeof(*c) + count * sizeof(struct criterion));
     pref_init(&c->ref, compiled_free);
     (void)pref_ref(&binding->ref);
     c->binding = binding;
-    c->any = any;
-    c->count = collect(binding->arguments, with_x, c->criteria);
+    c->any = mode.any;
+    c->count = headers__criteria(binding->arguments, mode, c->criteria, count);
     return c;
 }
 
-static void index_free(struct pref *owned_ref)
+static void bindings_free(struct pref *owned_ref)
 {
-    struct headers_index *index = (struct headers_index *)owned_ref;
-    pmap_unref(index->bindings);
+    struct headers_bindings *index = (struct headers_bindings *)owned_ref;
+    headers__index_unref(index->found);
+    pmap_unref(index->rest);
     wr_free(index);
 }
 
-static struct pref *index_new(struct pmap *owned_bindings)
+static struct pref *bindings_new(struct headers_index *owned_found, struct pmap *owned_rest)
 {
-    if (owned_bindings == NULL) {
+    if (owned_found == NULL && owned_rest == NULL) {
         return NULL;
     }
-    struct headers_index *index = wr_alloc(sizeof(*index));
-    pref_init(&index->ref, index_free);
-    index->bindings = owned_bindings;
+    struct headers_bindings *index = wr_alloc(sizeof(*index));
+    pref_init(&index->ref, bindings_free);
+    index->found = owned_found;
+    index->rest = owned_rest;
     return &index->ref;
 }
 
 static struct pref *headers_add(struct pref *index, struct catalog_binding *binding)
 {
-    struct pmap *bindings = index == NULL ? NULL : ((struct headers_index *)index)->bindings;
+    const struct headers_bindings *before = (const struct headers_bindings *)index;
+    struct headers_index *found = before == NULL ? NULL : before->found;
+    struct pmap *rest = before == NULL ? NULL : before->rest;
+    struct headers_index *after = NULL;
+    if (headers__index_add(found, binding, &after)) {
+        return bindings_new(after, pmap_ref(rest));
+    }
     uint8_t id[8];
     bytes_store_be64(id, binding->id);
     struct compiled *c = compile(binding);
-    struct pmap *changed = pmap_set(bindings, bytes_make(id, sizeof(id)), &c->ref);
+    struct pmap *changed = pmap_set(rest, bytes_make(id, sizeof(id)), &c->ref);
     pref_unref(&c->ref);
-    return index_new(changed);
+    return bindings_new(headers__index_ref(found), changed);
 }
 
 static struct pref *headers_remove(struct pref *index, struct catalog_binding *binding)
 {
     WR_ASSERT(index != NULL);
+    const struct headers_bindings *before = (const struct headers_bindings *)index;
+    struct headers_index *after = NULL;
+    if (headers__index_remove(before->found, binding, &after)) {
+        return bindings_new(after, pmap_ref(before->rest));
+    }
     uint8_t id[8];
     bytes_store_be64(id, binding->id);
-    return index_new(
-        pmap_remove(((struct headers_index *)index)->bindings, bytes_make(id, sizeof(id))));
+    return bindings_new(headers__index_ref(before->found),
+                        pmap_remove(before->rest, bytes_make(id, sizeof(id))));
 }
 
 static int compare_fields(const void *a, const void *b)
@@ -186,14 +199,14 @@ static void decode_headers(struct route_scratch *s, struct bytes props)
     }
 }
 
-static const struct wire_value *find_header(const struct route_scratch *s, struct bytes key)
+const struct wire_value *headers__find(const struct route_scratch *s, struct bytes name)
 {
     const struct header_field *items = s->headers.items;
     size_t begin = 0;
     size_t end = s->headers.count;
     if (end < SORT_MIN) {
         for (size_t i = 0; i < end; i++) {
-            if (bytes_eq(items[i].key, key)) {
+            if (bytes_eq(items[i].key, name)) {
                 return &items[i].value;
             }
         }
@@ -201,13 +214,13 @@ static const struct wire_value *find_header(const struct route_scratch *s, struc
     }
     while (begin < end) { /* the first that is not less */
         const size_t middle = begin + (end - begin) / 2;
-        if (bytes_cmp(items[middle].key, key) < 0) {
+        if (bytes_cmp(items[middle].key, name) < 0) {
             begin = middle + 1;
         } else {
             end = middle;
         }
     }
-    const bool found = begin < s->headers.count && bytes_eq(items[begin].key, key);
+    const bool found = begin < s->headers.count && bytes_eq(items[begin].key, name);
     return found ? &items[begin].value : NULL;
 }
 
@@ -215,7 +228,7 @@ static bool matches(const struct route_scratch *s, const struct compiled *c)
 {
     for (uint32_t i = 0; i < c->count; i++) {
         const struct criterion *criterion = &c->criteria[i];
-        const struct wire_value *value = find_header(s, criterion->key);
+        const struct wire_value *value = headers__find(s, criterion->name);
         const bool met = value != NULL && (criterion->value.type == WIRE_FIELD_VOID ||
                                            wire_value_equal(&criterion->value, value));
         if (met == c->any) {
@@ -230,9 +243,10 @@ static void headers_route(const struct catalog_exchange *exchange, struct bytes 
 {
     (void)key;
     decode_headers(result->scratch, route__input(result)->props);
+    const struct headers_bindings *index = (const struct headers_bindings *)exchange->index;
+    headers__index_route(index->found, result);
     struct pmap_iter it;
-    const struct pmap *bindings = ((const struct headers_index *)exchange->index)->bindings;
-    for (bool more = pmap_first(&it, bindings); more; more = pmap_next(&it)) {
+    for (bool more = pmap_first(&it, index->rest); more; more = pmap_next(&it)) {
         const struct compiled *c = (const struct compiled *)it.value;
         if (matches(result->scratch, c)) {
             route__emit(result, c->binding);

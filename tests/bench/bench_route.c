@@ -200,7 +200,7 @@ int main(int argc, char **argv)
            "unbind");
     few_and_many(f, "topic", bindings, 40000);
     few_and_many(f, "direct", bindings, 40000);
-    few_and_many(f, "headers", bindings / 100, 1024);
+    few_and_many(f, "headers", bindings, 40000);
     few_and_many(f, "x-consistent-hash", bindings, 40000);
     few_and_many(f, "x-modulus-hash", bindings, 40000);
     few_and_many(f, "x-random", bindings, 40000);

@@ -227,3 +227,191 @@ Test(headers, x_match_is_validated_with_rabbitmqs_texts)
         buf_unref(t);
     }
 }
+
+/* --- look-ups against the definition ---------------------------------------------------------- */
+
+enum { VALUES = 20 };
+
+/* The n-th of a number of values, many of which are equal and many nearly so. */
+static void put_value(struct writer *w, uint64_t n)
+{
+    static char large[3000];
+    static const uint8_t raw[] = {0, 0, 0, 1, '1'};
+    const struct wire_value binary = {.type = WIRE_FIELD_BINARY,
+                                      .raw = bytes_make(raw, sizeof(raw))};
+    memset(large, 'l', sizeof(large));
+    switch (n) {
+    case 0:
+        wire_value_put_int32(w, 1);
+        break;
+    case 1:
+        wire_value_put_int64(w, 1);
+        break;
+    case 2:
+        wire_value_put_uint8(w, 1);
+        break;
+    case 3:
+        wire_value_put_double(w, 1.0);
+        break;
+    case 4:
+        wire_value_put_timestamp(w, 1);
+        break;
+    case 5:
+        wire_value_put_double(w, 1.5);
+        break;
+    case 6:
+        wire_value_put_double(w, -0.0);
+        break;
+    case 7:
+        wire_value_put_int32(w, 0);
+        break;
+    case 8:
+        wire_value_put_longstr(w, B("1"));
+        break;
+    case 9:
+        wire_value_put(w, &binary);
+        break;
+    case 10:
+        wire_value_put_bool(w, true);
+        break;
+    case 11:
+        wire_value_put_bool(w, false);
+        break;
+    case 12:
+        wire_value_put_timestamp(w, UINT64_MAX);
+        break;
+    case 13:
+        wire_value_put_int64(w, -1);
+        break;
+    case 14:
+        wire_value_put_double(w, 0x1p63);
+        break;
+    case 15:
+        wire_value_put_timestamp(w, UINT64_C(1) << 63);
+        break;
+    case 16:
+        wire_value_put_array(w, BYTES_LITERAL("t\x01"));
+        break;
+    case 17:
+        wire_value_put_table(w, BYTES_NONE);
+        break;
+    case 18:
+        wire_value_put_longstr(w, bytes_make(large, sizeof(large)));
+        break;
+    default:
+        wire_value_put_void(w);
+        break;
+    }
+}
+
+/* A few fields; now and then many, or a name twice. */
+static struct buf *random_table(struct prng *p, bool with_match)
+{
+    static const char *const names[] = {"a", "b", "x-c", "d", "e"};
+    static const char *const texts[] = {"all", "any", "all-with-x", "any-with-x"};
+    struct writer w;
+    writer_init(&w, 64);
+    if (with_match && prng_ratio(p, 4, 5)) {
+        wire_table_put_cstr(&w, "x-match", texts[prng_below(p, 4)]);
+    }
+    bool used[5] = {false};
+    const uint64_t count = prng_below(p, 4);
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t name = prng_below(p, 5);
+        if (!used[name] || prng_ratio(p, 1, 10)) {
+            used[name] = true;
+            wire_put_key(&w, B(names[name]));
+            put_value(&w, prng_ratio(p, 1, 2) ? prng_below(p, VALUES) : prng_below(p, 2) * 19);
+        }
+    }
+    if (prng_ratio(p, 1, 20)) {
+        for (int i = 0; i < 20; i++) {
+            char name[8];
+            snprintf(name, sizeof(name), "n%d", i);
+            wire_put_key(&w, B(name));
+            put_value(&w, 0);
+        }
+    }
+    return writer_take(&w);
+}
+
+static bool by_definition(struct bytes arguments, struct bytes headers)
+{
+    struct bytes match = B("all");
+    (void)wire_table_get_string(arguments, "x-match", &match);
+    const bool with_x = match.size > 3;
+    const bool any = bytes_starts_with(match, B("any"));
+    struct wire_table_iter it;
+    struct bytes name;
+    struct wire_value wanted;
+    struct wire_value value;
+    wire_table_iter_init(&it, arguments);
+    while (wire_table_iter_next(&it, &name, &wanted)) {
+        if (with_x ? bytes_eq_cstr(name, "x-match") : bytes_starts_with(name, B("x-"))) {
+            continue;
+        }
+        const bool met = wire_table_find_bytes(headers, name, &value) &&
+                         (wanted.type == WIRE_FIELD_VOID || wire_value_equal(&wanted, &value));
+        if (met == any) {
+            return any;
+        }
+    }
+    return !any;
+}
+
+Test(headers, look_ups_agree_with_the_definition, .timeout = 120)
+{
+    enum { BINDINGS = 100 };
+    struct prng p;
+    prng_init(&p, 17);
+    uint32_t matched = 0;
+    for (int round = 0; round < 20; round++) {
+        struct fixture *f = fixture_new();
+        struct buf *arguments[BINDINGS];
+        bool bound[BINDINGS] = {false};
+        char name[16];
+        for (int i = 0; i < BINDINGS; i++) {
+            snprintf(name, sizeof(name), "q%02d", i);
+            queue(f, name);
+            arguments[i] = random_table(&p, true);
+        }
+        for (int step = 0; step < 600; step++) {
+            const int change = (int)prng_below(&p, BINDINGS);
+            snprintf(name, sizeof(name), "q%02d", change);
+            must(bind_any(f, !bound[change], "amq.headers", name, B(""), content(arguments[change]),
+                          CATALOG_TO_QUEUE));
+            bound[change] = !bound[change];
+            struct buf *message = random_table(&p, false);
+            struct wire_props props = {.flags = WIRE_PROP_HEADERS, .headers = content(message)};
+            struct writer w;
+            writer_init(&w, wire_props_size(&props));
+            wire_props_put(&w, &props);
+            char expected[1024];
+            struct strbuf list;
+            strbuf_init(&list, expected, sizeof(expected));
+            for (int i = 0; i < BINDINGS; i++) {
+                if (bound[i] && by_definition(content(arguments[i]), content(message))) {
+                    snprintf(name, sizeof(name), "q%02d", i);
+                    add_name(&list, name);
+                    matched++;
+                }
+            }
+            const struct route_input input = {.key = B("k"), .props = writer_bytes(&w)};
+            cr_assert_str_eq(route_input(f, "amq.headers", &input), expected);
+            writer_deinit(&w);
+            buf_unref(message);
+        }
+        for (int i = 0; i < BINDINGS; i++) {
+            snprintf(name, sizeof(name), "q%02d", i);
+            if (bound[i]) {
+                must(bind_any(f, false, "amq.headers", name, B(""), content(arguments[i]),
+                              CATALOG_TO_QUEUE));
+            }
+            buf_unref(arguments[i]);
+        }
+        const struct catalog_view *view = catalog_view_peek(f->catalog);
+        cr_assert_null(catalog_exchange(view, B("/"), B("amq.headers"))->index);
+        fixture_free(f);
+    }
+    cr_assert_gt(matched, 10000);
+}
