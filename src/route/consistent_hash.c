@@ -44,9 +44,8 @@ static int hash_validate_binding(const struct route_binding *binding, struct str
     case WEIGHT_OK:
         return 0;
     case WEIGHT_NO_INTEGER:
-        strbuf_add_cstr(text, "The binding key must be an integer: <<\"");
-        strbuf_add_escaped(text, binding->key);
-        strbuf_add_cstr(text, "\">>");
+        strbuf_add_cstr(text, "The binding key must be an integer: ");
+        route__describe_binary(text, binding->key);
         break;
     case WEIGHT_TOO_SMALL:
         strbuf_add_cstr(text, "The binding key must be greater than 0");

@@ -61,12 +61,16 @@ static int headers_validate_binding(const struct route_binding *binding, struct 
         return 0;
     }
     if (value.type == WIRE_FIELD_LONGSTR) {
-        strbuf_add_cstr(text, "Invalid x-match field value <<\"");
-        strbuf_add_escaped(text, value.bytes);
-        strbuf_add_cstr(text, "\">>; expected all, any, all-with-x, or any-with-x");
+        strbuf_add_cstr(text, "Invalid x-match field value ");
+        route__describe_binary(text, value.bytes);
+        strbuf_add_cstr(text, "; expected all, any, all-with-x, or any-with-x");
     } else {
         strbuf_printf(text, "Invalid x-match field type %s (value ", wire_field_name(value.type));
-        wire_describe_value(text, &value);
+        if (value.type == WIRE_FIELD_VOID) {
+            strbuf_add_cstr(text, "undefined");
+        } else {
+            wire_describe_value(text, &value);
+        }
         strbuf_add_cstr(text, "); expected longstr");
     }
     return WR_E_INVALID;

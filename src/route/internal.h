@@ -185,6 +185,9 @@ static inline const struct route_input *route__input(struct route_result *result
     return result->scratch->input;
 }
 
+/* <<"text">> and <<>>: as RabbitMQ's texts show strings; <<1,2>> when not all is printable. */
+void route__describe_binary(struct strbuf *text, struct bytes value);
+
 /* --- digest.c: hashes of what a message says ------------------------------------------------- */
 
 uint64_t route__digest_bytes(struct bytes text);

@@ -52,6 +52,27 @@ static const struct exchange_type *find_router(struct bytes type, struct bytes a
     return found == &route__delayed ? route__delayed_find(arguments) : found;
 }
 
+void route__describe_binary(struct strbuf *text, struct bytes value)
+{
+    bool printable = true;
+    for (size_t i = 0; i < value.size; i++) {
+        printable = printable && value.data[i] >= ' ' && value.data[i] <= '~';
+    }
+    strbuf_add_cstr(text, printable && value.size > 0 ? "<<\"" : "<<");
+    for (size_t i = 0; i < value.size; i++) {
+        const char c = (char)value.data[i];
+        if (!printable) {
+            strbuf_printf(text, "%s%u", i == 0 ? "" : ",", value.data[i]);
+            continue;
+        }
+        if (c == '"' || c == '\\') {
+            strbuf_add_char(text, '\\');
+        }
+        strbuf_add_char(text, c);
+    }
+    strbuf_add_cstr(text, printable && value.size > 0 ? "\">>" : ">>");
+}
+
 static struct pref *index_add(const struct exchange_type *type, struct pref *index,
                               struct catalog_binding *binding)
 {

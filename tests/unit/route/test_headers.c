@@ -211,6 +211,9 @@ Test(headers, x_match_is_validated_with_rabbitmqs_texts)
         {"x-match=some",
          "Invalid x-match field value <<\"some\">>; expected all, any, all-with-x, or "
          "any-with-x"},
+        {"x-match=", "Invalid x-match field value <<>>; expected all, any, all-with-x, or "
+                     "any-with-x"},
+        {"x-match", "Invalid x-match field type void (value undefined); expected longstr"},
         {"x-match=5", "Invalid x-match field type signedint (value 5); expected longstr"},
     };
     const struct exchange_type *type = exchange_type_find(B("headers"));
