@@ -1,6 +1,6 @@
 /*
  * What: x-consistent-hash: one of the destinations, in proportion to weights, by a hash of the
- * routing keys, of a header or of a property.
+ * routing key (not of CC's, as in RabbitMQ), of a header or of a property.
  * Failure modes: a binding whose key is no weight (never accepted by the broker) gets nothing.
  * Threads: indexes are immutable; any may read. Spec: AMQP reference §7, "Plugin types".
  */
@@ -118,11 +118,12 @@ static uint64_t digest_property(struct bytes props, enum wire_prop prop)
     return route__digest_bytes(text);
 }
 
-static uint64_t digest_message(struct bytes arguments, struct route_result *result)
+static uint64_t digest_message(struct bytes arguments, struct bytes key,
+                               struct route_result *result)
 {
     struct bytes name;
     if (arguments.size == 0) {
-        return route__digest_keys(result);
+        return route__digest_bytes(key);
     }
     if (wire_table_get_string(arguments, "hash-header", &name)) {
         struct wire_value value;
@@ -134,7 +135,7 @@ static uint64_t digest_message(struct bytes arguments, struct route_result *resu
     if (wire_table_get_string(arguments, "hash-property", &name) && find_property(name, &prop)) {
         return digest_property(route__input(result)->props, prop);
     }
-    return route__digest_keys(result);
+    return route__digest_bytes(key);
 }
 
 static struct pref *hash_add(struct pref *index, struct catalog_binding *binding)
@@ -152,9 +153,8 @@ static struct pref *hash_remove(struct pref *index, struct catalog_binding *bind
 static void hash_route(const struct catalog_exchange *exchange, struct bytes key,
                        struct route_result *result)
 {
-    (void)key;
     if (shares_weight(exchange->index) > 0) {
-        const uint64_t digest = digest_message(exchange->arguments, result);
+        const uint64_t digest = digest_message(exchange->arguments, key, result);
         route__emit(result, shares_choose(exchange->index, digest));
     }
 }

@@ -1,6 +1,6 @@
 /*
  * What: exchanges that pick one of their bindings whatever its key is: x-modulus-hash by a hash of
- * the routing keys, x-random by chance.
+ * all the routing keys together, x-random by chance.
  * Threads: indexes are immutable; any may read. Spec: AMQP reference §7, "Plugin types".
  */
 #include "shares.h"
