@@ -397,16 +397,6 @@ static struct pref *topic_remove(struct pref *index, struct catalog_binding *bin
 /* --- matching ------------------------------------------------------------------------------------
  */
 
-/* The node is active behind the words so far, and its `#` with it: that matches no word, too. */
-static void enter_hash(struct route_scratch *s, const struct topic_node *node)
-{
-    const struct topic_node *hash = node->below == NULL ? NULL : node->below->hash;
-    if (hash != NULL &&
-        (!node_is(hash, NODE_NESTED) || route__marks_add(&s->entered, hash->below->id))) {
-        vec_push(&s->hashes, hash);
-    }
-}
-
 /* The part of the key that is being read. */
 struct key_rest {
     struct bytes rest; /* Behind the word. */
@@ -415,27 +405,52 @@ struct key_rest {
     uint64_t hash; /* keymap_hash of the word */
 };
 
+/* The node is active behind the words so far, and its `#` with it: that matches no word, too. One
+ * with nothing behind it matches whatever comes. */
+static void enter_hash(struct route_result *result, const struct topic_node *hash)
+{
+    struct route_scratch *s = result->scratch;
+    if (hash->below == NULL) {
+        targets_emit_each(&hash->targets, result);
+    } else if (!node_is(hash, NODE_NESTED) || route__marks_add(&s->entered, hash->below->id)) {
+        vec_push(&s->hashes, hash);
+    }
+}
+
+/* The words so far lead to the node, which has no tail. Behind the last one it counts what ends
+ * there, before it what it has below. */
+static void enter(struct route_result *result, const struct topic_node *node, bool more)
+{
+    const struct topic_below *below = node->below;
+    if (!more && !targets_empty(&node->targets)) {
+        targets_emit_each(&node->targets, result);
+    }
+    if (below == NULL) {
+        return;
+    }
+    if (more && (below->words != NULL || below->star != NULL)) {
+        vec_push(&result->scratch->next, node);
+    }
+    if (below->hash != NULL) {
+        enter_hash(result, below->hash);
+    }
+}
+
 /* Enters the children of an active node that the word leads to. */
 static void step(struct route_result *result, const struct topic_node *node,
                  const struct key_rest *key)
 {
-    struct route_scratch *s = result->scratch;
     const struct topic_below *below = node->below;
-    s->steps++;
-    if (below == NULL) {
-        return;
-    }
+    result->scratch->steps++;
     const struct topic_node *child =
         (const struct topic_node *)keymap_get(below->words, key->hash, key->word);
     if (child != NULL && !node_is(child, NODE_TAILED)) {
-        vec_push(&s->next, child);
-        enter_hash(s, child);
+        enter(result, child, key->more);
     } else if (child != NULL && key->more && bytes_eq(node_tail(child), key->rest)) {
         targets_emit_each(&child->targets, result);
     }
     if (below->star != NULL) {
-        vec_push(&s->next, below->star);
-        enter_hash(s, below->star);
+        enter(result, below->star, key->more);
     }
 }
 
@@ -460,13 +475,13 @@ static void topic_route(const struct catalog_exchange *exchange, struct bytes ke
     vec_clear(&s->next);
     vec_clear(&s->hashes);
     route__marks_clear(&s->entered);
-    vec_push(&s->current, root);
-    enter_hash(s, root);
     struct key_rest at = {.rest = key, .more = key.size > 0};
+    enter(result, root, at.more);
+    swap_lists(s);
     while (s->current.count + s->hashes.count > 0 && next_word(&at.rest, &at.more, &at.word)) {
-        at.hash = keymap_hash(at.word);
         /* What becomes active by this word does not consume it. */
         const size_t hash_count = s->hashes.count;
+        at.hash = keymap_hash(at.word);
         for (size_t i = 0; i < s->current.count; i++) {
             step(result, s->current.items[i], &at);
         }
@@ -474,11 +489,6 @@ static void topic_route(const struct catalog_exchange *exchange, struct bytes ke
             step(result, s->hashes.items[i], &at);
         }
         swap_lists(s);
-    }
-    for (size_t i = 0; i < s->current.count; i++) {
-        if (!targets_empty(&s->current.items[i]->targets)) {
-            targets_emit_each(&s->current.items[i]->targets, result);
-        }
     }
     for (size_t i = 0; i < s->hashes.count; i++) {
         if (!targets_empty(&s->hashes.items[i]->targets)) {
