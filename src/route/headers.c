@@ -62,7 +62,7 @@ static int headers_validate_binding(const struct route_binding *binding, struct 
     }
     if (value.type == WIRE_FIELD_LONGSTR) {
         strbuf_add_cstr(text, "Invalid x-match field value ");
-        wire_describe_value(text, &value);
+        wire_describe_binary(text, value.bytes, value.bytes.size);
         strbuf_add_cstr(text, "; expected all, any, all-with-x, or any-with-x");
     } else {
         strbuf_printf(text, "Invalid x-match field type %s (value ", wire_field_name(value.type));
