@@ -262,9 +262,10 @@ bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, s
     ret_args->priority = number > INT32_MAX   ? INT32_MAX
                          : number < INT32_MIN ? INT32_MIN
                                               : (int32_t)number;
-    if (wire_table_get_integer(args, "x-consumer-timeout", &number) ||
-        wire_table_get_integer(queue->spec.arguments, "x-consumer-timeout", &number)) {
+    if (wire_table_get_integer(args, "x-consumer-timeout", &number)) {
         ret_args->timeout_ms = (uint64_t)number;
+    } else if (queue->settings.consumer_timeout_ms != UINT64_MAX) {
+        ret_args->timeout_ms = queue->settings.consumer_timeout_ms;
     }
     ret_args->cancel_on_move = wire_table_find(args, "x-cancel-on-ha-failover", &v) && v.boolean;
     if (wire_table_find(args, "x-stream-offset", &v)) {

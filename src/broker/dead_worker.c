@@ -342,6 +342,22 @@ static void complain(struct dead_worker *w, const struct catalog_queue *queue, c
     }
 }
 
+/* The key may name who waits for a direct reply: he gets it at once, if he is still there. */
+static bool give_to_asker(struct broker *broker, const struct message *letter)
+{
+    if (!reply_is_name(message_key(letter))) {
+        return false;
+    }
+    vec_clear(&broker->reply_to);
+    reply_find(broker, message_key(letter));
+    const bool found = broker->reply_to.count > 0;
+    if (found) {
+        reply_send(broker, &broker->reply_to.items[0], *letter);
+    }
+    vec_clear(&broker->reply_to);
+    return found;
+}
+
 /* Publishes to the queues that do not have it yet; the number of queues it was routed to. */
 static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
                          const struct catalog_queue *queue, const struct message *letter)
@@ -362,6 +378,7 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
                                       .random = prng_u64(&broker->prng),
                                       .node = broker->options.node_id};
     const uint32_t count = route_message(broker->view, x, &input, &broker->route);
+    const bool replied = x->name.size == 0 && give_to_asker(broker, letter);
     flight->waiting++; /* held: an answer may come at once */
     for (uint32_t i = 0; i < count; i++) {
         const struct catalog_queue *to = broker->route.queues[i];
@@ -379,7 +396,7 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
                                                 .flight = flight}));
     }
     flight->waiting--;
-    return count;
+    return count + replied;
 }
 
 static void attempt(struct dead_worker *w, struct dead_flight *flight)
