@@ -163,6 +163,10 @@ class Judgement:
                 print("".join(f"   - {line}\n" for line in lost) +
                       "".join(f"   + {line}\n" for line in gained), end="", flush=True)
 
+    def whole(self, pattern):
+        """Whether everything that the pattern names has been run."""
+        return self.options.complete or ("*" not in pattern and pattern in self.names)
+
     def end(self, title, seconds):
         """The table; the number of what is wrong."""
         columns = ("same", "deviates", "later", "differs")
@@ -176,12 +180,11 @@ class Judgement:
         for deviation in self.deviations:
             ran = [name for name in self.names if transcript.matches(deviation.pattern, name)]
             waits = ran and all(self.later(name) for name in ran)
-            if not deviation.used and (ran or self.options.complete) and not waits:
+            if not deviation.used and self.whole(deviation.pattern) and not waits:
                 print(f"deviations.txt:{deviation.number}: {deviation.pattern}: does not occur any more")
                 wrong += 1
         for pattern, count in self.listed.items():
-            ran = [name for name in self.names if transcript.matches(pattern, name)]
-            if not count and (ran or self.options.complete) and not self.options.leave_out:
+            if not count and self.whole(pattern) and not self.options.leave_out:
                 print(f"later.txt: {pattern}: passes, take it off the list")
                 wrong += 1
         return wrong
