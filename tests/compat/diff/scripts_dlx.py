@@ -68,7 +68,7 @@ def maxlen(t):
 
 @script("24", kinds=KINDS)
 def keys(t):
-    """The first keys, without an override: CC counts, BCC is not seen."""
+    """All keys it came with, without an override; what BCC said still counts, and is not seen."""
     ch = t.channel()
     exchange = t.exchange(ch, "direct")
     name = t.queue(ch, arguments={EXCHANGE: exchange})
@@ -79,9 +79,8 @@ def keys(t):
     ch.publish("amq.topic", "dlx.keys.0", "m",
                headers={"CC": ["dlx.keys.1", "dlx.keys.2"], "BCC": ["dlx.keys.3"]})
     rejected(ch, name)
-    for queue in queues[:3]:
+    for queue in queues:
         delivered(ch, queue)
-    t.counts(queues[3], messages=0)
 
 
 @script("24", kinds=KINDS)
@@ -220,9 +219,7 @@ def to_itself_by_expiry(t):
     name = t.name("q")
     t.queue(ch, "q", {EXCHANGE: "", KEY: name, "x-message-ttl": 100})
     ch.publish("", name, "m")
-    t.counts(name, messages=1)
-    t.counts(name, messages=0)
-    t.let_pass(200)
+    t.let_pass(300)
     t.counts(name, messages=0)
 
 

@@ -95,6 +95,8 @@ def shown_sent(name, values):
     for key, value in values.items():
         if isinstance(value, (str, bytes)) and not isinstance(value, Octets):
             value = quoted(value)
+        if isinstance(value, list):         # a decoded table that a script sends back
+            value = "as they came"
         if value != {}:
             words.append(f"{key.replace('_', '-')}={value}")
     return " ".join(words)

@@ -75,9 +75,10 @@ class Deviations(unittest.TestCase):
 
 
 class Judging(unittest.TestCase):
-    def judge(self, wanted, got, listed=(), complete=True):
+    def judge(self, wanted, got, listed=(), complete=True, known=()):
         options = SimpleNamespace(quiet=True, complete=complete, leave_out=False)
-        judgement = run.Judgement(deviations(TEXT), dict.fromkeys(listed, 0), options)
+        judgement = run.Judgement(deviations(TEXT), dict.fromkeys(listed, 0), options,
+                                  known)
         unit = SimpleNamespace(group="g", seconds=0.0)
         sys.stdout, out = open(os.devnull, "w", encoding="utf-8"), sys.stdout
         try:
@@ -97,6 +98,12 @@ class Judging(unittest.TestCase):
         self.assertEqual(self.judge(self.BOTH, dict(self.DEVIATE, b=[])), 1)
         self.assertEqual(self.judge(self.BOTH, self.BOTH), 2)
         self.assertEqual(self.judge({"c": []}, {"c": []}, complete=False), 0)
+
+    def test_a_deviation_of_what_comes_later(self):
+        got = dict(self.DEVIATE, b=[])
+        self.assertEqual(self.judge(self.BOTH, got, known=["a.x", "b"]), 1)
+        self.assertEqual(self.judge({"a.x": self.BOTH["a.x"]}, {"a.x": got["a.x"]}, ["b"],
+                                    known=["a.x", "b"]), 1)     # b passes, too: it is to be taken off
 
     def test_what_comes_later(self):
         wanted, got = dict(self.BOTH, c=["x"]), dict(self.DEVIATE, c=["y"])

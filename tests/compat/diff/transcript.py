@@ -22,7 +22,7 @@ def same_but(pattern_before, pattern_after, before, after):
         parts = [re.escape(part) for part in pattern.split("**")]
         return ".*".join(part.replace(r"\*", star) for part in parts)
 
-    found = re.fullmatch(expression(pattern_before, "(.*)"), before, re.S)
+    found = re.fullmatch(expression(pattern_before, "(.*?)"), before, re.S)
     if found is None:
         return False
     wanted = expression(pattern_after, "\0")
