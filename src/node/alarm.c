@@ -121,11 +121,15 @@ static void look(struct shard *shard)
     if (!measure(shard)) {
         return;
     }
-    if (trim_is_due(shard)) {
+    bool trims = trim_is_due(shard);
+    if (trims) {
         shard->alarm.trimming = true;
         shard->env->ops->memory_trim(shard->env, TRIM_TOKEN);
     }
-    set_memory_high(shard, m->used >= m->limit);
+    /* What nobody uses is no reason for an alarm: unless it is far over, the trim comes first. */
+    if (m->used < m->limit || !trims || m->used - m->limit >= m->limit / 8) {
+        set_memory_high(shard, m->used >= m->limit);
+    }
 }
 
 void alarm_on_exec(struct shard *shard, uint64_t token)
