@@ -110,7 +110,7 @@ static bool trim_is_due(const struct shard *shard)
 {
     const struct alarm_memory *m = &shard->alarm.memory;
     uint64_t near = m->limit - m->limit / 8 - m->limit / 32;
-    return !shard->alarm.trimming && m->used >= near &&
+    return m->limit > 0 && !shard->alarm.trimming && m->used >= near &&
            (shard->alarm.memory_high || m->used > shard->alarm.trimmed + m->limit / 64 ||
             m->used + m->limit / 64 < shard->alarm.trimmed);
 }
