@@ -30,6 +30,7 @@ struct amqp_channel *channel_new(struct amqp_conn *conn, uint16_t number)
     ch->number = number;
     ch->next_token = 1;
     ch->confirmed_below = 1;
+    ch->leaving = conn->state == CONN_FINISHING; /* its number's next life, behind a close */
     ch->next_tag = 1;
     list_init(&ch->touched_link);
     list_init(&ch->room_link);

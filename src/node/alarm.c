@@ -110,7 +110,7 @@ static bool trim_is_due(const struct shard *shard)
 {
     const struct alarm_memory *m = &shard->alarm.memory;
     uint64_t near = m->limit - m->limit / 8 - m->limit / 32;
-    return !shard->alarm.trimming && m->used >= near &&
+    return m->limit > 0 && !shard->alarm.trimming && m->used >= near &&
            (shard->alarm.memory_high || m->used > shard->alarm.trimmed + m->limit / 64 ||
             m->used + m->limit / 64 < shard->alarm.trimmed);
 }
@@ -121,11 +121,15 @@ static void look(struct shard *shard)
     if (!measure(shard)) {
         return;
     }
-    if (trim_is_due(shard)) {
+    bool trims = trim_is_due(shard);
+    if (trims) {
         shard->alarm.trimming = true;
         shard->env->ops->memory_trim(shard->env, TRIM_TOKEN);
     }
-    set_memory_high(shard, m->used >= m->limit);
+    /* What nobody uses is no reason for an alarm: unless it is far over, the trim comes first. */
+    if (m->used < m->limit || !trims || m->used - m->limit >= m->limit / 8) {
+        set_memory_high(shard, m->used >= m->limit);
+    }
 }
 
 void alarm_on_exec(struct shard *shard, uint64_t token)

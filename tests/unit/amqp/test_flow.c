@@ -214,6 +214,18 @@ Test(amqp_flow, a_closed_connection_publishes_what_was_held_back)
                "0 connection.close-ok\nend\n");
 }
 
+Test(amqp_flow, so_does_the_channel_that_takes_its_number)
+{
+    held();
+    send_bare(1, WIRE_CHANNEL_CLOSE); /* worked off in the turn */
+    send_bare(1, WIRE_CHANNEL_OPEN);
+    publish(1, "n");
+    publish(1, "o");
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_CALLS(PUBLISHED("m") "1 channel_close\n" PUBLISHED("n")
+                     PUBLISHED("o") "1 channel_close\nsession_close\n");
+}
+
 /* --- transactions ----------------------------------------------------------------------------- */
 
 Test(amqp_flow, a_transaction_that_acknowledges_is_let_through)
