@@ -27,6 +27,7 @@ struct bench_case {
     uint64_t length_max; /* 0 none. */
     uint8_t overflow;
     bool publisher, ids, single;
+    bool sizes; /* Bodies of many sizes: no two neighbours are of one run. */
 };
 
 struct bench {
@@ -99,8 +100,10 @@ static void enqueue(struct bench *b)
             .key = BYTES_LITERAL("queue"),
             .priority = what->priorities == 0 ? 0 : (uint8_t)(b->seq % (what->priorities + 1u)),
         };
-        const uint32_t size = (uint32_t)message_record_size(&parts, 16);
-        memset(message_write(chunk_alloc(&b->arena, size, &op->message.record), &parts, 16), 7, 16);
+        const uint32_t body = what->sizes ? 16 + (uint32_t)(b->seq * 7919 % 100) : 16;
+        const uint32_t size = (uint32_t)message_record_size(&parts, body);
+        memset(message_write(chunk_alloc(&b->arena, size, &op->message.record), &parts, body), 7,
+               body);
         if (what->publisher) {
             op->flags |= QUEUE_HAS_PUBLISHER;
             op->name = BYTES_LITERAL("publisher");
@@ -262,6 +265,32 @@ static const struct bench_case cases[] = {
      .step = 10,
      .publisher = true},
     {.name = "ack of 10, 100, message ids", .batch = 100, .consumers = 1, .step = 10, .ids = true},
+    /* The same where a run is one message anyway, as with most real messages. */
+    {.name = "sizes, ack of 10, 100", .batch = 100, .consumers = 1, .step = 10, .sizes = true},
+    {.name = "sizes, ack of 10, 100, one TTL",
+     .batch = 100,
+     .consumers = 1,
+     .step = 10,
+     .sizes = true,
+     .ttl = true},
+    {.name = "sizes, ack of 10, 100, TTL of each",
+     .batch = 100,
+     .consumers = 1,
+     .step = 10,
+     .sizes = true,
+     .own_ttl = true},
+    {.name = "sizes, ack of 10, 100, 10 priorities",
+     .batch = 100,
+     .consumers = 1,
+     .step = 10,
+     .sizes = true,
+     .priorities = 9},
+    {.name = "sizes, ack of 10, 100, length limit",
+     .batch = 100,
+     .consumers = 1,
+     .step = 10,
+     .sizes = true,
+     .length_max = 10000},
     {.name = "ack of 10, 100, 4 consumers, 1 active",
      .batch = 100,
      .consumers = 4,
