@@ -142,6 +142,7 @@ Test(machine, refused_publishes_are_nacked)
 Test(machine, refusals_survive_the_leader_that_did_not_tell)
 {
     uint32_t silent = 0;
+    uint32_t runs = 0;
     for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(24); seed++) {
         struct scene s =
             scene_new(100 + seed, 3, 2, 3, -1, full_at_five, WR_ARRAY_SIZE(full_at_five));
@@ -153,13 +154,14 @@ Test(machine, refusals_survive_the_leader_that_did_not_tell)
         user_publish(&s.u[0], 7, 50);
         cluster_settle(s.c, 100);
         silent += s.t->nacked_count == 0 && totals(&s).refused == 7;
+        runs++;
         cluster_crash(s.c, 0);
         s.c->lose_kind = 0;
         user_publish(&s.u[0], 3, 50);
         refuse_five(&s);
         scene_free(&s);
     }
-    cr_assert_eq(silent, 24, "the leader told, or did not apply: this test tests nothing");
+    cr_assert_eq(silent, runs, "the leader told, or did not apply: this test tests nothing");
 }
 
 /* The link breaks instead, and the same leader is asked; or it is a local queue of another node. */
