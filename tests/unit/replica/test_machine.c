@@ -457,7 +457,7 @@ Test(machine, dead_letters_are_told_and_handed_over)
                                    WR_ARRAY_SIZE(dies_soon));
         user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
         /* Big ones go by position where there is a replica. */
-        publish(&s, 10, round == 5 ? 5000 : 50);
+        publish(&s, 10, round == 5 ? 8000 : 50);
         cluster_settle(s.c, 90);
         cr_assert_eq(s.c->dead_told, 0);
         cr_assert(cluster_run(s.c, told_dead, s.c, 1000));
@@ -605,6 +605,14 @@ Test(machine, peeks_go_on_where_contact_was_lost)
         for (uint32_t i = 0; i < 30; i++) {
             publish(&s, 50, 1000);
         }
+        cluster_settle(s.c, 1000);
+        for (uint32_t i = 0; i < 3; i++) {
+            cluster_crash(s.c, i);
+        }
+        s.u[0].client = NULL;
+        for (uint32_t i = 0; i < 3; i++) {
+            cluster_restart(s.c, i, true);
+        }
         user_open(&s.u[1], s.c, 2, 0, s.queue, s.t);
         struct user *u = &s.u[1];
         uint64_t position = 1;
@@ -627,6 +635,15 @@ Test(machine, peeks_go_on_where_contact_was_lost)
         cr_assert_eq(u->peeked.count, 1500);
         for (uint32_t i = 0; i < 1500; i++) {
             cr_assert_eq(u->peeked.items[i].number, i + 1);
+        }
+        u->replies = 0;
+        queue_client_take(u->client, 700, 20, 0, QUEUE_PLACE_READY);
+        (void)cluster_host(s.c, 2, 0);
+        cr_assert(cluster_run(s.c, replied, u, 20000));
+        cr_assert_eq(u->value, 20);
+        cr_assert_eq(u->got, 20);
+        for (uint32_t i = 700; i < 720; i++) {
+            cr_assert_eq(s.t->delivered[i], 1);
         }
         scene_free(&s);
     }
