@@ -28,7 +28,8 @@
  *   limit.
  * - I4: equal commands from equal states give equal states (queue_hash) and equal effects.
  * - I5: ready messages of one priority are ordered by position; a returned message goes back to its
- *   position.
+ *   position. One that was delayed stands behind all that was enqueued before it was due, and
+ * before all that came later.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,7 +55,7 @@ enum queue_op_kind {
     QUEUE_OP_SETTLE = 5,
     /* One message to consumer 0; flags & QUEUE_NO_ACK. */
     QUEUE_OP_GET = 6,
-    /* Removes the ready messages. */
+    /* Removes the ready and the delayed messages. */
     QUEUE_OP_PURGE = 7,
     /* limit = most unacked of this client over its consumers (global qos), 0 = none. What
      * basic.get took does not count. */
@@ -91,7 +92,9 @@ enum queue_op_kind {
     QUEUE_OP_EXPIRE = 23,
     /* args = encoded queue_config (policy change); what is fixed at declaration stays. */
     QUEUE_OP_CONFIG = 24,
-    /* A new leader: the lease (x-expires) begins anew, since nobody could use the queue before. */
+    /* A new leader: the lease (x-expires) begins anew, since nobody could use the queue before. To
+     * be the leader's first command, and the first op of its batch: then the lease does not end
+     * before it. */
     QUEUE_OP_RENEW = 25,
 };
 static inline bool queue_op_is_of_client(uint8_t kind)
@@ -257,7 +260,7 @@ enum queue_status {
     QUEUE_IN_EXCLUSIVE_USE = 2, /* ATTACH: 403. */
     QUEUE_IN_USE = 3,           /* SEAL if-unused: 406. */
     QUEUE_NOT_EMPTY = 4,        /* SEAL if-empty: 406. */
-    QUEUE_SEALED = 5, /* ATTACH, GET, PURGE, SEAL: it is being deleted, as if not found. */
+    QUEUE_SEALED = 5, /* ATTACH, GET, PURGE, SEAL, TAKE, PEEK: being deleted, as if not found. */
     QUEUE_EXISTS = 6, /* ATTACH: the id is 0, attached, or has messages unacked. */
 };
 
@@ -272,8 +275,9 @@ struct queue_effect {
     uint64_t ordinal;  /* DELIVER: first */
     uint64_t position; /* DELIVER, DROP, PEEK: first */
     uint64_t count;    /* DELIVER, DROP, PEEK, NACKED */
-    uint64_t value;    /* REPLY: GET: ready messages left; PURGE: removed; others: ready messages */
-    uint64_t value2;   /* REPLY: number of consumers */
+    uint64_t value;  /* REPLY: GET: ready messages left; PURGE: removed; TAKE: taken; PEEK: where to
+                        go on; others: ready messages */
+    uint64_t value2; /* REPLY: number of consumers */
     uint32_t delivery_count; /* DELIVER: earlier deliveries of these messages; > 0: redelivered */
 };
 
@@ -301,11 +305,16 @@ struct queue_store_ops {
  * back into the queue. The ops are as the batch reader gives them: of the kinds that batch->client
  * (0 or not) may have; another kind is a bug.
  *
- * Order of effects: per op, a GET's DELIVER, then its REPLY; then APPLIED; then the DELIVERs to
- * consumers; then UNUSED. A DROP comes anywhere after the DELIVER of its messages.
+ * Order of effects: per op, a GET's or TAKE's DELIVERs or a PEEK's PEEKs, then its REPLY; then
+ * APPLIED; then the DELIVERs to consumers; then those of dead letters; then DEAD; then UNUSED. A
+ * NACKED comes anywhere before APPLIED, a DROP anywhere after the DELIVER of its messages. DELIVERs
+ * to consumers come before APPLIED when something in the batch has to know what is left: an ENQUEUE
+ * that a reject-publish queue may have to refuse, a GET, TAKE or PEEK behind a message with a TTL
+ * of 0. The time passes before the ops are applied, whatever they are (none, duplicates).
  *
- * Duplicates: the last op of the client that had a REPLY gets it again, and a GET its DELIVER, if
- * the message is still unacked. So a GET may see REPLY OK though no DELIVER has ever arrived: its
+ * Duplicates: the last op of the client that had a REPLY gets it again, and a GET or TAKE its
+ * DELIVERs, as far as the messages are still unacked; a PEEK looks again; an ENQUEUE that was
+ * refused is NACKED again. So a GET may see REPLY OK though no DELIVER has ever arrived: its
  * message was lost with the connection to the leader (no_ack) or has been returned (the node was
  * down). Treat it as empty.
  *
@@ -315,8 +324,9 @@ void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch 
                  const struct queue_store_ops *store, const struct queue_sink *sink);
 
 /* When the machine next wants a QUEUE_OP_EXPIRE (ms, in the leader's time): a message expires or is
- * due, or the queue itself expires; UINT64_MAX = never; 0 = at once (it has not heard the time yet,
- * and must). Any other command at that time does as well. */
+ * due, or the queue itself expires; UINT64_MAX = never; 0 = at once (it is to expire, has not heard
+ * the time yet, and must). Exact: there is something to do then. Any other command at that time
+ * does as well. */
 uint64_t queue_deadline_ms(const struct queue *queue);
 /* The latest time it has heard; 0 = none yet. */
 uint64_t queue_clock_ms(const struct queue *queue);

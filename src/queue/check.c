@@ -301,6 +301,7 @@ static const char *check_waiting(struct tally *t)
     const struct range_run *run = rangemap_lower_bound(&q->delayed, 0, &cursor);
     for (; run != NULL; run = rangemap_next(&cursor)) {
         CHECK(run->attr.value == run->first && run->attr.b > q->clock_ms, "delayed message is due");
+        CHECK(run->attr.b <= 2 * QUEUE_TIME_MAX, "delayed for too long");
         CHECK(queue__delayed_level(&run->attr) <= q->config.priority_max,
               "delayed without a level");
         const char *fault = count_live(t, run->first, run->count);

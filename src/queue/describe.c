@@ -107,6 +107,10 @@ void queue_describe(const struct queue *queue, char *out, size_t size)
     if (queue->clock_ms > 0) {
         strbuf_printf(&s, "clock %" PRIu64 " used %" PRIu64 "\n", queue->clock_ms, queue->used_ms);
     }
+    if (queue->publisher_index.count + queue->ids.count > 0) {
+        strbuf_printf(&s, "publishers %" PRIu32 " ids %" PRIu32 "\n", queue->publisher_index.count,
+                      queue->ids.count);
+    }
     add_ready(&s, queue);
     add_waiting(&s, queue);
     for (size_t i = 0; i < queue->clients.count; i++) {

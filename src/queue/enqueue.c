@@ -34,15 +34,12 @@ static void flush_run(struct queue_apply *a)
     queue__ready_put(a->queue, &piece);
 }
 
-/* Puts what is gathered in its place. Must run before anything else looks at the queue. */
-void queue__flush_enqueued(struct queue_apply *a)
+void queue__flush_gathered(struct queue_apply *a)
 {
     struct queue *q = a->queue;
     flush_run(a);
-    if (a->live_first != 0) {
-        queue__add_live(q, a->live_first, q->next_position - a->live_first);
-        a->live_first = 0;
-    }
+    queue__add_live(q, a->live_first, q->next_position - a->live_first);
+    a->live_first = 0;
 }
 
 /* Begins another run: the message has other attributes than those that are gathered. */

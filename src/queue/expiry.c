@@ -52,7 +52,6 @@ void queue__pass_time(struct queue_apply *a, uint64_t now_ms)
         queue__expire(a);
         queue__ids_forget(q);
     }
-    queue__lease_check(a);
 }
 
 static uint64_t ready_runs(const struct queue *q)

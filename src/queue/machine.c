@@ -307,6 +307,7 @@ static void finish(struct queue_apply *a)
     queue__expire(a);
     queue__drop_over(a);
     queue__deliver_dead(a);
+    queue__lease_check(a);
     if (!a->dead_due && queue_dead_due(a->queue)) {
         emit_alone(a, QUEUE_EFFECT_DEAD);
     }
@@ -317,6 +318,13 @@ static void finish(struct queue_apply *a)
     queue__timelines_tidy(a->queue);
 }
 
+/* A new leader comes, perhaps after a time without any: the lease must not end before it says so.
+ */
+static bool renews(const struct queue_batch *batch)
+{
+    return batch->client == 0 && batch->count > 0 && batch->ops[0].kind == QUEUE_OP_RENEW;
+}
+
 void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch *batch,
                  const struct queue_store_ops *store, const struct queue_sink *sink)
 {
@@ -324,6 +332,9 @@ void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch 
     WR_ASSERT(sink != NULL && sink->effect != NULL);
     a.dead_due = queue_dead_due(queue);
     queue__pass_time(&a, now_ms);
+    if (!renews(batch)) {
+        queue__lease_check(&a);
+    }
     if (batch->client != 0) {
         apply_client_batch(&a, batch);
     } else {

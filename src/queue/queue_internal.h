@@ -82,7 +82,14 @@ uint64_t queue__delayed_purge(struct queue_apply *a);
 
 /* enqueue.c */
 void queue__enqueue(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
-void queue__flush_enqueued(struct queue_apply *a);
+void queue__flush_gathered(struct queue_apply *a);
+/* Puts what is gathered in its place. Must run before anything else looks at the queue. */
+static inline void queue__flush_enqueued(struct queue_apply *a)
+{
+    if (a->live_first != 0) {
+        queue__flush_gathered(a);
+    }
+}
 void queue__add_live(struct queue *q, uint64_t position, uint64_t count);
 
 /* ready.c */

@@ -432,7 +432,8 @@ static void get_numbers(struct restoring *s)
         s->active_client = rd_varint(r);
         s->active_consumer = get_u32(r, UINT32_MAX);
     }
-    if (q->next_position == 0 || q->next_position > NUMBER_MAX || q->clock_ms > QUEUE_TIME_MAX ||
+    if (q->next_position == 0 || q->next_release == 0 || q->next_attach == 0 ||
+        q->next_position > NUMBER_MAX || q->clock_ms > QUEUE_TIME_MAX ||
         q->next_release > NUMBER_MAX || q->next_attach > NUMBER_MAX) {
         rd_fail(r);
     }

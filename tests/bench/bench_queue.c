@@ -27,6 +27,7 @@ struct bench_case {
     uint64_t length_max; /* 0 none. */
     uint8_t overflow;
     bool publisher, ids, single;
+    bool sizes; /* Bodies of many sizes: no two neighbours are of one run. */
 };
 
 struct bench {
@@ -99,8 +100,10 @@ static void enqueue(struct bench *b)
             .key = BYTES_LITERAL("queue"),
             .priority = what->priorities == 0 ? 0 : (uint8_t)(b->seq % (what->priorities + 1u)),
         };
-        const uint32_t size = (uint32_t)message_record_size(&parts, 16);
-        memset(message_write(chunk_alloc(&b->arena, size, &op->message.record), &parts, 16), 7, 16);
+        const uint32_t body = what->sizes ? 16 + (uint32_t)(b->seq * 7919 % 100) : 16;
+        const uint32_t size = (uint32_t)message_record_size(&parts, body);
+        memset(message_write(chunk_alloc(&b->arena, size, &op->message.record), &parts, body), 7,
+               body);
         if (what->publisher) {
             op->flags |= QUEUE_HAS_PUBLISHER;
             op->name = BYTES_LITERAL("publisher");
@@ -174,13 +177,19 @@ static uint64_t snapshot_size(const struct queue *queue)
     return size;
 }
 
+static size_t memory_in_use(void)
+{
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
 /* Only queue_apply is timed. */
 static void run(const struct bench_case *what, uint64_t messages)
 {
     struct bench *b = calloc(1, sizeof(*b));
     uint64_t settled[8] = {0};
     uint64_t ns = 0;
-    const size_t before = mallinfo2().uordblks;
+    const size_t before = memory_in_use();
     b->what = what;
     b->now = 1000000;
     b->queue = new_queue(what);
@@ -199,7 +208,7 @@ static void run(const struct bench_case *what, uint64_t messages)
         }
     }
     chunk_arena_deinit(&b->arena);
-    const size_t memory = mallinfo2().uordblks - before;
+    const size_t memory = memory_in_use() - before;
     printf("%-44s %8.2f M/s %7.1f ns  (%" PRIu64 " delivered, %" PRIu64 " effects", what->name,
            (double)sent * 1000.0 / (double)ns, (double)ns / (double)sent, b->delivered, b->effects);
     printf(", %zu bytes, snapshot %" PRIu64 ")\n", memory, snapshot_size(b->queue));
@@ -256,6 +265,32 @@ static const struct bench_case cases[] = {
      .step = 10,
      .publisher = true},
     {.name = "ack of 10, 100, message ids", .batch = 100, .consumers = 1, .step = 10, .ids = true},
+    /* The same where a run is one message anyway, as with most real messages. */
+    {.name = "sizes, ack of 10, 100", .batch = 100, .consumers = 1, .step = 10, .sizes = true},
+    {.name = "sizes, ack of 10, 100, one TTL",
+     .batch = 100,
+     .consumers = 1,
+     .step = 10,
+     .sizes = true,
+     .ttl = true},
+    {.name = "sizes, ack of 10, 100, TTL of each",
+     .batch = 100,
+     .consumers = 1,
+     .step = 10,
+     .sizes = true,
+     .own_ttl = true},
+    {.name = "sizes, ack of 10, 100, 10 priorities",
+     .batch = 100,
+     .consumers = 1,
+     .step = 10,
+     .sizes = true,
+     .priorities = 9},
+    {.name = "sizes, ack of 10, 100, length limit",
+     .batch = 100,
+     .consumers = 1,
+     .step = 10,
+     .sizes = true,
+     .length_max = 10000},
     {.name = "ack of 10, 100, 4 consumers, 1 active",
      .batch = 100,
      .consumers = 4,

@@ -569,6 +569,9 @@ void model_apply(struct model *m, uint64_t now, const struct queue_batch *batch,
     m->unused_now = false;
     const bool dead_due = model_dead_due(m);
     model_pass_time(m, now);
+    if (batch->client != 0 || batch->ops[0].kind != QUEUE_OP_RENEW) {
+        model_check_lease(m);
+    }
     if (batch->client == 0) {
         for (uint32_t i = 0; i < batch->count; i++) {
             apply_host(m, &batch->ops[i]);
@@ -584,47 +587,11 @@ void model_apply(struct model *m, uint64_t now, const struct queue_batch *batch,
     model_expire(m);
     model_drop_over(m);
     model_deliver_dead(m);
+    model_check_lease(m);
     if (!dead_due && model_dead_due(m)) {
         model_event(m, QUEUE_EFFECT_DEAD, 0)->client = 0;
     }
     if (m->unused_now) {
         model_event(m, QUEUE_EFFECT_UNUSED, 0)->client = 0;
     }
-}
-
-static void add_message(const struct model_message *x, struct queue_totals *t)
-{
-    if (x->place == MODEL_READY) {
-        t->ready++;
-        t->bytes_ready += x->size;
-    } else if (x->place == MODEL_DELAYED) {
-        t->delayed++;
-    } else if (x->place != MODEL_REMOVED && x->death != 0) {
-        t->dead++;
-    } else if (x->place == MODEL_UNACKED) {
-        t->unacked++;
-        t->bytes_unacked += x->size;
-    }
-}
-
-void model_totals(const struct model *m, struct queue_totals *ret_totals)
-{
-    struct queue_totals t = {
-        .consumers = model_attached(m),
-        .expired = m->expired,
-        .dropped = m->dropped,
-        .refused = m->refused,
-        .duplicates = m->duplicates,
-        .next_position = m->next_position,
-        .lowest_position = m->next_position,
-        .published = m->next_position - 1,
-        .delivered = m->delivered,
-        .acked = m->acked,
-        .redelivered = m->redelivered,
-    };
-    for (uint64_t p = m->next_position; p-- > 1;) {
-        add_message(&m->messages[p], &t);
-        t.lowest_position = m->messages[p].place == MODEL_REMOVED ? t.lowest_position : p;
-    }
-    *ret_totals = t;
 }

@@ -118,6 +118,7 @@ bool model_taker(const struct model *m, uint32_t *ret_client, uint32_t *ret_cons
 void model_drop_over(struct model *m);
 void model_expire(struct model *m);
 void model_pass_time(struct model *m, uint64_t now);
+void model_check_lease(struct model *m);
 void model_forget_ids(struct model *m);
 void model_see_ready(struct model *m);
 

@@ -386,6 +386,14 @@ static uint64_t lease_end(const struct model *m)
     return m->now == 0 ? 0 : m->used + m->config.expires_ms;
 }
 
+void model_check_lease(struct model *m)
+{
+    if (m->now > 0 && lease_end(m) <= m->now) {
+        m->unused = true;
+        m->unused_now = true;
+    }
+}
+
 void model_pass_time(struct model *m, uint64_t now)
 {
     if (now > m->now) {
@@ -394,10 +402,6 @@ void model_pass_time(struct model *m, uint64_t now)
         release_due(m);
         model_expire(m);
         model_forget_ids(m);
-    }
-    if (m->now > 0 && lease_end(m) <= m->now) {
-        m->unused = true;
-        m->unused_now = true;
     }
 }
 
@@ -425,4 +429,41 @@ uint64_t model_deadline(const struct model *m)
         deadline = when < deadline ? when : deadline;
     }
     return deadline;
+}
+
+static void add_message(const struct model_message *x, struct queue_totals *t)
+{
+    if (x->place == MODEL_READY) {
+        t->ready++;
+        t->bytes_ready += x->size;
+    } else if (x->place == MODEL_DELAYED) {
+        t->delayed++;
+    } else if (x->place != MODEL_REMOVED && x->death != 0) {
+        t->dead++;
+    } else if (x->place == MODEL_UNACKED) {
+        t->unacked++;
+        t->bytes_unacked += x->size;
+    }
+}
+
+void model_totals(const struct model *m, struct queue_totals *ret_totals)
+{
+    struct queue_totals t = {
+        .consumers = model_attached(m),
+        .expired = m->expired,
+        .dropped = m->dropped,
+        .refused = m->refused,
+        .duplicates = m->duplicates,
+        .next_position = m->next_position,
+        .lowest_position = m->next_position,
+        .published = m->next_position - 1,
+        .delivered = m->delivered,
+        .acked = m->acked,
+        .redelivered = m->redelivered,
+    };
+    for (uint64_t p = m->next_position; p-- > 1;) {
+        add_message(&m->messages[p], &t);
+        t.lowest_position = m->messages[p].place == MODEL_REMOVED ? t.lowest_position : p;
+    }
+    *ret_totals = t;
 }

@@ -8,6 +8,7 @@
 
 #include "model.h"
 #include "warren/prng.h"
+#include "warren/vec.h"
 #include "rig.h"
 
 #define STEPS   120u
@@ -34,8 +35,12 @@ struct run {
     struct buf *config; /* What the CONFIG of this step carries. */
     uint64_t now;
     bool applied;
-    uint64_t seqs[MODEL_CLIENTS]; /* Last seq that each client has used. */
-    uint64_t stored;              /* Last position that the store callback saw. */
+    bool uniform;                     /* Messages have one size, priority and TTL: long runs. */
+    VEC(struct queue_effect) effects; /* What the queue said in this step. */
+    size_t repeated;                  /* How many of these the replica has said. */
+    struct queue_totals sum;          /* Over all histories. */
+    uint64_t seqs[MODEL_CLIENTS];     /* Last seq that each client has used. */
+    uint64_t stored;                  /* Last position that the store callback saw. */
 };
 
 static void record_set(struct run *run, const struct queue_effect *e)
@@ -93,10 +98,26 @@ static void store(void *ctx, uint64_t position, const struct message *message)
     run->stored = position;
 }
 
-static void ignore(void *ctx, const struct queue_effect *effect)
+static void record_all(void *ctx, const struct queue_effect *effect)
 {
-    (void)ctx;
-    (void)effect;
+    struct run *run = ctx;
+    vec_push(&run->effects, *effect);
+    record(ctx, effect);
+}
+
+/* The replica has the very same effects, in this order and cut in this way. */
+static void expect_same(void *ctx, const struct queue_effect *e)
+{
+    struct run *run = ctx;
+    cr_assert_lt(run->repeated, run->effects.count, "seed %lu: effect", run->seed);
+    const struct queue_effect *first = &run->effects.items[run->repeated++];
+    cr_assert(e->kind == first->kind && e->status == first->status && e->flags == first->flags &&
+                  e->consumer == first->consumer && e->client == first->client &&
+                  e->seq == first->seq && e->ordinal == first->ordinal &&
+                  e->position == first->position && e->count == first->count &&
+                  e->value == first->value && e->value2 == first->value2 &&
+                  e->delivery_count == first->delivery_count,
+              "seed %lu: other effect", run->seed);
 }
 
 static bool event_eq(const struct model_event *a, const struct model_event *b)
@@ -148,6 +169,62 @@ static struct queue_op random_settle(struct run *run, uint32_t client, struct qu
     return op;
 }
 
+struct listing {
+    const struct run *run;
+    uint32_t count;
+};
+
+static void compare_consumer(void *ctx, const struct queue_consumer_info *info)
+{
+    struct listing *listing = ctx;
+    const struct model *m = listing->run->model;
+    const uint32_t c = (uint32_t)((info->client >> 32) - 1) * MODEL_NUMBERS +
+                       (uint32_t)(info->client & UINT32_MAX) - 1;
+    const struct model_consumer *k = &m->clients[c].consumers[info->consumer];
+    const bool active =
+        !m->suspended[info->client >> 32] && (!m->config.single_active_consumer || m->active == k);
+    listing->count++;
+    cr_assert(k->attached && !k->dead, "seed %lu: listed", listing->run->seed);
+    cr_assert_eq(info->active, active, "seed %lu: active", listing->run->seed);
+    cr_assert_eq(info->unacked, model_unacked(m, c, info->consumer));
+}
+
+/* What a new leader asks for: deliveries and refusals again. */
+static void compare_repeats(struct run *run)
+{
+    const struct queue_sink sink = {record, run};
+    const uint32_t c = (uint32_t)prng_below(&run->prng, MODEL_CLIENTS);
+    const uint32_t i = (uint32_t)prng_below(&run->prng, MODEL_CONSUMERS);
+    const uint64_t from = prng_below(&run->prng, 8);
+    const struct model_client *client = &run->model->clients[c];
+    uint64_t count = 0;
+    run->applied = false;
+    run->got->count = 0;
+    memset(run->got->dropped, 0, sizeof(run->got->dropped));
+    memset(run->got->nacked, 0, sizeof(run->got->nacked));
+    queue_repeat_nacked(run->queue, model_client_id(c), from, &sink);
+    for (uint64_t seq = 0; seq < MODEL_SEQS; seq++) {
+        cr_assert_eq(run->got->nacked[seq], seq >= from ? client->refused[seq] : 0,
+                     "seed %lu: refused", run->seed);
+    }
+    queue_redeliver(run->queue, model_client_id(c), i, from, &sink);
+    for (uint64_t p = 1; p < run->model->next_position; p++) {
+        const struct model_message *x = &run->model->messages[p];
+        count +=
+            x->place == MODEL_UNACKED && x->client == c && x->consumer == i && x->ordinal >= from;
+    }
+    cr_assert_eq(run->got->count, count, "seed %lu: repeated", run->seed);
+    for (uint32_t n = 0; n < run->got->count; n++) {
+        const struct model_event *e = &run->got->items[n];
+        const struct model_message *x = &run->model->messages[e->position];
+        cr_assert(x->place == MODEL_UNACKED && x->ordinal == e->ordinal && x->client == c &&
+                      x->consumer == i && e->status == x->death &&
+                      e->value == (x->death == 0 ? 0 : x->died) &&
+                      e->delivery_count == (x->death == 0 ? x->delivery_count : 0),
+                  "seed %lu: repeated otherwise", run->seed);
+    }
+}
+
 /* Limits that are met within a history. */
 static uint64_t some_limit(struct run *run, uint64_t chance, uint64_t low, uint64_t high)
 {
@@ -161,8 +238,11 @@ static void random_config(struct run *run, struct queue_config *config)
     config->ttl_ms = some_limit(run, 3, 0, 40);
     config->length_max = some_limit(run, 3, 0, 12);
     config->bytes_max = some_limit(run, 6, 0, 1200);
+    if (config->bytes_max != UINT64_MAX && prng_ratio(p, 1, 2)) {
+        config->bytes_max -= config->bytes_max % 300; /* A number of the large messages. */
+    }
     config->overflow = (uint8_t)prng_below(p, 3);
-    config->expires_ms = some_limit(run, 12, 1, 200);
+    config->expires_ms = some_limit(run, 8, 0, 300);
     config->dedup_window_ms = prng_ratio(p, 1, 2) ? prng_below(p, 30) : 0;
     config->delivery_limit = prng_ratio(p, 1, 2) ? (int64_t)prng_below(p, 4) : -1;
 }
@@ -172,6 +252,9 @@ static struct queue_op random_enqueue(struct run *run, struct queue_op op)
     static const char letters[] = "ABCabcdefgh";
     struct prng *p = &run->prng;
     op.message = run->messages[prng_below(p, SIZES)][prng_below(p, LEVELS)][prng_below(p, TTLS)];
+    if (run->uniform) {
+        op.message = run->messages[SIZES - 1][0][0];
+    }
     if (prng_ratio(p, 1, 8)) {
         op.flags |= QUEUE_HAS_PUBLISHER;
         op.name = bytes_make((const uint8_t *)letters + prng_below(p, MODEL_PUBLISHERS), 1);
@@ -329,9 +412,11 @@ static void apply_to_replica(struct run *run, const struct queue_batch *batch)
     struct queue_batch_reader reader;
     struct queue_batch decoded;
     queue_batch_reader_init(&reader, encoded, 4, end);
-    const struct queue_sink sink = {ignore, NULL};
+    const struct queue_sink sink = {expect_same, run};
     cr_assert_eq(queue_batch_reader_next(&reader, &decoded), 1);
+    run->repeated = 0;
     queue_apply(run->replica, run->now, &decoded, NULL, &sink);
+    cr_assert_eq(run->repeated, run->effects.count, "seed %lu: effects", run->seed);
     cr_assert_eq(queue_batch_reader_next(&reader, &decoded), 0);
     queue_batch_reader_deinit(&reader);
     buf_unref(encoded);
@@ -358,8 +443,9 @@ static void one_step(struct run *run, uint32_t step)
     pass_time(run);
     batch.count = random_batch(run, &batch.client, ops);
     const struct queue_store_ops store_ops = {store, run};
-    const struct queue_sink sink = {record, run};
+    const struct queue_sink sink = {record_all, run};
     run->got->count = 0;
+    vec_clear(&run->effects);
     run->applied = false;
     memset(run->got->dropped, 0, sizeof(run->got->dropped));
     memset(run->got->nacked, 0, sizeof(run->got->nacked));
@@ -373,6 +459,12 @@ static void one_step(struct run *run, uint32_t step)
                  run->seed, step);
     if (prng_ratio(&run->prng, 1, 10)) {
         restart_replica(run, step);
+    }
+    if (prng_ratio(&run->prng, 1, 5)) {
+        struct listing listing = {run, 0};
+        queue_each_consumer(run->queue, compare_consumer, &listing);
+        cr_assert_eq(listing.count, model_attached(run->model));
+        compare_repeats(run);
     }
     for (uint32_t c = 0; c < MODEL_CLIENTS; c++) {
         if (run->model->clients[c].state == MODEL_OPEN) {
@@ -393,6 +485,7 @@ static void one_run(struct run *run, uint64_t seed)
     if (prng_ratio(&run->prng, 4, 5)) {
         random_config(run, &config);
     }
+    run->uniform = prng_ratio(&run->prng, 1, 3);
     run->seed = seed;
     run->now = prng_ratio(&run->prng, 1, 4) ? 0 : prng_below(&run->prng, 1000);
     run->stored = 0;
@@ -403,6 +496,16 @@ static void one_run(struct run *run, uint64_t seed)
     for (uint32_t step = 0; step < STEPS; step++) {
         one_step(run, step);
     }
+    struct queue_totals t;
+    queue_totals(run->queue, &t);
+    run->sum.delivered += t.delivered;
+    run->sum.redelivered += t.redelivered;
+    run->sum.expired += t.expired;
+    run->sum.dropped += t.dropped;
+    run->sum.refused += t.refused;
+    run->sum.duplicates += t.duplicates;
+    run->sum.dead += t.dead;
+    run->sum.delayed += run->model->releases;
     queue_free(run->queue);
     queue_free(run->replica);
 }
@@ -424,9 +527,19 @@ Test(queue_model, random_commands_have_the_effects_that_the_model_has, .timeout 
     for (uint64_t seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
         one_run(&run, seed);
     }
+    /* The histories reach what they are to test. */
+    cr_assert_gt(run.sum.delivered, SEEDS * 20);
+    cr_assert_gt(run.sum.redelivered, SEEDS * 2);
+    cr_assert_gt(run.sum.expired, SEEDS * 5);
+    cr_assert_gt(run.sum.dropped, SEEDS * 2);
+    cr_assert_gt(run.sum.refused, SEEDS * 2);
+    cr_assert_gt(run.sum.duplicates, SEEDS);
+    cr_assert_gt(run.sum.dead, SEEDS);
+    cr_assert_gt(run.sum.delayed, SEEDS * 2);
     for (uint32_t s = 0; s < SIZES * LEVELS * TTLS; s++) {
         message_unref(run.messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS]);
     }
+    vec_deinit(&run.effects);
     buf_unref(run.config);
     free(run.model);
     free(run.wanted);
