@@ -83,6 +83,11 @@ struct broker_session *broker_session_open(struct broker *broker,
                                            const struct broker_session_info *info,
                                            void (*on_close)(void *ctx, const char *reason),
                                            void *ctx, struct broker_fault *fault);
+/* A limit counts the session, and the cluster has not decided yet whether it may be: true, and
+ * on_ready (with the session's ctx) follows in a later turn, unless the session is closed before:
+ * fault->code 0, or 530 (close it then). Until then it is not to be used. False: it may be used. */
+bool broker_session_wait(struct broker_session *session,
+                         void (*on_ready)(void *ctx, const struct broker_fault *fault));
 /* Closes all its channels, deletes its exclusive queues, then calls done (may be NULL) once they
  * are gone cluster-wide or the time limit passed. The session pointer is dead after the call. */
 void broker_session_close(struct broker_session *session, void (*done)(void *ctx), void *ctx);

@@ -101,6 +101,7 @@ struct catalog_user {
     uint8_t hashing;   /* enum catalog_hashing */
     struct catalog_tags tags;
     struct pmap *permissions; /* vhost name -> struct catalog_permission */
+    uint64_t created; /* Of this node alone: another number when it was deleted and made again. */
     struct catalog_user_limits limits;
     struct pmap *topic_permissions; /* vhost, exchange -> struct catalog_topic_permission */
     uint32_t connection_count;      /* Derived, see struct catalog_seat. */

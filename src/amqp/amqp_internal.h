@@ -41,6 +41,7 @@ enum conn_state {
     CONN_REFUSING, /* authentication failed: waits out the delay */
     CONN_TUNE_OK,  /* sent tune */
     CONN_OPEN,     /* expects open */
+    CONN_SEATING,  /* open came; a limit counts the connection, and the cluster is asked */
     CONN_RUNNING,
     CONN_FINISHING, /* the client sent close: channels finish what came before it */
     CONN_ENDING,    /* ... then the session is closed (exclusive queues deleted), then close-ok */

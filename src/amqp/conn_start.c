@@ -242,6 +242,27 @@ static void on_broker_close(void *ctx, const char *reason)
     conn_fault(conn, 320, 0, 0, "%s", reason);
 }
 
+static void opened(struct amqp_conn *conn)
+{
+    timer_cancel(&conn->server->timers, &conn->timer);
+    conn->state = CONN_RUNNING;
+    struct wire_method ok = {.id = WIRE_CONNECTION_OPEN_OK};
+    conn_send(conn, 0, &ok);
+}
+
+static void on_seated(void *ctx, const struct broker_fault *fault)
+{
+    struct amqp_conn *conn = ctx;
+    if (conn->state != CONN_SEATING) {
+        return; /* on its way out */
+    }
+    if (fault->code != 0) {
+        conn_fault(conn, fault->code, 10, 40, "%s", fault->text);
+        return;
+    }
+    opened(conn);
+}
+
 static void on_open(struct amqp_conn *conn, const struct wire_connection_open *open)
 {
     struct broker_fault fault = {0};
@@ -262,14 +283,15 @@ static void on_open(struct amqp_conn *conn, const struct wire_connection_open *o
         conn_fault(conn, fault.code, 10, 40, "%s", fault.text);
         return;
     }
-    timer_cancel(&conn->server->timers, &conn->timer);
-    conn->state = CONN_RUNNING;
-    struct wire_method ok = {.id = WIRE_CONNECTION_OPEN_OK};
-    conn_send(conn, 0, &ok);
     wr_log(conn->server->options.logger, LOG_LEVEL_INFO, "connection",
            "%s:%u -> %s:%u: user '%s' authenticated and granted access to vhost '%.*s'",
            conn->peer.host, conn->peer.port, conn->local.host, conn->local.port, conn->user,
            (int)open->virtual_host.size, (const char *)open->virtual_host.data);
+    if (broker_session_wait(conn->session, on_seated)) {
+        conn->state = CONN_SEATING; /* the handshake's time limit goes on */
+    } else {
+        opened(conn);
+    }
 }
 
 void start_on_method(struct amqp_conn *conn, const struct wire_method *method)

@@ -119,11 +119,14 @@ struct broker_session {
     void (*on_close)(void *ctx, const char *reason);
     void *ctx;
     struct list channels;
-    struct seat *seat;     /* NULL: nothing counts it */
+    struct seat *seat;                                             /* NULL: nothing counts it */
+    void (*on_ready)(void *ctx, const struct broker_fault *fault); /* NULL: nobody waits */
+    struct timer ready_timer;
     bool opened;           /* broker_session_open is done */
     bool ending;           /* broker_session_close has begun */
     bool told_close;       /* on_close was called */
     uint64_t vhost_id;     /* of the vhost it was opened in */
+    uint64_t user_created; /* of the user who opened it */
     struct umap exclusive; /* ids of its exclusive queues */
     /* closing */
     uint32_t deletions;

@@ -4,11 +4,12 @@
  * (struct catalog_seat), taken by a command, so that the machine decides between nodes that race.
  *
  * Happy path: opening looks at the seats of this shard's view and at those that it is taking
- * itself; within the limit the session opens at once, and its seat is proposed. Failure modes: if
- * another node was quicker the machine refuses, and the session is closed again, a moment after it
- * opened, with the text it would have been refused with. Without a leader a seat is asked for again
- * until it is taken: the limit is then kept by what this node sees. A limit that is set later
- * counts what is open, and closes nothing.
+ * itself, and is refused at once when they reach the limit. Else the seat is proposed, and the
+ * front end waits for it (broker_session_wait) before it lets the client go on. Failure modes:
+ * without a leader the wait ends after three seconds, and the limit is kept by what this node sees;
+ * the seat is asked for until it is taken, and if it is refused then, the session is closed. So is
+ * one that loses a race for the last channel: opening a channel does not wait. A limit that is set
+ * later counts what is open, and closes nothing.
  *
  * Invariants: at most one proposal of a seat is under way; a seat outlives its session until the
  * catalog has dropped it, or its boot is over. Threads: the shard's. Spec: docs/access.md,
@@ -17,6 +18,7 @@
 #include "broker_internal.h"
 
 #define SEAT_RETRY_MS 500u
+#define SEAT_WAIT_MS  3000u /* how long opening waits for the cluster */
 
 struct seat {
     struct list link; /* broker->seats */
@@ -176,6 +178,35 @@ static void on_retry(struct timer *t)
     seat_step(WR_CONTAINER_OF(t, struct seat, retry));
 }
 
+static void session_ready(struct broker_session *session, const struct broker_fault *fault)
+{
+    static const struct broker_fault none = {0};
+    if (session == NULL || session->on_ready == NULL) {
+        return;
+    }
+    void (*on_ready)(void *ctx, const struct broker_fault *f) = session->on_ready;
+    session->on_ready = NULL;
+    timer_cancel(&session->broker->timers, &session->ready_timer);
+    on_ready(session->ctx, fault == NULL ? &none : fault);
+}
+
+static void on_wait_over(struct timer *t)
+{
+    session_ready(WR_CONTAINER_OF(t, struct broker_session, ready_timer), NULL);
+}
+
+bool broker_session_wait(struct broker_session *session,
+                         void (*on_ready)(void *ctx, const struct broker_fault *fault))
+{
+    if (session->seat == NULL || session->seat->taken) {
+        return false;
+    }
+    session->on_ready = on_ready;
+    timer_add(&session->broker->timers, &session->ready_timer,
+              broker_now_ms(session->broker) + SEAT_WAIT_MS, on_wait_over);
+    return true;
+}
+
 /* Somebody on another node was quicker. */
 static void refused(struct seat *s, uint64_t by)
 {
@@ -193,7 +224,11 @@ static void refused(struct seat *s, uint64_t by)
     } else {
         channel_fault(&fault, l.user);
     }
-    session_force_close(session, fault.text);
+    if (session->on_ready != NULL) {
+        session_ready(session, &fault);
+    } else {
+        session_force_close(session, fault.text);
+    }
 }
 
 static void on_put(void *ctx, int status, const struct catalog_result *result)
@@ -205,7 +240,9 @@ static void on_put(void *ctx, int status, const struct catalog_result *result)
         s->index = result->index;
         s->channels = s->asked;
         s->open = false;
+        struct broker_session *session = s->session; /* the step may free the seat */
         seat_step(s);
+        session_ready(session, NULL);
     } else if (status == CATALOG_LIMIT) {
         if (s->session == NULL) {
             seat_step(s);
@@ -220,6 +257,8 @@ static void on_put(void *ctx, int status, const struct catalog_result *result)
                   on_retry);
     } else if (s->session == NULL) { /* its boot, vhost or user is gone, and the seat with it */
         seat_free(s);
+    } else {
+        session_ready(s->session, NULL); /* it will be told to close */
     }
 }
 
@@ -258,7 +297,9 @@ static void seat_step(struct seat *s)
     }
     const struct limits l = limits_of(broker, bytes_from_cstr(s->vhost), bytes_from_cstr(s->user));
     if (!limited(&l)) {
+        struct broker_session *session = s->session;
         seat_free(s); /* the machine has dropped it with the limit */
+        session_ready(session, NULL);
         return;
     }
     if (s->taken && s->index != 0 && s->index <= broker->view_index &&

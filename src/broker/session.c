@@ -89,7 +89,9 @@ struct broker_session *broker_session_open(struct broker *broker,
     list_init(&session->channels);
     umap_init(&session->exclusive, broker->hash);
     timer_init(&session->timeout);
+    timer_init(&session->ready_timer);
     session->vhost_id = catalog_vhost(broker->view, info->vhost)->id;
+    session->user_created = catalog_user(broker->view, info->user)->created;
     list_push_back(&broker->sessions, &session->link);
     seat_update(session);
     session->opened = true;
@@ -131,6 +133,8 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
 {
     struct broker *broker = session->broker;
     struct list *link;
+    session->on_ready = NULL;
+    timer_cancel(&broker->timers, &session->ready_timer);
     seat_end(session);
     while ((link = list_first(&session->channels)) != NULL) {
         broker_channel_close(WR_CONTAINER_OF(link, struct broker_channel, link));
@@ -163,11 +167,12 @@ void sessions_check_access(struct broker *broker)
     LIST_FOREACH_SAFE(link, &broker->sessions) {
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
         const struct catalog_vhost *vhost = catalog_vhost(broker->view, session_vhost(session));
+        const struct catalog_user *user = catalog_user(broker->view, session_user(session));
         char reason[300];
         if (vhost == NULL || vhost->id != session->vhost_id) {
             (void)snprintf(reason, sizeof reason, "vhost '%s' is deleted", session->vhost);
             session_force_close(session, reason);
-        } else if (catalog_user(broker->view, session_user(session)) == NULL) {
+        } else if (user == NULL || user->created != session->user_created) {
             (void)snprintf(reason, sizeof reason, "user '%s' is deleted", session->user);
             session_force_close(session, reason);
         } else {

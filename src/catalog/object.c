@@ -200,6 +200,7 @@ struct catalog_user *catalog__user_with(const struct catalog_user *user,
 {
     struct catalog_user *u = catalog__user_new(spec);
     u->permissions = pmap_ref(user->permissions);
+    u->created = user->created;
     u->limits = user->limits;
     u->topic_permissions = pmap_ref(user->topic_permissions);
     u->connection_count = user->connection_count;

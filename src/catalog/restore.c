@@ -213,6 +213,8 @@ static void get_user(struct restore *r)
         return;
     }
     struct catalog_user *user = catalog__user_new(&spec);
+    const struct catalog_user *before = catalog_user(r->c->view, spec.name);
+    user->created = before == NULL ? r->index : before->created;
     uint32_t count = 0;
     if (r->version > SNAPSHOT_VERSION_1) {
         walk_user_limits(&r->k, &user->limits);

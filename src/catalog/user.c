@@ -8,6 +8,7 @@
 void catalog__create_user(struct catalog *c, const struct catalog_user_spec *spec)
 {
     struct catalog_user *user = catalog__user_new(spec);
+    user->created = c->applied;
     catalog__event(c, EVENT_USER_CHANGED, NULL, &user->ref);
     catalog__put_user(catalog__edit(c), user);
 }
@@ -38,6 +39,7 @@ int catalog__apply_put_user(struct catalog *c, const struct catalog_user_spec *s
     }
     struct catalog_user *after =
         before == NULL ? catalog__user_new(&merged) : catalog__user_with(before, &merged);
+    after->created = before == NULL ? c->applied : before->created;
     catalog__event(c, EVENT_USER_CHANGED, NULL, &after->ref);
     catalog__put_user(catalog__edit(c), after);
     return CATALOG_OK;

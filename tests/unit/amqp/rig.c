@@ -85,6 +85,14 @@ bool broker_session_update_secret(struct broker_session *session, struct bytes s
     return true;
 }
 
+bool broker_session_wait(struct broker_session *session,
+                         void (*on_ready)(void *ctx, const struct broker_fault *fault))
+{
+    (void)session;
+    rig.on_ready = on_ready;
+    return rig.session_waits;
+}
+
 bool broker_channel_may_open(struct broker_session *session, struct broker_fault *fault)
 {
     (void)session;

@@ -61,7 +61,9 @@ struct rig {
     struct broker_session session;
     struct broker_channel channels[32];
     VEC(struct fake_call) waiting;
-    bool answer;       /* calls are answered with success in the next turn */
+    bool answer;        /* calls are answered with success in the next turn */
+    bool session_waits; /* broker_session_wait; answered by on_ready */
+    void (*on_ready)(void *ctx, const struct broker_fault *fault);
     bool no_channels;  /* the user's limit is reached */
     bool hold_session; /* session_close is answered by rig_session_gone only */
     void (*retry)(void *ctx);

@@ -48,6 +48,71 @@ static void start(const char *peer)
     (void)rig_out();
 }
 
+/* Header to connection.open, whose answer the broker holds back. */
+static void wait_for_a_seat(void)
+{
+    rig.session_waits = true;
+    rig_connect("127.0.0.1");
+    rig_header();
+    log_in("guest", "guest");
+    tune_ok(8, 131072, 60);
+    (void)rig_out();
+    open_vhost("/");
+    EXPECT_OUT("");
+}
+
+Test(amqp_handshake, waits_with_open_ok_where_a_limit_counts_the_connection)
+{
+    const struct broker_fault none = {0};
+    wait_for_a_seat();
+    rig.on_ready(rig.session.ctx, &none);
+    EXPECT_OUT("0 connection.open-ok\n");
+    rig_channel(1);
+}
+
+Test(amqp_handshake, is_refused_when_another_node_was_quicker)
+{
+    const struct broker_fault fault = {.code = 530, .connection = true, .text = "limit"};
+    wait_for_a_seat();
+    rig.on_ready(rig.session.ctx, &fault);
+    EXPECT_OUT("0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - limit\" class-id=10 "
+               "method-id=40\n");
+}
+
+Test(amqp_handshake, can_be_closed_by_the_broker_while_it_waits)
+{
+    wait_for_a_seat();
+    rig.session.on_close(rig.session.ctx, "why"); /* its user is deleted */
+    EXPECT_OUT(
+        "0 connection.close reply-code=320 reply-text=\"CONNECTION_FORCED - why\" class-id=0 "
+        "method-id=0\n");
+}
+
+Test(amqp_handshake, ends_when_the_client_goes_on_without_open_ok)
+{
+    struct wire_method open = {.id = WIRE_CHANNEL_OPEN};
+    wait_for_a_seat();
+    rig_send(1, &open);
+    EXPECT_OUT("reset\n");
+}
+
+Test(amqp_handshake, can_be_closed_by_the_client_while_it_waits)
+{
+    const struct broker_fault none = {0};
+    struct wire_method close = {.id = WIRE_CONNECTION_CLOSE};
+    wait_for_a_seat();
+    rig_send(0, &close);
+    rig.on_ready(rig.session.ctx, &none);
+    EXPECT_OUT("0 connection.close-ok\nend\n");
+}
+
+Test(amqp_handshake, can_lose_its_socket_while_it_waits)
+{
+    wait_for_a_seat();
+    rig_hang_up();
+    EXPECT_OUT("");
+}
+
 Test(amqp_handshake, goes_step_by_step_to_open_ok)
 {
     rig_connect("127.0.0.1");

@@ -135,7 +135,80 @@ Test(broker_access, a_vhosts_limit_counts_what_is_open_and_refuses_the_next)
     (void)rig_said();
 }
 
-/* Another node takes the last place before this node's proposal is applied. */
+static void on_ready(void *ctx, const struct broker_fault *fault)
+{
+    (void)ctx;
+    cr_assert_not(rig.inside);
+    strbuf_printf(&rig.said, "ready %u %s\n", fault->code, fault->text);
+}
+
+Test(broker_access, who_is_counted_waits_for_the_cluster)
+{
+    struct broker_session *session = rig_session("actor", "/");
+    cr_assert_not(broker_session_wait(session, on_ready)); /* nothing counts it */
+    vhost_limits(4, -1);
+    rig_turn();
+    session = rig_session("actor", "/");
+    cr_assert(broker_session_wait(session, on_ready));
+    EXPECT_SAID("ready 0 \n");
+    /* Another node takes the last place before this node's proposal is applied. */
+    rig.hold = true;
+    session = rig_session("actor", "/");
+    cr_assert(broker_session_wait(session, on_ready));
+    struct catalog_command other = {.kind = CATALOG_PUT_SEAT,
+                                    .u.seat = {1, 999, B("/"), B("actor"), 0, false}};
+    rig_apply_silently(&other);
+    rig.hold = false;
+    EXPECT_SAID("ready 530 access to vhost '/' refused for user 'actor': connection limit (4) is "
+                "reached\n");
+    CALL(broker_session_close(session, NULL, NULL));
+    EXPECT_SAID("");
+    cr_assert_eq(catalog_vhost(rig.broker->view, B("/"))->connection_count, 4);
+}
+
+Test(broker_access, without_a_leader_what_this_node_sees_is_enough_after_a_while)
+{
+    vhost_limits(2, -1);
+    rig_turn();
+    rig.hold = true;
+    struct broker_session *session = rig_session("actor", "/");
+    cr_assert(broker_session_wait(session, on_ready));
+    rig.now_ms += 2999;
+    EXPECT_SAID("");
+    rig.now_ms += 1;
+    EXPECT_SAID("ready 0 \n");
+    struct broker_session *other = rig_session("actor", "/");
+    cr_assert_null(other);
+    (void)rig_said();
+    rig.hold = false;
+    EXPECT_SAID("");
+    cr_assert_eq(catalog_vhost(rig.broker->view, B("/"))->connection_count, 2);
+}
+
+Test(broker_access, a_wait_ends_with_the_limit_or_with_the_session)
+{
+    vhost_limits(4, -1);
+    rig_turn();
+    rig.hold = true;
+    struct broker_session *session = rig_session("actor", "/");
+    cr_assert(broker_session_wait(session, on_ready));
+    struct catalog_command none = {.kind = CATALOG_SET_VHOST_LIMITS,
+                                   .u.vhost_limits = {B("/"), {-1, -1}}};
+    rig_apply(&none);
+    rig.hold = false;
+    EXPECT_SAID("ready 0 \n");
+    vhost_limits(4, -1);
+    rig_turn();
+    rig.hold = true;
+    session = rig_session("actor", "/");
+    cr_assert(broker_session_wait(session, on_ready));
+    CALL(broker_session_close(session, NULL, NULL));
+    rig.hold = false;
+    rig.now_ms += 5000;
+    EXPECT_SAID("");
+}
+
+/* The same, but nobody waits any more. */
 Test(broker_access, who_loses_a_race_for_the_last_connection_is_closed)
 {
     vhost_limits(2, -1);
@@ -251,6 +324,12 @@ Test(broker_access, connections_of_a_deleted_user_or_vhost_are_closed)
     EXPECT_SAID("close vhost 'v' is deleted\n");
     rig_apply(&set);
     EXPECT_SAID(""); /* once */
+    struct catalog_command again = {.kind = CATALOG_DELETE_USER, .u.delete_user = {B("guest")}};
+    rig_apply_silently(&again);
+    struct catalog_command made = {.kind = CATALOG_PUT_USER,
+                                   .u.user = {.name = B("guest"), .parts = CATALOG_USER_CREATE}};
+    rig_apply(&made);
+    EXPECT_SAID("close user 'guest' is deleted\n"); /* the rig's; the other one has been told */
 }
 
 Test(broker_access, a_new_secret_needs_a_user_that_may_use_the_vhost)
