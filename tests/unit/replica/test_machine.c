@@ -404,6 +404,38 @@ Test(machine, a_policy_over_many_queues_is_no_storm)
     cluster_free(c);
 }
 
+static bool somebody_leads(void *ctx)
+{
+    const struct scene *s = ctx;
+    return cluster_leader(s->c, s->queue) >= 0;
+}
+
+static bool told_unused(void *ctx)
+{
+    return ((struct test_cluster *)ctx)->unused_told > 0;
+}
+
+/* Nobody leads for longer than the lease, and its policy changes meanwhile: what the new leader
+ * proposes first must not find that the lease has ended. */
+Test(machine, a_lease_outlives_a_time_without_a_leader)
+{
+    static const struct argument arguments[] = {{"x-expires", 1000, NULL}};
+    struct scene s = scene_new(428, 3, 1, 3, -1, arguments, 1);
+    user_open(&s.u[0], s.c, 1, 0, s.queue, s.t);
+    publish(&s, 1, 50);
+    cluster_crash(s.c, 0);
+    cluster_cut(s.c, 1, 2);
+    cluster_settle(s.c, 3000);
+    put_policy(s.c, "q", "message-ttl", 100000);
+    cluster_join(s.c, 1, 2);
+    cr_assert(cluster_run(s.c, somebody_leads, &s, 5000));
+    cluster_settle(s.c, 800);
+    cr_assert_eq(s.c->unused_told, 0);
+    cr_assert_eq(config_of(served(&s)).ttl_ms, 100000);
+    cr_assert(cluster_run(s.c, told_unused, s.c, 1000));
+    scene_free(&s);
+}
+
 /* A replica that comes later begins where the first ones began, and applies the same log. */
 Test(machine, a_replica_that_comes_later_is_equal)
 {
