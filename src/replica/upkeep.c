@@ -181,10 +181,10 @@ void home_upkeep_begin(struct home *home)
     const struct queue_op renew = {.kind = QUEUE_OP_RENEW};
     WR_ASSERT(home->serving);
     home_heard_time(home, queue_clock_ms(home->queue)); /* its entries may be in a snapshot */
-    check_config(home);
     if (config_to_be(home).expires_ms != UINT64_MAX) {
-        home_host_op(home, &renew);
+        home_host_op(home, &renew); /* before anything else tells it the time */
     }
+    check_config(home);
     home_arm_expire(home);
     home_tell_dead(home);
 }

@@ -28,7 +28,7 @@ static struct raft_id member_of(uint64_t group, uint32_t node, uint64_t salt)
 
 static uint32_t node_index(struct uid id)
 {
-    return (uint32_t)id.lo - 1;
+    return id.hi == node_uid(0).hi ? (uint32_t)id.lo - 1 : UINT32_MAX; /* none of them */
 }
 
 uint64_t cluster_seeds(uint64_t count)
@@ -783,7 +783,8 @@ static bool step_parcel(struct test_cluster *c)
         uint32_t shard = parcel->to_shard == HOST_SHARD_BY_GROUP
                              ? host_shard_of_group(parcel->group, c->shard_count)
                              : parcel->to_shard;
-        if (c->damage > 0 && shard >= c->shard_count) {
+        c->damaged = c->damaged || c->damage > 0;
+        if (c->damaged && shard >= c->shard_count) {
             parcel_free(parcel); /* as the node layer does */
             return true;
         }

@@ -70,6 +70,7 @@ struct test_cluster {
     uint64_t parcels, wire_bytes;
     uint32_t damage;     /* of so many parcels one arrives damaged as well; 0 = none */
     uint8_t damage_kind; /* only of this kind; 0 = any */
+    bool damaged;        /* some did: what follows from it goes on */
     uint32_t snapshots_begun, snapshots_refused; /* as logged */
     /* What a leader said last: this replica is to be replaced. */
     uint32_t divergent_told;
