@@ -442,6 +442,21 @@ static void pass_kept(struct amqp_channel *ch)
     }
 }
 
+/* A commit is under way: what was kept behind it must be allowed to be there. */
+static void check_next_kept(struct amqp_channel *ch)
+{
+    for (size_t i = ch->queued_head; i < ch->queued.count; i++) {
+        const struct saved_frame *next = &ch->queued.items[i];
+        if (next->type != 0) { /* else it passed, and was worked off */
+            const struct wire_frame frame = {.type = next->type,
+                                             .channel = ch->number,
+                                             .payload = bytes_from_slice(&next->payload)};
+            (void)may_follow_commit(ch, &frame);
+            return;
+        }
+    }
+}
+
 void channel_resume(struct amqp_channel *ch)
 {
     if (ch->draining) {
@@ -460,11 +475,8 @@ void channel_resume(struct amqp_channel *ch)
         }
     }
     ch->draining = false;
-    if (ch->committing && ch->queued_head < ch->queued.count) {
-        const struct saved_frame *next = &ch->queued.items[ch->queued_head];
-        const struct wire_frame frame = {
-            .type = next->type, .channel = ch->number, .payload = bytes_from_slice(&next->payload)};
-        (void)may_follow_commit(ch, &frame);
+    if (ch->committing) {
+        check_next_kept(ch);
     }
     if (ch->queued_head == ch->queued.count) {
         vec_clear(&ch->queued);
