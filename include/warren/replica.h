@@ -254,7 +254,7 @@ struct queue_report {
     uint64_t replicas_version;
     const struct uid *ready;
     uint32_t ready_count;
-    const char *why;                             /* not running: the reason */
+    const char *why; /* not running: the reason */
 };
 typedef void (*queue_report_fn)(void *ctx, uint64_t queue_id, const struct queue_report *report);
 void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms,
