@@ -191,7 +191,14 @@ void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t
  * *fault tells. BROKER_WAIT: the exchange is not known here yet: a read barrier is under way; the
  * front end keeps the message and calls again from `retry`. A message with several target queues is
  * shared, not copied. token: the front end's number for it, ascending; 0 = no confirm wanted. */
-enum broker_publish_result { BROKER_ROUTED, BROKER_UNROUTABLE, BROKER_REFUSED, BROKER_WAIT };
+enum broker_publish_result {
+    BROKER_ROUTED,
+    BROKER_UNROUTABLE,
+    BROKER_KEPT, /* by an exchange's history only: returned when mandatory, confirmed as if routed
+                  */
+    BROKER_REFUSED,
+    BROKER_WAIT,
+};
 enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
                                           uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx);

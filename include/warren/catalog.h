@@ -163,11 +163,15 @@ const struct catalog_exchange *catalog_vhost_exchange(const struct catalog_vhost
                                                       struct bytes name);
 const struct catalog_queue *catalog_vhost_queue(const struct catalog_vhost *vhost,
                                                 struct bytes name);
+/* The history of an exchange, which no other look-up by name finds. NULL: it has none (yet). */
+const struct catalog_queue *catalog_vhost_history(const struct catalog_vhost *vhost,
+                                                  struct bytes exchange);
 
 /* Totals over the view (vhosts, queues ...). */
 struct catalog_totals {
-    size_t nodes, vhosts, users, exchanges, queues, bindings;
-    size_t policies; /* both kinds */
+    size_t nodes, vhosts, users, exchanges, bindings;
+    size_t queues, histories; /* not counted twice */
+    size_t policies;          /* both kinds */
     size_t parameters;
     size_t seats;
 };
@@ -198,6 +202,8 @@ void catalog_iter_exchanges(struct catalog_iter *it, const struct catalog_view *
                             const struct catalog_vhost *vhost);
 void catalog_iter_queues(struct catalog_iter *it, const struct catalog_view *view,
                          const struct catalog_vhost *vhost);
+/* Histories too, of all vhosts: whatever runs somewhere. */
+void catalog_iter_machines(struct catalog_iter *it, const struct catalog_view *view);
 void catalog_iter_bindings(struct catalog_iter *it, const struct catalog_view *view,
                            const struct catalog_vhost *vhost);
 void catalog_iter_bindings_from(struct catalog_iter *it, const struct catalog_exchange *source);

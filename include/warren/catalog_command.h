@@ -13,7 +13,7 @@
 #include "warren/catalog_types.h"
 #include "warren/err.h"
 
-#define CATALOG_COMMAND_VERSION 1u
+#define CATALOG_COMMAND_VERSION 2u /* the highest; each command has the lowest that knows it */
 
 /* Frozen numbers. */
 enum catalog_command_kind {
@@ -31,7 +31,8 @@ enum catalog_command_kind {
     CATALOG_CLEAR_PERMISSION = 15,
     CATALOG_DECLARE_EXCHANGE = 20, /* EXISTS + id: compare with what the view has */
     CATALOG_DELETE_EXCHANGE = 21,
-    CATALOG_DECLARE_QUEUE = 22, /* EXISTS + id; STALE: its boot or owner's boot is over; NO_NODE */
+    CATALOG_DECLARE_QUEUE = 22, /* EXISTS + id; STALE: its boot or owner's boot is over; NO_NODE. A
+                                   history: NO_EXCHANGE, STALE: the exchange is another one */
     CATALOG_DELETE_QUEUE = 23,  /* by id: NOT_FOUND when that queue is gone */
     CATALOG_SET_REPLICAS = 24,  /* STALE unless `version` is the queue's replicas_version;
                                    REFUSED: no voter stays one, or the queue is local */

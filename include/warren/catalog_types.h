@@ -78,6 +78,7 @@ struct catalog_vhost {
     struct catalog_tags tags;
     struct pmap *exchanges; /* name -> struct catalog_exchange; use the look-ups of catalog.h. */
     struct pmap *queues;    /* name -> struct catalog_queue */
+    struct pmap *histories; /* name of the exchange -> struct catalog_queue */
     struct catalog_vhost_limits limits;
     struct pmap *policies;                    /* name -> struct catalog_policy */
     struct pmap *operator_policies;           /* name -> struct catalog_policy */
@@ -207,12 +208,21 @@ struct catalog_exchange {
     struct bytes alternate;             /* in the arguments or else in the policy. */
 };
 
+/* The type whose exchanges have a history (CATALOG_HISTORY), and how long it is. */
+#define CATALOG_HISTORY_EXCHANGE "x-recent-history"
+#define CATALOG_HISTORY_LENGTH   "x-recent-history-length"
+#define CATALOG_HISTORY_DEFAULT  20
+
 /* --- queues ----------------------------------------------------------------------------------- */
 
 enum catalog_queue_type { /* Frozen. */
                           CATALOG_CLASSIC = 1,
                           CATALOG_QUORUM = 2,
                           CATALOG_STREAM = 3,
+                          /* What an x-recent-history exchange keeps. It has the exchange's name,
+                           * arguments and durability, and is in a table of its own: no client and
+                           * no policy can name it. */
+                          CATALOG_HISTORY = 4,
 };
 
 enum catalog_run {                        /* Where the queue's machine runs (DESIGN §4). Frozen. */

@@ -39,6 +39,8 @@ struct route_result {
     bool *delayed;
     uint32_t count;
     uint32_t capacity;
+    uint32_t
+        kept; /* How many of them are histories (CATALOG_HISTORY), which make no message routed. */
     /* Nothing but the key was looked at, by any exchange on the way, and no queue is delayed: in
      * this view every message with the same key (and no extra ones) goes the same way. */
     bool key_only;
@@ -50,8 +52,8 @@ void route_result_deinit(struct route_result *result);
 
 /*
  * Routes one message published to `exchange` (of this view). The result replaces the one before;
- * its order is deterministic. Returns result->count; 0 = unroutable (alternate exchanges were
- * tried). Checks neither permissions nor `internal`.
+ * its order is deterministic. Returns result->count; result->kept (0, mostly) = unroutable
+ * (alternate exchanges were tried). Checks neither permissions nor `internal`.
  */
 uint32_t route_message(const struct catalog_view *view, const struct catalog_exchange *exchange,
                        const struct route_input *input, struct route_result *result);
@@ -59,7 +61,8 @@ uint32_t route_message(const struct catalog_view *view, const struct catalog_exc
 /* --- checks for declare and bind -------------------------------------------------------------- */
 
 /* The type of that name, or NULL ("unknown exchange type"). Types of the table: direct, fanout,
- * topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-delayed-message.
+ * topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, x-recent-history,
+ * x-delayed-message.
  */
 const struct exchange_type *exchange_type_find(struct bytes name);
 

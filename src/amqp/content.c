@@ -145,6 +145,13 @@ static void publish(struct amqp_channel *ch)
     enum broker_publish_result result =
         broker_publish(ch->broker, c->message, token, &fault, on_retry, ch);
     switch (result) {
+    case BROKER_KEPT:
+        if (c->mandatory) {
+            c->message = broker_returned(c->message);
+            deliver_return(ch, &c->message);
+        }
+        ch->next_token += ch->confirm;
+        break;
     case BROKER_ROUTED:
         ch->next_token += ch->confirm;
         break;

@@ -228,6 +228,7 @@ struct ch_queue {
     bool wants_ids;               /* it looks for message ids that it has seen */
     bool delays;                  /* it obeys x-delay */
     bool counted;                 /* a quorum queue */
+    bool history;                 /* what it keeps does not expire */
     uint64_t tx_publish, tx_last; /* of the commit under way: seq of the first publish, of the last
                                      op; 0: none */
 };
@@ -358,6 +359,8 @@ void reply_close(struct broker_channel *ch);
 void publish_add_keys(struct broker *broker, struct bytes headers, const char *name);
 void dead_workers_turn(struct broker *broker);
 void dead_workers_free(struct broker *broker);
+/* To another queue than the message was published to: what the publisher said holds again. */
+uint64_t publish_replayed(struct ch_queue *q, struct message message);
 void pages_turn(struct broker *broker);
 void pages_free(struct broker *broker);
 
@@ -377,6 +380,7 @@ struct request {
     uint32_t flags;
     bool looked; /* a read barrier was done */
     bool unbind;
+    bool newly;          /* bind: the binding was not there */
     bool generated;      /* queue.declare: the name is ours */
     bool made_exclusive; /* queue.declare: an exclusive queue is being proposed */
     bool created;        /* queue.declare: by us, just now */
@@ -391,7 +395,8 @@ struct request {
     struct consumer *consumer;
     void (*on_reply)(struct request *request, enum queue_status status, uint64_t value,
                      uint64_t value2);
-    struct buf *text; /* copies of names and tables; the views below point into it */
+    struct history_replay *replay; /* bind: what of the history is still to come; NULL: nothing */
+    struct buf *text;              /* copies of names and tables; the views below point into it */
     struct bytes name, exchange, key, args, type;
 };
 struct request *request_new(struct broker_channel *ch, broker_done_fn done, void *ctx);
@@ -412,6 +417,21 @@ void request_await_reply(struct request *request, struct ch_queue *queue, uint64
 bool request_unavailable(struct request *request); /* the last proposal failed for lack of a leader:
                                                       fails the request, true */
 void request_abandon(struct request *request);     /* its channel is closed */
+
+/* --- histories of exchanges (history.c) ------------------------------------------------------- */
+/* The exchange should have a history and has none: makes it, and ends the request. */
+bool history_make(struct request *request, const struct catalog_exchange *exchange);
+/* The binding is made: replays request->exchange's history to request->name, and ends the request;
+ * false: there is none. */
+bool history_replay(struct request *request, bool to_queue);
+void history_on_peek(struct request *request, const struct message *messages, uint32_t count);
+void history_on_answer(struct request *request, enum queue_status status, uint64_t value,
+                       uint64_t value2);
+void history_cut_short(struct request *request); /* the time is up */
+void history_free(struct history_replay *owned_replay);
+/* Where a new group's replicas are; members has room for CATALOG_REPLICAS_MAX. */
+void queue_place_group(struct request *request, struct catalog_queue_spec *spec,
+                       struct catalog_member *members);
 
 /* --- rules ------------------------------------------------------------------------------------ */
 enum permission { PERMISSION_CONFIGURE, PERMISSION_WRITE, PERMISSION_READ };

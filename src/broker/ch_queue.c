@@ -29,6 +29,7 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q->channel = ch;
     q->queue_id = queue->id;
     q->counted = queue->spec.type == CATALOG_QUORUM;
+    q->history = queue->spec.type == CATALOG_HISTORY;
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
     list_init(&q->holdings);
@@ -413,6 +414,20 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
     consumer_renew(c);
 }
 
+/* Only a replay looks. */
+static void on_peek(void *ctx, uint64_t position, enum queue_place place, uint64_t at_ms,
+                    uint32_t delivery_count, const struct message *messages, uint32_t count)
+{
+    const struct ch_queue *q = ctx;
+    (void)position;
+    (void)place;
+    (void)at_ms;
+    (void)delivery_count;
+    if (q->request != NULL && q->request->replay != NULL) {
+        history_on_peek(q->request, messages, count);
+    }
+}
+
 static void on_cancel(void *ctx, uint32_t id)
 {
     struct ch_queue *q = ctx;
@@ -475,6 +490,7 @@ const struct queue_client_sink ch_queue_sink = {
     .on_nacked = on_nacked,
     .on_reply = on_reply,
     .on_deliver = on_deliver,
+    .on_peek = on_peek,
     .on_cancel = on_cancel,
     .on_gone = on_gone,
     .on_blocked = on_client_blocked,

@@ -385,7 +385,8 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
         if (has_it(flight, to->id)) {
             continue;
         }
-        if (flight->reason != QUEUE_DIED_REJECTED && dead_letter_is_cycle(headers, to->spec.name)) {
+        if (to->spec.type != CATALOG_HISTORY && flight->reason != QUEUE_DIED_REJECTED &&
+            dead_letter_is_cycle(headers, to->spec.name)) {
             complain(w, queue, "would go round for ever and are dropped before queue",
                      to->spec.name);
             continue;

@@ -77,10 +77,10 @@ static void exchange_declare_step(struct request *r)
         return;
     }
     if (x != NULL) {
-        if (!passive) {
-            (void)equivalent_exchange(x, r->type, r->flags, r->args, &r->fault);
+        if ((!passive && !equivalent_exchange(x, r->type, r->flags, r->args, &r->fault)) ||
+            !history_make(r, x)) {
+            request_defer_finish(r);
         }
-        request_defer_finish(r);
         return;
     }
     if (passive) {
@@ -183,6 +183,22 @@ void broker_exchange_delete(struct broker_channel *ch, struct bytes name, uint32
 
 enum { BIND_QUEUE = 1, BIND_EXCHANGE = 2 };
 
+/* What is newly bound gets the exchange's history, if it has one. It may lack one that it should
+ * have: its declarer died. */
+static void binding_made(struct request *r)
+{
+    const struct catalog_exchange *x =
+        r->unbind
+            ? NULL
+            : catalog_exchange(r->broker->view, session_vhost(r->channel->session), r->exchange);
+    if (x != NULL && history_make(r, x)) {
+        return;
+    }
+    if (x == NULL || !r->newly || !history_replay(r, r->kind == BIND_QUEUE)) {
+        request_defer_finish(r);
+    }
+}
+
 static void binding_done(struct request *r)
 {
     if (request_unavailable(r)) {
@@ -198,7 +214,7 @@ static void binding_done(struct request *r)
         request_fail(r, 541, true, "the binding could not be made: %s",
                      catalog_status_text(r->status));
     } else {
-        request_defer_finish(r);
+        binding_made(r);
     }
 }
 
@@ -309,6 +325,7 @@ static void bind_step(struct request *r)
         .key = r->key,
         .arguments = r->args,
         .destination_kind = r->kind == BIND_QUEUE ? CATALOG_TO_QUEUE : CATALOG_TO_EXCHANGE};
+    r->newly = catalog_binding(r->broker->view, &command.u.binding) == NULL;
     if (check_binding(r, x) && check_unbind_owner(r, &command.u.binding)) {
         request_propose(r, &command, binding_done);
     }

@@ -243,16 +243,14 @@ static bool check_props(const struct broker_channel *ch, struct bytes raw, struc
     return !wire_props_get(raw, WIRE_PROP_USER_ID, &value) || check_user(session, value, fault);
 }
 
-/* The message with other properties. Borrows it; the caller owns the result. */
-static struct message with_props(struct message message, const struct wire_props *props)
+/* The message with other properties, and another time to live. Borrows it; the caller owns the
+ * result. */
+static struct message with_parts(struct message message, struct bytes props, uint64_t ttl_ms)
 {
-    struct writer raw;
-    writer_init(&raw, wire_props_size(props));
-    wire_props_put(&raw, props);
     struct message_parts parts = {.exchange = message_exchange(&message),
                                   .key = message_key(&message),
-                                  .props = writer_bytes(&raw),
-                                  .ttl_ms = message_ttl_ms(&message),
+                                  .props = props,
+                                  .ttl_ms = ttl_ms,
                                   .flags = message_flags(&message),
                                   .priority = message_priority(&message)};
     struct bytes body = message_body(&message);
@@ -263,8 +261,17 @@ static struct message with_props(struct message message, const struct wire_props
         memcpy(at, body.data, body.size);
     }
     record->size = size;
-    writer_deinit(&raw);
     return (struct message){.record = slice_of_buf(record)};
+}
+
+static struct message with_props(struct message message, const struct wire_props *props)
+{
+    struct writer raw;
+    writer_init(&raw, wire_props_size(props));
+    wire_props_put(&raw, props);
+    struct message result = with_parts(message, writer_bytes(&raw), message_ttl_ms(&message));
+    writer_deinit(&raw);
+    return result;
 }
 
 /* The same message as its queues are to have it: without its BCC header, and with a name in its
@@ -373,6 +380,19 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
 
 /* --- publish ---------------------------------------------------------------------------------- */
 
+/* What an exchange keeps does not expire; each replay begins its time anew. */
+static uint64_t publish_to_history(struct ch_queue *q, struct message message,
+                                   const struct queue_publish_more *more)
+{
+    if (message_ttl_ms(&message) == MESSAGE_TTL_NONE) {
+        return queue_client_publish_more(q->client, message, more);
+    }
+    struct message lasting = with_parts(message, message_props(&message), MESSAGE_TTL_NONE);
+    uint64_t seq = queue_client_publish_more(q->client, lasting, more);
+    message_unref(lasting);
+    return seq;
+}
+
 /* One target; what it is told besides depends on what it looks at. */
 static uint64_t publish_one(struct ch_queue *q, bool delayed, struct message message,
                             struct message *owned_late, const struct queue_publish_more *said)
@@ -386,6 +406,9 @@ static uint64_t publish_one(struct ch_queue *q, bool delayed, struct message mes
         more.delay_ms = 0;
     } else if (owned_late->record.buf == NULL) {
         *owned_late = with_delay_over(message);
+    }
+    if (q->history) {
+        return publish_to_history(q, delayed ? *owned_late : message, &more);
     }
     if (more.publish_seq == 0 && more.id.size == 0 && !delayed) {
         return queue_client_publish(q->client, message);
@@ -404,6 +427,34 @@ uint64_t publish_kept(struct broker_channel *ch, struct ch_queue *q, bool delaye
     if (late.record.buf != NULL) {
         message_unref(late);
     }
+    return seq;
+}
+
+/* Digits, which were checked when the message came. */
+static uint64_t expiration_ms(struct bytes text)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < text.size && value <= TTL_MAX_MS; i++) {
+        if (text.data[i] >= '0' && text.data[i] <= '9') {
+            value = value * 10 + (uint64_t)(text.data[i] - '0');
+        }
+    }
+    return value;
+}
+
+uint64_t publish_replayed(struct ch_queue *q, struct message message)
+{
+    const struct bytes props = message_props(&message);
+    struct queue_publish_more more = {0}; /* no numbers: they are the publisher's, to each queue */
+    struct message late = {0};
+    struct bytes expiration;
+    (void)wire_props_get(props, WIRE_PROP_MESSAGE_ID, &more.id);
+    if (!wire_props_get(props, WIRE_PROP_EXPIRATION, &expiration)) {
+        return publish_one(q, false, message, &late, &more);
+    }
+    struct message again = with_parts(message, props, expiration_ms(expiration));
+    uint64_t seq = publish_one(q, false, again, &late, &more);
+    message_unref(again);
     return seq;
 }
 
@@ -599,7 +650,8 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     uint32_t count = route_message(broker->view, x, &input, &broker->route);
     vec_clear(&broker->reply_to);
     bool final = name.size == 0 && find_replies(broker, input.key, routing.extra_count);
-    if (count == 0 && !looked && !final) {
+    const bool routed = count > broker->route.kept; /* to be kept is not to be routed */
+    if (!routed && !looked && !final) {
         return look_again(ch, retry, ctx);
     }
     VEC(struct ch_queue *) targets = {0};
@@ -609,6 +661,9 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
     const struct way way = {targets.items, broker->route.delayed, targets.count};
     struct message built = rebuild(ch, message, routing.has_bcc, routing.reply_here);
     enum broker_publish_result result = pass_on(ch, &way, built, token, &routing.more, fault);
+    if (result == BROKER_ROUTED && !routed && count > 0 && ch->tx == NULL) {
+        result = BROKER_KEPT;
+    }
     message_unref(built);
     vec_clear(&broker->reply_to);
     if (count > 0 && slot != NULL && routing.extra_count == 0 && broker->route.key_only) {
@@ -698,7 +753,7 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
 {
     enum broker_publish_result result = publish(ch, message, token, fault, retry, ctx);
     if (WR_UNLIKELY(ch->broker->alarms != 0 && !ch->alarmed) &&
-        (result == BROKER_ROUTED || result == BROKER_UNROUTABLE)) {
+        (result == BROKER_ROUTED || result == BROKER_KEPT || result == BROKER_UNROUTABLE)) {
         note_alarm(ch);
     }
     return result;

@@ -98,22 +98,24 @@ static struct uid random_uid(struct broker *broker)
     return id;
 }
 
-static void place_group(struct request *r, struct catalog_queue_spec *spec,
-                        struct catalog_member *members)
+void queue_place_group(struct request *r, struct catalog_queue_spec *spec,
+                       struct catalog_member *members)
 {
     struct broker *broker = r->broker;
     struct uid nodes[CATALOG_REPLICAS_MAX];
     struct bytes locator;
     int64_t size = 1;
-    if (spec->type == CATALOG_QUORUM) {
+    if (spec->type == CATALOG_HISTORY) {
         size = broker->options.quorum_initial_size;
-        (void)wire_table_get_integer(r->args, "x-quorum-initial-group-size", &size);
+    } else if (spec->type == CATALOG_QUORUM) {
+        size = broker->options.quorum_initial_size;
+        (void)wire_table_get_integer(spec->arguments, "x-quorum-initial-group-size", &size);
         if (size > CATALOG_REPLICAS_MAX) {
             size = CATALOG_REPLICAS_MAX; /* any number will do: all nodes then */
         }
     }
     bool local = size == 1;
-    if (wire_table_get_string(r->args, "x-queue-leader-locator", &locator)) {
+    if (wire_table_get_string(spec->arguments, "x-queue-leader-locator", &locator)) {
         local = bytes_eq_cstr(locator, "client-local");
     }
     struct catalog_placement placement = {
@@ -173,7 +175,7 @@ static void propose_queue(struct request *r, uint8_t type)
     }
     if (spec->durable) {
         spec->run = CATALOG_RUN_GROUP;
-        place_group(r, spec, members);
+        queue_place_group(r, spec, members);
         if (spec->group.member_count == 0) {
             request_fail(r, 541, true, "no node can take a replica of queue '%.*s'", FMT(r->name));
             return;

@@ -54,6 +54,7 @@ static void request_free(struct request *request)
     list_remove(&request->wait_link);
     timer_cancel(&request->broker->timers, &request->timeout);
     buf_unref(request->text);
+    history_free(request->replay);
     wr_free(request);
 }
 
@@ -189,6 +190,10 @@ static void on_reply_timeout(struct timer *t)
     struct ch_queue *q = request->queue;
     q->request = NULL;
     request->queue = NULL;
+    if (request->replay != NULL) { /* the binding is made: that is what was asked for */
+        history_cut_short(request);
+        return;
+    }
     request_fail(request, 541, true,
                  "timed out waiting for queue '%s' in vhost '%s': it has no leader", q->name,
                  request->channel->session->vhost);

@@ -175,6 +175,7 @@ static size_t hand_over(struct broker_channel *ch, const struct tx_message *m,
                         const struct tx_target *targets, const struct reply_address *replies)
 {
     size_t live = 0;
+    bool routed = false;
     for (uint32_t i = 0; i < m->replies; i++) {
         reply_send(ch->broker, &replies[i], m->message);
     }
@@ -184,12 +185,14 @@ static size_t hand_over(struct broker_channel *ch, const struct tx_message *m,
             uint64_t seq = publish_kept(ch, q, targets[i].delayed, m->message);
             ch_queue_note_publish(q, seq);
             expect(ch->tx, q, seq, true);
+            routed = routed || !q->history;
             live++;
         }
     }
     if (live > 0) {
         ch->published++;
-    } else if (m->mandatory) {
+    }
+    if (!routed && m->mandatory) {
         ch->sink->on_return(ch->ctx, &m->message);
     }
     return live;

@@ -99,7 +99,7 @@ static void check_node_load(const struct catalog_view *v, const struct catalog_n
 {
     struct loads loads = {0};
     struct catalog_iter it;
-    catalog_iter_queues(&it, v, NULL);
+    catalog_iter_machines(&it, v);
     for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
         if (q->spec.run == CATALOG_RUN_LOCAL) {
             loads.locals += uid_eq(q->spec.local.node, node->info.id);
@@ -129,6 +129,14 @@ void catalog_check(const struct catalog *catalog)
         catalog_iter_queues(&it, v, vhost);
         for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
             check_queue(v, vhost, q);
+            queues++;
+        }
+        struct pmap_iter kept;
+        for (bool more = pmap_first(&kept, vhost->histories); more; more = pmap_next(&kept)) {
+            const struct catalog_queue *q = (const struct catalog_queue *)kept.value;
+            WR_ASSERT(catalog_queue_by_id(v, q->id) == q && q->policy == NULL);
+            WR_ASSERT_OP(q->spec.type, ==, CATALOG_HISTORY);
+            WR_ASSERT_OP(catalog__check_history(vhost, &q->spec), ==, CATALOG_OK);
             queues++;
         }
         catalog_iter_exchanges(&it, v, vhost);

@@ -230,12 +230,20 @@ bool catalog_command_valid(const struct catalog_command *command)
     return known && walk_ok(&k);
 }
 
+/* The lowest version that knows it: a history is of version 2. Nodes that do not know that stop
+ * there, rather than skip what the others apply. */
+static uint64_t version_of(const struct catalog_command *command)
+{
+    return command->kind == CATALOG_DECLARE_QUEUE && command->u.queue.type == CATALOG_HISTORY ? 2
+                                                                                              : 1;
+}
+
 void catalog_command_encode(struct buf **out, const struct catalog_command *command)
 {
     WR_ASSERT(catalog_command_valid(command));
     struct walk k = walk_put(out);
     walk_record(&k, 3);
-    pack_put_uint(&k.writer, CATALOG_COMMAND_VERSION);
+    pack_put_uint(&k.writer, version_of(command));
     pack_put_uint(&k.writer, command->kind);
     const bool known = walk_body(&k, (struct catalog_command *)(uintptr_t)command);
     WR_ASSERT(known);
@@ -252,12 +260,12 @@ int catalog_command_decode(struct bytes input, struct catalog_command *ret_comma
     if (pack_failed(&k.reader)) {
         return WR_E_CORRUPT;
     }
-    if (version != CATALOG_COMMAND_VERSION || kind > UINT8_MAX) {
+    if (version < 1 || version > CATALOG_COMMAND_VERSION || kind > UINT8_MAX) {
         return WR_E_VERSION;
     }
     c->kind = (uint8_t)kind;
     if (!walk_body(&k, c)) {
         return WR_E_VERSION;
     }
-    return walk_ok(&k) && pack_done(&k.reader) ? 0 : WR_E_CORRUPT;
+    return walk_ok(&k) && pack_done(&k.reader) && version == version_of(c) ? 0 : WR_E_CORRUPT;
 }

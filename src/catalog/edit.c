@@ -203,6 +203,11 @@ void catalog__count_load(struct catalog_view *v, const struct catalog_queue *que
     }
 }
 
+struct pmap **catalog__queue_table(struct catalog_vhost *vhost, uint8_t type)
+{
+    return type == CATALOG_HISTORY ? &vhost->histories : &vhost->queues;
+}
+
 void catalog__put_queue(struct catalog_view *v, struct catalog_queue *owned_queue)
 {
     const struct catalog_key key = catalog__key_id(owned_queue->id);
@@ -212,7 +217,8 @@ void catalog__put_queue(struct catalog_view *v, struct catalog_queue *owned_queu
     }
     catalog__count_load(v, owned_queue, 1);
     struct catalog_vhost *vhost = open_vhost(v, owned_queue->spec.vhost);
-    pmap_set_in(&vhost->queues, owned_queue->spec.name, &owned_queue->ref);
+    pmap_set_in(catalog__queue_table(vhost, owned_queue->spec.type), owned_queue->spec.name,
+                &owned_queue->ref);
     catalog__put_vhost(v, vhost);
     pmap_set_in(&v->queues, catalog__key_bytes(&key), &owned_queue->ref);
     pref_unref(&owned_queue->ref);
@@ -223,7 +229,7 @@ void catalog__drop_queue(struct catalog_view *v, const struct catalog_queue *que
     const struct catalog_key key = catalog__key_id(queue->id);
     catalog__count_load(v, queue, -1);
     struct catalog_vhost *vhost = open_vhost(v, queue->spec.vhost);
-    pmap_remove_in(&vhost->queues, queue->spec.name);
+    pmap_remove_in(catalog__queue_table(vhost, queue->spec.type), queue->spec.name);
     catalog__put_vhost(v, vhost);
     pmap_remove_in(&v->queues, catalog__key_bytes(&key));
 }

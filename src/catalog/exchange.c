@@ -37,6 +37,11 @@ void catalog__remove_exchange(struct catalog *c, const struct catalog_exchange *
 {
     struct catalog_exchange *held = (struct catalog_exchange *)(uintptr_t)exchange;
     (void)pref_ref(&held->ref);
+    const struct catalog_queue *history =
+        catalog_vhost_history(catalog_vhost(c->view, held->vhost), held->name);
+    if (history != NULL) { /* Nothing is bound to it: this ends no other exchange. */
+        catalog__remove_queue(c, history);
+    }
     catalog__unbind_destination(c, CATALOG_TO_EXCHANGE, held->id, emptied);
     struct catalog_view *v = catalog__edit(c);
     /* A binding of the exchange to itself has gone with that. */

@@ -232,6 +232,11 @@ bool catalog__members_valid(const struct catalog_member *members, uint32_t count
 /* True when all members are on nodes of the cluster. */
 bool catalog__members_known(const struct catalog_view *v, const struct catalog_member *members,
                             uint32_t count);
+/* The table of a vhost that is in no view yet in which queues of the type are, by name. */
+struct pmap **catalog__queue_table(struct catalog_vhost *vhost, uint8_t type);
+/* CATALOG_OK when the queue is no history, or that of an exchange of the vhost as it is now. */
+int catalog__check_history(const struct catalog_vhost *vhost,
+                           const struct catalog_queue_spec *spec);
 /* CATALOG_OK when where the queue runs and who owns it exists now. */
 int catalog__check_home(const struct catalog_view *v, const struct catalog_queue_spec *spec);
 /* The node among the members with the fewest preferred leaderships (ties: the first). */

@@ -69,6 +69,11 @@ void catalog_iter_queues(struct catalog_iter *it, const struct catalog_view *vie
     start_deep(it, ITER_QUEUES, view, vhost);
 }
 
+void catalog_iter_machines(struct catalog_iter *it, const struct catalog_view *view)
+{
+    start_flat(it, view->queues);
+}
+
 void catalog_iter_bindings(struct catalog_iter *it, const struct catalog_view *view,
                            const struct catalog_vhost *vhost)
 {

@@ -218,7 +218,8 @@ int catalog__apply_forget(struct catalog *c, uint64_t index, struct uid id)
     struct pmap_iter it;
     for (bool more = pmap_first(&it, queues); more; more = pmap_next(&it)) {
         const struct catalog_queue *q = (const struct catalog_queue *)it.value;
-        if (q->spec.run == CATALOG_RUN_GROUP) {
+        /* The end of one may have been that of an auto-delete exchange, and so of its history. */
+        if (q->spec.run == CATALOG_RUN_GROUP && catalog_queue_by_id(c->view, q->id) != NULL) {
             shrink_group(c, index, q, id);
         }
     }

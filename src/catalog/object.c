@@ -114,6 +114,7 @@ static void vhost_free(struct pref *owned_ref)
     struct catalog_vhost *v = (struct catalog_vhost *)owned_ref;
     pmap_unref(v->exchanges);
     pmap_unref(v->queues);
+    pmap_unref(v->histories);
     pmap_unref(v->policies);
     pmap_unref(v->operator_policies);
     pmap_unref(v->parameters);
@@ -150,6 +151,7 @@ struct catalog_vhost *catalog__vhost_with(const struct catalog_vhost *vhost,
     struct catalog_vhost *v = catalog__vhost_new(vhost->id, spec);
     v->exchanges = pmap_ref(vhost->exchanges);
     v->queues = pmap_ref(vhost->queues);
+    v->histories = pmap_ref(vhost->histories);
     v->limits = vhost->limits;
     v->policies = pmap_ref(vhost->policies);
     v->operator_policies = pmap_ref(vhost->operator_policies);

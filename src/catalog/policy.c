@@ -53,7 +53,8 @@ static struct catalog_policy *best_for_exchange(const struct catalog_ranking *ra
 
 void catalog__match_queue(const struct catalog_vhost *vhost, struct catalog_queue *queue)
 {
-    if (vhost->ranking != NULL || vhost->operator_ranking != NULL) {
+    if (queue->spec.type != CATALOG_HISTORY &&
+        (vhost->ranking != NULL || vhost->operator_ranking != NULL)) {
         catalog__queue_set_policies(queue, best_for_queue(vhost->ranking, queue),
                                     best_for_queue(vhost->operator_ranking, queue));
     }

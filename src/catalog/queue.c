@@ -69,6 +69,25 @@ int catalog__check_home(const struct catalog_view *v, const struct catalog_queue
                : CATALOG_NO_NODE;
 }
 
+int catalog__check_history(const struct catalog_vhost *vhost, const struct catalog_queue_spec *spec)
+{
+    if (spec->type != CATALOG_HISTORY) {
+        return CATALOG_OK;
+    }
+    if (spec->run != CATALOG_RUN_GROUP || spec->exclusive || spec->auto_delete) {
+        return CATALOG_INVALID;
+    }
+    const struct catalog_exchange *e = catalog_vhost_exchange(vhost, spec->name);
+    if (e == NULL) {
+        return CATALOG_NO_EXCHANGE;
+    }
+    /* Another one of that name by now: its declaration makes its own. */
+    return bytes_eq_cstr(e->type, CATALOG_HISTORY_EXCHANGE) && e->durable == spec->durable &&
+                   bytes_eq(e->arguments, spec->arguments)
+               ? CATALOG_OK
+               : CATALOG_STALE;
+}
+
 int catalog__apply_declare_queue(struct catalog *c, uint64_t index,
                                  const struct catalog_queue_spec *spec, uint64_t *ret_id)
 {
@@ -76,16 +95,19 @@ int catalog__apply_declare_queue(struct catalog *c, uint64_t index,
     if (vhost == NULL) {
         return CATALOG_NO_VHOST;
     }
-    const struct catalog_queue *existing = catalog_vhost_queue(vhost, spec->name);
+    const bool history = spec->type == CATALOG_HISTORY;
+    const struct catalog_queue *existing =
+        history ? catalog_vhost_history(vhost, spec->name) : catalog_vhost_queue(vhost, spec->name);
     if (existing != NULL) {
         *ret_id = existing->id;
         return CATALOG_EXISTS;
     }
-    if (vhost->limits.queues_max >= 0 &&
+    if (!history && vhost->limits.queues_max >= 0 &&
         pmap_count(vhost->queues) >= (uint64_t)vhost->limits.queues_max) {
         return CATALOG_LIMIT;
     }
-    const int status = catalog__check_home(c->view, spec);
+    int status = catalog__check_history(vhost, spec);
+    status = status == CATALOG_OK ? catalog__check_home(c->view, spec) : status;
     if (status != CATALOG_OK) {
         return status;
     }

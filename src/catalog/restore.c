@@ -95,15 +95,16 @@ static void get_queue(struct restore *r, struct catalog_vhost *vhost)
     walk_snapshot_queue(&r->k, &id, &version, &spec);
     if (!need(r, id >= 1 && id <= r->index && version >= id && version <= r->index) ||
         !need(r, catalog_queue_by_id(r->v, id) == NULL && bytes_eq(spec.vhost, vhost->name) &&
-                     pmap_get(vhost->queues, spec.name) == NULL) ||
-        !need(r, catalog__check_home(r->v, &spec) == CATALOG_OK)) {
+                     pmap_get(*catalog__queue_table(vhost, spec.type), spec.name) == NULL) ||
+        !need(r, catalog__check_history(vhost, &spec) == CATALOG_OK &&
+                     catalog__check_home(r->v, &spec) == CATALOG_OK)) {
         return;
     }
     struct catalog_queue *q = catalog__queue_new(id, vhost->id, version, &spec);
     catalog__match_queue(vhost, q);
     const struct catalog_key key = catalog__key_id(id);
     catalog__count_load(r->v, q, 1);
-    pmap_set_in(&vhost->queues, q->spec.name, &q->ref);
+    pmap_set_in(catalog__queue_table(vhost, q->spec.type), q->spec.name, &q->ref);
     pmap_set_in(&r->v->queues, catalog__key_bytes(&key), &q->ref);
     pref_unref(&q->ref);
 }

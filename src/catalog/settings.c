@@ -171,6 +171,11 @@ static void settle(const struct sources *from, struct queue_settings *s)
     struct bytes mode;
     struct wire_value value;
     settings_none(s, quorum);
+    if (from->queue->spec.type == CATALOG_HISTORY) { /* the arguments are the exchange's */
+        s->length_max = natural(argument_of(from, CATALOG_HISTORY_LENGTH, &value), &value);
+        s->length_max = s->length_max == UINT64_MAX ? CATALOG_HISTORY_DEFAULT : s->length_max;
+        return;
+    }
     s->ttl_ms = lower(from, "x-message-ttl", "message-ttl");
     s->expires_ms = lower(from, "x-expires", "expires");
     s->length_max = lower(from, "x-max-length", "max-length");
@@ -202,7 +207,7 @@ static void settle(const struct sources *from, struct queue_settings *s)
 void catalog__settle(struct catalog_queue *queue)
 {
     if (queue->spec.arguments.size == 0 && queue->policy == NULL &&
-        queue->operator_policy == NULL) {
+        queue->operator_policy == NULL && queue->spec.type != CATALOG_HISTORY) {
         settings_none(&queue->settings, queue->spec.type == CATALOG_QUORUM); /* most queues */
         return;
     }

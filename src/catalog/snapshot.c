@@ -48,6 +48,18 @@ static void put_parameters(struct walk *k, const struct pmap *parameters)
     }
 }
 
+static void put_queues(struct walk *k, const struct pmap *queues)
+{
+    struct pmap_iter it;
+    for (bool more = pmap_first(&it, queues); more; more = pmap_next(&it)) {
+        const struct catalog_queue *q = (const struct catalog_queue *)it.value;
+        struct catalog_queue_spec s = q->spec;
+        uint64_t queue_id = q->id;
+        uint64_t version = q->replicas_version;
+        walk_snapshot_queue(k, &queue_id, &version, &s);
+    }
+}
+
 static void put_vhost(struct walk *k, const struct catalog_vhost *vhost)
 {
     struct catalog_vhost_spec spec = catalog__vhost_spec(vhost);
@@ -69,14 +81,11 @@ static void put_vhost(struct walk *k, const struct catalog_vhost *vhost)
         bool predeclared = e->predeclared;
         walk_snapshot_exchange(k, &exchange_id, &predeclared, &x);
     }
-    put_list(k, vhost->queues);
-    for (bool more = pmap_first(&it, vhost->queues); more; more = pmap_next(&it)) {
-        const struct catalog_queue *q = (const struct catalog_queue *)it.value;
-        struct catalog_queue_spec s = q->spec;
-        uint64_t queue_id = q->id;
-        uint64_t version = q->replicas_version;
-        walk_snapshot_queue(k, &queue_id, &version, &s);
-    }
+    const size_t queues = pmap_count(vhost->queues) + pmap_count(vhost->histories);
+    WR_ASSERT_OP(queues, <=, UINT32_MAX);
+    pack_put_array(&k->writer, (uint32_t)queues);
+    put_queues(k, vhost->queues);
+    put_queues(k, vhost->histories);
 }
 
 static void put_user(struct walk *k, const struct catalog_user *user)

@@ -94,11 +94,10 @@ static void drop_destination(struct catalog_view *v, uint8_t kind, uint64_t id)
     pmap_remove_in(&v->destinations, catalog__key_bytes(&key));
 }
 
-static void remove_content(struct catalog *c, struct catalog_view *v,
-                           const struct catalog_vhost *vhost)
+static void remove_queues(struct catalog *c, struct catalog_view *v, const struct pmap *queues)
 {
     struct pmap_iter it;
-    for (bool more = pmap_first(&it, vhost->queues); more; more = pmap_next(&it)) {
+    for (bool more = pmap_first(&it, queues); more; more = pmap_next(&it)) {
         const struct catalog_queue *q = (const struct catalog_queue *)it.value;
         const struct catalog_key key = catalog__key_id(q->id);
         catalog__count_load(v, q, -1);
@@ -106,6 +105,14 @@ static void remove_content(struct catalog *c, struct catalog_view *v,
         drop_destination(v, CATALOG_TO_QUEUE, q->id);
         catalog__event(c, EVENT_QUEUE_REMOVED, it.value, NULL);
     }
+}
+
+static void remove_content(struct catalog *c, struct catalog_view *v,
+                           const struct catalog_vhost *vhost)
+{
+    struct pmap_iter it;
+    remove_queues(c, v, vhost->queues);
+    remove_queues(c, v, vhost->histories);
     for (bool more = pmap_first(&it, vhost->exchanges); more; more = pmap_next(&it)) {
         const struct catalog_exchange *e = (const struct catalog_exchange *)it.value;
         drop_destination(v, CATALOG_TO_EXCHANGE, e->id);

@@ -122,6 +122,12 @@ const struct catalog_queue *catalog_vhost_queue(const struct catalog_vhost *vhos
     return (const struct catalog_queue *)pmap_get(vhost->queues, name);
 }
 
+const struct catalog_queue *catalog_vhost_history(const struct catalog_vhost *vhost,
+                                                  struct bytes exchange)
+{
+    return (const struct catalog_queue *)pmap_get(vhost->histories, exchange);
+}
+
 const struct catalog_exchange *catalog_exchange(const struct catalog_view *view, struct bytes vhost,
                                                 struct bytes name)
 {
@@ -284,6 +290,8 @@ void catalog_count(const struct catalog_view *view, struct catalog_totals *ret_t
         const struct catalog_vhost *vhost = (const struct catalog_vhost *)it.value;
         ret_totals->policies += pmap_count(vhost->policies) + pmap_count(vhost->operator_policies);
         ret_totals->parameters += pmap_count(vhost->parameters);
+        ret_totals->histories += pmap_count(vhost->histories);
+        ret_totals->queues -= pmap_count(vhost->histories);
     }
 }
 

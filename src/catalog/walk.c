@@ -252,7 +252,7 @@ void walk_queue_spec(struct walk *k, struct catalog_queue_spec *spec)
     walk_name(k, &spec->vhost);
     walk_name(k, &spec->name);
     walk_bytes(k, &spec->arguments, CATALOG_ARGUMENTS_MAX);
-    walk_u8(k, &spec->type, CATALOG_CLASSIC, CATALOG_STREAM);
+    walk_u8(k, &spec->type, CATALOG_CLASSIC, CATALOG_HISTORY);
     walk_bool(k, &spec->durable);
     walk_bool(k, &spec->auto_delete);
     walk_bool(k, &spec->exclusive);

@@ -223,7 +223,7 @@ static void fit_queues(struct shard *shard, const struct nodes_now *now, uint64_
     uint32_t grown = 0;
     bool waits = false;
     struct catalog_iter it;
-    catalog_iter_queues(&it, shard->view, NULL);
+    catalog_iter_machines(&it, shard->view);
     for (const struct catalog_queue *q;
          grown < GROW_PER_STEP && (q = catalog_iter_next(&it)) != NULL;) {
         if (q->spec.run != CATALOG_RUN_GROUP) {

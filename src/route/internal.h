@@ -24,6 +24,7 @@ struct exchange_type {
     const char *name;
     bool by_key;
     bool delays;                       /* What is reached from it is delayed. */
+    bool keeps;                        /* It has a history. */
     const struct exchange_type *inner; /* Set: has all functions in place of this one's. */
     int (*validate)(struct bytes arguments, struct strbuf *text); /* A declaration; may be NULL. */
     int (*validate_binding)(const struct route_binding *binding,
@@ -42,6 +43,7 @@ extern const struct exchange_type route__consistent_hash;
 extern const struct exchange_type route__modulus_hash;
 extern const struct exchange_type route__random;
 extern const struct exchange_type route__local_random;
+extern const struct exchange_type route__recent_history;
 extern const struct exchange_type route__delayed; /* For declarations; routes nothing. */
 
 /* The delayed type with the inner one that the exchange's arguments name; NULL: none. */
@@ -185,7 +187,6 @@ static inline const struct route_input *route__input(struct route_result *result
     return result->scratch->input;
 }
 
-
 /* --- digest.c: hashes of what a message says ------------------------------------------------- */
 
 uint64_t route__digest_bytes(struct bytes text);
@@ -207,6 +208,8 @@ void route__emit(struct route_result *result, const struct catalog_binding *bind
 void route__emit_to(struct route_result *result, uint64_t queue_id);
 /* The queue of that id, which must be in the view. */
 const struct catalog_queue *route__queue(struct route_scratch *s, uint64_t id);
+/* Into the history of the exchange at work, if it is to be kept. */
+void route__keep(struct route_result *result, const struct catalog_exchange *exchange);
 /* A queue that was found otherwise. */
 void route__emit_queue(struct route_result *result, const struct catalog_queue *queue);
 

@@ -46,6 +46,9 @@ static void route_exchange(struct route_result *result, const struct catalog_exc
         route_default(result, input);
         return;
     }
+    if (exchange->router != NULL && exchange->router->keeps) {
+        route__keep(result, exchange);
+    }
     if (exchange->router == NULL || exchange->index == NULL) {
         return;
     }
@@ -89,6 +92,7 @@ uint32_t route_message(const struct catalog_view *view, const struct catalog_exc
 {
     struct route_scratch *s = result->scratch;
     result->count = 0;
+    result->kept = 0;
     result->key_only = true;
     s->view = view;
     s->input = input;

@@ -6,9 +6,9 @@
 #include "internal.h"
 
 static const struct exchange_type *const types[] = {
-    &route__direct,  &route__fanout,          &route__topic,
-    &route__headers, &route__consistent_hash, &route__modulus_hash,
-    &route__random,  &route__local_random,    &route__delayed,
+    &route__direct,          &route__fanout,       &route__topic,  &route__headers,
+    &route__consistent_hash, &route__modulus_hash, &route__random, &route__local_random,
+    &route__recent_history,  &route__delayed,
 };
 
 #define TYPE_COUNT (sizeof(types) / sizeof(types[0]))

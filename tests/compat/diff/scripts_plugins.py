@@ -215,6 +215,139 @@ def recent_history_bad_arguments(t):
         a.channel().call("exchange.delete", exchange=t.name("x"))
 
 
+@script("33")
+def recent_history_and_no_route(t):
+    """To be kept is not to be routed: mandatory comes back, the alternate exchange gets it."""
+    ch, out = t.channel(), t.channel()
+    name = t.exchange(ch, "x-recent-history")
+    out.call("confirm.select")
+    out.publish(name, "k", "returned", mandatory=1)
+    out.take(1, "basic.return")
+    out.confirms(1)
+    alternate = t.exchange(ch, "fanout", "alternate")
+    other = t.exchange(ch, "x-recent-history", "other", arguments={"alternate-exchange": alternate})
+    caught = t.queue(ch, "caught")
+    t.bind(ch, alternate, caught)
+    out.publish(other, "k", "to the alternate", mandatory=1)
+    out.confirms(1)
+    t.counts(caught, messages=1)
+    for source in (name, other):
+        late = t.queue(ch, source.rpartition(".")[2] + "-late")
+        t.bind(ch, source, late)
+        ch.call("basic.get", queue=late, no_ack=1)
+    t.counts(caught, messages=1)
+
+
+@script("33")
+def recent_history_no_store_values(t):
+    ch, out = t.channel(), t.channel()
+    name = t.exchange(ch, "x-recent-history")
+    out.call("confirm.select")
+    for value in (True, False, 1, "true", None):
+        out.publish(name, "k", f"{value}", headers={"x-recent-history-no-store": value})
+        out.confirms(1)
+    late = t.queue(ch)
+    t.bind(ch, name, late)
+    t.counts(late, messages=4)
+    for _ in range(4):
+        ch.call("basic.get", queue=late, no_ack=1)
+
+
+@script("33")
+def recent_history_on_one_channel(t):
+    """No confirms: what was published before the bind on the same channel is replayed, in order."""
+    ch = t.channel()
+    name = t.exchange(ch, "x-recent-history")
+    late = t.queue(ch)
+    for i in range(5):
+        ch.publish(name, "k", f"before {i}")
+    t.bind(ch, name, late)
+    for i in range(5):
+        ch.publish(name, "k", f"after {i}")
+    t.counts(late, messages=10)
+    for _ in range(10):
+        ch.call("basic.get", queue=late, no_ack=1)
+
+
+@script("33")
+def recent_history_expiration(t):
+    """What is kept does not expire; what is replayed does, from then on."""
+    ch, out = t.channel(), t.channel()
+    name = t.exchange(ch, "x-recent-history")
+    out.call("confirm.select")
+    for body, expiration in (("short", "1"), ("long", "600000")):
+        out.publish(name, "k", body, expiration=expiration)
+        out.confirms(1)
+    t.let_pass(100)
+    late = t.queue(ch)
+    t.bind(ch, name, late)
+    t.counts(late, messages=1)
+    ch.call("basic.get", queue=late, no_ack=1)
+    dead = t.exchange(ch, "fanout", "dlx")
+    letters, last = t.queue(ch, "letters"), t.queue(ch, "last", {"x-dead-letter-exchange": dead})
+    t.bind(ch, dead, letters)
+    t.bind(ch, name, last)
+    t.counts(letters, messages=1)
+    ch.call("basic.get", queue=last, no_ack=1)
+
+
+@script("33")
+def recent_history_ends_with_its_exchange(t):
+    ch, out = t.channel(), t.channel()
+    out.call("confirm.select")
+    name = t.exchange(ch, "x-recent-history", auto_delete=1)
+    first, late = t.queue(ch, "first"), t.queue(ch, "late")
+    for way in ("delete", "unbind"):
+        t.bind(ch, name, first)
+        out.publish(name, "k", way)
+        out.confirms(1)
+        if way == "delete":
+            ch.call("exchange.delete", exchange=name)
+        else:
+            ch.call("queue.unbind", queue=first, exchange=name)
+        t.exchange(ch, "x-recent-history", auto_delete=1)
+        t.bind(ch, name, late)
+        t.counts(late, messages=0)
+        ch.call("exchange.delete", exchange=name)
+        t.exchange(ch, "x-recent-history", auto_delete=1)
+    t.connect().channel().call("queue.declare", queue=name, passive=1)
+
+
+@script("33")
+def recent_history_in_a_transaction(t):
+    ch, out = t.channel(), t.channel()
+    name = t.exchange(ch, "x-recent-history")
+    out.call("tx.select")
+    out.publish(name, "k", "committed", mandatory=1)
+    out.call("tx.commit")
+    out.take(1, "basic.return")
+    late = t.queue(ch)
+    t.bind(ch, name, late)
+    t.counts(late, messages=1)
+    ch.call("basic.get", queue=late, no_ack=1)
+
+
+@script("10", "33")
+def recent_history_through_an_exchange(t):
+    ch, out = t.channel(), t.channel()
+    name, target = t.exchange(ch, "x-recent-history"), t.exchange(ch, "fanout", "target")
+    queue = t.queue(ch)
+    t.bind(ch, target, queue)
+    publish_all(t, out, name, [("", f"m{i}", {}) for i in range(3)])
+    ch.call("exchange.bind", destination=target, source=name)
+    t.counts(queue, messages=3)
+    for _ in range(3):
+        ch.call("basic.get", queue=queue, no_ack=1)
+
+
+@script("10", "33")
+def recent_history_to_an_exchange_without_queues(t):
+    ch, out = t.channel(), t.channel()
+    name, target = t.exchange(ch, "x-recent-history"), t.exchange(ch, "fanout", "target")
+    publish_all(t, out, name, [("", "m", {})])
+    t.connect().channel().call("exchange.bind", destination=target, source=name)
+
+
 @script("10", "33")
 def recent_history_bound_to_an_exchange(t):
     ch, out = t.channel(), t.channel()

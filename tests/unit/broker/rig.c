@@ -654,7 +654,7 @@ static void on_retry(void *ctx)
 
 void rig_publish(const char *exchange, const char *key, struct bytes props, uint64_t token)
 {
-    static const char *const names[] = {"routed", "unroutable", "refused", "wait"};
+    static const char *const names[] = {"routed", "unroutable", "kept", "refused", "wait"};
     struct broker_fault fault = {0};
     struct message message = rig_message(exchange, key, props, "m");
     enum broker_publish_result result = BROKER_WAIT;

@@ -244,8 +244,8 @@ static inline int do_local(struct fixture *f, const char *vhost, const char *nam
 }
 
 /* A durable group with members on the nodes of the text ("123"); the first is preferred. */
-static inline int do_group(struct fixture *f, const char *vhost, const char *name,
-                           const char *nodes)
+static inline int do_group_of(struct fixture *f, const char *vhost, const char *name,
+                              const char *nodes, uint8_t type, bool durable)
 {
     struct catalog_member members[CATALOG_REPLICAS_MAX];
     uint32_t count = 0;
@@ -257,11 +257,24 @@ static inline int do_group(struct fixture *f, const char *vhost, const char *nam
         .kind = CATALOG_DECLARE_QUEUE,
         .u.queue = {.vhost = B(vhost),
                     .name = B(name),
-                    .type = CATALOG_QUORUM,
+                    .type = type,
                     .run = CATALOG_RUN_GROUP,
-                    .durable = true,
+                    .durable = durable,
                     .group = {members, count, count, members[0].node}}};
     return apply(f, &c);
+}
+
+static inline int do_group(struct fixture *f, const char *vhost, const char *name,
+                           const char *nodes)
+{
+    return do_group_of(f, vhost, name, nodes, CATALOG_QUORUM, true);
+}
+
+/* Of the x-recent-history exchange of that name. */
+static inline int do_history(struct fixture *f, const char *vhost, const char *name,
+                             const char *nodes, bool durable)
+{
+    return do_group_of(f, vhost, name, nodes, CATALOG_HISTORY, durable);
 }
 
 static inline int do_delete_queue(struct fixture *f, uint64_t id)

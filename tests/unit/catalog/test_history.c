@@ -11,7 +11,7 @@ static const char *const vhosts[] = {"/", "v", "w"};
 static const char *const queues[] = {"q0", "q1", "q2", "q3", "q4", "q5"};
 static const char *const exchanges[] = {"x0", "x1", "x2", "amq.topic", "amq.fanout"};
 static const char *const keys[] = {"", "a", "a.b", "#"};
-static const char *const types[] = {"direct", "topic", "fanout", "strange"};
+static const char *const types[] = {"direct", "topic", "fanout", "strange", "x-recent-history"};
 
 #define PICK(p, list) (list[prng_below((p), sizeof(list) / sizeof(list[0]))])
 
@@ -177,6 +177,8 @@ static void random_command(struct fixture *f, struct prng *p)
         (void)do_exchange(f, vhost, PICK(p, exchanges), PICK(p, types), (int)prng_below(p, 4));
     } else if (kind < 26) {
         (void)do_delete_exchange(f, vhost, PICK(p, exchanges), prng_ratio(p, 1, 2));
+    } else if (kind < 29) {
+        (void)do_history(f, vhost, PICK(p, exchanges), PICK(p, groups), prng_ratio(p, 1, 2));
     } else if (kind < 36) {
         (void)do_group(f, vhost, PICK(p, queues), PICK(p, groups));
     } else if (kind < 46) {
@@ -404,9 +406,9 @@ Test(history, differences_are_exact)
         catalog_diff_queues(seen, now, follow, &state);
         struct catalog_totals totals;
         catalog_count(now, &totals);
-        cr_assert_eq(state.ids.count, totals.queues);
+        cr_assert_eq(state.ids.count, totals.queues + totals.histories);
         struct catalog_iter it;
-        catalog_iter_queues(&it, now, NULL);
+        catalog_iter_machines(&it, now);
         for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
             cr_assert_eq(umap_get(&state.ids, q->id), q);
         }

@@ -256,7 +256,7 @@ Test(route, types_are_listed_and_found)
     for (const struct exchange_type *t; (t = exchange_type_at(count)) != NULL; count++) {
         cr_assert_eq(exchange_type_find(B(exchange_type_name(t))), t);
     }
-    cr_assert_eq(count, 9);
+    cr_assert_eq(count, 10);
     cr_assert_null(exchange_type_find(B("x-none")));
     cr_assert_null(exchange_type_find(BYTES_NONE));
 }
