@@ -444,7 +444,7 @@ static const struct command commands[] = {
               "<pattern> <definition>",
      .about = "Sets an operator policy, which goes before policies",
      .banner = "Setting operator policy override \"%1\" for pattern \"%2\" to \"%3\" with "
-               "priority \"%p\" for vhost \"%v\" ...",
+               "priority \"%q\" for vhost \"%v\" ...",
      .options = OPTION_BIT(PRIORITY) | OPTION_BIT(APPLY_TO),
      .args_min = 3,
      .args_max = 4,
@@ -455,7 +455,7 @@ static const struct command commands[] = {
      .usage = "[--vhost <vhost>] [--priority <priority>] [--apply-to <apply-to>] <name> "
               "<pattern> <definition>",
      .about = "Sets or updates a policy",
-     .banner = "Setting policy \"%1\" for pattern \"%2\" to \"%3\" with priority \"%p\" for "
+     .banner = "Setting policy \"%1\" for pattern \"%2\" to \"%3\" with priority \"%q\" for "
                "vhost \"%v\" ...",
      .options = OPTION_BIT(PRIORITY) | OPTION_BIT(APPLY_TO),
      .args_min = 3,

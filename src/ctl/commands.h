@@ -77,7 +77,7 @@ struct command {
     enum command_kind kind;
     const char *usage;
     const char *about;
-    const char *banner;  /* %v vhost, %n node, %1 ... %9 arguments, %r those after the first, %p
+    const char *banner;  /* %v vhost, %n node, %1 ... %9 arguments, %r those after the first, %q
                             priority; NULL: none */
     const char *done;    /* what is said when it has worked; NULL: nothing */
     const char *columns; /* default columns of a listing, or NULL */

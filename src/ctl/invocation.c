@@ -271,7 +271,7 @@ void ctl_banner(const struct invocation *v, const struct command *c)
             (void)fputs(v->ctl.node, stdout);
         } else if (*at == 'r') {
             put_rest(v);
-        } else if (*at == 'p') {
+        } else if (*at == 'q') {
             (void)fputs(v->word_count > 4      ? v->words[4]
                         : v->given[O_PRIORITY] ? v->values[O_PRIORITY]
                                                : "0",

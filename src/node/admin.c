@@ -428,11 +428,12 @@ static void policy_done(void *ctx, const struct broker_fault *fault, struct byte
                         uint64_t b)
 {
     struct broker_fault longer = *fault;
-    const size_t size = strlen(longer.text);
+    struct strbuf text;
+    strbuf_init(&text, longer.text, sizeof longer.text);
+    strbuf_add_cstr(&text, fault->text);
     /* RabbitMQ ends a reason of several lines with an empty one. */
-    if (fault->code == BROKER_ADMIN_INVALID && strncmp(fault->text, "Validation failed", 17) == 0 &&
-        size + 1 < sizeof longer.text) {
-        (void)strcpy(longer.text + size, "\n");
+    if (fault->code == BROKER_ADMIN_INVALID && strncmp(fault->text, "Validation failed", 17) == 0) {
+        strbuf_add_char(&text, '\n');
     }
     admin_done(ctx, &longer, name, a, b);
 }
