@@ -295,7 +295,8 @@ int ctl_messages(struct invocation *v, const struct command *c)
     struct run r = {.v = v,
                     .command = c,
                     .peeks = strcmp(c->name, "peek") == 0,
-                    .dry_run = v->given[O_DRY_RUN]};
+                    .dry_run = v->given[O_DRY_RUN],
+                    .told = time(NULL)};
     r.limit = invocation_count(v, O_LIMIT, -1);
     if (r.peeks && !r.dry_run) { /* --count is peek's word for it */
         r.limit = invocation_count(v, O_COUNT, r.limit >= 0 ? r.limit : COUNT_DEFAULT);

@@ -103,7 +103,9 @@ static void print_erlang_rows(json_t *columns, json_t *rows)
         (void)fputs(k == 0 ? "[" : ",\n [", stdout);
         json_array_foreach(columns, i, column) {
             char *cell = value_erlang(row, json_string_value(column));
-            (void)printf("%s{%s,%s}", i == 0 ? "" : ",", json_string_value(column), cell);
+            const char *name = json_string_value(column);
+            const char *quote = strchr(name, '-') != NULL ? "'" : ""; /* else no atom */
+            (void)printf("%s{%s%s%s,%s}", i == 0 ? "" : ",", quote, name, quote, cell);
             free(cell);
         }
         (void)putchar(']');

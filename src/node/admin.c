@@ -305,7 +305,7 @@ static void delete_vhost(struct admin *admin)
     broker_vhost_delete(admin->shard->broker, admin->args[0], admin_done, admin);
 }
 
-static bool vhost_there(struct admin *admin, struct bytes name)
+bool admin_vhost_there(struct admin *admin, struct bytes name)
 {
     if (catalog_vhost(admin->shard->view, name) != NULL) {
         return true;
@@ -331,7 +331,7 @@ static bool user_there(struct admin *admin, struct bytes name)
 
 static void restart_vhost(struct admin *admin)
 {
-    if (vhost_there(admin, admin->vhost)) { /* vhosts do not fail here: nothing to be done */
+    if (admin_vhost_there(admin, admin->vhost)) { /* vhosts do not fail here: nothing to be done */
         admin_ok(admin);
     }
 }
@@ -475,7 +475,7 @@ static void put_policy(struct admin *admin, bool operator_policy)
     } else if (!broker_apply_to_find(apply, &spec.apply_to)) {
         broker_apply_to_refusal(apply, &text);
         policy_done(admin, &fault, BYTES_NONE, 0, 0);
-    } else if (!vhost_there(admin, admin->vhost)) {
+    } else if (!admin_vhost_there(admin, admin->vhost)) {
         ; /* answered */
     } else if (!admin_put_fields(&w, definition)) {
         refuse_json(admin);
@@ -552,7 +552,7 @@ static void set_vhost_limits(struct admin *admin)
 {
     static const char *const names[2] = {"max-connections", "max-queues"};
     int64_t values[2] = {-1, -1};
-    if (vhost_there(admin, admin->vhost) &&
+    if (admin_vhost_there(admin, admin->vhost) &&
         limits_of(admin, admin->args[0], names, "limits", values)) {
         const struct catalog_vhost_limits limits = {values[0], values[1]};
         broker_vhost_limits_set(admin->shard->broker, admin->vhost, &limits, admin_done, admin);
@@ -617,7 +617,7 @@ static void put_parameter(struct admin *admin, struct bytes vhost, struct bytes 
 static void set_parameter(struct admin *admin)
 {
     if (admin->vhost.size == 0) { /* is what a global one has */
-        (void)vhost_there(admin, admin->vhost);
+        (void)admin_vhost_there(admin, admin->vhost);
         return;
     }
     put_parameter(admin, admin->vhost, admin->args[0], admin->args[1],
@@ -626,7 +626,7 @@ static void set_parameter(struct admin *admin)
 
 static void clear_parameter(struct admin *admin)
 {
-    if (admin->vhost.size > 0 || vhost_there(admin, admin->vhost)) {
+    if (admin->vhost.size > 0 || admin_vhost_there(admin, admin->vhost)) {
         broker_parameter_clear(admin->shard->broker, admin->vhost, admin->args[0], admin->args[1],
                                admin_done, admin);
     }

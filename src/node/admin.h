@@ -67,6 +67,9 @@ void admin_done(void *ctx, const struct broker_fault *fault, struct bytes name, 
                 uint64_t b);
 json_t *admin_row(struct admin *admin); /* a new one of admin->rows */
 
+/* False: answered. */
+bool admin_vhost_there(struct admin *admin, struct bytes name);
+
 /* Options: NULL or false where there is none of that type. */
 const char *admin_option(const struct admin *admin, const char *name);
 bool admin_flag(const struct admin *admin, const char *name);

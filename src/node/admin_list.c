@@ -205,11 +205,7 @@ static void list_vhost_limits(struct admin *admin)
         return;
     }
     const struct catalog_vhost *vhost = catalog_vhost(admin->shard->view, admin->vhost);
-    if (vhost == NULL) {
-        struct broker_fault fault = {.code = BROKER_ADMIN_NO_VHOST};
-        (void)snprintf(fault.text, sizeof fault.text, "Virtual host '%.*s' does not exist",
-                       BYTES_PRINTF(admin->vhost));
-        admin_fault(admin, &fault);
+    if (!admin_vhost_there(admin, admin->vhost)) {
         return;
     }
     json_t *limits = vhost_limits(vhost);
@@ -303,9 +299,7 @@ static void list_policies_that_match(struct admin *admin)
     const char *kind = admin_option(admin, "object-type");
     const bool exchange = kind != NULL && strcmp(kind, "exchange") == 0;
     const struct catalog_vhost *vhost = catalog_vhost(admin->shard->view, admin->vhost);
-    if (vhost == NULL) {
-        admin_fault(admin, &(struct broker_fault){.code = BROKER_ADMIN_NO_VHOST,
-                                                  .text = "Virtual host does not exist"});
+    if (!admin_vhost_there(admin, admin->vhost)) {
         return;
     }
     const struct catalog_queue *queue = catalog_vhost_queue(vhost, admin->args[0]);
