@@ -3,7 +3,7 @@
 /*
  * What the files of admin*.c share: one request of warrenctl that changes or lists something, and
  * how it is answered. Each ends with exactly one of admin_ok, admin_result, admin_refuse, in a
- * later turn or at once; the request is dead then.
+ * later turn or at once; the request may be looked at until whoever was called returns.
  */
 #include "warren/broker_admin.h"
 #include "warren/broker_messages.h"

@@ -47,6 +47,7 @@ struct job {
     void *state;
     void (*free_state)(void *state);
     void (*deferred)(void *state), (*late)(void *state);
+    bool over; /* answered: freed in the control turn, so that whoever answered may still look */
 };
 
 struct control {
@@ -187,8 +188,10 @@ void control_job_limit(struct job *job, uint32_t timeout_ms, void (*late)(void *
 
 void control_job_answer(struct job *job, json_t *owned_reply)
 {
+    WR_ASSERT(!job->over);
     send_json(job->from, owned_reply);
-    job_free(job);
+    job->over = true;
+    job->from = NULL;
 }
 
 static struct job *job_find(struct shard *shard, uint64_t id)
@@ -769,7 +772,9 @@ void control_turn(struct shard *shard)
     uint64_t now = shard->env->ops->mono_ns(shard->env);
     LIST_FOREACH_SAFE(at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
-        if (job->deferred != NULL || (job->late != NULL && now >= job->deadline_ns)) {
+        if (job->over) {
+            job_free(job);
+        } else if (job->deferred != NULL || (job->late != NULL && now >= job->deadline_ns)) {
             void (*fn)(void *) = job->deferred != NULL ? job->deferred : job->late;
             job->deferred = NULL;
             fn(job->state);
@@ -796,7 +801,9 @@ uint64_t control_deadline_ns(const struct shard *shard)
     if (shard->control != NULL) {
         LIST_FOREACH(at, &shard->control->jobs) {
             const struct job *job = WR_CONTAINER_OF_CONST(at, struct job, link);
-            best = job->deferred != NULL ? 0 : job->deadline_ns < best ? job->deadline_ns : best;
+            best = job->over || job->deferred != NULL ? 0
+                   : job->deadline_ns < best          ? job->deadline_ns
+                                                      : best;
         }
     }
     return best;

@@ -17,7 +17,8 @@ enum {
 };
 
 /* A request that is answered later: exactly one control_job_answer, which ends it. `state` is freed
- * with it; at the end of the node, when broker and host are gone already, that is all that happens.
+ * with it, in the next control turn; at the end of the node, when broker and host are gone already,
+ * that is all that happens.
  */
 struct job;
 struct job *control_job_new(struct shard *shard, struct link_conn *link, void *owned_state,
