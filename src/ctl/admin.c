@@ -170,10 +170,7 @@ static int show(const struct invocation *v, const struct command *c, json_t *rep
     } else {
         say_done(v, c, result);
     }
-    if (json_is_true(json_object_get(reply, "stale"))) {
-        (void)fprintf(stderr, "Warning: the cluster's catalog has no leader in reach; this is what "
-                              "the node knows\n");
-    }
+    ctl_warn_stale(reply);
     return 0;
 }
 

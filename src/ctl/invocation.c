@@ -242,6 +242,15 @@ int ctl_fail_unreachable(const struct invocation *v, const char *why)
     return EXIT_UNAVAILABLE;
 }
 
+void ctl_warn_stale(json_t *reply)
+{
+    if (json_is_true(json_object_get(reply, "stale"))) {
+        (void)fflush(stdout);
+        (void)fprintf(stderr, "Warning: the cluster's catalog has no leader in reach; this is what "
+                              "the node knows\n");
+    }
+}
+
 static bool is_talkative(const struct invocation *v)
 {
     return !v->out.quiet && !output_is_for_machines(v->out.format);

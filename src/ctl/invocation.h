@@ -45,6 +45,7 @@ long long invocation_count(const struct invocation *v, enum option_id id, long l
 int ctl_fail(const struct invocation *v, int code, bool bare, const char *text);
 int ctl_fail_unreachable(const struct invocation *v, const char *why);
 int ctl_fail_reply(const struct invocation *v, json_t *reply); /* it has "error" and "code" */
+void ctl_warn_stale(json_t *reply);                            /* an answer without a leader */
 void ctl_banner(const struct invocation *v, const struct command *c);
 void ctl_say(const struct invocation *v, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); /* a banner that is made up */

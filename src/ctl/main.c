@@ -167,6 +167,7 @@ static int show(const struct command *c, const struct invocation *v, json_t *col
     if (columns != NULL) {
         filter_queues(v, result, unresponsive);
         output_rows(&v->out, columns, result);
+        ctl_warn_stale(reply);
         json_int_t missing = json_integer_value(json_object_get(reply, "missing"));
         if (missing > 0) {
             (void)fprintf(stderr,

@@ -24,8 +24,17 @@
 #include "listing.h"
 
 #define JOB_MS           5000u
+#define BARRIER_MS       1500u
 #define TOOL_JOBS_MAX    64u                 /* requests of one tool that are being answered */
 #define TOOL_ANSWERS_MAX (64u * 1024 * 1024) /* bytes of answers that it has not read */
+
+enum listing_kind {
+    LISTS_QUEUES,
+    LISTS_EXCHANGES,
+    LISTS_BINDINGS,
+    LISTS_CONSUMERS,
+    LISTS_SESSIONS
+};
 
 struct job {
     struct list link; /* control->jobs */
@@ -41,6 +50,9 @@ struct job {
     bool starting;      /* requests are still being sent: not to be finished yet */
     bool until_running; /* await_startup */
     bool consumers;
+    enum listing_kind lists; /* once the barrier has come: */
+    json_t *request;
+    bool stale; /* the catalog has no leader in reach: what this node knows */
     bool local; /* asked by another node for its job `reply_for` */
     uint64_t reply_for;
     /* Of admin*.c: NULL for all others. */
@@ -110,6 +122,7 @@ static void job_free(struct job *job)
     json_decref(job->rows);
     json_decref(job->channels);
     json_decref(job->status);
+    json_decref(job->request);
     if (job->free_state != NULL) {
         job->free_state(job->state);
     }
@@ -127,6 +140,9 @@ static void job_finish(struct job *job)
     }
     json_t *reply = json_pack("{s:O, s:i}", "result", job->status != NULL ? job->status : job->rows,
                               "missing", (int)job->missing);
+    if (job->stale) {
+        (void)json_object_set_new(reply, "stale", json_true());
+    }
     if (job->local) {
         (void)json_object_set_new(reply, "for", json_integer((json_int_t)job->reply_for));
     }
@@ -629,20 +645,80 @@ static void begin_status(struct shard *shard, struct link_conn *link)
 
 /* --- dispatch --------------------------------------------------------------------------------- */
 
+/* Of the catalog, and of queues. */
+static void list_definitions(struct job *job)
+{
+    struct shard *shard = job->shard;
+    json_t *request = job->request;
+    const enum listing_kind kind = job->lists;
+    const char *name = json_string_value(json_object_get(request, "vhost"));
+    const struct catalog_vhost *vhost =
+        name == NULL ? NULL : catalog_vhost(shard->view, bytes_from_cstr(name));
+    const bool consumers =
+        kind == LISTS_CONSUMERS || json_is_true(json_object_get(request, "consumers"));
+    if (name != NULL && vhost == NULL) {
+        char text[320];
+        (void)snprintf(text, sizeof text, "Virtual host '%.256s' does not exist", name);
+        answer_error(job->from, EXIT_DATA, text);
+        job_free(job);
+        return;
+    }
+    if (kind == LISTS_EXCHANGES) {
+        listing_exchanges(shard, vhost, job->rows);
+    } else if (kind == LISTS_BINDINGS) {
+        listing_bindings(shard, vhost, job->rows);
+    } else {
+        job->consumers = kind == LISTS_CONSUMERS;
+        list_queues(job, vhost, consumers, request);
+        /* Consumers' channels, and those that a queue holds back, may be on any node. */
+        if (consumers || json_is_true(json_object_get(request, "flow"))) {
+            job->channels = json_array();
+            list_sessions(job, ROWS_CONSUMING, NULL, false);
+        }
+    }
+    job->starting = false;
+    job_progress(job);
+}
+
+static void on_listing_barrier(void *ctx, int status, const struct catalog_result *result)
+{
+    struct job *job = ctx;
+    const struct env *env = job->shard->env;
+    (void)result;
+    job->stale = status < 0;
+    job->deadline_ns = env->ops->mono_ns(job->shard->env) + (uint64_t)JOB_MS * 1000000;
+    list_definitions(job);
+}
+
+/* What was declared through another node a moment ago belongs into a list. The barrier answers
+ * within its time limit: until then the job has none. */
+static void list_after_barrier(struct job *job, enum listing_kind kind, json_t *request)
+{
+    job->lists = kind;
+    job->request = json_incref(request);
+    job->deadline_ns = UINT64_MAX;
+    host_catalog_barrier(job->shard->host, BARRIER_MS, on_listing_barrier, job);
+}
+
 static bool listing(struct shard *shard, struct link_conn *link, const char *command,
                     json_t *request)
 {
-    const struct catalog_vhost *vhost = NULL;
-    const char *vhost_name = json_string_value(json_object_get(request, "vhost"));
-    bool local = json_is_true(json_object_get(request, "local"));
-    static const char *const known[] = {"list_queues",      "list_exchanges",   "list_bindings",
-                                        "list_consumers",   "list_connections", "list_channels",
-                                        "close_connections"};
-    size_t kind = 0;
-    while (kind < WR_ARRAY_SIZE(known) && strcmp(command, known[kind]) != 0) {
-        kind++;
+    static const struct {
+        const char *command;
+        enum listing_kind kind;
+        enum row_kind rows;
+    } known[] = {{"list_queues", LISTS_QUEUES, 0},
+                 {"list_exchanges", LISTS_EXCHANGES, 0},
+                 {"list_bindings", LISTS_BINDINGS, 0},
+                 {"list_consumers", LISTS_CONSUMERS, 0},
+                 {"list_connections", LISTS_SESSIONS, ROWS_CONNECTIONS},
+                 {"list_channels", LISTS_SESSIONS, ROWS_CHANNELS},
+                 {"close_connections", LISTS_SESSIONS, ROWS_CLOSE}};
+    size_t i = 0;
+    while (i < WR_ARRAY_SIZE(known) && strcmp(command, known[i].command) != 0) {
+        i++;
     }
-    if (kind == WR_ARRAY_SIZE(known)) {
+    if (i == WR_ARRAY_SIZE(known)) {
         return false;
     }
     if (shard->view == NULL || shard->boot == 0) {
@@ -652,43 +728,17 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
         send_json(link, reply);
         return true;
     }
-    if (vhost_name != NULL && kind < 4 &&
-        (vhost = catalog_vhost(shard->view, bytes_from_cstr(vhost_name))) == NULL) {
-        char text[320];
-        (void)snprintf(text, sizeof text, "Virtual host '%.256s' does not exist", vhost_name);
-        answer_error(link, 65, text);
+    struct job *job = job_new(shard, link);
+    if (known[i].kind != LISTS_SESSIONS) {
+        list_after_barrier(job, known[i].kind, request);
         return true;
     }
-    struct job *job = job_new(shard, link);
-    bool consumers = kind == 3 || json_is_true(json_object_get(request, "consumers"));
-    switch (kind) {
-    case 0:
-    case 3:
-        job->consumers = kind == 3;
-        list_queues(job, vhost, consumers, request);
-        /* Consumers' channels, and those that a queue holds back, may be on any node. */
-        if (consumers || json_is_true(json_object_get(request, "flow"))) {
-            job->channels = json_array();
-            list_sessions(job, ROWS_CONSUMING, NULL, false);
-        }
-        break;
-    case 1:
-        listing_exchanges(shard, vhost, job->rows);
-        break;
-    case 2:
-        listing_bindings(shard, vhost, job->rows);
-        break;
-    default:
-        list_sessions(job,
-                      kind == 4                                             ? ROWS_CONNECTIONS
-                      : kind == 6                                           ? ROWS_CLOSE
-                      : json_is_true(json_object_get(request, "consuming")) ? ROWS_CONSUMING
-                                                                            : ROWS_CHANNELS,
-                      request, local);
-    }
-    job->starting = false;
-    job->local = local;
+    const bool consuming = json_is_true(json_object_get(request, "consuming"));
+    job->local = json_is_true(json_object_get(request, "local"));
     job->reply_for = (uint64_t)json_integer_value(json_object_get(request, "for"));
+    list_sessions(job, consuming && known[i].rows == ROWS_CHANNELS ? ROWS_CONSUMING : known[i].rows,
+                  request, job->local);
+    job->starting = false;
     job_progress(job);
     return true;
 }
