@@ -385,6 +385,16 @@ void broker_queue_unused(struct broker *broker, uint64_t queue_id)
     broker_delete_queue(broker, queue_id, NULL);
 }
 
+bool broker_close_connection(struct broker *broker, uint64_t id, const char *reason)
+{
+    struct broker_session *session = umap_get(&broker->session_ids, id);
+    if (session == NULL) {
+        return false;
+    }
+    session_force_close(session, reason);
+    return true;
+}
+
 void broker_close_all(struct broker *broker, const char *reason)
 {
     LIST_FOREACH_SAFE(link, &broker->sessions) {

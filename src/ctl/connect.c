@@ -178,6 +178,9 @@ static int pump(struct asking *a, int timeout_ms, char *errmsg)
     static uint8_t bytes[65536];
     struct pollfd fd = {.fd = a->fd, .events = POLLIN};
     int rc = poll(&fd, 1, timeout_ms);
+    if (rc < 0 && errno == EINTR) {
+        return 1; /* whoever is interrupted ends after the answer */
+    }
     if (rc <= 0) {
         (void)snprintf(errmsg, 512, "no answer within %d s", timeout_ms / 1000);
         return -1;

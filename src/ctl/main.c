@@ -12,157 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "commands.h"
-#include "connect.h"
-#include "output.h"
-
-enum { EXIT_USAGE = 64, EXIT_DATA = 65, EXIT_UNAVAILABLE = 69, WORDS_MAX = 128 };
-
-struct invocation {
-    struct ctl_options ctl;
-    struct output_options out;
-    const char *vhost;
-    char node[320];         /* when the name was given without a host */
-    const char *invalid[2]; /* the first option that makes no sense, and its value */
-    const char *words[WORDS_MAX];
-    int word_count;
-    int timeout_s; /* 0 = not given */
-    bool idempotent, help, online, offline, local;
-    int argc;
-    char **argv;
-};
-
-/* --- the command line ---------------------------------------------------------------------------
- */
-
-/* Says what is wrong with the command line, shows it and the usage. */
-static _Noreturn void refuse(const struct invocation *v, const struct command *c, const char *what)
-{
-    (void)fprintf(stderr, "Error (argument validation): %s\nArguments given:\n\t", what);
-    for (int i = 1; i < v->argc; i++) {
-        (void)fprintf(stderr, "%s%s", i == 1 ? "" : " ", v->argv[i]);
-    }
-    (void)fputc('\n', stderr);
-    command_usage(stderr, c);
-    exit(EXIT_USAGE);
-}
-
-static void mark_invalid(struct invocation *v, const char *option, const char *value)
-{
-    if (v->invalid[0] == NULL) {
-        v->invalid[0] = option;
-        v->invalid[1] = value != NULL ? value : "";
-    }
-}
-
-/* An option at argv[*i], as "-o value", "--option value" or "--option=value". */
-struct option {
-    const char *text;
-    size_t name_size;
-    const char *attached; /* what follows '=', or NULL */
-};
-
-static bool is(const struct option *o, const char *brief, const char *full)
-{
-    return (brief != NULL && strlen(brief) == o->name_size &&
-            strncmp(o->text, brief, o->name_size) == 0) ||
-           (strlen(full) == o->name_size && strncmp(o->text, full, o->name_size) == 0);
-}
-
-static const char *value_of(struct invocation *v, const struct option *o, int *i)
-{
-    if (o->attached != NULL) {
-        return o->attached;
-    }
-    if (*i + 1 >= v->argc) {
-        mark_invalid(v, o->text, NULL);
-        return "";
-    }
-    return v->argv[++*i];
-}
-
-static void parse_timeout(struct invocation *v, const struct option *o, const char *text)
-{
-    char *end = NULL;
-    long value = strtol(text, &end, 10);
-    if (end == text || *end != 0 || value < 1 || value > 86400) {
-        mark_invalid(v, o->text, text);
-        return;
-    }
-    v->timeout_s = (int)value;
-}
-
-static bool parse_value(struct invocation *v, const struct option *o, int *i)
-{
-    if (is(o, "-n", "--node")) {
-        v->ctl.node = value_of(v, o, i);
-    } else if (is(o, "-p", "--vhost")) {
-        v->vhost = value_of(v, o, i);
-    } else if (is(o, NULL, "--config")) {
-        v->ctl.config = value_of(v, o, i);
-    } else if (is(o, NULL, "--erlang-cookie")) {
-        v->ctl.cookie = value_of(v, o, i);
-    } else if (is(o, "-t", "--timeout")) {
-        parse_timeout(v, o, value_of(v, o, i));
-    } else if (is(o, NULL, "--formatter")) {
-        const char *name = value_of(v, o, i);
-        if (!output_parse_format(name, &v->out.format)) {
-            mark_invalid(v, o->text, name);
-        }
-    } else if (is(o, NULL, "--script-name")) {
-        (void)value_of(v, o, i); /* for rabbitmqctl's wrappers */
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static void parse_option(struct invocation *v, int *i)
-{
-    const char *text = v->argv[*i];
-    struct option o = {text, strcspn(text, "="), strchr(text, '=')};
-    o.attached = o.attached != NULL ? o.attached + 1 : NULL;
-    if (parse_value(v, &o, i)) {
-        return;
-    }
-    const struct {
-        const char *brief, *full;
-        bool *flag, *also;
-    } switches[] = {{"-q", "--quiet", &v->out.quiet, NULL},
-                    {"-s", "--silent", &v->out.quiet, &v->out.no_headers},
-                    {NULL, "--no-table-headers", &v->out.no_headers, NULL},
-                    {NULL, "--idempotent", &v->idempotent, NULL},
-                    {NULL, "--online", &v->online, NULL},
-                    {NULL, "--offline", &v->offline, NULL},
-                    {NULL, "--local", &v->local, NULL},
-                    {"-?", "--help", &v->help, NULL},
-                    {"-l", "--longnames", NULL, NULL}, /* names are taken as they are */
-                    {NULL, "--print-stacktrace", NULL, NULL}};
-    for (size_t k = 0; k < sizeof switches / sizeof switches[0]; k++) {
-        if (is(&o, switches[k].brief, switches[k].full) && o.attached == NULL) {
-            *(switches[k].flag != NULL ? switches[k].flag : &(bool){false}) = true;
-            *(switches[k].also != NULL ? switches[k].also : &(bool){false}) = true;
-            return;
-        }
-    }
-    mark_invalid(v, text, NULL);
-}
-
-static void parse(struct invocation *v)
-{
-    bool options = true;
-    for (int i = 1; i < v->argc; i++) {
-        if (options && strcmp(v->argv[i], "--") == 0) {
-            options = false;
-        } else if (options && v->argv[i][0] == '-' && v->argv[i][1] != 0) {
-            parse_option(v, &i);
-        } else if (v->word_count == WORDS_MAX) {
-            mark_invalid(v, v->argv[i], "too many arguments");
-        } else {
-            v->words[v->word_count++] = v->argv[i];
-        }
-    }
-}
+#include "invocation.h"
 
 /* The command; NULL when its help was asked for and shown. */
 static const struct command *choose_command(const struct invocation *v)
@@ -188,32 +38,10 @@ static const struct command *choose_command(const struct invocation *v)
         exit(EXIT_USAGE);
     }
     if (helping || v->help) {
-        command_usage(stdout, c);
+        command_help(stdout, c);
         return NULL;
     }
     return c;
-}
-
-static void check(const struct invocation *v, const struct command *c)
-{
-    char what[512];
-    int words_max = strcmp(c->name, "stop") == 0 ? 2 : 1;
-    const char *invalid = v->invalid[0];
-    if (invalid == NULL && strcmp(c->name, "list_queues") != 0 &&
-        (v->online || v->offline || v->local)) {
-        invalid = v->online ? "--online" : v->offline ? "--offline" : "--local";
-    }
-    if (invalid == NULL && v->idempotent && strcmp(c->name, "stop") != 0) {
-        invalid = "--idempotent";
-    }
-    if (invalid != NULL) {
-        (void)snprintf(what, sizeof what, "Invalid options for this command:\n%.200s : %.200s",
-                       invalid, v->invalid[1] != NULL ? v->invalid[1] : "");
-        refuse(v, c, what);
-    }
-    if (c->columns == NULL && v->word_count > words_max) {
-        refuse(v, c, "too many arguments.");
-    }
 }
 
 /* --- columns ------------------------------------------------------------------------------------
@@ -227,18 +55,6 @@ static bool in_words(const char *words, const char *word, size_t size)
         }
     }
     return false;
-}
-
-/* Splits at a separator; empty parts are left out. */
-static void add_words(json_t *list, const char *words, const char *separator)
-{
-    for (const char *at = words; *at != 0;) {
-        size_t size = strcspn(at, separator);
-        if (size > 0) {
-            (void)json_array_append_new(list, json_stringn(at, size));
-        }
-        at += size + (at[size] != 0);
-    }
 }
 
 static bool has_column(json_t *columns, const char *name)
@@ -260,7 +76,7 @@ static json_t *in_fixed_order(const struct command *c, json_t *owned_columns)
     json_t *columns = json_array();
     size_t i;
     json_t *column;
-    add_words(all, c->all, " ");
+    output_add_words(all, c->all, " ");
     json_array_foreach(all, i, column) {
         if (has_column(owned_columns, json_string_value(column))) {
             (void)json_array_append(columns, column);
@@ -279,7 +95,7 @@ static json_t *choose_columns(const struct command *c, const struct invocation *
     size_t i;
     json_t *column;
     for (int k = 1; k < v->word_count; k++) {
-        add_words(columns, v->words[k], ",");
+        output_add_words(columns, v->words[k], ",");
     }
     json_array_foreach(columns, i, column) {
         const char *name = json_string_value(column);
@@ -293,73 +109,40 @@ static json_t *choose_columns(const struct command *c, const struct invocation *
         char what[512];
         (void)snprintf(what, sizeof what, "Info key(s) %s are not supported", unknown);
         json_decref(columns);
-        refuse(v, c, what);
+        invocation_refuse(v, c, EXIT_USAGE, what);
     }
     if (json_array_size(columns) == 0) {
-        add_words(columns, c->columns, " ");
+        output_add_words(columns, c->columns, " ");
     }
     return c->fixed_order ? in_fixed_order(c, columns) : columns;
 }
 
-/* --- output -------------------------------------------------------------------------------------
- */
-
-static int fail(const struct invocation *v, int code, const char *text)
+/* Of a command that the node carries out: unknown ones end the program. */
+static void check_columns(const struct invocation *v, const struct command *c)
 {
-    if (v->out.format == OUTPUT_JSON) {
-        json_t *error =
-            json_pack("{s:s, s:s, s:s}", "error", text, "node", v->ctl.node, "result", "error");
-        (void)json_dumpf(error, stdout, JSON_COMPACT);
-        (void)printf("\n");
-        json_decref(error);
+    if (c->picks) {
+        json_decref(choose_columns(c, v));
     }
-    (void)fprintf(stderr, "Error:\n%s\n", text);
-    return code;
 }
 
-/* No answer: said in the words that scripts look for. */
-static int fail_unreachable(const struct invocation *v, const char *why)
-{
-    if (v->out.format == OUTPUT_JSON) {
-        json_t *error = json_pack("{s:s, s:s, s:s, s:s}", "error", "nodedown", "message", why,
-                                  "node", v->ctl.node, "result", "error");
-        (void)json_dumpf(error, stdout, JSON_COMPACT);
-        (void)printf("\n");
-        json_decref(error);
-    }
-    (void)fprintf(stderr,
-                  "Error: unable to perform an operation on node '%s'. Please see diagnostics "
-                  "information and suggestions below.\n\nDIAGNOSTICS\n===========\n\nattempted to "
-                  "contact: [%s]\n\n%s:\n  * %s\n",
-                  v->ctl.node, v->ctl.node, v->ctl.node, why);
-    return EXIT_UNAVAILABLE;
-}
+/* --- output ---------------------------------------------------------------------------------- */
 
-static void banner(const struct command *c, const struct invocation *v)
+static void banner(const struct invocation *v, const struct command *c)
 {
-    if (v->out.quiet || c->banner == NULL || output_is_for_machines(v->out.format)) {
-        return;
-    }
     if (strcmp(c->name, "list_queues") == 0) {
-        (void)printf("Timeout: %d.0 seconds ...\n", v->ctl.timeout_s);
+        ctl_say(v, "Timeout: %d.0 seconds ...", v->ctl.timeout_s);
     }
-    const char *subject = c->per_vhost ? v->vhost : v->ctl.node;
-    for (const char *at = c->banner; *at != 0; at++) {
-        if (at[0] == '%' && at[1] == 's') {
-            (void)fputs(subject, stdout);
-            at++;
-        } else {
-            (void)putchar(*at);
-        }
-    }
-    (void)putchar('\n');
+    ctl_banner(v, c);
 }
 
 /* --online, --offline and --local of list_queues: a queue is kept when one of them that was given
  * holds for it. */
-static void filter_queues(const struct invocation *v, json_t *rows)
+static void filter_queues(const struct invocation *v, json_t *rows, bool unresponsive)
 {
-    if (!v->online && !v->offline && !v->local) {
+    const bool online = v->given[O_ONLINE];
+    const bool offline = v->given[O_OFFLINE] || unresponsive;
+    const bool local = v->given[O_LOCAL] && !unresponsive;
+    if (!online && !offline && !local) {
         return;
     }
     for (size_t i = json_array_size(rows); i-- > 0;) {
@@ -367,8 +150,8 @@ static void filter_queues(const struct invocation *v, json_t *rows)
         const char *state = json_string_value(json_object_get(row, "state"));
         const char *leader = json_string_value(json_object_get(row, "leader"));
         bool down = state != NULL && strcmp(state, "down") == 0;
-        if (!(v->online && !down) && !(v->offline && down) &&
-            !(v->local && leader != NULL && strcmp(leader, v->ctl.node) == 0)) {
+        if (!(online && !down) && !(offline && down) &&
+            !(local && leader != NULL && strcmp(leader, v->ctl.node) == 0)) {
             (void)json_array_remove(rows, i);
         }
     }
@@ -377,14 +160,14 @@ static void filter_queues(const struct invocation *v, json_t *rows)
 static int show(const struct command *c, const struct invocation *v, json_t *columns, json_t *reply)
 {
     json_t *result = json_object_get(reply, "result");
-    json_t *error = json_object_get(reply, "error");
-    if (error != NULL) {
-        return fail(v, (int)json_integer_value(json_object_get(reply, "code")),
-                    json_string_value(error));
+    const bool unresponsive = strcmp(c->name, "list_unresponsive_queues") == 0;
+    if (json_object_get(reply, "error") != NULL) {
+        return ctl_fail_reply(v, reply);
     }
     if (columns != NULL) {
-        filter_queues(v, result);
+        filter_queues(v, result, unresponsive);
         output_rows(&v->out, columns, result);
+        ctl_warn_stale(reply);
         json_int_t missing = json_integer_value(json_object_get(reply, "missing"));
         if (missing > 0) {
             (void)fprintf(stderr,
@@ -405,11 +188,6 @@ static int show(const struct command *c, const struct invocation *v, json_t *col
 /* --- asking -------------------------------------------------------------------------------------
  */
 
-static void pause_briefly(void)
-{
-    (void)nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
-}
-
 /* A node that is starting does not answer yet, and has not left its note: that is what is waited
  * for. */
 static char *ask(struct invocation *v, const char *name, const char *request, char *errmsg)
@@ -421,7 +199,7 @@ static char *ask(struct invocation *v, const char *name, const char *request, ch
         if (answer != NULL || !waiting || time(NULL) - begun >= v->ctl.timeout_s) {
             return answer;
         }
-        pause_briefly();
+        ctl_pause_ms(100);
     }
 }
 
@@ -444,16 +222,17 @@ static int wait_for_end(const struct invocation *v, pid_t pid)
     time_t begun = time(NULL);
     while (kill(pid, 0) == 0 || errno == EPERM) {
         if (time(NULL) - begun >= v->ctl.timeout_s) {
-            return fail(v, 75, "the node's process has not ended in time");
+            return ctl_fail(v, EXIT_TEMPORARY, false, "the node's process has not ended in time");
         }
-        pause_briefly();
+        ctl_pause_ms(100);
     }
     return 0;
 }
 
 static char *build_request(struct invocation *v, const struct command *c, json_t *columns)
 {
-    json_t *request = json_pack("{s:s}", "command", c->name);
+    const bool unresponsive = strcmp(c->name, "list_unresponsive_queues") == 0;
+    json_t *request = json_pack("{s:s}", "command", unresponsive ? "list_queues" : c->name);
     bool waiting = strcmp(c->name, "await_startup") == 0;
     if (c->per_vhost) {
         (void)json_object_set_new(request, "vhost", json_string(v->vhost));
@@ -465,6 +244,10 @@ static char *build_request(struct invocation *v, const struct command *c, json_t
     if (strcmp(c->name, "list_queues") == 0 && has_column(columns, "state")) {
         (void)json_object_set_new(request, "flow",
                                   json_true()); /* channels of all nodes are asked */
+    }
+    if (unresponsive) {
+        (void)json_object_set_new(request, "queue_timeout",
+                                  json_integer(invocation_count(v, O_QUEUE_TIMEOUT, 3000)));
     }
     v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : waiting ? 300 : 60;
     if (waiting) {
@@ -486,23 +269,23 @@ static int run(struct invocation *v, const struct command *c)
     int code = 0;
     if (pid_file != NULL && pid == 0) {
         (void)snprintf(errmsg, sizeof errmsg, "could not read a process id from %.300s", pid_file);
-        code = fail(v, EXIT_DATA, errmsg);
+        code = ctl_fail(v, EXIT_DATA, false, errmsg);
     } else {
         bool ping = strcmp(c->name, "ping") == 0; /* says what it will do; the others what it is */
         if (ping) {
-            banner(c, v);
+            banner(v, c);
         }
         char *answer = ask(v, c->name, request, errmsg);
         json_t *reply = answer != NULL ? json_loads(answer, 0, NULL) : NULL;
-        if (answer == NULL && v->idempotent) {
+        if (answer == NULL && v->given[O_IDEMPOTENT]) {
             output_text(&v->out, v->ctl.node, "the node is not running");
         } else if (answer == NULL) {
-            code = fail_unreachable(v, errmsg);
+            code = ctl_fail_unreachable(v, errmsg);
         } else if (reply == NULL) {
-            code = fail(v, 70, "the node's answer is not JSON");
+            code = ctl_fail(v, EXIT_SOFTWARE, false, "the node's answer is not JSON");
         } else {
             if (!ping && json_object_get(reply, "error") == NULL) {
-                banner(c, v);
+                banner(v, c);
             }
             code = show(c, v, columns, reply);
         }
@@ -539,16 +322,27 @@ static void choose_node(struct invocation *v)
 int main(int argc, char **argv)
 {
     struct invocation v = {.argc = argc, .argv = argv, .vhost = "/"};
-    parse(&v);
+    invocation_parse(&v);
     const struct command *c = choose_command(&v);
     if (c == NULL) {
         return 0;
     }
     choose_node(&v);
-    check(&v, c);
+    invocation_check(&v, c);
     if (strcmp(c->name, "version") == 0) {
         (void)printf("4.1.0\n");
         return 0;
+    }
+    switch (c->kind) {
+    case COMMAND_ADMIN:
+        check_columns(&v, c);
+        return ctl_admin(&v, c);
+    case COMMAND_CLOSE:
+        return ctl_close(&v, c);
+    case COMMAND_MESSAGES:
+        return ctl_messages(&v, c);
+    case COMMAND_OWN:
+        break;
     }
     return run(&v, c);
 }

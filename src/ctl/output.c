@@ -8,6 +8,17 @@
 #include "output.h"
 #include "value.h"
 
+void output_add_words(json_t *list, const char *words, const char *separator)
+{
+    for (const char *at = words; *at != 0;) {
+        size_t size = strcspn(at, separator);
+        if (size > 0) {
+            (void)json_array_append_new(list, json_stringn(at, size));
+        }
+        at += size + (at[size] != 0);
+    }
+}
+
 bool output_parse_format(const char *name, enum output_format *ret_format)
 {
     static const struct {
@@ -92,7 +103,9 @@ static void print_erlang_rows(json_t *columns, json_t *rows)
         (void)fputs(k == 0 ? "[" : ",\n [", stdout);
         json_array_foreach(columns, i, column) {
             char *cell = value_erlang(row, json_string_value(column));
-            (void)printf("%s{%s,%s}", i == 0 ? "" : ",", json_string_value(column), cell);
+            const char *name = json_string_value(column);
+            const char *quote = strchr(name, '-') != NULL ? "'" : ""; /* else no atom */
+            (void)printf("%s{%s%s%s,%s}", i == 0 ? "" : ",", quote, name, quote, cell);
             free(cell);
         }
         (void)putchar(']');
@@ -163,9 +176,10 @@ static void print_pretty(json_t *columns, json_t *rows)
     free(widths);
 }
 
+/* A row a line, as rabbitmqctl streams them. */
 static void print_json_rows(json_t *columns, json_t *rows)
 {
-    json_t *out = json_array();
+    (void)puts("[");
     size_t i;
     size_t k;
     json_t *row;
@@ -176,10 +190,11 @@ static void print_json_rows(json_t *columns, json_t *rows)
             (void)json_object_set_new(picked, json_string_value(column),
                                       value_json(row, json_string_value(column)));
         }
-        (void)json_array_append_new(out, picked);
+        (void)fputs(k == 0 ? "" : ",", stdout);
+        print_json(picked);
+        json_decref(picked);
     }
-    print_json(out);
-    json_decref(out);
+    (void)puts("]");
 }
 
 void output_rows(const struct output_options *o, json_t *columns, json_t *rows)

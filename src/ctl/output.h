@@ -13,6 +13,8 @@ struct output_options {
 /* Formats whose readers want nothing but the data. */
 bool output_is_for_machines(enum output_format format);
 bool output_parse_format(const char *name, enum output_format *ret_format);
+/* Splits at a separator; empty parts are left out. */
+void output_add_words(json_t *list, const char *words, const char *separator);
 void output_rows(const struct output_options *options, json_t *columns, json_t *rows);
 void output_text(const struct output_options *options, const char *node, const char *text);
 void output_status(const struct output_options *options, json_t *status);

@@ -40,7 +40,8 @@ static bool is_uncounted(const char *column)
 
 static bool is_field_table(const char *column)
 {
-    static const char *const names[] = {"arguments", "client_properties"};
+    static const char *const names[] = {"arguments", "client_properties",
+                                        "effective_policy_definition", "cluster_state"};
     return one_of(column, names, sizeof names / sizeof names[0]);
 }
 
@@ -171,6 +172,14 @@ static void put_fields(FILE *out, json_t *fields)
     (void)fputc(']', out);
 }
 
+/* Properties and headers of messages. JSON escapes what would break a line. */
+static void put_object(FILE *out, json_t *value)
+{
+    if (json_object_size(value) > 0) {
+        (void)json_dumpf(value, out, JSON_COMPACT);
+    }
+}
+
 char *value_text(json_t *row, const char *column, enum value_bytes bytes)
 {
     struct text t;
@@ -193,6 +202,8 @@ char *value_text(json_t *row, const char *column, enum value_bytes bytes)
         (void)fputc(']', t.file);
     } else if (json_is_string(value)) {
         put_string(t.file, json_string_value(value), bytes);
+    } else if (json_is_object(value)) {
+        put_object(t.file, value);
     } else {
         put_scalar(t.file, value);
     }
@@ -259,6 +270,17 @@ static void put_erlang_fields(FILE *out, json_t *fields)
     (void)fputc(']', out);
 }
 
+/* Tags and names of nodes are atoms; only plain ones go without quotes. */
+static void put_atom(FILE *out, const char *text)
+{
+    bool plain = text[0] >= 'a' && text[0] <= 'z';
+    for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++) {
+        plain = plain && ((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') ||
+                          (*at >= '0' && *at <= '9') || *at == '_' || *at == '@');
+    }
+    (void)fprintf(out, plain ? "%s" : "'%s'", text);
+}
+
 char *value_erlang(json_t *row, const char *column)
 {
     struct text t;
@@ -275,11 +297,16 @@ char *value_erlang(json_t *row, const char *column)
     } else if (json_is_array(value)) {
         (void)fputc('[', t.file);
         json_array_foreach(value, i, item) {
-            (void)fprintf(t.file, "%s'%s'", i == 0 ? "" : ",", json_string_value(item));
+            (void)fputs(i == 0 ? "" : ",", t.file);
+            put_atom(t.file, json_is_string(item) ? json_string_value(item) : "");
         }
         (void)fputc(']', t.file);
     } else if (json_is_string(value)) {
         put_binary(t.file, json_string_value(value));
+    } else if (json_is_object(value)) {
+        char *text = json_dumps(value, JSON_COMPACT);
+        put_binary(t.file, text != NULL ? text : "");
+        free(text);
     } else {
         put_scalar(t.file, value);
     }
@@ -313,6 +340,33 @@ static json_t *address_json(json_t *value)
     return list;
 }
 
+/* What is a map in RabbitMQ: the values of a field table, without their types. */
+static json_t *typed_json(const char *type, json_t *value)
+{
+    size_t i;
+    json_t *item;
+    json_t *out;
+    if (type != NULL && strcmp(type, "table") == 0) {
+        out = json_object();
+        json_array_foreach(value, i, item) {
+            const char *name = json_string_value(json_array_get(item, 0));
+            (void)json_object_set_new(
+                out, name != NULL ? name : "",
+                typed_json(json_string_value(json_array_get(item, 1)), json_array_get(item, 2)));
+        }
+        return out;
+    }
+    if (type != NULL && strcmp(type, "array") == 0) {
+        out = json_array();
+        json_array_foreach(value, i, item) {
+            (void)json_array_append_new(out, typed_json(json_string_value(json_array_get(item, 0)),
+                                                        json_array_get(item, 1)));
+        }
+        return out;
+    }
+    return json_incref(value);
+}
+
 json_t *value_json(json_t *row, const char *column)
 {
     json_t *value = json_object_get(row, column);
@@ -324,6 +378,10 @@ json_t *value_json(json_t *row, const char *column)
     }
     if (is_our_protocol(column, value)) {
         return json_pack("[i,i,i]", 0, 9, 1);
+    }
+    if (strcmp(column, "effective_policy_definition") == 0 ||
+        strcmp(column, "cluster_state") == 0) {
+        return typed_json("table", value);
     }
     return json_incref(value);
 }

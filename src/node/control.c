@@ -17,14 +17,24 @@
 
 #include "warren/err.h"
 #include "warren/mem.h"
+#include "warren/str.h"
 
+#include "admin_json.h"
+#include "control.h"
 #include "listing.h"
 
 #define JOB_MS           5000u
+#define BARRIER_MS       1500u
 #define TOOL_JOBS_MAX    64u                 /* requests of one tool that are being answered */
 #define TOOL_ANSWERS_MAX (64u * 1024 * 1024) /* bytes of answers that it has not read */
 
-enum { EXIT_USAGE = 64, EXIT_UNAVAILABLE = 69 };
+enum listing_kind {
+    LISTS_QUEUES,
+    LISTS_EXCHANGES,
+    LISTS_BINDINGS,
+    LISTS_CONSUMERS,
+    LISTS_SESSIONS
+};
 
 struct job {
     struct list link; /* control->jobs */
@@ -40,8 +50,16 @@ struct job {
     bool starting;      /* requests are still being sent: not to be finished yet */
     bool until_running; /* await_startup */
     bool consumers;
+    enum listing_kind lists; /* once the barrier has come: */
+    json_t *request;
+    bool stale; /* the catalog has no leader in reach: what this node knows */
     bool local; /* asked by another node for its job `reply_for` */
     uint64_t reply_for;
+    /* Of admin*.c: NULL for all others. */
+    void *state;
+    void (*free_state)(void *state);
+    void (*deferred)(void *state), (*late)(void *state);
+    bool over; /* answered: freed in the control turn, so that whoever answered may still look */
 };
 
 struct control {
@@ -52,6 +70,7 @@ struct control {
 enum row_kind {
     ROWS_CONNECTIONS,
     ROWS_CHANNELS,
+    ROWS_CLOSE,     /* no list: closes those that are named, and says which were there */
     ROWS_CONSUMING, /* only what is joined with queues and consumers: of a million idle ones nothing
                      */
 };
@@ -62,7 +81,7 @@ struct query_mail {
     uint64_t job;
     enum row_kind what;
     bool answer;
-    char *json; /* array */
+    char *json; /* array; of ROWS_CLOSE also the request */
 };
 
 static struct control *control_of(struct shard *shard)
@@ -103,6 +122,10 @@ static void job_free(struct job *job)
     json_decref(job->rows);
     json_decref(job->channels);
     json_decref(job->status);
+    json_decref(job->request);
+    if (job->free_state != NULL) {
+        job->free_state(job->state);
+    }
     wr_free(job);
 }
 
@@ -117,6 +140,9 @@ static void job_finish(struct job *job)
     }
     json_t *reply = json_pack("{s:O, s:i}", "result", job->status != NULL ? job->status : job->rows,
                               "missing", (int)job->missing);
+    if (job->stale) {
+        (void)json_object_set_new(reply, "stale", json_true());
+    }
     if (job->local) {
         (void)json_object_set_new(reply, "for", json_integer((json_int_t)job->reply_for));
     }
@@ -150,6 +176,38 @@ static struct job *job_new(struct shard *shard, struct link_conn *from)
     job->starting = true;
     list_push_back(&c->jobs, &job->link);
     return job;
+}
+
+struct job *control_job_new(struct shard *shard, struct link_conn *link, void *owned_state,
+                            void (*free_state)(void *state))
+{
+    struct job *job = job_new(shard, link);
+    job->state = owned_state;
+    job->free_state = free_state;
+    job->deadline_ns = UINT64_MAX;
+    return job;
+}
+
+void control_job_defer(struct job *job, void (*fn)(void *state))
+{
+    job->deferred = fn;
+}
+
+void control_job_limit(struct job *job, uint32_t timeout_ms, void (*late)(void *state))
+{
+    struct shard *shard = job->shard;
+    job->late = late;
+    job->deadline_ns = late == NULL
+                           ? UINT64_MAX
+                           : shard->env->ops->mono_ns(shard->env) + (uint64_t)timeout_ms * 1000000;
+}
+
+void control_job_answer(struct job *job, json_t *owned_reply)
+{
+    WR_ASSERT(!job->over);
+    send_json(job->from, owned_reply);
+    job->over = true;
+    job->from = NULL;
 }
 
 static struct job *job_find(struct shard *shard, uint64_t id)
@@ -201,8 +259,12 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     job_answered(job);
 }
 
-static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool consumers)
+static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool consumers,
+                        json_t *request)
 {
+    const json_int_t wanted_ms = json_integer_value(json_object_get(request, "queue_timeout"));
+    const uint32_t timeout_ms =
+        wanted_ms > 0 && wanted_ms < JOB_MS - 1000 ? (uint32_t)wanted_ms : JOB_MS - 1000;
     struct shard *shard = job->shard;
     struct catalog_iter it;
     catalog_iter_queues(&it, shard->view, vhost);
@@ -211,7 +273,7 @@ static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool
         r->shard = shard;
         r->job = job->id;
         job->waiting++;
-        host_queue_report(shard->host, q->id, consumers, JOB_MS - 1000, on_report, r);
+        host_queue_report(shard->host, q->id, consumers, timeout_ms, on_report, r);
     }
 }
 
@@ -252,8 +314,36 @@ static void on_row(void *ctx, const char *const *names, const char *const *value
     (void)json_array_append_new(r->rows, row);
 }
 
-static void own_rows(struct shard *shard, enum row_kind what, json_t *rows)
+/* Connections of this shard among "pids": <NODE.BOOT.CONNECTION.0>. */
+static void close_own(struct shard *shard, json_t *request, json_t *rows)
 {
+    const char *reason = json_string_value(json_object_get(request, "reason"));
+    char prefix[LISTING_PID_MAX];
+    size_t i;
+    json_t *item;
+    (void)snprintf(prefix, sizeof prefix, "<%s.%u.", shard->config->nodename, shard->boot);
+    json_array_foreach(json_object_get(request, "pids"), i, item) {
+        const char *pid = json_string_value(item);
+        struct bytes number;
+        struct bytes rest;
+        uint64_t id;
+        if (pid == NULL || strncmp(pid, prefix, strlen(prefix)) != 0) {
+            continue;
+        }
+        if (str_split(bytes_from_cstr(pid + strlen(prefix)), '.', &number, &rest) &&
+            bytes_eq_cstr(rest, "0>") && str_parse_u64(number, UINT64_MAX, &id) == 0 &&
+            broker_close_connection(shard->broker, id, reason != NULL ? reason : "")) {
+            (void)json_array_append(rows, item);
+        }
+    }
+}
+
+static void own_rows(struct shard *shard, enum row_kind what, json_t *request, json_t *rows)
+{
+    if (what == ROWS_CLOSE) {
+        close_own(shard, request, rows);
+        return;
+    }
     struct rows_ctx r = {
         .rows = rows, .node = shard->config->nodename, .consuming = what == ROWS_CONSUMING};
     if (what == ROWS_CONNECTIONS) {
@@ -290,9 +380,12 @@ void control_on_query(struct shard *shard, struct mail *owned_mail)
     struct query_mail *q = (struct query_mail *)(void *)owned_mail;
     if (!q->answer) {
         json_t *rows = json_array();
-        own_rows(shard, q->what, rows);
+        json_t *request = q->json == NULL ? NULL : json_loads(q->json, 0, NULL);
+        own_rows(shard, q->what, request, rows);
+        free(q->json);
         q->json = json_dumps(rows, JSON_COMPACT);
         q->answer = true;
+        json_decref(request);
         json_decref(rows);
         shard->env->ops->post(shard->env, 0, &q->mail);
         return;
@@ -305,36 +398,48 @@ void control_on_query(struct shard *shard, struct mail *owned_mail)
     query_destroy(&q->mail);
 }
 
-static void list_sessions(struct job *job, enum row_kind what, bool local)
+/* The same request, for the other nodes to answer to this job. */
+static char *passed_on(const struct job *job, enum row_kind what, json_t *request)
+{
+    json_t *copy = what == ROWS_CLOSE ? json_copy(request) : json_object();
+    const char *command = what == ROWS_CLOSE         ? "close_connections"
+                          : what == ROWS_CONNECTIONS ? "list_connections"
+                                                     : "list_channels";
+    (void)json_object_set_new(copy, "command", json_string(command));
+    (void)json_object_set_new(copy, "local", json_true());
+    (void)json_object_set_new(copy, "consuming", json_boolean(what == ROWS_CONSUMING));
+    (void)json_object_set_new(copy, "for", json_integer((json_int_t)job->id));
+    char *text = json_dumps(copy, JSON_COMPACT);
+    json_decref(copy);
+    return text;
+}
+
+static void list_sessions(struct job *job, enum row_kind what, json_t *request, bool local)
 {
     struct shard *shard = job->shard;
-    own_rows(shard, what, session_rows(job));
+    own_rows(shard, what, request, session_rows(job));
     for (uint32_t i = 1; i < shard->count; i++) {
         struct query_mail *q = wr_calloc(1, sizeof *q);
         q->mail.kind = NODE_MAIL_QUERY;
         q->mail.destroy = query_destroy;
         q->job = job->id;
         q->what = what;
+        q->json = what == ROWS_CLOSE ? json_dumps(request, JSON_COMPACT) : NULL;
         job->waiting++;
         shard->env->ops->post(shard->env, i, &q->mail);
     }
     if (local) {
         return;
     }
+    char *text = passed_on(job, what, request);
     LIST_FOREACH(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
-        if (peer->ready) {
-            json_t *request =
-                json_pack("{s:s, s:b, s:b, s:I}", "command",
-                          what == ROWS_CONNECTIONS ? "list_connections" : "list_channels", "local",
-                          1, "consuming", what == ROWS_CONSUMING, "for", (json_int_t)job->id);
-            char *text = json_dumps(request, JSON_COMPACT);
+        if (peer->ready && text != NULL) {
             link_conn_send(peer->conn, LINK_REQUEST, bytes_from_cstr(text));
-            free(text);
-            json_decref(request);
             job->waiting++;
         }
     }
+    free(text);
 }
 
 /* The answer of another node to a request that was passed on. */
@@ -433,6 +538,23 @@ static json_t *listeners_of(const char *name, const struct catalog_node_info *in
     return list;
 }
 
+/* What set_cluster_name has set, else the name that it was formed with. */
+static void put_cluster_name(json_t *result, const struct shard *shard)
+{
+    const struct catalog_parameter *set =
+        shard->view == NULL
+            ? NULL
+            : catalog_parameter(shard->view, BYTES_NONE, BYTES_NONE, BYTES_LITERAL("cluster_name"));
+    json_t *name = set != NULL ? admin_value_json(set->value) : NULL;
+    if (json_is_string(name)) {
+        (void)json_object_set_new(result, "cluster_name", name);
+        return;
+    }
+    json_decref(name);
+    listing_put_text(result, "cluster_name",
+                     shard->view == NULL ? BYTES_NONE : catalog_cluster_name(shard->view));
+}
+
 static json_t *cluster_status(struct shard *shard)
 {
     const struct catalog_node *nodes[CATALOG_NODES_MAX];
@@ -464,8 +586,7 @@ static json_t *cluster_status(struct shard *shard)
     }
     (void)host_group_status(shard->host, 1, &status);
     json_t *result = json_object();
-    struct bytes name = shard->view == NULL ? BYTES_NONE : catalog_cluster_name(shard->view);
-    listing_put_text(result, "cluster_name", name);
+    put_cluster_name(result, shard);
     (void)json_object_set_new(result, "disk_nodes", disk);
     (void)json_object_set_new(result, "ram_nodes", json_array());
     (void)json_object_set_new(result, "running_nodes", running);
@@ -517,26 +638,87 @@ static void begin_status(struct shard *shard, struct link_conn *link)
                   "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
                   (json_int_t)groups.leading, "listeners", own_listeners(config));
     put_memory(job->status, shard);
-    list_sessions(job, ROWS_CONNECTIONS, true);
+    list_sessions(job, ROWS_CONNECTIONS, NULL, true);
     job->starting = false;
     job_progress(job);
 }
 
 /* --- dispatch --------------------------------------------------------------------------------- */
 
+/* Of the catalog, and of queues. */
+static void list_definitions(struct job *job)
+{
+    struct shard *shard = job->shard;
+    json_t *request = job->request;
+    const enum listing_kind kind = job->lists;
+    const char *name = json_string_value(json_object_get(request, "vhost"));
+    const struct catalog_vhost *vhost =
+        name == NULL ? NULL : catalog_vhost(shard->view, bytes_from_cstr(name));
+    const bool consumers =
+        kind == LISTS_CONSUMERS || json_is_true(json_object_get(request, "consumers"));
+    if (name != NULL && vhost == NULL) {
+        char text[320];
+        (void)snprintf(text, sizeof text, "Virtual host '%.256s' does not exist", name);
+        answer_error(job->from, EXIT_DATA, text);
+        job_free(job);
+        return;
+    }
+    if (kind == LISTS_EXCHANGES) {
+        listing_exchanges(shard, vhost, job->rows);
+    } else if (kind == LISTS_BINDINGS) {
+        listing_bindings(shard, vhost, job->rows);
+    } else {
+        job->consumers = kind == LISTS_CONSUMERS;
+        list_queues(job, vhost, consumers, request);
+        /* Consumers' channels, and those that a queue holds back, may be on any node. */
+        if (consumers || json_is_true(json_object_get(request, "flow"))) {
+            job->channels = json_array();
+            list_sessions(job, ROWS_CONSUMING, NULL, false);
+        }
+    }
+    job->starting = false;
+    job_progress(job);
+}
+
+static void on_listing_barrier(void *ctx, int status, const struct catalog_result *result)
+{
+    struct job *job = ctx;
+    const struct env *env = job->shard->env;
+    (void)result;
+    job->stale = status < 0;
+    job->deadline_ns = env->ops->mono_ns(job->shard->env) + (uint64_t)JOB_MS * 1000000;
+    list_definitions(job);
+}
+
+/* What was declared through another node a moment ago belongs into a list. The barrier answers
+ * within its time limit: until then the job has none. */
+static void list_after_barrier(struct job *job, enum listing_kind kind, json_t *request)
+{
+    job->lists = kind;
+    job->request = json_incref(request);
+    job->deadline_ns = UINT64_MAX;
+    host_catalog_barrier(job->shard->host, BARRIER_MS, on_listing_barrier, job);
+}
+
 static bool listing(struct shard *shard, struct link_conn *link, const char *command,
                     json_t *request)
 {
-    const struct catalog_vhost *vhost = NULL;
-    const char *vhost_name = json_string_value(json_object_get(request, "vhost"));
-    bool local = json_is_true(json_object_get(request, "local"));
-    static const char *const known[] = {"list_queues",    "list_exchanges",   "list_bindings",
-                                        "list_consumers", "list_connections", "list_channels"};
-    size_t kind = 0;
-    while (kind < WR_ARRAY_SIZE(known) && strcmp(command, known[kind]) != 0) {
-        kind++;
+    static const struct {
+        const char *command;
+        enum listing_kind kind;
+        enum row_kind rows;
+    } known[] = {{"list_queues", LISTS_QUEUES, 0},
+                 {"list_exchanges", LISTS_EXCHANGES, 0},
+                 {"list_bindings", LISTS_BINDINGS, 0},
+                 {"list_consumers", LISTS_CONSUMERS, 0},
+                 {"list_connections", LISTS_SESSIONS, ROWS_CONNECTIONS},
+                 {"list_channels", LISTS_SESSIONS, ROWS_CHANNELS},
+                 {"close_connections", LISTS_SESSIONS, ROWS_CLOSE}};
+    size_t i = 0;
+    while (i < WR_ARRAY_SIZE(known) && strcmp(command, known[i].command) != 0) {
+        i++;
     }
-    if (kind == WR_ARRAY_SIZE(known)) {
+    if (i == WR_ARRAY_SIZE(known)) {
         return false;
     }
     if (shard->view == NULL || shard->boot == 0) {
@@ -546,42 +728,17 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
         send_json(link, reply);
         return true;
     }
-    if (vhost_name != NULL && kind < 4 &&
-        (vhost = catalog_vhost(shard->view, bytes_from_cstr(vhost_name))) == NULL) {
-        char text[320];
-        (void)snprintf(text, sizeof text, "Virtual host '%.256s' does not exist", vhost_name);
-        answer_error(link, 65, text);
+    struct job *job = job_new(shard, link);
+    if (known[i].kind != LISTS_SESSIONS) {
+        list_after_barrier(job, known[i].kind, request);
         return true;
     }
-    struct job *job = job_new(shard, link);
-    bool consumers = kind == 3 || json_is_true(json_object_get(request, "consumers"));
-    switch (kind) {
-    case 0:
-    case 3:
-        job->consumers = kind == 3;
-        list_queues(job, vhost, consumers);
-        /* Consumers' channels, and those that a queue holds back, may be on any node. */
-        if (consumers || json_is_true(json_object_get(request, "flow"))) {
-            job->channels = json_array();
-            list_sessions(job, ROWS_CONSUMING, false);
-        }
-        break;
-    case 1:
-        listing_exchanges(shard, vhost, job->rows);
-        break;
-    case 2:
-        listing_bindings(shard, vhost, job->rows);
-        break;
-    default:
-        list_sessions(job,
-                      kind == 4                                             ? ROWS_CONNECTIONS
-                      : json_is_true(json_object_get(request, "consuming")) ? ROWS_CONSUMING
-                                                                            : ROWS_CHANNELS,
-                      local);
-    }
-    job->starting = false;
-    job->local = local;
+    const bool consuming = json_is_true(json_object_get(request, "consuming"));
+    job->local = json_is_true(json_object_get(request, "local"));
     job->reply_for = (uint64_t)json_integer_value(json_object_get(request, "for"));
+    list_sessions(job, consuming && known[i].rows == ROWS_CHANNELS ? ROWS_CONSUMING : known[i].rows,
+                  request, job->local);
+    job->starting = false;
     job_progress(job);
     return true;
 }
@@ -639,7 +796,8 @@ void control_request(struct shard *shard, struct link_conn *link, struct bytes t
     } else if (strcmp(command, "stop") == 0) {
         send_json(link, json_pack("{s:s}", "result", "ok"));
         shard_start_shutdown(shard, "asked to stop by warrenctl");
-    } else if (!listing(shard, link, command, request)) {
+    } else if (!listing(shard, link, command, request) &&
+               !admin_request(shard, link, command, request)) {
         char error[128];
         (void)snprintf(error, sizeof error, "Command '%.80s' not found.", command);
         answer_error(link, EXIT_USAGE, error);
@@ -664,7 +822,15 @@ void control_turn(struct shard *shard)
     uint64_t now = shard->env->ops->mono_ns(shard->env);
     LIST_FOREACH_SAFE(at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
-        if (job->until_running && shard->boot != 0) {
+        if (job->over) {
+            job_free(job);
+        } else if (job->deferred != NULL || (job->late != NULL && now >= job->deadline_ns)) {
+            void (*fn)(void *) = job->deferred != NULL ? job->deferred : job->late;
+            job->deferred = NULL;
+            fn(job->state);
+        } else if (job->state != NULL) {
+            ; /* somebody will answer it */
+        } else if (job->until_running && shard->boot != 0) {
             send_json(job->from, json_pack("{s:s}", "result", "ok"));
             job_free(job);
         } else if (now >= job->deadline_ns) {
@@ -685,7 +851,9 @@ uint64_t control_deadline_ns(const struct shard *shard)
     if (shard->control != NULL) {
         LIST_FOREACH(at, &shard->control->jobs) {
             const struct job *job = WR_CONTAINER_OF_CONST(at, struct job, link);
-            best = job->deadline_ns < best ? job->deadline_ns : best;
+            best = job->over || job->deferred != NULL ? 0
+                   : job->deadline_ns < best          ? job->deadline_ns
+                                                      : best;
         }
     }
     return best;

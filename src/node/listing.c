@@ -33,6 +33,11 @@ void listing_put_text(json_t *row, const char *name, struct bytes value)
     (void)json_object_set_new(row, name, text_of(value));
 }
 
+static void put_policy(json_t *row, const char *column, const struct catalog_policy *policy)
+{
+    listing_put_text(row, column, policy != NULL ? policy->spec.name : BYTES_NONE);
+}
+
 void listing_exchanges(struct shard *shard, const struct catalog_vhost *vhost, json_t *rows)
 {
     struct catalog_iter it;
@@ -45,7 +50,7 @@ void listing_exchanges(struct shard *shard, const struct catalog_vhost *vhost, j
         (void)json_object_set_new(row, "auto_delete", json_boolean(x->auto_delete));
         (void)json_object_set_new(row, "internal", json_boolean(x->internal));
         (void)json_object_set_new(row, "arguments", table_json(x->arguments));
-        (void)json_object_set_new(row, "policy", json_string(""));
+        put_policy(row, "policy", x->policy);
         listing_put_text(row, "vhost", x->vhost);
         (void)json_array_append_new(rows, row);
     }
@@ -129,15 +134,34 @@ static void put_members(json_t *row, struct shard *shard, const struct catalog_q
     (void)json_object_set_new(row, "online", online);
 }
 
+static json_t *pid_json(const struct catalog_node *node, uint32_t boot, uint64_t number)
+{
+    char pid[LISTING_PID_MAX];
+    (void)snprintf(pid, sizeof pid, "<%.*s.%u.%llu.0>", (int)node->info.name.size,
+                   (const char *)node->info.name.data, boot, (unsigned long long)number);
+    return json_string(pid);
+}
+
 static void put_pid(json_t *row, const char *column, const struct catalog_node *node, uint32_t boot,
                     uint64_t number)
 {
-    char pid[LISTING_PID_MAX];
     if (node != NULL) {
-        (void)snprintf(pid, sizeof pid, "<%.*s.%u.%llu.0>", (int)node->info.name.size,
-                       (const char *)node->info.name.data, boot, (unsigned long long)number);
-        (void)json_object_set_new(row, column, json_string(pid));
+        (void)json_object_set_new(row, column, pid_json(node, boot, number));
     }
+}
+
+static void put_policies(json_t *row, const struct catalog_queue *q)
+{
+    struct writer w;
+    put_policy(row, "policy", q->policy);
+    put_policy(row, "operator_policy", q->operator_policy);
+    if (q->policy == NULL && q->operator_policy == NULL) {
+        return;
+    }
+    writer_init(&w, 128);
+    policy_put_effective(&w, q->policy, q->operator_policy);
+    (void)json_object_set_new(row, "effective_policy_definition", table_json(writer_bytes(&w)));
+    writer_deinit(&w);
 }
 
 json_t *listing_queue(struct shard *shard, const struct catalog_queue *q)
@@ -151,7 +175,7 @@ json_t *listing_queue(struct shard *shard, const struct catalog_queue *q)
     (void)json_object_set_new(row, "arguments", table_json(q->spec.arguments));
     (void)json_object_set_new(row, "type",
                               json_string(q->spec.type == CATALOG_QUORUM ? "quorum" : "classic"));
-    (void)json_object_set_new(row, "policy", json_string(""));
+    put_policies(row, q);
     (void)json_object_set_new(row, "id", json_integer((json_int_t)q->id));
     if (q->spec.exclusive) {
         put_pid(row, "owner_pid", catalog_node_by_boot(shard->view, q->spec.owner.boot),
@@ -164,6 +188,47 @@ json_t *listing_queue(struct shard *shard, const struct catalog_queue *q)
 static void put_number(json_t *row, const char *name, uint64_t number)
 {
     (void)json_object_set_new(row, name, json_integer((json_int_t)number));
+}
+
+static bool is_ready(const struct queue_report *report, struct uid node)
+{
+    for (uint32_t i = 0; i < report->ready_count; i++) {
+        if (uid_eq(report->ready[i], node)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A mirrored queue's replicas but for the leader: those in reach, and those that have all of it. */
+static void put_mirrors(json_t *row, struct shard *shard, const struct catalog_queue *q,
+                        const struct queue_report *report)
+{
+    if (q->spec.type != CATALOG_CLASSIC || q->spec.run != CATALOG_RUN_GROUP ||
+        q->settings.ha_mode == SETTINGS_HA_NONE) {
+        return;
+    }
+    json_t *mirrors = json_array();
+    json_t *synchronised = json_array();
+    for (uint32_t i = 0; i < q->spec.group.member_count; i++) {
+        const struct uid id = q->spec.group.members[i].node;
+        const struct catalog_node *node = catalog_node(shard->view, id);
+        const struct peer *peer = links_peer(shard, id);
+        if (node == NULL || uid_eq(id, report->leader_node) ||
+            !(uid_eq(id, node_id_of(shard->node)) || (peer != NULL && peer->ready))) {
+            continue;
+        }
+        json_t *pid = pid_json(node, node->boot, q->id);
+        (void)json_array_append(mirrors, pid);
+        if (is_ready(report, id)) {
+            (void)json_array_append(synchronised, pid);
+        }
+        json_decref(pid);
+    }
+    (void)json_object_set(row, "slave_pids", mirrors); /* the name until RabbitMQ 3.10 */
+    (void)json_object_set(row, "synchronised_slave_pids", synchronised);
+    (void)json_object_set_new(row, "mirror_pids", mirrors);
+    (void)json_object_set_new(row, "synchronised_mirror_pids", synchronised);
 }
 
 void listing_put_report(json_t *row, struct shard *shard, const struct catalog_queue *q,
@@ -185,10 +250,22 @@ void listing_put_report(json_t *row, struct shard *shard, const struct catalog_q
     (void)json_object_set_new(row, "leader", listing_node_name(shard, report->leader_node));
     put_pid(row, "pid", leader, leader != NULL ? leader->boot : 0, q->id);
     (void)json_object_set_new(row, "state", json_string("running"));
+    put_number(row, "messages_delayed", t->delayed);
+    put_number(row, "messages_dead_letters", t->dead);
+    put_mirrors(row, shard, q, report);
     if (report->consumer_count == 1 && report->consumers[0].exclusive) {
         listing_put_text(row, "exclusive_consumer_tag", report->consumers[0].name);
         put_number(row, "client", report->consumers[0].client);
     }
+}
+
+/* RabbitMQ's words. One that waits for its turn may be on a node that is down: not told apart. */
+static const char *activity_status(const struct queue_consumer_info *c)
+{
+    if (c->single_active) {
+        return c->active ? "single_active" : "waiting";
+    }
+    return c->active ? "up" : "suspected_down";
 }
 
 void listing_consumers(const struct catalog_queue *q, const struct queue_report *report,
@@ -204,8 +281,7 @@ void listing_consumers(const struct catalog_queue *q, const struct queue_report 
         put_number(row, "prefetch_count", c->prefetch);
         (void)json_object_set_new(row, "active", json_boolean(c->active));
         (void)json_object_set_new(row, "arguments", table_json(c->args));
-        (void)json_object_set_new(row, "activity_status",
-                                  json_string(c->active ? "up" : "suspected_down"));
+        (void)json_object_set_new(row, "activity_status", json_string(activity_status(c)));
         listing_put_text(row, "vhost", q->spec.vhost);
         (void)json_array_append_new(rows, row);
     }
