@@ -4,8 +4,9 @@
 Each scenario starts a fresh broker (or three), loads it through warren-perf, and measures throughput, the
 CPU time of the broker's processes per million messages, memory and latency. The brokers never run at the
 same time. With --runs N each measurement is made N times, in turn for the two brokers, and the median
-counts. Results: a table, .dev/bench/result.json and .dev/bench/report.txt. How the measures are meant and
-what they were: docs/performance.md.
+counts. What features and large topologies cost (f to i) is in features.py. Results: a table,
+.dev/bench/result.json and .dev/bench/report.txt. How the measures are meant and what they were:
+docs/performance.md.
 """
 
 import argparse
@@ -239,7 +240,7 @@ def report(options, about, found, problems, busy):
               "when its leader is killed (kill -9) or silent (SIGSTOP)",
               "   clients on the other nodes; e.near: on the leader's node, they must reconnect"]
     lines += [f"{name}: {what}" for name, what in features.SCENARIOS.items()] + [""]
-    lines.append(f"{'':<28}{'unit':<18}{'RabbitMQ':>12}{'Warren':>12}{'ratio':>9}  "
+    lines.append(f"{'':<33}{'unit':<18}{'RabbitMQ':>12}{'Warren':>12}{'ratio':>9}  "
                  f"{'aim':<11}{'reached'}")
     keys = sorted({key for values in found.values() for key in values})
     for key in keys:
@@ -248,7 +249,7 @@ def report(options, about, found, problems, busy):
         shown = {b: "" if v is None else f"{v:,.0f}" if v >= 100 else f"{v:.2f}"
                  for b, v in value.items()}
         ratio, aim, reached = verdict(key, value["warren"], value["rabbitmq"])
-        lines.append(f"{key:<28}{unit(key):<18}{shown['rabbitmq']:>12}"
+        lines.append(f"{key:<33}{unit(key):<18}{shown['rabbitmq']:>12}"
                      f"{shown['warren']:>12}{ratio:>9}  {aim:<11}{reached}")
     for broker in options.only:
         for key, values in sorted(found[broker].items()):
@@ -262,6 +263,11 @@ def report(options, about, found, problems, busy):
     if problems:
         lines += [""] + [f"PROBLEM {problem}" for problem in problems]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def port_range(text):
+    first, end = text.split("-")
+    return int(first), int(end)
 
 
 def interrupted(_number, _frame):
@@ -281,7 +287,7 @@ def main():
     parser.add_argument("--perf", default=PERF)
     parser.add_argument("--warren", default=clusters.WARREN)
     parser.add_argument("--warrenctl", default=clusters.WARRENCTL)
-    parser.add_argument("--ports", type=lambda text: tuple(map(int, text.split("-"))),
+    parser.add_argument("--ports", type=port_range,
                         help="FIRST-END of the ports to choose from (default: 20000-32000)")
     parser.add_argument("--out", default=os.path.join(ROOT, ".dev", "bench"))
     options = parser.parse_args()
