@@ -19,8 +19,10 @@ SCENARIOS = {
          "expired messages that are dead-lettered",
     "g": "declaring 10,000 durable queues, each bound to a topic exchange",
     "h": "longest time without a confirm of any publisher while bound queues of 10,000 are deleted",
-    "i": "received with 100 and with 100,000 bindings on a topic exchange",
+    "i": "received with 100 and with 100,000 bindings on a topic exchange, Warren alone",
 }
+
+ALONE = ("i",)      # steps that have an aim of their own, and that RabbitMQ needs minutes for
 
 KINDS = {       # durable, options of warren-perf, messages to a queue that nobody reads
     "transient": (False, ["-s", "100", "-c", "1000", "-a"], 1000000),
