@@ -44,6 +44,8 @@
     X(OPT_PREDECLARED, "-p", "--predeclared", false, "queues, exchange, bindings exist already")   \
     X(OPT_FLAG, "-f", "--flag", true, "persistent or mandatory; may be repeated")                  \
     X(OPT_PROPS, "-mp", "--message-properties", true, "key=value,...: properties and headers")     \
+    X(OPT_MIXED, "", "--mixed-priorities", true, "messages of so many priorities, from 0 on")      \
+    X(OPT_KEYS, "", "--routing-keys", true, "%d in the routing key: numbers below this, mixed")    \
     X(OPT_TIME, "-z", "--time", true, "seconds to run")                                            \
     X(OPT_PMESSAGES, "-C", "--pmessages", true, "messages of each producer channel")               \
     X(OPT_CMESSAGES, "-D", "--cmessages", true, "messages of each consumer channel")               \
@@ -365,7 +367,8 @@ static void set_property(struct wire_props *p, struct writer *headers, struct by
     }
 }
 
-static void build_props(struct options *o, const char *text)
+/* With a priority below 0: that of the text, if any. */
+static void build_props(const struct options *o, const char *text, int priority, struct writer *w)
 {
     struct wire_props p = WIRE_PROPS_NONE;
     struct writer headers;
@@ -380,8 +383,12 @@ static void build_props(struct options *o, const char *text)
         p.delivery_mode = 2;
         p.flags |= WIRE_PROP_DELIVERY_MODE;
     }
+    if (priority >= 0) {
+        p.priority = (uint8_t)priority;
+        p.flags |= WIRE_PROP_PRIORITY;
+    }
     p.headers = writer_bytes(&headers);
-    wire_props_put(&o->props, &p);
+    wire_props_put(w, &p);
     writer_deinit(&headers);
 }
 
@@ -456,6 +463,12 @@ static bool apply_model(struct options *o, enum option id, const char *value, co
         return true;
     case OPT_VHOST:
         o->vhost = value;
+        return true;
+    case OPT_MIXED:
+        o->priorities = (unsigned)number(value, 256);
+        return true;
+    case OPT_KEYS:
+        o->keys = (unsigned)number(value, 1u << 24);
         return true;
     default:
         return false;
@@ -615,11 +628,21 @@ static bool is_ignored(const char *word, bool *ret_value)
 }
 
 /* The one '%' of a pattern must be %d: it is given to a formatter of our own, not to printf. */
+static bool is_pattern(const char *text)
+{
+    const char *at = strchr(text, '%');
+    return at != NULL && at[1] == 'd' && strchr(at + 1, '%') == NULL && strlen(text) <= 200;
+}
+
+static void put_number(const char *pattern, unsigned value, char out[256])
+{
+    const char *at = strchr(pattern, '%');
+    snprintf(out, 256, "%.*s%u%s", (int)(at - pattern), pattern, value, at + 2);
+}
+
 static void check_pattern(const struct options *o)
 {
-    const char *at = strchr(o->queue_pattern, '%');
-    if (at == NULL || at[1] != 'd' || strchr(at + 1, '%') != NULL ||
-        strlen(o->queue_pattern) > 200) {
+    if (!is_pattern(o->queue_pattern)) {
         fail("a queue pattern has one %d", o->queue_pattern);
     }
     if (o->queue_to < o->queue_from) {
@@ -655,7 +678,17 @@ static void finish(struct options *o, const char *props)
     }
     snprintf(o->random_key, sizeof(o->random_key), "perf-%ld-%ld", (long)getpid(),
              (long)time(NULL));
-    build_props(o, props);
+    if (o->keys > 0 && (!o->predeclared || o->key == NULL || !is_pattern(o->key))) {
+        fail("--routing-keys needs --predeclared and a --routing-key with one %d", "keys");
+    }
+    build_props(o, props, -1, &o->props);
+    if (o->priorities > 0) {
+        o->prio_props = wr_calloc(o->priorities, sizeof(*o->prio_props));
+        for (unsigned i = 0; i < o->priorities; i++) {
+            writer_init(&o->prio_props[i], 256);
+            build_props(o, props, (int)i, &o->prio_props[i]);
+        }
+    }
 }
 
 void options_parse(struct options *o, int argc, char **argv)
@@ -702,6 +735,10 @@ void options_deinit(struct options *o)
 {
     writer_deinit(&o->queue_args);
     writer_deinit(&o->props);
+    for (unsigned i = 0; i < o->priorities; i++) {
+        writer_deinit(&o->prio_props[i]);
+    }
+    wr_free(o->prio_props);
 }
 
 unsigned options_queue_count(const struct options *o)
@@ -719,9 +756,7 @@ void options_queue_name(const struct options *o, unsigned index, char out[256])
         snprintf(out, 256, "%s", o->queue);
         return;
     }
-    const char *at = strchr(o->queue_pattern, '%');
-    snprintf(out, 256, "%.*s%u%s", (int)(at - o->queue_pattern), o->queue_pattern,
-             o->queue_from + index, at + 2);
+    put_number(o->queue_pattern, o->queue_from + index, out);
 }
 
 void options_routing_key(const struct options *o, unsigned index, char out[256])
@@ -733,4 +768,28 @@ void options_routing_key(const struct options *o, unsigned index, char out[256])
     } else {
         options_queue_name(o, index, out);
     }
+}
+
+/* Enough that no cache of keys holds them all; few enough frames otherwise that the processor's
+ * caches hold them. */
+#define KEY_VARIANTS      4096
+#define PRIORITY_VARIANTS 64
+
+unsigned options_variant_count(const struct options *o)
+{
+    return o->keys > 0 ? KEY_VARIANTS : o->priorities > 0 ? PRIORITY_VARIANTS : 1;
+}
+
+void options_variant(const struct options *o, unsigned index, unsigned variant, char out_key[256],
+                     struct bytes *ret_props)
+{
+    /* Without a regular stride, and the same in every run. */
+    const uint32_t mixed = (uint32_t)((variant * UINT64_C(0x9e3779b97f4a7c15)) >> 33);
+    if (o->keys > 0) {
+        put_number(o->key, mixed % o->keys, out_key);
+    } else {
+        options_routing_key(o, index, out_key);
+    }
+    *ret_props =
+        writer_bytes(o->priorities > 0 ? &o->prio_props[mixed % o->priorities] : &o->props);
 }

@@ -43,7 +43,10 @@ struct options {
     const char *key; /* NULL: the queue's name */
     char random_key[64];
     bool durable, persistent, mandatory, predeclared, auto_delete, exclusive;
-    struct writer props; /* raw properties of every message */
+    struct writer props;       /* raw properties of every message */
+    unsigned priorities;       /* messages have priorities below that, mixed; 0 = all have props */
+    struct writer *prio_props; /* priorities of them: props with each priority; or NULL */
+    unsigned keys;             /* numbers below that in the key, mixed; 0 = one key */
 
     uint64_t seconds; /* 0 = until interrupted, or until the message counts are reached */
     uint64_t producer_messages, consumer_messages; /* per channel; 0 = no limit */
@@ -68,5 +71,15 @@ void options_queue_name(const struct options *o, unsigned index, char out[256]);
 
 /* Key of messages for, and binding of, the i-th named queue. */
 void options_routing_key(const struct options *o, unsigned index, char out[256]);
+
+/*
+ * Messages of a channel differ in key and priority: the n-th is of kind n modulo this (a power of
+ * two, 1 when they do not differ).
+ */
+unsigned options_variant_count(const struct options *o);
+
+/* Key and properties of a kind of message for the i-th named queue; the properties are ours. */
+void options_variant(const struct options *o, unsigned index, unsigned variant, char out_key[256],
+                     struct bytes *ret_props);
 
 #endif

@@ -28,6 +28,14 @@ struct resend {
     size_t first, count;
 };
 
+/* The frames of a message, with its number and time to be filled in. */
+struct template
+{
+    size_t at; /* in the channel's frames */
+    size_t frames_size;
+    size_t stamp_at; /* from there; 0 when the message is too small */
+};
+
 /* State of a channel that sends. */
 struct producer {
     struct heap_node due_node; /* in perf.due while it waits for its time */
@@ -39,9 +47,10 @@ struct producer {
     uint64_t tag_next;
     uint64_t outstanding;
     struct resend resend;
-    uint8_t *frames; /* the frames of a message, with its number and time to be filled in */
-    size_t frames_size;
-    size_t stamp_at; /* where those go; 0 when the message is too small */
+    struct template
+        *templates; /* template_count, a power of two: the n-th message is of n & mask */
+    unsigned template_count;
+    uint8_t *frames;
     unsigned queue_index;
 };
 

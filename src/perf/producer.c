@@ -1,5 +1,6 @@
 /*
- * What: channels that publish. The frames of a message are made once per channel; sending one is a
+ * What: channels that publish. The frames of a message (of each kind of message, when keys or
+ * priorities are mixed) are made once per channel; sending one is a
  * copy and two stores (number, time), many at a time into the connection's buffer. With a rate each
  * message has an intended time, and latency counts from it: a broker (or a window) that makes
  * messages wait is charged for the wait. Without a rate it counts from the sending. With confirms
@@ -53,6 +54,7 @@ void producer_deinit(struct channel *ch)
 {
     wr_free(ch->p.ring);
     wr_free(ch->p.frames);
+    wr_free(ch->p.templates);
     wr_free(ch->p.resend.items);
 }
 
@@ -61,25 +63,40 @@ static void build_frames(struct channel *ch)
 {
     const struct options *o = options_of(ch);
     struct producer *p = &ch->p;
-    char key[256];
-    options_routing_key(o, p->queue_index, key);
-    const struct wire_basic_publish publish = {.exchange = bytes_from_cstr(o->exchange),
-                                               .routing_key = bytes_from_cstr(key),
-                                               .mandatory = o->mandatory};
-    const struct bytes props = writer_bytes(&o->props);
     const uint32_t frame_max = ch->client->frame_max;
     uint8_t *body = wr_calloc(o->size + 1, 1);
-    p->frames_size = wire_publish_size(&publish, props.size, o->size, frame_max);
+    size_t end = 0;
+    p->template_count = options_variant_count(o);
+    wr_free(p->templates);
+    p->templates = wr_calloc(p->template_count, sizeof(*p->templates));
     wr_free(p->frames);
-    p->frames = wr_alloc(p->frames_size);
-    (void)wire_publish_write(p->frames, ch->number, &publish, props, bytes_make(body, o->size),
-                             frame_max);
-    wr_free(body);
-    p->stamp_at = 0;
-    if (o->size >= 12) {
-        p->stamp_at =
-            wire_publish_size(&publish, props.size, 0, frame_max) + WIRE_FRAME_HEADER_SIZE;
+    p->frames = NULL;
+    /* How much they are, and then them. */
+    for (unsigned i = 0; i < 2 * p->template_count; i++) {
+        struct template *t = &p->templates[i % p->template_count];
+        char key[256];
+        struct bytes props;
+        options_variant(o, p->queue_index, i % p->template_count, key, &props);
+        const struct wire_basic_publish publish = {.exchange = bytes_from_cstr(o->exchange),
+                                                   .routing_key = bytes_from_cstr(key),
+                                                   .mandatory = o->mandatory};
+        if (i < p->template_count) {
+            t->at = end;
+            t->frames_size = wire_publish_size(&publish, props.size, o->size, frame_max);
+            end += t->frames_size;
+            if (o->size >= 12) {
+                t->stamp_at =
+                    wire_publish_size(&publish, props.size, 0, frame_max) + WIRE_FRAME_HEADER_SIZE;
+            }
+            continue;
+        }
+        if (p->frames == NULL) {
+            p->frames = wr_alloc(end);
+        }
+        (void)wire_publish_write(p->frames + t->at, ch->number, &publish, props,
+                                 bytes_make(body, o->size), frame_max);
     }
+    wr_free(body);
 }
 
 void producer_open(struct channel *ch)
@@ -138,13 +155,14 @@ static inline bool window_is_open(const struct channel *ch)
 static inline void put_message(struct channel *ch, uint64_t sequence, uint64_t intended_ns)
 {
     struct producer *p = &ch->p;
-    uint8_t *out = client_reserve(ch->client, p->frames_size);
-    memcpy(out, p->frames, p->frames_size);
-    if (p->stamp_at != 0) {
-        bytes_store_be32(out + p->stamp_at, (uint32_t)sequence);
-        bytes_store_be64(out + p->stamp_at + 4, intended_ns);
+    const struct template *t = &p->templates[sequence & (p->template_count - 1)];
+    uint8_t *out = client_reserve(ch->client, t->frames_size);
+    memcpy(out, p->frames + t->at, t->frames_size);
+    if (t->stamp_at != 0) {
+        bytes_store_be32(out + t->stamp_at, (uint32_t)sequence);
+        bytes_store_be64(out + t->stamp_at + 4, intended_ns);
     }
-    client_commit(ch->client, p->frames_size);
+    client_commit(ch->client, t->frames_size);
     if (p->ring_size > 0) {
         p->ring[p->tag_next & (p->ring_size - 1)] = (struct pending){sequence, intended_ns};
         p->tag_next++;

@@ -4,8 +4,9 @@
 Each scenario starts a fresh broker (or three), loads it through warren-perf, and measures throughput, the
 CPU time of the broker's processes per million messages, memory and latency. The brokers never run at the
 same time. With --runs N each measurement is made N times, in turn for the two brokers, and the median
-counts. Results: a table, .dev/bench/result.json and .dev/bench/report.txt. How the measures are meant and
-what they were: docs/performance.md.
+counts. What features and large topologies cost (f to i) is in features.py. Results: a table,
+.dev/bench/result.json and .dev/bench/report.txt. How the measures are meant and what they were:
+docs/performance.md.
 """
 
 import argparse
@@ -18,19 +19,16 @@ import subprocess
 import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, os.path.join(ROOT, "tests", "real"))
-import cluster as clusters  # noqa: E402  pylint: disable=wrong-import-position
-from amqp_raw import Ended, Raw, longstr, method, queue_declare, short  # noqa: E402  pylint: disable=wrong-import-position
+import features
+from load import (PERF, QUEUE, ROOT, BenchError, Ended, check_rate, clusters, declare, delete, perf,
+                  start)
 
-PERF = os.path.join(ROOT, "build", "release", "src", "perf", "warren-perf")
 BROKERS = ("rabbitmq", "warren")
 GAP_RATE = 500
 FAULT_AFTER_S = 4
 BUSY_MAX = 10             # per cent of the machine that others may use
 GAP_RUN_S = 22
-QUEUE = "bench"
+QUORUM = {"x-queue-type": "quorum"}
 
 # name: (what, nodes, durable, quorum, warren-perf options). The prefetch count is above the window of
 # confirms: otherwise the consumer, whose credit comes back with the commit of its acks, limits the run.
@@ -42,7 +40,7 @@ LOADS = {
           ["-s", "1024", "-f", "persistent", "-c", "1000", "-q", "2000"]),
 }
 SLOW = ["-r", "200"]
-SCENARIOS = ("a", "b", "c", "d", "e")
+SCENARIOS = ("a", "b", "c", "d", "e") + tuple(features.SCENARIOS)
 
 # What Warren is meant to reach, as a ratio to RabbitMQ (">=": Warren / RabbitMQ at least) or absolute.
 AIMS = {
@@ -51,29 +49,11 @@ AIMS = {
     "d.b.median": ("<=", 0.5), "d.c.median": ("<=", 0.5),
     "e.killed": ("abs", 300.0), "e.silent": ("abs", 2000.0),
     "e.near.killed": ("abs", 300.0), "e.near.silent": ("abs", 2000.0),
+    **features.AIMS,
 }
 UNITS = {"throughput": "msg/s", "sent": "msg/s", "cpu": "CPU s / million", "rss": "MiB",
-         "peak": "MiB", "median": "µs", "p99": "µs", "killed": "ms", "silent": "ms"}
-
-
-class BenchError(Exception):
-    pass
-
-
-def perf(options, arguments, seconds):
-    """Runs warren-perf to its end; its summary."""
-    command = [options.perf] + arguments + ["-z", str(seconds), "--json-summary", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60,
-                          check=False)
-    if done.returncode != 0:
-        raise BenchError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-500:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def check_rate(summary, rate, seconds):
-    """A rate that the load generator did not keep makes the latencies of the run worthless."""
-    if summary["sent"] < 0.9 * rate * seconds:
-        raise BenchError(f"sent {summary['sent']} messages instead of {rate * seconds:.0f}")
+         "peak": "MiB", "median": "µs", "p99": "µs", "killed": "ms", "silent": "ms",
+         **features.UNITS}
 
 
 def busy_percent(seconds=1.0):
@@ -88,16 +68,6 @@ def busy_percent(seconds=1.0):
     return 100 * (1 - (idle_after - idle) / max(total_after - total, 1))
 
 
-def start(broker, nodes, options):
-    if broker == "rabbitmq":
-        driver = clusters.RabbitDriver()
-    else:
-        shards = options.shards or max(1, (os.cpu_count() or 1) // nodes)
-        driver = clusters.WarrenDriver(options.warren, options.warrenctl, shards)
-    folder = os.path.join(ROOT, ".dev", "bench", f"{broker}-{os.getpid()}")
-    return clusters.Cluster(driver, nodes, folder)
-
-
 def peak_mib(cluster):
     """The most memory that each process had at any time, added up."""
     total = 0
@@ -108,20 +78,6 @@ def peak_mib(cluster):
         except OSError:
             continue
     return total / 1024
-
-
-def declare(cluster, durable, quorum):
-    """Declares the queue on the first node, as soon as the cluster does that."""
-    def declared():
-        try:
-            with Raw(cluster.nodes[0].amqp_port, timeout=10).open() as raw:
-                table = short("x-queue-type") + b"S" + longstr("quorum") if quorum else b""
-                raw.send(queue_declare(1, QUEUE, 2 if durable else 0, table))
-                raw.expect(50, 11, 10)
-                return True
-        except (OSError, ValueError, Ended):
-            return False
-    clusters.wait_until(declared, 60, "the queue to be declared", 0.2)
 
 
 def target(cluster, order=None):
@@ -135,7 +91,7 @@ def load(broker, name, options):
     numbers = {}
     with start(broker, nodes, options) as cluster:
         cluster.form()
-        declare(cluster, durable, quorum)
+        declare(cluster, durable, QUORUM if quorum else None)
         if name in options.scenario:
             perf(options, target(cluster) + arguments, options.warm)
             cpu = cluster.cpu_seconds()
@@ -158,17 +114,15 @@ def load(broker, name, options):
 
 def empty(cluster, durable, quorum):
     """What the run before has left in the queue must not count."""
-    with Raw(cluster.nodes[0].amqp_port, timeout=30).open() as raw:
-        raw.send(method(1, 50, 40, b"\0\0" + short(QUEUE) + b"\0"))
-        raw.expect(50, 41, 30)
-    declare(cluster, durable, quorum)
+    delete(cluster)
+    declare(cluster, durable, QUORUM if quorum else None)
 
 
 def failover(broker, kind, options):
     """The longest time without a confirm when the queue's leader is killed or falls silent."""
     with start(broker, 3, options) as cluster:
         cluster.form()
-        declare(cluster, True, True)
+        declare(cluster, True, QUORUM)
         leader = clusters.wait_until(lambda: cluster.queue_leader(QUEUE), 30, "a queue leader", 0.2)
         if kind.startswith("near."):       # the clients lose their connections, too
             order = [leader.uri] + [n.uri for n in cluster.nodes if n is not leader]
@@ -204,6 +158,8 @@ def steps(options):
     if "e" in options.scenario:
         for kind in ("killed", "silent", "near.killed", "near.silent"):
             yield f"e.{kind}", lambda broker, kind=kind: failover(broker, kind, options)
+    for name, run in features.steps(options):
+        yield name, run
 
 
 def measure(options):
@@ -213,6 +169,8 @@ def measure(options):
     for name, run in steps(options):
         for number in range(1, options.runs + 1):
             for broker in options.only:
+                if broker != "warren" and name in features.ALONE:
+                    continue
                 busy.append(busy_percent())
                 print(f"{name}: {broker}, run {number} of {options.runs} (others use "
                       f"{busy[-1]:.0f} % of the machine)", flush=True)
@@ -226,15 +184,21 @@ def measure(options):
     return found, problems, busy
 
 
+def unit(key):
+    return UNITS[key.rsplit(".", 1)[1]]
+
+
 def verdict(key, warren, rabbit):
     """(ratio, aim, reached) as text"""
-    ratio = warren / rabbit if warren is not None and rabbit else None
+    ratio = warren / rabbit if (warren or 0) > 0 and (rabbit or 0) > 0 else None
     shown = "" if ratio is None else f"{ratio:.2f}" if ratio >= 0.1 else f"1/{1 / ratio:.1f}"
     if key not in AIMS or warren is None:
         return shown, "", ""
     sign, aim = AIMS[key]
     if sign == "abs":
-        return shown, f"<= {aim:.0f} ms", "yes" if warren <= aim else "NO"
+        return shown, f"<= {aim:g} {unit(key).split()[0]}", "yes" if warren <= aim else "NO"
+    if sign == "least":
+        return shown, f">= {aim:g}", "yes" if warren >= aim else "NO"
     text = f"{sign} {aim:g}" if aim >= 0.5 else f"{sign} 1/{1 / aim:g}"
     if ratio is None:
         return shown, text, ""
@@ -276,8 +240,9 @@ def report(options, about, found, problems, busy):
     lines += ["d: confirm latency of b and c at 200 msg/s",
               f"e: longest time without a confirm at {GAP_RATE} msg/s, three nodes, quorum queue, "
               "when its leader is killed (kill -9) or silent (SIGSTOP)",
-              "   clients on the other nodes; e.near: on the leader's node, they must reconnect", ""]
-    lines.append(f"{'':<14}{'unit':<18}{'RabbitMQ':>12}{'Warren':>12}{'ratio':>9}  "
+              "   clients on the other nodes; e.near: on the leader's node, they must reconnect"]
+    lines += [f"{name}: {what}" for name, what in features.SCENARIOS.items()] + [""]
+    lines.append(f"{'':<33}{'unit':<18}{'RabbitMQ':>12}{'Warren':>12}{'ratio':>9}  "
                  f"{'aim':<11}{'reached'}")
     keys = sorted({key for values in found.values() for key in values})
     for key in keys:
@@ -286,11 +251,11 @@ def report(options, about, found, problems, busy):
         shown = {b: "" if v is None else f"{v:,.0f}" if v >= 100 else f"{v:.2f}"
                  for b, v in value.items()}
         ratio, aim, reached = verdict(key, value["warren"], value["rabbitmq"])
-        lines.append(f"{key:<14}{UNITS[key.rsplit('.', 1)[1]]:<18}{shown['rabbitmq']:>12}"
+        lines.append(f"{key:<33}{unit(key):<18}{shown['rabbitmq']:>12}"
                      f"{shown['warren']:>12}{ratio:>9}  {aim:<11}{reached}")
     for broker in options.only:
         for key, values in sorted(found[broker].items()):
-            if max(values) > 1.3 * min(values):
+            if unit(key)[0] != "%" and max(values) > 1.3 * min(values):
                 lines.append(f"NOISY {key} {broker}: {min(values):,.2f} .. {max(values):,.2f}")
     if busy and max(busy) > BUSY_MAX:
         lines += ["", f"NOT A QUIET MACHINE: others used up to {max(busy):.0f} % of it between the "
@@ -302,6 +267,11 @@ def report(options, about, found, problems, busy):
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+def port_range(text):
+    first, end = text.split("-")
+    return int(first), int(end)
+
+
 def interrupted(_number, _frame):
     sys.exit(130)       # through the clusters' ends: no broker stays behind
 
@@ -310,7 +280,7 @@ def main():
     signal.signal(signal.SIGTERM, interrupted)
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--only", default=",".join(BROKERS), help="rabbitmq, warren")
-    parser.add_argument("--scenario", default=",".join(SCENARIOS), help="a,b,c,d,e")
+    parser.add_argument("--scenario", default=",".join(SCENARIOS), help=f"default: {','.join(SCENARIOS)}")
     parser.add_argument("--seconds", type=int, default=10, help="of each run (to quote: 20)")
     parser.add_argument("--runs", type=int, default=1, help="of each measurement (to quote: 3)")
     parser.add_argument("--warm", type=int, default=5, help="seconds of the load before it counts")
@@ -319,6 +289,8 @@ def main():
     parser.add_argument("--perf", default=PERF)
     parser.add_argument("--warren", default=clusters.WARREN)
     parser.add_argument("--warrenctl", default=clusters.WARRENCTL)
+    parser.add_argument("--ports", type=port_range,
+                        help="FIRST-END of the ports to choose from (default: 20000-32000)")
     parser.add_argument("--out", default=os.path.join(ROOT, ".dev", "bench"))
     options = parser.parse_args()
     options.only, options.scenario = options.only.split(","), options.scenario.split(",")

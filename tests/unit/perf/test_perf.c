@@ -180,3 +180,47 @@ Test(options, a_gap_report_needs_confirms, .exit_code = 2)
 {
     PARSE("--gap-report");
 }
+
+Test(options, keys_and_priorities_are_mixed)
+{
+    PARSE("-p", "-u", "q", "-k", "k.%d.x", "--routing-keys", "3", "--mixed-priorities", "11", "-mp",
+          "expiration=60000,priority=77", "-f", "persistent");
+    bool keys[3] = {false};
+    bool priorities[11] = {false};
+    const unsigned count = options_variant_count(&o);
+    cr_assert(count > 33 && (count & (count - 1)) == 0);
+    for (unsigned i = 0; i < count; i++) {
+        char key[256];
+        struct bytes raw;
+        struct wire_props props;
+        options_variant(&o, 0, i, key, &raw);
+        cr_assert(strlen(key) == 5 && key[2] >= '0' && key[2] <= '2');
+        keys[key[2] - '0'] = true;
+        cr_assert_eq(wire_props_validate(raw, NULL, &props), WIRE_OK);
+        cr_assert(props.delivery_mode == 2 && bytes_eq_cstr(props.expiration, "60000"));
+        cr_assert(wire_props_has(&props, WIRE_PROP_PRIORITY) && props.priority < 11);
+        priorities[props.priority] = true;
+    }
+    for (unsigned i = 0; i < 11; i++) {
+        cr_assert(priorities[i] && keys[i % 3]);
+    }
+    options_deinit(&o);
+}
+
+Test(options, without_mixing_all_messages_are_alike)
+{
+    PARSE("-u", "q", "-mp", "priority=4");
+    cr_assert_eq(options_variant_count(&o), 1);
+    char key[256];
+    struct bytes raw;
+    options_variant(&o, 0, 0, key, &raw);
+    cr_assert_str_eq(key, "q");
+    cr_assert(bytes_eq(raw, writer_bytes(&o.props)));
+    options_deinit(&o);
+}
+
+/* A queue would be bound with %d itself. */
+Test(options, many_keys_are_not_declared, .exit_code = 2)
+{
+    PARSE("-u", "q", "-k", "k.%d", "--routing-keys", "3");
+}
