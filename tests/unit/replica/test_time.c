@@ -203,8 +203,8 @@ Test(time, a_deadline_that_cannot_be_met_is_proposed_once)
 Test(time, a_long_turn_does_not_put_it_ahead)
 {
     for (uint32_t round = 0; round < 3; round++) {
-        struct scene s = scene_new(20 + round, round < 2 ? 1 : 3, round == 0 ? 0 : -1,
-                                   "x-message-ttl", 60000);
+        struct scene s =
+            scene_new(20 + round, round < 2 ? 1 : 3, round == 0 ? 0 : -1, "x-message-ttl", 60000);
         publish(&s, 1);
         for (uint32_t i = 0; i < s.c->node_count; i++) {
             s.c->nodes[i].shards[0].env.turn_ms = 500;
