@@ -230,6 +230,9 @@ class Suite:
                            "--clients", ",".join(self.workers()))
 
     def features_test(self):
+        judgement = os.path.join(HERE, "test_features.py")
+        if self.program(clients.Client("python").python, judgement) != 0:
+            raise StepFailed("the features test's own judgement is wrong")
         return self.script("features_test", "--warren", self.options.warren, "--rounds", "4")
 
     def partition_test(self):
