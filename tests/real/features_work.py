@@ -149,7 +149,7 @@ class Dead(Scenario):
             more = {"expiration": "150"} if source == "own" else {}
             self.publisher(source, self.to(source, **more), first=i)
         self.looped = self.publisher("retry", self.to("retry"), rate=20)
-        self.kept = self.publisher("tight", self.to("tight"), rate=10)
+        self.kept = self.publisher("tight", self.to("tight"), rate=4)
         Getter(self.world, self.name("get"), self.name("narrow"), self.arrived, self.PAUSE_S, first=1)
         Consumer(self.world, self.name("c1"), self.name("target"), self.arrived, first=1)
         Consumer(self.world, self.name("c2"), self.name("target"), self.arrived, first=2)
