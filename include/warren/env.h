@@ -100,8 +100,9 @@ enum env_open {
 
 struct env_ops {
     /* --- time --------------------------------------------------------------------------------- */
-    uint64_t (*mono_ns)(struct env *env); /* monotonic; constant within one turn is allowed */
-    uint64_t (*wall_ms)(struct env *env); /* Unix time; may jump */
+    uint64_t (*mono_ns)(struct env *env);     /* monotonic; constant within one turn is allowed */
+    uint64_t (*mono_now_ns)(struct env *env); /* the same clock, read anew */
+    uint64_t (*wall_ms)(struct env *env);     /* Unix time, read anew; may jump */
     /* One wish per context: turn() is called at or soon after mono_ns. A new wish replaces the old
      * one. UINT64_MAX = none. */
     void (*wake_at)(struct env *env, uint64_t mono_ns);

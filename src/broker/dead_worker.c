@@ -15,7 +15,8 @@
  * (that of the leader before): closes; the host says again whether one is needed.
  *
  * Invariants: 1. flight->waiting = entries of targets' waits that name it; 2. a flight is in
- * `retries` only with waiting = 0; 3. the worker's unsettled ordinals are its flights.
+ * `retries` only with waiting = 0; 3. the worker's unsettled ordinals are its flights; 4. while
+ * `retries` has any, the timer is pending or a barrier is under way that sets it.
  * Threads: the shard's. Spec: docs/dead-letters.md.
  */
 #include "broker_internal.h"
@@ -135,12 +136,16 @@ static void on_timer(struct timer *t)
     mark(w);
 }
 
+/* What waits already must not wait longer because of this one. */
 static void retry_later(struct dead_worker *w, struct dead_flight *flight)
 {
+    const uint64_t at = broker_now_ms(w->broker) + WORKER_RETRY_MS;
     WR_ASSERT_OP(flight->waiting, ==, 0);
     flight->refused = false;
     list_push_back(&w->retries, &flight->retry);
-    timer_add(&w->broker->timers, &w->timer, broker_now_ms(w->broker) + WORKER_RETRY_MS, on_timer);
+    if (!timer_is_pending(&w->timer) || w->timer.deadline_ms > at) {
+        timer_add(&w->broker->timers, &w->timer, at, on_timer);
+    }
 }
 
 static void on_barrier(void *ctx, int status, const struct catalog_result *result)
@@ -444,7 +449,9 @@ static void on_dead(void *ctx, uint32_t consumer, uint64_t first_ordinal, enum q
 {
     struct dead_worker *w = ctx;
     WR_ASSERT_OP(consumer, ==, WORKER_CONSUMER);
-    timer_cancel(&w->broker->timers, &w->timer);
+    if (list_is_empty(&w->retries)) {
+        timer_cancel(&w->broker->timers, &w->timer); /* of a worker that was idle */
+    }
     for (uint32_t i = 0; i < count; i++) {
         struct dead_flight *flight = wr_calloc(1, sizeof *flight);
         flight->message = messages[i];

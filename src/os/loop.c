@@ -66,6 +66,12 @@ static uint64_t env_mono_ns(struct env *env)
     return context->now_ns;
 }
 
+static uint64_t env_mono_now_ns(struct env *env)
+{
+    (void)env;
+    return os_now_ns();
+}
+
 static uint64_t env_wall_ms(struct env *env)
 {
     struct timespec ts;
@@ -510,6 +516,7 @@ static void ops_fill(struct env_ops *ops)
 {
     *ops = (struct env_ops){
         .mono_ns = env_mono_ns,
+        .mono_now_ns = env_mono_now_ns,
         .wall_ms = env_wall_ms,
         .wake_at = env_wake_at,
         .post = env_post,

@@ -271,7 +271,7 @@ struct home {
     uint64_t load_serial;
     uint64_t load_next;           /* behind what was loaded last */
     uint64_t missing;             /* a load found no bytes for this position; 0 = none */
-    uint64_t time_ms, time_at_ms; /* highest time heard, and when (monotonic clock) */
+    uint64_t time_ms, time_at_ns; /* highest time heard, and when (monotonic clock, read anew) */
     /* upkeep.c: */
     struct timer expire, dead_again;
     bool expire_asked;      /* an EXPIRE is under way */

@@ -25,24 +25,39 @@
 
 /* --- time ------------------------------------------------------------------------------------ */
 
-/* Now, as far as what was heard tells. */
-static uint64_t heard_time(const struct home *home)
+/* The monotonic clock, read anew: with the turn's time, which is older than what was heard by as
+ * much as the turn has taken, that much would be counted twice. */
+static uint64_t mono_now_ns(const struct home *home)
 {
-    return home->time_ms == 0 ? 0 : home->time_ms + (home->host->now_ms - home->time_at_ms);
+    return home->host->env->ops->mono_now_ns(home->host->env);
+}
+
+/* The time, as far as what was heard tells. */
+static uint64_t heard_time(const struct home *home, uint64_t mono_ns)
+{
+    return home->time_ms == 0 ? 0 : home->time_ms + (mono_ns - home->time_at_ns) / 1000000;
+}
+
+static uint64_t hear(struct home *home, uint64_t time_ms)
+{
+    const uint64_t mono_ns = mono_now_ns(home); /* the later one: a pause puts nobody ahead */
+    const uint64_t heard = heard_time(home, mono_ns);
+    if (time_ms <= heard) {
+        return heard;
+    }
+    home->time_ms = time_ms;
+    home->time_at_ns = mono_ns;
+    return time_ms;
 }
 
 void home_heard_time(struct home *home, uint64_t time_ms)
 {
-    if (time_ms > heard_time(home)) {
-        home->time_ms = time_ms;
-        home->time_at_ms = home->host->now_ms;
-    }
+    (void)hear(home, time_ms);
 }
 
 uint64_t home_time(struct home *home)
 {
-    home_heard_time(home, home->host->env->ops->wall_ms(home->host->env));
-    return heard_time(home);
+    return hear(home, home->host->env->ops->wall_ms(home->host->env));
 }
 
 static void on_expire(struct timer *timer)

@@ -44,9 +44,14 @@ static uint64_t op_mono_ns(struct env *env)
     return fake_of(env)->mono_ns;
 }
 
+static uint64_t op_mono_now_ns(struct env *env)
+{
+    return fake_of(env)->mono_ns + fake_of(env)->turn_ms * 1000000;
+}
+
 static uint64_t op_wall_ms(struct env *env)
 {
-    return fake_of(env)->wall_ms;
+    return fake_of(env)->wall_ms + fake_of(env)->turn_ms;
 }
 
 static void op_wake_at(struct env *env, uint64_t mono_ns)
@@ -261,6 +266,7 @@ static int op_kv_get_now(struct env *env, struct slice key, struct slice *ret_va
 static void set_ops(struct env_ops *ops)
 {
     ops->mono_ns = op_mono_ns;
+    ops->mono_now_ns = op_mono_now_ns;
     ops->wall_ms = op_wall_ms;
     ops->wake_at = op_wake_at;
     ops->post = op_post;

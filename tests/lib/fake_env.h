@@ -25,6 +25,7 @@ struct fake_env {
 
     uint64_t mono_ns; /* virtual time; the test may advance it */
     uint64_t wall_ms;
+    uint64_t turn_ms; /* how long this turn has taken: what is read anew is so much later */
     uint64_t wake_at; /* UINT64_MAX = none */
 
     /* Mail posted by the code under test, per receiver, in order. When `post` is set it gets every

@@ -416,6 +416,7 @@ def add_options(parser):
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--folder", help="where the nodes live; default: a new one in .dev/real")
     parser.add_argument("--keep", action="store_true", help="keep logs and data")
+    parser.add_argument("--ports", default="20000-32000", help="FIRST-END: where to look for free ones")
 
 
 def from_options(options, count, name, network=None):
@@ -426,4 +427,5 @@ def from_options(options, count, name, network=None):
         driver = WarrenDriver(os.path.abspath(options.warren), os.path.abspath(options.warrenctl),
                               options.shards)
     folder = options.folder or os.path.join(ROOT, ".dev", "real", f"{name}-{os.getpid()}")
-    return Cluster(driver, count, os.path.abspath(folder), network)
+    ports = tuple(int(port) for port in options.ports.split("-"))
+    return Cluster(driver, count, os.path.abspath(folder), network, ports)

@@ -229,6 +229,12 @@ class Suite:
         return self.script("kill_test", "--warren", self.options.warren, "--rounds", "6",
                            "--clients", ",".join(self.workers()))
 
+    def features_test(self):
+        judgement = os.path.join(HERE, "test_features.py")
+        if self.program(clients.Client("python").python, judgement) != 0:
+            raise StepFailed("the features test's own judgement is wrong")
+        return self.script("features_test", "--warren", self.options.warren, "--rounds", "4")
+
     def partition_test(self):
         return self.script("partition_test", "--warren", self.options.warren, "--rounds", "10",
                            "--clients", "python,go,c")
@@ -273,6 +279,7 @@ class Suite:
             self.step("suites-3-nodes", self.all_clients, "suites-3", 3, 1)
             self.step("suites-later", self.later_checks)
         self.step("kill-test", self.kill_test)
+        self.step("features-test", self.features_test)
         self.step("partition-test", self.partition_test)
         self.step("proxy-test", self.proxy_test)
         self.step("bad-input", self.script, "bad_input", "--warren", hard, "--later", later.FILE)

@@ -508,6 +508,7 @@ static int op_kv_get_now(struct env *env, struct slice key, struct slice *ret_va
 
 const struct env_ops sim_env_ops = {
     .mono_ns = op_mono_ns,
+    .mono_now_ns = op_mono_ns, /* no time passes within a turn */
     .wall_ms = op_wall_ms,
     .wake_at = op_wake_at,
     .post = op_post,

@@ -276,6 +276,32 @@ Test(broker_dead, a_refusal_is_tried_again_there_only)
     EXPECT_CALLS("q settle ack 1.1+1\n");
 }
 
+/* The next letter is taken, or refused as well, a moment before the first is tried again. */
+Test(broker_dead, a_refused_one_is_tried_again_whatever_comes_behind_it)
+{
+    two_queues();
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    nacked("d1", 1);
+    applied("d2", 1);
+    wait_ms(600);
+    dead_comes("q", 2, 1, QUEUE_DIED_EXPIRED);
+    applied("d1", 2);
+    applied("d2", 2);
+    cr_assert(strstr(rig_calls(), "q settle ack 1.2+1\n") != NULL);
+    wait_ms(400);
+    cr_assert(strstr(rig_calls(), "d1 publish") != NULL, "not after one that was taken");
+    nacked("d1", 3);
+    wait_ms(600);
+    dead_comes("q", 3, 1, QUEUE_DIED_EXPIRED);
+    nacked("d1", 4);
+    applied("d2", 3);
+    (void)rig_calls();
+    wait_ms(400);
+    cr_assert(strstr(rig_calls(), "d1 publish") != NULL, "not after one that was refused");
+    applied("d1", 6);
+    EXPECT_CALLS("q settle ack 1.1+1\nq settle ack 1.3+1\n");
+}
+
 Test(broker_dead, at_most_once_lets_a_refused_one_go)
 {
     declare_with("q", "dlx", "at-most-once");

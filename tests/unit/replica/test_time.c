@@ -197,6 +197,37 @@ Test(time, a_deadline_that_cannot_be_met_is_proposed_once)
     scene_free(&s);
 }
 
+/* A turn that takes long stamps its entries with what the time is by then. That must not put the
+ * queue's time ahead of the clock once the next turn sees how long it took: what is delayed would
+ * be due too early from then on, on whatever node. */
+Test(time, a_long_turn_does_not_put_it_ahead)
+{
+    for (uint32_t round = 0; round < 3; round++) {
+        struct scene s =
+            scene_new(20 + round, round < 2 ? 1 : 3, round == 0 ? 0 : -1, "x-message-ttl", 60000);
+        publish(&s, 1);
+        for (uint32_t i = 0; i < s.c->node_count; i++) {
+            s.c->nodes[i].shards[0].env.turn_ms = 500;
+        }
+        publish(&s, 10);
+        cluster_settle(s.c, 100); /* until the others have applied it, too */
+        for (uint32_t i = 0; i < s.c->node_count; i++) {
+            s.c->nodes[i].shards[0].env.turn_ms = 0;
+        }
+        cluster_settle(s.c, 600);
+        if (round == 2) { /* nor that of the next leader, who heard of it in such a turn */
+            cluster_crash(s.c, serving_node(&s));
+        }
+        publish(&s, 1);
+        const uint32_t node = serving_node(&s);
+        const uint64_t clock = queue_clock_ms(cluster_home(s.c, node, s.queue)->queue);
+        const uint64_t wall = s.c->nodes[node].shards[0].env.wall_ms;
+        cr_assert_leq(clock, wall, "round %u: %llu ms ahead", round,
+                      (unsigned long long)(clock - wall));
+        scene_free(&s);
+    }
+}
+
 /* The next leader's clock is an hour behind, or stands where it was: time goes on. */
 Test(time, a_leader_with_a_late_clock_goes_on_from_the_time_that_was)
 {
