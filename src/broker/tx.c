@@ -10,8 +10,9 @@
  * count as in RabbitMQ: a message that has none left is returned if it was mandatory.
  *
  * Invariants: I1 tx->waiting = queues of the channel whose tx_last is not 0. I2 tx->request holds
- * the request of a commit exactly while waiting > 0. Ownership: the channel owns the tx, the tx
- * references of its messages. Threads: the shard's. Spec: docs/broker.md, "Transactions".
+ * the request of a commit exactly while waiting > 0; while its settles are deferred the broker
+ * does. Ownership: the channel owns the tx, the tx references of its messages. Threads: the
+ * shard's. Spec: docs/broker.md, "Transactions".
  */
 #include "broker_internal.h"
 
