@@ -2,15 +2,17 @@
  * What: transactions: publishes that wait for a commit, and what a commit waits for.
  *
  * Happy path: publishes are routed when they come and kept with the handles of their queues. A
- * commit is a request that in the next turn hands the publishes over, then the settles, so that
- * what it does to one queue are consecutive ops of one queue client; it ends when every such queue
- * has applied its last one. Failure modes: a queue that refuses a publish, or is lost with one
- * pending, makes the commit end with 406; queues deleted meanwhile count as in RabbitMQ: a message
- * that has none left is returned if it was mandatory.
+ * commit is a request that in the next turn hands the publishes over, then the settles: at once
+ * when all is about one queue, so that they are consecutive ops of one queue client, else when the
+ * queues have applied all publishes: a node that dies between must not have acked what it has not
+ * published. It ends when every queue has applied its last op. Failure modes: a queue that refuses
+ * a publish, or is lost with one pending, makes the commit end with 406; queues deleted meanwhile
+ * count as in RabbitMQ: a message that has none left is returned if it was mandatory.
  *
  * Invariants: I1 tx->waiting = queues of the channel whose tx_last is not 0. I2 tx->request holds
- * the request of a commit exactly while waiting > 0. Ownership: the channel owns the tx, the tx
- * references of its messages. Threads: the shard's. Spec: docs/broker.md, "Transactions".
+ * the request of a commit exactly while waiting > 0; while its settles are deferred the broker
+ * does. Ownership: the channel owns the tx, the tx references of its messages. Threads: the
+ * shard's. Spec: docs/broker.md, "Transactions".
  */
 #include "broker_internal.h"
 
@@ -72,7 +74,7 @@ uint64_t tx_uncommitted_acks(const struct broker_channel *ch)
     return ch->tx == NULL ? 0 : ch->tx->acks;
 }
 
-static void forget(struct tx *tx)
+static void forget_messages(struct tx *tx)
 {
     for (size_t i = 0; i < tx->messages.count; i++) {
         message_unref(tx->messages.items[i].message);
@@ -81,9 +83,14 @@ static void forget(struct tx *tx)
     vec_deinit(&tx->messages);
     vec_deinit(&tx->targets);
     vec_deinit(&tx->replies);
-    vec_deinit(&tx->settles);
     tx->bytes = 0;
     tx->acks = 0;
+}
+
+static void forget(struct tx *tx)
+{
+    forget_messages(tx);
+    vec_deinit(&tx->settles);
 }
 
 void tx_free(struct broker_channel *ch)
@@ -198,10 +205,40 @@ static size_t hand_over(struct broker_channel *ch, const struct tx_message *m,
     return live;
 }
 
+static void settle_all(struct broker_channel *ch)
+{
+    struct tx *tx = ch->tx;
+    for (size_t i = 0; i < tx->settles.count; i++) {
+        const struct tx_settle *s = &tx->settles.items[i];
+        uint64_t seq = settle_now(ch, &s->first, s->count, s->outcome);
+        if (seq != 0) {
+            expect(tx, umap_get(&ch->by_handle, s->first.queue), seq, false);
+        }
+    }
+    vec_deinit(&tx->settles);
+}
+
+/* Whether nothing is published to a queue but to the one that every settle is for. */
+static bool settles_keep_order(const struct broker_channel *ch)
+{
+    const struct tx *tx = ch->tx;
+    if (tx->waiting > 1) {
+        return false;
+    }
+    for (size_t i = 0; tx->waiting == 1 && i < tx->settles.count; i++) {
+        const struct ch_queue *q = umap_get(&ch->by_handle, tx->settles.items[i].first.queue);
+        if (q != NULL && q->tx_last == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void finish(struct tx *tx)
 {
     struct request *r = tx->request;
     tx->request = NULL;
+    vec_deinit(&tx->settles); /* of a commit that failed: these deliveries come again */
     if (tx->failed) {
         tx->failed = false;
         request_fail(r, 406, false, "partial tx completion");
@@ -224,15 +261,11 @@ static void commit(struct request *r)
         replies += m->replies;
         extra += live > 0 ? live - 1 : 0;
     }
-    for (size_t i = 0; i < tx->settles.count; i++) {
-        const struct tx_settle *s = &tx->settles.items[i];
-        uint64_t seq = settle_now(ch, &s->first, s->count, s->outcome);
-        if (seq != 0) {
-            expect(tx, umap_get(&ch->by_handle, s->first.queue), seq, false);
-        }
-    }
     channel_note_published(ch, 1 + extra);
-    forget(tx);
+    forget_messages(tx);
+    if (settles_keep_order(ch)) {
+        settle_all(ch);
+    }
     tx->request = r;
     if (tx->waiting == 0) {
         finish(tx);
@@ -260,12 +293,29 @@ void broker_tx_rollback(struct broker_channel *ch)
 
 /* --- what the queues say ---------------------------------------------------------------------- */
 
+static void settle_later(struct request *r)
+{
+    struct broker_channel *ch = r->channel;
+    settle_all(ch);
+    ch->tx->request = r;
+    if (ch->tx->waiting == 0) {
+        finish(ch->tx);
+    }
+}
+
 static void queue_done(struct ch_queue *q)
 {
     struct tx *tx = q->channel->tx;
     q->tx_publish = q->tx_last = 0;
     WR_ASSERT_OP(tx->waiting, >, 0);
-    if (--tx->waiting == 0) {
+    if (--tx->waiting > 0) {
+        return;
+    }
+    if (tx->settles.count > 0 && !tx->failed) {
+        struct request *r = tx->request;
+        tx->request = NULL;
+        broker_defer(q->channel->broker, settle_later, r);
+    } else {
         finish(tx);
     }
 }

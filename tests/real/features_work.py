@@ -406,10 +406,7 @@ class Single(Scenario):
             self.highest[key] = max((int(words[2]), consumer.name), (seq, who or ""))
         if self.active is not consumer:
             if self.active is not None:
-                self.switches.append(now)
-                if not self.world.fault_between(now, now, GRACE_S):
-                    self.world.problem(f"{self.active.name} gave way to {consumer.name} at "
-                                       f"{now:.3f} without a fault")
+                self.switches.append((now, self.active.name, consumer.name))
             self.active = consumer
         self.accept(consumer, method, properties, words)
 
@@ -419,6 +416,9 @@ class Single(Scenario):
     def judge(self):
         self.check_lost(self.name("q"))
         self.check_fresh()
+        for when, old, new in self.switches:    # by now all faults are known
+            if not self.world.fault_between(when, when, GRACE_S):
+                self.world.problem(f"{old} gave way to {new} at {when:.3f} without a fault")
         if len(self.switches) > 4 * len(self.world.faults) + 1:
             self.world.problem(f"the active consumer changed {len(self.switches)} times in "
                                f"{len(self.world.faults)} faults")

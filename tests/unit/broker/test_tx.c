@@ -61,6 +61,30 @@ Test(broker_tx, settles_go_behind_the_publishes_and_are_waited_for)
     EXPECT_SAID("commit ok '' 0 0\n");
 }
 
+/* A node that dies in between must not have acked what it has not published. */
+Test(broker_tx, what_another_queue_settles_waits_for_the_publishes)
+{
+    rig_queue("to");
+    select_with("q");
+    publish("", "q", false); /* the first queue: handle 0 */
+    (void)commit();
+    (void)rig_said();
+    applied("q", 1);
+    (void)rig_calls();
+    (void)rig_said();
+    publish("", "to", false);
+    broker_tx_settle(rig.ch, &(struct broker_delivery){0, 1, 5, false}, 2, QUEUE_ACK);
+    (void)rig_calls();
+    (void)rig_said();
+    cr_assert(commit());
+    EXPECT_CALLS("to publish 'm' props=2\n");
+    applied("to", 1);
+    EXPECT_CALLS("q settle ack 1.5+2\n");
+    EXPECT_SAID("");
+    applied("q", 2);
+    EXPECT_SAID("commit ok '' 0 0\n");
+}
+
 Test(broker_tx, a_commit_of_settles_alone_waits_for_them_but_not_for_confirms)
 {
     select_with("q");
