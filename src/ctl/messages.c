@@ -26,7 +26,7 @@ struct run {
     long long total, seen, matched, done, refused;
     json_t *shown; /* rows of peek that cannot be printed page by page */
     size_t printed;
-    time_t told;
+    long long told_ms;
     bool bar;
 };
 
@@ -107,10 +107,17 @@ static void end_bar(struct run *r)
     }
 }
 
-/* A bar on a terminal, else a line a second; neither with -q. */
-static void show_progress(struct run *r)
+static long long now_ms(void)
 {
-    const time_t now = time(NULL);
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* A bar on a terminal, else a line a second while there is more to come; neither with -q. */
+static void show_progress(struct run *r, bool more)
+{
+    const long long now = now_ms();
     const long long total = r->total > r->seen ? r->total : r->seen;
     const int percent = total > 0 ? (int)(r->seen * 100 / total) : 100;
     if (r->v->out.quiet || r->peeks) {
@@ -126,8 +133,8 @@ static void show_progress(struct run *r)
                       r->seen, total, r->dry_run ? r->matched : r->done,
                       r->dry_run ? "match" : verb(r));
         r->bar = true;
-    } else if (now != r->told) {
-        r->told = now;
+    } else if (more && now - r->told_ms >= 1000) {
+        r->told_ms = now;
         (void)fprintf(stderr, "%d%%: %lld of %lld looked at, %lld %s\n", percent, r->seen, total,
                       r->dry_run ? r->matched : r->done, r->dry_run ? "match" : verb(r));
     }
@@ -264,6 +271,7 @@ static int finish(struct run *r)
 static int go_through(struct run *r)
 {
     int code = 0;
+    bool more;
     do {
         json_t *reply = ctl_request(r->v, page_request(r), &code);
         if (reply == NULL) {
@@ -285,8 +293,9 @@ static int go_through(struct run *r)
             return code;
         }
         json_decref(reply);
-        show_progress(r);
-    } while (r->from != 0 && r->limit != 0 && interrupted == 0);
+        more = r->from != 0 && r->limit != 0 && interrupted == 0;
+        show_progress(r, more);
+    } while (more);
     return finish(r);
 }
 
@@ -296,7 +305,7 @@ int ctl_messages(struct invocation *v, const struct command *c)
                     .command = c,
                     .peeks = strcmp(c->name, "peek") == 0,
                     .dry_run = v->given[O_DRY_RUN],
-                    .told = time(NULL)};
+                    .told_ms = now_ms()};
     r.limit = invocation_count(v, O_LIMIT, -1);
     if (r.peeks && !r.dry_run) { /* --count is peek's word for it */
         r.limit = invocation_count(v, O_COUNT, r.limit >= 0 ? r.limit : COUNT_DEFAULT);

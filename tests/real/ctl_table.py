@@ -160,17 +160,17 @@ class Checks:
                         (0, f"{count - done} of {count - done} messages moved\n"))
             self.expect("at last", self.messages("i.to"), count)
 
-    def messages(self, queue):
-        rows = self.ask(self.first, "-s list_queues name messages")[1].splitlines()
-        return int(dict(row.split("\t") for row in rows)[queue])
+    def messages(self, queue, node=None):
+        rows = self.ask(node or self.first, "-s list_queues name messages")[1].splitlines()
+        return int(dict(row.split("\t") for row in rows)[queue] or 0)
 
     def mirrored(self):
         """Policies and replicas in the columns of list_queues."""
         nodes = len(self.cluster.nodes)
         self.expect("policy", self.ask(self.last, """-q set_policy mirrors ^mir '{"ha-mode":"all",
-            "message-ttl":100000}'""")[0], 0)
+            "max-length":100000}'""")[0], 0)
         self.expect("another", self.ask(
-            self.first, """-q set_operator_policy op ^mir '{"message-ttl":50000}'""")[0], 0)
+            self.first, """-q set_operator_policy op ^mir '{"max-length":50000}'""")[0], 0)
         with Raw(self.first.amqp_port).open() as raw:
             raw.send(queue_declare(1, "mir", DURABLE))
             raw.expect(50, 11, 20)
@@ -187,7 +187,7 @@ class Checks:
                     (sorted(found["synchronised_slave_pids"]), nodes))
         self.expect("policies", (found["policy"], found["operator_policy"],
                                  found["effective_policy_definition"]),
-                    ("mirrors", "op", {"ha-mode": "all", "message-ttl": 50000}))
+                    ("mirrors", "op", {"ha-mode": "all", "max-length": 50000}))
 
     def activity(self):
         """activity_status of consumers; the name of the cluster."""
@@ -209,10 +209,67 @@ class Checks:
         status = json.loads(self.ask(self.first, "--formatter json cluster_status")[1])
         self.expect("it", status["cluster_name"], "a name")
 
+    def moved_while_its_leader_dies(self):
+        """A move from a mirrored queue whose leader dies: each message is in one of the queues, or in both."""
+        count = 20000
+        with Raw(self.last.amqp_port).open() as raw:
+            for name in ("mir.from", "mir.to"):
+                raw.send(queue_declare(1, name, DURABLE))
+                raw.expect(50, 11, 20)
+            raw.send(method(1, 85, 10, b"\0"))
+            raw.expect(85, 11)
+            one = publish(1, "", "mir.from") + content(1, 5)
+            for i in range(count):
+                raw.send(one + frame(BODY, 1, b"%05d" % i))
+            while int.from_bytes(raw.expect(60, 80, 20)[:8], "big") < count:
+                pass
+        clusters.wait_until(lambda: self.synchronised("mir.from") and self.synchronised("mir.to"),
+                            WAIT_S, "both are replicated")
+        victim = next(n for n in self.cluster.nodes if n.name == self.leader("mir.from"))
+        asked = next(n for n in self.cluster.nodes if n is not victim)
+        words, environment = self.cluster.driver.ctl(asked, "-q", "move", "mir.from", "mir.to")
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env=environment) as moving:
+            clusters.wait_until(lambda: self.messages("mir.to", asked) > 0, WAIT_S, "some are moved")
+            self.cluster.kill(victim)
+            moving.communicate(timeout=WAIT_S)
+        self.first, self.last = asked, asked
+        self.ask(asked, "-q move mir.from mir.to")  # what the first one has not done
+        clusters.wait_until(lambda: self.messages("mir.from") == 0, WAIT_S, "nothing is left")
+        bodies = [row["body"] for row in json.loads(self.ask(
+            asked, f"-q --formatter json peek mir.to --count {2 * count}")[1])]
+        self.expect("all are there", len(set(bodies)), count)
+        # each once, but for what was on its way when the leader died: a page at most
+        self.expect("few are there twice", len(bodies) <= count + 1000, True)
+        self.cluster.start(victim)
+        self.cluster.wait_ready()
+
+    def synchronised(self, queue):
+        rows = json.loads(self.ask(self.last, "-q --formatter json list_queues name members "
+                                   "synchronised_slave_pids")[1])
+        row = next(r for r in rows if r["name"] == queue)
+        return len(row["members"]) == 3 and len(row["synchronised_slave_pids"]) == 2
+
+    def leader(self, queue):
+        rows = self.ask(self.last, "-s list_queues name leader")[1].splitlines()
+        return dict(row.split("\t") for row in rows)[queue]
+
+    def without_a_leader(self):
+        """Two of three are gone: lists say what is known, changes say why not."""
+        self.cluster.kill(*self.cluster.nodes[1:])
+        left = self.cluster.nodes[0]
+        warning = "Warning: the cluster's catalog has no leader in reach; this is what the node knows\n"
+        clusters.wait_until(lambda: self.ask(left, "-s list_users")[2] == warning, WAIT_S,
+                            "a list with a warning")
+        code, text, errors = self.ask(left, "-q add_user late pw")
+        self.expect("a change", (code, text, "no leader was reached" in errors), (69, "", True))
+
     def run(self):
         failed = 0
-        for check in (self.passwords, self.connections, self.interrupted, self.mirrored,
-                      self.activity):
+        checks = [self.passwords, self.connections, self.interrupted, self.mirrored, self.activity]
+        if len(self.cluster.nodes) > 1:
+            checks += [self.moved_while_its_leader_dies, self.without_a_leader]
+        for check in checks:
             try:
                 check()
                 print(f"ok {check.__name__}")
