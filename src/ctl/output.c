@@ -179,6 +179,10 @@ static void print_pretty(json_t *columns, json_t *rows)
 /* A row a line, as rabbitmqctl streams them. */
 static void print_json_rows(json_t *columns, json_t *rows)
 {
+    if (json_array_size(rows) == 0) {
+        (void)puts("[]");
+        return;
+    }
     (void)puts("[");
     size_t i;
     size_t k;

@@ -329,11 +329,20 @@ static bool user_there(struct admin *admin, struct bytes name)
     return false;
 }
 
+/* Vhosts do not fail here: nothing to be done. */
 static void restart_vhost(struct admin *admin)
 {
-    if (admin_vhost_there(admin, admin->vhost)) { /* vhosts do not fail here: nothing to be done */
-        admin_ok(admin);
+    char text[700];
+    if (catalog_vhost(admin->shard->view, admin->vhost) == NULL) {
+        admin_refuse(admin, EXIT_SOFTWARE,
+                     "Failed to start vhost '%.*s' on node '%s': it does not exist",
+                     BYTES_PRINTF(admin->vhost), admin->shard->config->nodename);
+        return;
     }
+    (void)snprintf(text, sizeof text, "Vhost '%.*s' is already running on node '%s'",
+                   BYTES_PRINTF(admin->vhost), admin->shard->config->nodename);
+    json_t *result = json_string(text);
+    admin_result(admin, result != NULL ? result : json_string("ok"));
 }
 
 /* --- permissions ------------------------------------------------------------------------------ */
@@ -521,7 +530,10 @@ static bool limits_of(struct admin *admin, struct bytes text, const char *const 
     json_t *limits = parse(admin, text);
     bool good = limits != NULL;
     if (good && !json_is_object(limits)) {
-        admin_refuse(admin, EXIT_UNAVAILABLE, "%slimits should be a JSON object%s", prefix, suffix);
+        char *shown = json_dumps(limits, JSON_ENCODE_ANY | JSON_COMPACT);
+        admin_refuse(admin, EXIT_UNAVAILABLE, "%s%s not a list %.100s%s", prefix, where,
+                     shown == NULL ? "" : shown, suffix);
+        free(shown);
         good = false;
     }
     json_object_foreach(limits, key, value) {
@@ -562,6 +574,11 @@ static void set_vhost_limits(struct admin *admin)
 static void clear_vhost_limits(struct admin *admin)
 {
     const struct catalog_vhost_limits limits = {-1, -1};
+    const struct catalog_vhost *vhost = catalog_vhost(admin->shard->view, admin->vhost);
+    if (vhost == NULL || (vhost->limits.connections_max < 0 && vhost->limits.queues_max < 0)) {
+        admin_refuse(admin, EXIT_UNAVAILABLE, "Parameter does not exist");
+        return;
+    }
     broker_vhost_limits_set(admin->shard->broker, admin->vhost, &limits, admin_done, admin);
 }
 
