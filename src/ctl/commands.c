@@ -623,7 +623,7 @@ static const struct command commands[] = {
      .group = GROUP_MESSAGES,
      .kind = COMMAND_MESSAGES,
      .usage = "[--vhost <vhost>] [--filter <expression>] [--limit <count>] [--dry-run] "
-              "<queue> <target queue>",
+              "[--places <ready,delayed,dead>] <queue> <target queue>",
      .about = "Copies messages of a queue to another one",
      .banner = "Copying messages of queue '%1' to queue '%2' in vhost '%v' ...",
      .options = OPTION_BIT(FILTER) | OPTION_BIT(LIMIT) | OPTION_BIT(DRY_RUN) | OPTION_BIT(PLACES),

@@ -22,8 +22,32 @@
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
+/* Changes leave a line in the event log. Of the arguments only the first: others may be secrets. */
+static void note(const struct admin *admin, const char *outcome)
+{
+    char line[1024];
+    struct strbuf s;
+    const bool later_page = json_integer_value(json_object_get(admin->options, "from")) > 0;
+    if (admin->command->lists || later_page || admin_flag(admin, "dry-run")) {
+        return;
+    }
+    strbuf_init(&s, line, sizeof line);
+    strbuf_printf(&s, "%s", admin->command->name);
+    if (admin->count > 0) {
+        strbuf_add_cstr(&s, " '");
+        strbuf_add_line(&s, admin->args[0]);
+        strbuf_add_char(&s, '\'');
+    }
+    strbuf_add_cstr(&s, ", vhost '");
+    strbuf_add_line(&s, admin->vhost);
+    strbuf_add_cstr(&s, "': ");
+    strbuf_add_line(&s, bytes_from_cstr(outcome));
+    wr_log(admin->shard->logger, LOG_LEVEL_INFO, "control", "%s", line);
+}
+
 void admin_result(struct admin *admin, json_t *owned_result)
 {
+    note(admin, "done");
     json_t *reply = json_pack("{s:o}", "result", owned_result);
     if (admin->stale) {
         (void)json_object_set_new(reply, "stale", json_true());
@@ -73,6 +97,7 @@ void admin_rows(struct admin *admin)
 
 static void fail(struct admin *admin, int code, bool bare, const char *text)
 {
+    note(admin, text);
     json_t *error = json_string(text);
     control_job_answer(admin->job, json_pack("{s:o, s:i, s:b}", "error",
                                              error != NULL ? error : json_string("(not UTF-8)"),
