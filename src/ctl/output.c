@@ -168,8 +168,8 @@ static void print_pretty(json_t *columns, json_t *rows)
     }
     print_rule(widths, count, "┌", "┬", "┐");
     print_boxed(columns, NULL, widths);
-    print_rule(widths, count, "├", "┼", "┤");
     json_array_foreach(rows, k, row) {
+        print_rule(widths, count, "├", "┼", "┤");
         print_boxed(columns, row, widths);
     }
     print_rule(widths, count, "└", "┴", "┘");
