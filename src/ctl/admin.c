@@ -127,8 +127,7 @@ static void say_done(const struct invocation *v, const struct command *c, json_t
         print_json(
             json_pack("{s:s, s:s, s:s}", "message", message, "node", v->ctl.node, "status", "ok"));
     } else if (json && message != NULL) {
-        print_json(
-            json_pack("{s:s, s:s, s:s}", "message", message, "node", v->ctl.node, "result", "ok"));
+        print_json(json_pack("{s:s}", "message", message));
     } else if (json) {
         print_json(json_pack("{s:s, s:s}", "node", v->ctl.node, "result", "ok"));
     } else if (message != NULL && !(v->out.quiet && strcmp(c->name, "add_user") == 0)) {
@@ -153,6 +152,19 @@ static void show_rows(const struct invocation *v, const struct command *c, json_
     json_decref(columns);
 }
 
+/* RabbitMQ has another form for each. */
+static void print_limits_json(const struct invocation *v, const struct command *c, json_t *value)
+{
+    if (strcmp(c->name, "list_user_limits") == 0) {
+        print_json(json_pack("{s:O}", "message", value));
+    } else if (json_string_length(value) == 0) {
+        (void)puts("[]");
+    } else {
+        print_json(
+            json_pack("{s:s, s:s, s:O}", "node", v->ctl.node, "result", "ok", "value", value));
+    }
+}
+
 static int show(const struct invocation *v, const struct command *c, json_t *reply)
 {
     json_t *result = json_object_get(reply, "result");
@@ -161,8 +173,7 @@ static int show(const struct invocation *v, const struct command *c, json_t *rep
         return ctl_fail_reply(v, reply);
     }
     if (value != NULL && v->out.format == OUTPUT_JSON) {
-        print_json(
-            json_pack("{s:s, s:s, s:O}", "node", v->ctl.node, "result", "ok", "value", value));
+        print_limits_json(v, c, value);
     } else if (value != NULL) {
         (void)printf("%s\n", json_string_value(value));
     } else if (json_is_array(result)) {

@@ -30,7 +30,8 @@ static void banner(const struct invocation *v, const struct command *c)
     if (c->banner != NULL) {
         ctl_banner(v, c);
     } else if (v->given[O_GLOBAL]) {
-        ctl_say(v, "Closing all connections to node %s, reason: %s...", v->ctl.node, v->words[1]);
+        ctl_say(v, "Closing all connections to node %s (across all vhosts), reason: %s...",
+                v->ctl.node, v->words[1]);
     } else if (limit > 0) {
         ctl_say(v, "Closing %lld connections in vhost %s, reason: %s...", limit, v->vhost,
                 v->words[1]);
@@ -99,7 +100,7 @@ static void done(const struct invocation *v, const struct command *c, long long 
     (void)snprintf(text, sizeof text, "Closed %lld connections", closed);
     if (v->out.format == OUTPUT_JSON && all) {
         json_t *value =
-            json_pack("{s:s, s:s, s:s}", "message", text, "node", v->ctl.node, "result", "ok");
+            json_pack("{s:s, s:s, s:s}", "node", v->ctl.node, "result", "ok", "value", text);
         (void)json_dumpf(value, stdout, JSON_COMPACT);
         (void)putchar('\n');
         json_decref(value);

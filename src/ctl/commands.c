@@ -516,7 +516,7 @@ static const struct command commands[] = {
      .kind = COMMAND_ADMIN,
      .usage = "<vhost> <tag> [...]",
      .about = "Sets the tags of a virtual host",
-     .banner = "Setting tags for vhost \"%1\" to [%r] ...",
+     .banner = "Setting tags for virtual host \"%1\" to [%r] ...",
      .args_min = 1,
      .args_max = 33},
     {.name = "trace_off",
@@ -623,7 +623,7 @@ static const struct command commands[] = {
      .group = GROUP_MESSAGES,
      .kind = COMMAND_MESSAGES,
      .usage = "[--vhost <vhost>] [--filter <expression>] [--limit <count>] [--dry-run] "
-              "<queue> <target queue>",
+              "[--places <ready,delayed,dead>] <queue> <target queue>",
      .about = "Copies messages of a queue to another one",
      .banner = "Copying messages of queue '%1' to queue '%2' in vhost '%v' ...",
      .options = OPTION_BIT(FILTER) | OPTION_BIT(LIMIT) | OPTION_BIT(DRY_RUN) | OPTION_BIT(PLACES),

@@ -168,8 +168,8 @@ static void print_pretty(json_t *columns, json_t *rows)
     }
     print_rule(widths, count, "┌", "┬", "┐");
     print_boxed(columns, NULL, widths);
-    print_rule(widths, count, "├", "┼", "┤");
     json_array_foreach(rows, k, row) {
+        print_rule(widths, count, "├", "┼", "┤");
         print_boxed(columns, row, widths);
     }
     print_rule(widths, count, "└", "┴", "┘");
@@ -179,6 +179,10 @@ static void print_pretty(json_t *columns, json_t *rows)
 /* A row a line, as rabbitmqctl streams them. */
 static void print_json_rows(json_t *columns, json_t *rows)
 {
+    if (json_array_size(rows) == 0) {
+        (void)puts("[]");
+        return;
+    }
     (void)puts("[");
     size_t i;
     size_t k;

@@ -20,24 +20,6 @@ static bool one_of(const char *column, const char *const *names, size_t count)
     return false;
 }
 
-/* What RabbitMQ counts and Warren does not: it reads as "none", never as an unknown column. */
-static bool is_uncounted(const char *column)
-{
-    static const char *const names[] = {"messages_ready_ram",
-                                        "messages_unacknowledged_ram",
-                                        "messages_ram",
-                                        "message_bytes_ram",
-                                        "disk_reads",
-                                        "disk_writes",
-                                        "consumer_utilisation",
-                                        "consumer_capacity",
-                                        "memory",
-                                        "recv_cnt",
-                                        "send_cnt",
-                                        "send_pend"};
-    return one_of(column, names, sizeof names / sizeof names[0]);
-}
-
 static bool is_field_table(const char *column)
 {
     static const char *const names[] = {"arguments", "client_properties",
@@ -188,7 +170,7 @@ char *value_text(json_t *row, const char *column, enum value_bytes bytes)
     json_t *value = json_object_get(row, column);
     text_begin(&t);
     if (value == NULL) {
-        (void)fputs(is_uncounted(column) ? "0" : "", t.file);
+        ; /* what is not known is empty, not 0 */
     } else if (is_our_protocol(column, value)) {
         (void)fputs("{0,9,1}", t.file);
     } else if (is_field_table(column)) {
@@ -289,7 +271,7 @@ char *value_erlang(json_t *row, const char *column)
     json_t *value = json_object_get(row, column);
     text_begin(&t);
     if (value == NULL) {
-        (void)fputs(is_uncounted(column) ? "0" : "[]", t.file);
+        (void)fputs("[]", t.file);
     } else if (is_our_protocol(column, value)) {
         (void)fputs("{0,9,1}", t.file);
     } else if (is_field_table(column)) {
@@ -371,7 +353,7 @@ json_t *value_json(json_t *row, const char *column)
 {
     json_t *value = json_object_get(row, column);
     if (value == NULL || json_is_null(value)) {
-        return is_uncounted(column) ? json_integer(0) : json_string("");
+        return json_string("");
     }
     if (is_address(column)) {
         return address_json(value);

@@ -53,8 +53,8 @@ struct admin_command {
     bool lists; /* only reads: answered without a leader too, with a warning */
 };
 
-extern const struct admin_command admin_list_commands[], admin_queue_commands[],
-    admin_message_commands[];
+extern const struct admin_command admin_change_commands[], admin_list_commands[],
+    admin_queue_commands[], admin_message_commands[];
 
 void admin_ok(struct admin *admin);
 void admin_result(struct admin *admin, json_t *owned_result);
