@@ -30,7 +30,8 @@ STEP_S = 400
 LOAD_S = 60
 SHOWN = 40              # lines of a failed step
 SANITIZERS = {
-    "ASAN_OPTIONS": "exitcode=97:detect_leaks=1",
+    # What was freed and is watched for use counts as the node's memory: not the default of 256 MiB.
+    "ASAN_OPTIONS": "exitcode=97:detect_leaks=1:quarantine_size_mb=64",
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "exitcode=97:second_deadlock_stack=1:suppressions=" +
                     os.path.join(clusters.ROOT, "tests", "tsan.supp"),
