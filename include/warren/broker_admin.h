@@ -17,13 +17,16 @@
 enum broker_admin_fault { /* broker_fault.code here; with warrenctl's exit code */
                           BROKER_ADMIN_INVALID =
                               1, /* a value that will not do; "Validation failed\n\n..." (69, 65) */
-                          BROKER_ADMIN_NO_USER = 2,    /* User "u" does not exist (67) */
-                          BROKER_ADMIN_NO_VHOST = 3,   /* Virtual host 'v' does not exist (65) */
-                          BROKER_ADMIN_NOT_FOUND = 4,  /* no such policy, parameter ... (69) */
-                          BROKER_ADMIN_EXISTS = 5,     /* (70) */
-                          BROKER_ADMIN_REFUSED = 6,    /* wrong password (65) */
-                          BROKER_ADMIN_LIMIT = 7,      /* (69) */
-                          BROKER_ADMIN_UNAVAILABLE = 8 /* the catalog has no leader (69, 75) */
+                          BROKER_ADMIN_NO_USER = 2,   /* User "u" does not exist (67) */
+                          BROKER_ADMIN_NO_VHOST = 3,  /* Virtual host 'v' does not exist (65) */
+                          BROKER_ADMIN_NOT_FOUND = 4, /* no such policy, parameter ... (69) */
+                          BROKER_ADMIN_EXISTS = 5,    /* (70) */
+                          BROKER_ADMIN_REFUSED = 6,   /* wrong password (65) */
+                          BROKER_ADMIN_LIMIT = 7,     /* (69) */
+                          BROKER_ADMIN_UNAVAILABLE =
+                              8,                       /* no leader: of the catalog, a queue (69) */
+                          BROKER_ADMIN_IN_USE = 9,     /* the queue has consumers (64) */
+                          BROKER_ADMIN_NOT_EMPTY = 10, /* the queue has messages (64) */
 };
 
 /* --- users ------------------------------------------------------------------------------------ */
@@ -104,6 +107,16 @@ uint16_t broker_list_topic_permissions(
     struct broker *broker, const struct bytes *user, const struct bytes *vhost,
     void (*fn)(void *ctx, const struct catalog_topic_permission *permission), void *ctx,
     struct broker_fault *fault);
+
+/* --- queues ----------------------------------------------------------------------------------- */
+
+/* NOT_FOUND; a = messages removed. An exclusive queue's owner is not asked. */
+void broker_admin_purge(struct broker *broker, struct bytes vhost, struct bytes name,
+                        broker_done_fn done, void *ctx);
+/* flags: BROKER_IF_UNUSED (else IN_USE), BROKER_IF_EMPTY (else NOT_EMPTY). NOT_FOUND; a = messages
+ * removed. */
+void broker_admin_delete(struct broker *broker, struct bytes vhost, struct bytes name,
+                         uint32_t flags, broker_done_fn done, void *ctx);
 
 /* --- policies --------------------------------------------------------------------------------- */
 

@@ -183,6 +183,7 @@ bool host_send_letter(struct host *host, struct uid node, uint32_t shard,
 
 /* --- queue clients ---------------------------------------------------------------------------- */
 struct queue_client;
+/* Any member but on_gone may be NULL: nobody wants to hear of it. */
 struct queue_client_sink {
     /* All ops up to seq are applied (enqueues: confirmed, but those that on_nacked named). */
     void (*on_applied)(void *ctx, uint64_t seq);
@@ -204,18 +205,18 @@ struct queue_client_sink {
     /* Back-pressure: more than the limit of ops or bytes are pending (true), or no longer (false).
      */
     void (*on_blocked)(void *ctx, bool blocked);
-    /* May be NULL. Contact with the queue was lost and is there again: ordinals may be skipped, and
+    /* Contact with the queue was lost and is there again: ordinals may be skipped, and
      * with them the credit that they had taken. Ops may be sent from here. */
     void (*on_resumed)(void *ctx);
     /* Deliveries to a consumer attached with QUEUE_DEAD, instead of on_deliver: all of one reason
-     * and time. May be NULL when there is no such consumer. */
+     * and time. */
     void (*on_dead)(void *ctx, uint32_t consumer, uint64_t first_ordinal, enum queue_death reason,
                     uint64_t died_ms, const struct message *messages, uint32_t count);
     /* What a PEEK found, before its on_reply; one or more messages side by side. at_ms: see
-     * QUEUE_EFFECT_PEEK. May be NULL when nobody peeks. */
+     * QUEUE_EFFECT_PEEK. */
     void (*on_peek)(void *ctx, uint64_t position, enum queue_place place, uint64_t at_ms,
                     uint32_t delivery_count, const struct message *messages, uint32_t count);
-    /* May be NULL. Before on_resumed: another node serves the queue than the one that did. */
+    /* Before on_resumed: another node serves the queue than the one that did. */
     void (*on_moved)(void *ctx);
 };
 /* Opens a client of a queue of the current view. Ops may be sent at once. */

@@ -34,6 +34,9 @@ struct admin_call *admin_new(struct broker *broker, broker_done_fn done, void *c
 static void admin_free(struct admin_call *call)
 {
     timer_cancel(&call->broker->timers, &call->delay);
+    if (call->client != NULL) {
+        queue_client_close(call->client);
+    }
     list_remove(&call->link);
     buf_unref(call->text);
     wr_free(call);
@@ -123,13 +126,18 @@ static void translate(struct admin_call *call, int status)
     }
 }
 
+void admin_unavailable(struct admin_call *call)
+{
+    admin_fail(call, BROKER_ADMIN_UNAVAILABLE,
+               "the cluster's catalog cannot be changed: no leader was reached within %u ms",
+               call->broker->options.operation_timeout_ms);
+}
+
 static void on_proposed(void *ctx, int status, const struct catalog_result *result)
 {
     struct admin_call *call = ctx;
     if (status < 0) {
-        admin_fail(call, BROKER_ADMIN_UNAVAILABLE,
-                   "the cluster's catalog cannot be changed: no leader was reached within %u ms",
-                   call->broker->options.operation_timeout_ms);
+        admin_unavailable(call);
         return;
     }
     if (status == CATALOG_NOT_FOUND && call->missing != NULL) {

@@ -22,7 +22,12 @@ struct admin_call {
     bool may_exist, user_missing, vhost_missing;
     const char *missing;
     enum broker_admin_fault missing_code;
-    struct timer delay; /* a refused log-in is answered late */
+    struct timer delay; /* a refused log-in is answered late; admin_queue.c: the time limit */
+    struct {            /* admin_queue.c */
+        struct queue_client *client;
+        uint64_t queue_id;
+        bool deletes, proposed;
+    };
 };
 
 struct admin_call *admin_new(struct broker *broker, broker_done_fn done, void *ctx,
@@ -31,6 +36,8 @@ struct admin_call *admin_new(struct broker *broker, broker_done_fn done, void *c
 void admin_answer(struct admin_call *call);
 void admin_fail(struct admin_call *call, enum broker_admin_fault code, const char *fmt, ...)
     WR_PRINTF(3, 4);
+/* The catalog has no leader: ends it. */
+void admin_unavailable(struct admin_call *call);
 /* A command that passes the limits is proposed; the outcome ends the call. */
 void admin_propose(struct admin_call *call, const struct catalog_command *command);
 

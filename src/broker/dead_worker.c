@@ -227,37 +227,6 @@ static void on_target_nacked(void *ctx, uint64_t seq)
     }
 }
 
-static void on_target_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
-                            uint64_t value2)
-{
-    (void)ctx;
-    (void)seq;
-    (void)status;
-    (void)value;
-    (void)value2;
-    WR_UNREACHABLE(); /* Only publishes go there. */
-}
-
-static void on_target_deliver(void *ctx, uint32_t consumer, uint64_t first_ordinal,
-                              uint32_t delivery_count, uint8_t flags,
-                              const struct message *messages, uint32_t count)
-{
-    (void)ctx;
-    (void)consumer;
-    (void)first_ordinal;
-    (void)delivery_count;
-    (void)flags;
-    (void)messages;
-    (void)count;
-    WR_UNREACHABLE();
-}
-
-static void on_no_cancel(void *ctx, uint32_t consumer)
-{
-    (void)ctx;
-    (void)consumer;
-}
-
 static void target_unblocked(struct dead_target *t)
 {
     if (t->blocked) {
@@ -294,9 +263,6 @@ static void on_target_blocked(void *ctx, bool blocked)
 static const struct queue_client_sink target_sink = {
     .on_applied = on_target_applied,
     .on_nacked = on_target_nacked,
-    .on_reply = on_target_reply,
-    .on_deliver = on_target_deliver,
-    .on_cancel = on_no_cancel,
     .on_gone = on_target_gone,
     .on_blocked = on_target_blocked,
 };
@@ -490,18 +456,6 @@ static void on_source_gone(void *ctx, bool lost)
     mark(w);
 }
 
-static void on_source_applied(void *ctx, uint64_t seq)
-{
-    (void)ctx;
-    (void)seq;
-}
-
-static void on_source_blocked(void *ctx, bool blocked)
-{
-    (void)ctx;
-    (void)blocked; /* It sends only settles, at most one for each delivery. */
-}
-
 static void on_source_resumed(void *ctx)
 {
     struct dead_worker *w = ctx;
@@ -510,14 +464,9 @@ static void on_source_resumed(void *ctx)
 }
 
 static const struct queue_client_sink source_sink = {
-    .on_applied = on_source_applied,
-    .on_nacked = on_source_applied,
     .on_reply = on_source_reply,
-    .on_deliver = on_target_deliver,
     .on_dead = on_dead,
-    .on_cancel = on_no_cancel,
     .on_gone = on_source_gone,
-    .on_blocked = on_source_blocked,
     .on_resumed = on_source_resumed,
 };
 

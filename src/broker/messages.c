@@ -111,55 +111,10 @@ static void target_gone(void *ctx, bool lost)
     fail(ctx, 404, "the target queue is gone");
 }
 
-static void ignore_blocked(void *ctx, bool blocked)
-{
-    (void)ctx;
-    (void)blocked; /* A page is bounded. */
-}
-
-static void ignore_cancel(void *ctx, uint32_t consumer)
-{
-    (void)ctx;
-    (void)consumer;
-}
-
-static void ignore_seq(void *ctx, uint64_t seq)
-{
-    (void)ctx;
-    (void)seq;
-}
-
-static void no_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
-                     uint64_t value2)
-{
-    (void)ctx;
-    (void)seq;
-    (void)status;
-    (void)value;
-    (void)value2;
-}
-
-static void no_deliver(void *ctx, uint32_t consumer, uint64_t first_ordinal,
-                       uint32_t delivery_count, uint8_t flags, const struct message *messages,
-                       uint32_t count)
-{
-    (void)ctx;
-    (void)consumer;
-    (void)first_ordinal;
-    (void)delivery_count;
-    (void)flags;
-    (void)messages;
-    (void)count;
-}
-
 static const struct queue_client_sink target_sink = {
     .on_applied = target_applied,
     .on_nacked = target_nacked,
-    .on_reply = no_reply,
-    .on_deliver = no_deliver,
-    .on_cancel = ignore_cancel,
     .on_gone = target_gone,
-    .on_blocked = ignore_blocked,
 };
 
 static void give(struct broker_page *page, const struct message *message, uint64_t ordinal)
@@ -263,14 +218,10 @@ static void on_gone(void *ctx, bool lost)
 }
 
 static const struct queue_client_sink source_sink = {
-    .on_applied = ignore_seq,
-    .on_nacked = ignore_seq,
     .on_reply = on_reply,
     .on_deliver = on_deliver,
     .on_peek = on_peek,
-    .on_cancel = ignore_cancel,
     .on_gone = on_gone,
-    .on_blocked = ignore_blocked,
 };
 
 /* --- life ------------------------------------------------------------------------------------- */

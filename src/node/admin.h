@@ -24,12 +24,6 @@ struct admin {
     json_t *options;
     json_t *rows;
     bool stale;
-    struct { /* admin_queue.c */
-        struct queue_client *client;
-        uint64_t id, messages;
-        enum queue_status status;
-        bool answered;
-    } queue;
     struct { /* admin_messages.c */
         bool bodies_whole;
         uint64_t bytes,

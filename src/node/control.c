@@ -58,7 +58,6 @@ struct job {
     /* Of admin*.c: NULL for all others. */
     void *state;
     void (*free_state)(void *state);
-    void (*deferred)(void *state), (*late)(void *state);
     bool over; /* answered: freed in the control turn, so that whoever answered may still look */
 };
 
@@ -186,20 +185,6 @@ struct job *control_job_new(struct shard *shard, struct link_conn *link, void *o
     job->free_state = free_state;
     job->deadline_ns = UINT64_MAX;
     return job;
-}
-
-void control_job_defer(struct job *job, void (*fn)(void *state))
-{
-    job->deferred = fn;
-}
-
-void control_job_limit(struct job *job, uint32_t timeout_ms, void (*late)(void *state))
-{
-    struct shard *shard = job->shard;
-    job->late = late;
-    job->deadline_ns = late == NULL
-                           ? UINT64_MAX
-                           : shard->env->ops->mono_ns(shard->env) + (uint64_t)timeout_ms * 1000000;
 }
 
 void control_job_answer(struct job *job, json_t *owned_reply)
@@ -824,10 +809,6 @@ void control_turn(struct shard *shard)
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
         if (job->over) {
             job_free(job);
-        } else if (job->deferred != NULL || (job->late != NULL && now >= job->deadline_ns)) {
-            void (*fn)(void *) = job->deferred != NULL ? job->deferred : job->late;
-            job->deferred = NULL;
-            fn(job->state);
         } else if (job->state != NULL) {
             ; /* somebody will answer it */
         } else if (job->until_running && shard->boot != 0) {
@@ -851,9 +832,7 @@ uint64_t control_deadline_ns(const struct shard *shard)
     if (shard->control != NULL) {
         LIST_FOREACH(at, &shard->control->jobs) {
             const struct job *job = WR_CONTAINER_OF_CONST(at, struct job, link);
-            best = job->over || job->deferred != NULL ? 0
-                   : job->deadline_ns < best          ? job->deadline_ns
-                                                      : best;
+            best = job->over ? 0 : job->deadline_ns < best ? job->deadline_ns : best;
         }
     }
     return best;

@@ -23,10 +23,6 @@ enum {
 struct job;
 struct job *control_job_new(struct shard *shard, struct link_conn *link, void *owned_state,
                             void (*free_state)(void *state));
-/* fn(state) in the control turn, when no client or page is in the middle of an upcall. */
-void control_job_defer(struct job *job, void (*fn)(void *state));
-/* late(state) when it is not answered by then; NULL: no limit. */
-void control_job_limit(struct job *job, uint32_t timeout_ms, void (*late)(void *state));
 void control_job_answer(struct job *job, json_t *owned_reply);
 
 /* A command that changes or lists definitions, queues, messages. False: there is none of that name.

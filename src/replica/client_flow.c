@@ -49,7 +49,9 @@ static void reply(struct queue_client *client, size_t at, enum queue_status stat
         forget_consumer(client, r.consumer);
     }
     if (!client->closing) {
-        client->sink.on_reply(client->ctx, r.seq, status, value, value2);
+        if (client->sink.on_reply != NULL) {
+            client->sink.on_reply(client->ctx, r.seq, status, value, value2);
+        }
     }
 }
 
@@ -119,7 +121,9 @@ static void check_blocked(struct queue_client *client)
     if (client->blocked ? under : over) {
         client->blocked = !client->blocked;
         if (!client->closing) {
-            client->sink.on_blocked(client->ctx, client->blocked);
+            if (client->sink.on_blocked != NULL) {
+                client->sink.on_blocked(client->ctx, client->blocked);
+            }
         }
     }
 }
@@ -146,7 +150,9 @@ void client_settle(struct queue_client *client, uint64_t seq)
         }
         return;
     }
-    client->sink.on_applied(client->ctx, seq);
+    if (client->sink.on_applied != NULL) {
+        client->sink.on_applied(client->ctx, seq);
+    }
     check_blocked(client);
     if (client->ops_sent < client->ops.count) {
         client_mark(client); /* what OPS_SENT_MAX held back */
@@ -162,7 +168,9 @@ static void refused(struct queue_client *client, uint64_t first, uint64_t count)
     for (seq = seq > client->applied ? seq : client->applied + 1; seq < end; seq++) {
         client->refused = seq;
         if (!client->closing) {
-            client->sink.on_nacked(client->ctx, seq);
+            if (client->sink.on_nacked != NULL) {
+                client->sink.on_nacked(client->ctx, seq);
+            }
         }
     }
 }
@@ -639,8 +647,10 @@ static void deliver(struct queue_client *client, const struct queue_effect *effe
         }
         return;
     }
-    client->sink.on_deliver(client->ctx, effect->consumer, first + skip, effect->delivery_count,
-                            effect->flags, messages + skip, count - (uint32_t)skip);
+    if (client->sink.on_deliver != NULL) {
+        client->sink.on_deliver(client->ctx, effect->consumer, first + skip, effect->delivery_count,
+                                effect->flags, messages + skip, count - (uint32_t)skip);
+    }
 }
 
 static void peeked(struct queue_client *client, const struct queue_effect *effect,
@@ -709,7 +719,9 @@ void client_on_effect(struct host *host, struct uid from, const struct effect_it
         break;
     case QUEUE_EFFECT_CANCEL:
         if (!client->closing) {
-            client->sink.on_cancel(client->ctx, effect->consumer);
+            if (client->sink.on_cancel != NULL) {
+                client->sink.on_cancel(client->ctx, effect->consumer);
+            }
         }
         break;
     default:

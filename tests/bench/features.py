@@ -225,6 +225,15 @@ def delete_queues(port, numbers, process):
     return done, time.monotonic() - begin
 
 
+def await_publishers(cluster, process):
+    """Until the publishers are at work: their queue fills."""
+    def working():
+        rows = cluster.ctl_json("list_queues", "name", "messages") or []
+        return process.poll() is not None or \
+            any(row["name"] == QUEUE and row["messages"] > 1000 for row in rows)
+    clusters.wait_until(working, 30, "the publishers to be at work", 0.2)
+
+
 def gap_while(cluster, options, numbers):
     """The longest time without a confirm of a publisher while these queues are deleted."""
     load = ["-H", cluster.uris[0], "-p", "-u", QUEUE, "-x", "2", "-s", "100", "-f", "persistent",
@@ -233,7 +242,7 @@ def gap_while(cluster, options, numbers):
     with subprocess.Popen(perf_command(options, load, GAP_RUN_S), stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True) as process:
         try:
-            time.sleep(1)
+            await_publishers(cluster, process)
             deleted = delete_queues(cluster.nodes[0].amqp_port, numbers, process)
             out, _ = process.communicate(timeout=GAP_RUN_S + 60)
         except BaseException:

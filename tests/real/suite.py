@@ -182,13 +182,19 @@ class Suite:
             for _ in range(3):
                 with subprocess.Popen([*common, "-x0", "-y4", "-z30"], stdout=self.out,
                                       stderr=subprocess.STDOUT) as consumers:
-                    time.sleep(1)
+                    self.await_consumers(cluster, "killed", 4)
                     consumers.kill()
             if publisher.wait(LOAD_S) != 0:
                 raise StepFailed(f"the publisher ended with {publisher.returncode} when consumers "
                                  "were killed")
         self.all_running(cluster)
         self.load(cluster, "what the killed left", ("-x0", "-y1", "-z2", "-u", "killed", *QUORUM))
+
+    def await_consumers(self, cluster, queue, count):
+        def there():
+            rows = cluster.ctl_json("list_queues", "name", "consumers") or []
+            return any(row["name"] == queue and row["consumers"] >= count for row in rows)
+        clusters.wait_until(there, LOAD_S, f"{count} consumers of {queue}", 0.2)
 
     def restart(self, cluster):
         problems = cluster.end()

@@ -71,31 +71,6 @@ static const struct catalog_queue *record_at(struct sim *sim, const struct host 
                : NULL;
 }
 
-/* --- what a publisher never hears
- * ------------------------------------------------------------ */
-
-static void no_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
-                     uint64_t value2)
-{
-    (void)ctx;
-    (void)seq;
-    (void)status;
-    (void)value;
-    (void)value2;
-}
-
-static void no_cancel(void *ctx, uint32_t consumer)
-{
-    (void)ctx;
-    (void)consumer;
-}
-
-static void no_blocked(void *ctx, bool blocked)
-{
-    (void)ctx;
-    (void)blocked;
-}
-
 /* --- numberers
  * ------------------------------------------------------------ */
 
@@ -147,11 +122,8 @@ static void number_deliver(void *ctx, uint32_t consumer, uint64_t first_ordinal,
 
 static const struct queue_client_sink number_sink = {.on_applied = number_applied,
                                                      .on_nacked = number_nacked,
-                                                     .on_reply = no_reply,
                                                      .on_deliver = number_deliver,
-                                                     .on_cancel = no_cancel,
-                                                     .on_gone = number_gone,
-                                                     .on_blocked = no_blocked};
+                                                     .on_gone = number_gone};
 
 static void send_number(struct numberer *n, struct number *item)
 {

@@ -192,11 +192,9 @@ class Judgement:
         return wrong
 
 
-def judge(title, units, wanted, got, options, seconds, nodes=1):
+def judge(title, units, wanted, got, options, seconds):
     listed = {} if options.strict else dict.fromkeys(
         later_list.read(os.path.join(HERE, "later.txt")), 0)
-    if nodes > 1 and not options.strict:  # these may pass, when the nodes are quick
-        listed.update(dict.fromkeys(later_list.read(os.path.join(HERE, "later-cluster.txt")), 1))
     deviations = transcript.read_deviations(os.path.join(HERE, "deviations.txt"))
     known = [name for path in glob.glob(os.path.join(transcript.FOLDER, "*.txt"))
              for name in transcript.read(path)]
@@ -299,7 +297,7 @@ def main():
         wanted.update(on_broker("rabbitmq", 1, chosen, options)[0])
     for count in options.nodes.split(","):
         got, seconds, _ = on_broker("warren", int(count), units, options)
-        wrong += judge(f"Warren, nodes: {count}", units, wanted, got, options, seconds, int(count))
+        wrong += judge(f"Warren, nodes: {count}", units, wanted, got, options, seconds)
     print(f"{wrong} wrong" if wrong else f"{sum(map(len, got.values()))} scripts and rows of tables, "
           "each as it should be")
     return 1 if wrong else 0

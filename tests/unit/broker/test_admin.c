@@ -331,3 +331,77 @@ Test(broker_admin, an_answer_waits_for_the_view)
     rig_show_view();
     EXPECT_SAID("add ok 'u' 1 0\n");
 }
+
+/* --- queues ----------------------------------------------------------------------------------- */
+
+static void purge(const char *queue)
+{
+    CALL(broker_admin_purge(rig.broker, B("/"), B(queue), rig_done, (void *)"purge"));
+}
+
+static void delete_queue(const char *queue, uint32_t flags)
+{
+    CALL(broker_admin_delete(rig.broker, B("/"), B(queue), flags, rig_done, (void *)"delete"));
+}
+
+Test(broker_admin, queues_are_purged)
+{
+    rig_queue("q");
+    purge("q");
+    EXPECT_CALLS("q open\nq purge\n");
+    rig_reply("q", QUEUE_OK, 7);
+    EXPECT_SAID("purge ok 'q' 7 0\n");
+    EXPECT_CALLS("q close\n");
+}
+
+Test(broker_admin, queues_are_sealed_then_deleted)
+{
+    rig_queue("q");
+    delete_queue("q", BROKER_IF_UNUSED | BROKER_IF_EMPTY);
+    EXPECT_CALLS("q open\nq seal flags=12\n");
+    rig_reply("q", QUEUE_OK, 3);
+    EXPECT_SAID("delete ok 'q' 3 0\n");
+    EXPECT_CALLS("propose delete_queue\nq close\n");
+    cr_assert(catalog_queue(rig.broker->view, B("/"), B("q")) == NULL);
+}
+
+Test(broker_admin, queues_that_may_not_go)
+{
+    rig_queue("q");
+    delete_queue("q", BROKER_IF_UNUSED);
+    rig_reply("q", QUEUE_IN_USE, 3);
+    EXPECT_SAID("delete 9 Queue is in use\n");
+    delete_queue("q", BROKER_IF_EMPTY);
+    rig_reply("q", QUEUE_NOT_EMPTY, 3);
+    EXPECT_SAID("delete 10 Queue is not empty\n");
+    delete_queue("q", 0); /* somebody else deletes it */
+    rig_reply("q", QUEUE_SEALED, 3);
+    EXPECT_SAID("delete 4 no queue 'q' in vhost '/'\n");
+    cr_assert(catalog_queue(rig.broker->view, B("/"), B("q")) != NULL);
+}
+
+Test(broker_admin, queues_that_are_not_there_or_go)
+{
+    purge("none");
+    delete_queue("none", 0);
+    EXPECT_SAID("purge 4 no queue 'none' in vhost '/'\ndelete 4 no queue 'none' in vhost '/'\n");
+    rig_queue("q");
+    purge("q");
+    rig_delete("q");
+    EXPECT_SAID("purge 4 no queue 'q' in vhost '/'\n");
+}
+
+Test(broker_admin, queues_without_a_leader)
+{
+    rig_queue("q");
+    purge("q");
+    (void)rig_calls();
+    rig.now_ms += 15000;
+    EXPECT_SAID("purge 8 timed out waiting for queue 'q' in vhost '/': it has no leader\n");
+    EXPECT_CALLS("q close\n");
+    delete_queue("q", 0);
+    rig.no_leader = true;
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("delete 8 the cluster's catalog cannot be changed: no leader was reached within "
+                "15000 ms\n");
+}
