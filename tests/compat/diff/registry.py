@@ -47,6 +47,7 @@ class Table:
 
     def run(self, broker, wanted):
         test, found, connection = Test(broker, self.name), {}, None
+        test.elsewhere = False
         with Raw(broker.ports[0]) as admin:
             admin.open()
             for name, row in self.function():
