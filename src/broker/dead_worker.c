@@ -6,17 +6,20 @@
  * never in no queue at all; it may come twice.
  *
  * Happy path: the host says that a queue served here has dead letters and nobody takes them ->
- * worker, ATTACH -> on_dead -> dead_letter_make, route, publish to each target -> on_applied of all
- * -> settle. A worker that has had nothing to do for a while closes.
+ * worker, ATTACH -> on_dead -> read barrier -> dead_letter_make, route, publish to each target ->
+ * on_applied of all -> settle. A worker that has had nothing to do for a while closes.
+ * The barrier: who binds a queue and then rejects a message may do both through another node, and
+ * finds his binding obeyed; those that come while one is under way share the next.
  *
- * Failure modes: not routable: looked up again behind a read barrier, then dropped; with strategy
- * at-least-once tried again until it is routable. A target that refuses (it is full): tried again,
+ * Failure modes: not routable behind a barrier: dropped; with strategy at-least-once tried again
+ * until it is routable. No leader for the barrier: routed by what is known here, and tried again
+ * if that is nothing. A target that refuses (it is full): tried again,
  * for that target only; dropped with strategy at-most-once. Another worker is attached already
  * (that of the leader before): closes; the host says again whether one is needed.
  *
  * Invariants: 1. flight->waiting = entries of targets' waits that name it; 2. a flight is in
- * `retries` only with waiting = 0; 3. the worker's unsettled ordinals are its flights; 4. while
- * `retries` has any, the timer is pending or a barrier is under way that sets it.
+ * `looks` or `retries` only with waiting = 0; 3. the worker's unsettled ordinals are its flights; 4. while
+ * `retries` has any, the timer is pending; 5. while `looks` has any, a barrier is under way.
  * Threads: the shard's. Spec: docs/dead-letters.md.
  */
 #include "broker_internal.h"
@@ -31,13 +34,13 @@
 
 struct dead_flight {
     struct list link;  /* worker->flights */
-    struct list retry; /* worker->retries, or alone */
+    struct list retry; /* worker->looks or ->retries, or alone */
     struct message message;
     uint64_t ordinal, died_ms;
     enum queue_death reason;
     uint32_t waiting;   /* targets that have not answered */
     bool refused;       /* by one of them, in this attempt */
-    uint64_t look;      /* number of the barrier after which it is really not routable; 0 = none */
+    uint64_t look;      /* number of the barrier behind which it is routed */
     VEC(uint64_t) done; /* ids of the queues that have it */
 };
 
@@ -63,20 +66,21 @@ struct dead_worker {
     uint64_t queue_id;
     struct queue_client *client;
     VEC(struct dead_target *) targets;
-    struct list flights, retries;
+    struct list flights;
+    struct list looks, retries; /* wait for a barrier; for the timer */
     uint64_t last, granted; /* ordinals */
     uint64_t settle_first, settle_count;
     uint32_t average; /* bytes of a message, moving */
     uint32_t blocked; /* targets that are */
     bool barrier;     /* one is under way: the worker must not be freed */
-    uint64_t barriers,
-        looked;  /* number of the newest barrier begun; of the newest that succeeded */
+    uint64_t barriers; /* number of the newest begun */
     bool ending; /* closes in the turn */
     bool complained;
     struct timer timer; /* retries, or idle */
 };
 
-static void attempt(struct dead_worker *w, struct dead_flight *flight);
+static void attempt(struct dead_worker *w, struct dead_flight *flight, bool looked);
+static void on_barrier(void *ctx, int status, const struct catalog_result *result);
 
 static void mark(struct dead_worker *w)
 {
@@ -119,19 +123,55 @@ static void finish(struct dead_worker *w, struct dead_flight *flight)
     mark(w);
 }
 
+static void begin_barrier(struct dead_worker *w)
+{
+    if (!w->barrier && !list_is_empty(&w->looks)) {
+        w->barrier = true;
+        w->barriers++;
+        host_catalog_barrier(w->broker->host, WORKER_BARRIER_MS, on_barrier, w);
+    }
+}
+
+/* What another node declared or bound a moment ago counts: only a barrier that begins now tells. */
+static void look(struct dead_worker *w, struct dead_flight *flight)
+{
+    flight->look = w->barriers + 1;
+    list_push_back(&w->looks, &flight->retry);
+    begin_barrier(w);
+}
+
+static void on_barrier(void *ctx, int status, const struct catalog_result *result)
+{
+    struct dead_worker *w = ctx;
+    (void)result;
+    w->barrier = false;
+    mark(w);
+    if (w->ending) {
+        return;
+    }
+    struct list work; /* those that came before it began */
+    list_init(&work);
+    LIST_FOREACH_SAFE(link, &w->looks) {
+        if (WR_CONTAINER_OF(link, struct dead_flight, retry)->look > w->barriers) {
+            break;
+        }
+        list_remove(link);
+        list_push_back(&work, link);
+    }
+    for (struct list *link; (link = list_pop_front(&work)) != NULL;) {
+        attempt(w, WR_CONTAINER_OF(link, struct dead_flight, retry), status == 0);
+    }
+    begin_barrier(w);
+}
+
 static void on_timer(struct timer *t)
 {
     struct dead_worker *w = WR_CONTAINER_OF(t, struct dead_worker, timer);
     if (list_is_empty(&w->flights)) {
         w->ending = true;
-        mark(w);
-        return;
     }
-    struct list work; /* who fails again waits for the next time */
-    list_init(&work);
-    list_splice_back(&work, &w->retries);
-    for (struct list *link; (link = list_pop_front(&work)) != NULL;) {
-        attempt(w, WR_CONTAINER_OF(link, struct dead_flight, retry));
+    for (struct list *link; (link = list_pop_front(&w->retries)) != NULL;) {
+        look(w, WR_CONTAINER_OF(link, struct dead_flight, retry));
     }
     mark(w);
 }
@@ -145,33 +185,6 @@ static void retry_later(struct dead_worker *w, struct dead_flight *flight)
     list_push_back(&w->retries, &flight->retry);
     if (!timer_is_pending(&w->timer) || w->timer.deadline_ms > at) {
         timer_add(&w->broker->timers, &w->timer, at, on_timer);
-    }
-}
-
-static void on_barrier(void *ctx, int status, const struct catalog_result *result)
-{
-    struct dead_worker *w = ctx;
-    (void)result;
-    w->barrier = false;
-    if (status == 0) {
-        w->looked = w->barriers;
-    }
-    if (w->ending) {
-        mark(w);
-    } else {
-        timer_add(&w->broker->timers, &w->timer, broker_now_ms(w->broker), on_timer);
-    }
-}
-
-/* What another node declared or bound a moment ago counts: only a barrier that begins now tells. */
-static void look_again(struct dead_worker *w, struct dead_flight *flight)
-{
-    flight->look = w->barriers + 1;
-    retry_later(w, flight);
-    if (!w->barrier) {
-        w->barrier = true;
-        w->barriers++;
-        host_catalog_barrier(w->broker->host, WORKER_BARRIER_MS, on_barrier, w);
     }
 }
 
@@ -371,7 +384,8 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
     return count + replied;
 }
 
-static void attempt(struct dead_worker *w, struct dead_flight *flight)
+/* looked: behind a barrier that succeeded, so that what is not routable now is not. */
+static void attempt(struct dead_worker *w, struct dead_flight *flight, bool looked)
 {
     struct dead_settings settings;
     const struct catalog_queue *queue = catalog_queue_by_id(w->broker->view, w->queue_id);
@@ -395,12 +409,11 @@ static void attempt(struct dead_worker *w, struct dead_flight *flight)
     }
     if (count > 0) {
         answered(w, flight);
-    } else if (flight->look == 0 || flight->look > w->looked) {
-        look_again(w, flight);
+    } else if (!looked) {
+        retry_later(w, flight);
     } else {
         complain(w, queue, "no queue is reached through exchange", settings.exchange);
         if (settings.strategy == DEAD_AT_LEAST_ONCE) {
-            flight->look = 0;
             retry_later(w, flight);
         } else {
             finish(w, flight);
@@ -429,7 +442,7 @@ static void on_dead(void *ctx, uint32_t consumer, uint64_t first_ordinal, enum q
         list_init(&flight->retry);
         const uint32_t size = flight->message.record.size;
         w->average = w->average == 0 ? size : w->average - w->average / 8 + size / 8;
-        attempt(w, flight);
+        look(w, flight);
     }
     w->last = first_ordinal + count - 1;
     mark(w);
@@ -489,6 +502,7 @@ void broker_queue_dead(struct broker *broker, uint64_t queue_id)
     w->queue_id = queue_id;
     list_init(&w->dirty);
     list_init(&w->flights);
+    list_init(&w->looks);
     list_init(&w->retries);
     timer_init(&w->timer);
     list_push_back(&broker->dead_workers, &w->link);
