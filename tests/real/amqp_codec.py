@@ -12,6 +12,8 @@ connection.tune 10 30 channel-max:u16 frame-max:u32 heartbeat:u16
 connection.open-ok 10 41 -short
 connection.close 10 50 code:u16 text:short class:u16 method:u16
 connection.close-ok 10 51
+connection.update-secret 10 70 secret:long reason:short
+connection.update-secret-ok 10 71
 connection.blocked 10 60 reason:short
 connection.unblocked 10 61
 channel.open 20 10 -short

@@ -236,6 +236,7 @@ def topology_again(t):
     first.raw.close()
     first.gone()
     t.counts(t.name("q"), messages=1, consumers=0)
+    t.no_exchange(t.name("other"))      # it went with its last binding: with the exclusive queue
     ch, own = declare(t.connect())
     for delivery in ch.deliveries(1):
         ch.send("basic.ack", tag=delivery["tag"])

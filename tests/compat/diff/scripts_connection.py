@@ -116,3 +116,13 @@ def frames_too_large(t):
                 t.record(f"{what}: declare-ok")
             else:
                 t.record(f"{what}: close {struct.unpack('>H', found[3][:2])[0]}")
+
+
+@script("1", "55")
+def update_secret(t):
+    """The internal back end looks at no secret; what is open goes on."""
+    a = t.connect()
+    ch = a.channel()
+    for secret in ("guest", "another", ""):
+        a.own.call("connection.update-secret", secret=secret, reason="its time is over")
+    t.queue(ch)

@@ -236,3 +236,49 @@ def priorities_purged_and_deleted(t):
     ch.publish("", name, "m", priority=2)
     t.counts(name, messages=1)
     ch.call("queue.delete", queue=name)
+
+
+@script("26", kinds=("quorum",))
+def priorities_are_nothing_to_a_quorum_queue(t):
+    ch = t.channel()
+    name = t.queue(ch)
+    ch.call("confirm.select")
+    for priority in (4, 9, None, 3):
+        ch.publish("", name, f"p{priority}", **({} if priority is None else {"priority": priority}))
+        ch.confirms(1)
+    ch.call("basic.consume", queue=name, tag="t")
+    ch.deliveries(4)
+
+
+@script("30", kinds=KINDS, by_hand=True)
+def holds_a_message_too_long(t):
+    """The consumer is cancelled, as in RabbitMQ 4.3, and the message is there for the next; who
+    cannot be told of it has the channel closed, as in RabbitMQ before."""
+    ch = t.channel()
+    name = t.queue(ch)
+    ch.publish("", name, "m")
+    ch.call("basic.consume", queue=name, tag="slow", arguments={"x-consumer-timeout": 300})
+    ch.deliveries(1)
+    ch.take(1, "basic.cancel")
+    ch.send("basic.ack", tag=1)
+    ch.sync()
+    mute = t.connect(capabilities=()).channel()
+    mute.call("basic.consume", queue=name, tag="mute", arguments={"x-consumer-timeout": 300})
+    mute.deliveries(1)
+    mute.closed()
+    ch.call("basic.consume", queue=name, tag="good", arguments={"x-consumer-timeout": 60000})
+    for delivery in ch.deliveries(1):
+        ch.send("basic.ack", tag=delivery["tag"])
+    ch.sync()
+    t.counts(name, messages=0)
+
+
+@script("30", "57", kinds=("durable", "quorum"), by_hand=True)
+def limit_of_the_queue_and_of_a_policy(t):
+    ch = t.channel()
+    name = t.queue(ch, arguments={"x-consumer-timeout": 300})
+    ch.publish("", name, "m")
+    ch.call("basic.consume", queue=name, tag="t")
+    ch.deliveries(1)
+    ch.take(1, "basic.cancel")
+    ch.call("basic.get", queue=name, no_ack=1)

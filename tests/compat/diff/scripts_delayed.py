@@ -1,6 +1,7 @@
 """Delayed messages. The plugin does not come with RabbitMQ: what is wanted is written by hand."""
 
 from registry import script
+from session import KINDS
 
 
 def delayed(t, ch, kind="direct"):
@@ -12,7 +13,7 @@ def delayed(t, ch, kind="direct"):
     return name
 
 
-@script("32", by_hand=True)
+@script("32", kinds=KINDS, by_hand=True)
 def one(t):
     """Confirmed at once, delivered later; the header is negated then."""
     ch = t.channel()
@@ -24,7 +25,7 @@ def one(t):
     ch.deliveries(2)
 
 
-@script("32", by_hand=True)
+@script("32", kinds=KINDS, by_hand=True)
 def by_time_and_not_by_order(t):
     ch = t.channel()
     name = delayed(t, ch)
@@ -34,7 +35,7 @@ def by_time_and_not_by_order(t):
     ch.deliveries(3)
 
 
-@script("32", by_hand=True)
+@script("32", kinds=KINDS, by_hand=True)
 def not_delayed(t):
     """Nothing, zero, a negative number."""
     ch = t.channel()
@@ -45,7 +46,7 @@ def not_delayed(t):
         ch.deliveries(1)
 
 
-@script("12", "32", by_hand=True)
+@script("12", "32", kinds=KINDS, by_hand=True)
 def mandatory(t):
     """Nobody can know yet whether it will be routed."""
     ch = t.channel()
@@ -57,7 +58,7 @@ def mandatory(t):
     ch.deliveries(1)
 
 
-@script("32", by_hand=True)
+@script("32", kinds=KINDS, by_hand=True)
 def types(t):
     a = t.connect()
     ch = a.channel()

@@ -310,3 +310,31 @@ def x_last_death(t):
     rejected(ch, names[0])
     rejected(ch, names[1])
     delivered(ch, names[2])
+
+
+@script("40", by_hand=True)
+def at_least_once_waits_for_a_way(t):
+    """Kept until its exchange is there and takes it; RabbitMQ looks again after minutes."""
+    t.kind = "quorum"
+    ch = t.channel()
+    name = t.queue(ch, arguments={EXCHANGE: t.name("late"), "x-dead-letter-strategy": "at-least-once",
+                                  "x-overflow": "reject-publish"})
+    ch.publish("", name, "m")
+    rejected(ch, name)
+    exchange, dead = t.exchange(ch, "fanout", "late"), t.queue(ch, "dead")
+    t.bind(ch, exchange, dead)
+    delivered(ch, dead)
+
+
+@script("25", "40", by_hand=True)
+def at_least_once_waits_for_room(t):
+    t.kind = "quorum"
+    ch = t.channel()
+    full = t.queue(ch, "full", {"x-max-length": 1, "x-overflow": "reject-publish"})
+    name = t.queue(ch, arguments={EXCHANGE: "", KEY: full, "x-dead-letter-strategy": "at-least-once",
+                                  "x-overflow": "reject-publish"})
+    for body in ("1", "2"):
+        ch.publish("", name, body)
+        rejected(ch, name)
+    t.counts(full, messages=1)
+    delivered(ch, full, 2)

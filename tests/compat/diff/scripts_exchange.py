@@ -83,7 +83,7 @@ def auto_delete(t):
     ch.call("exchange.declare", exchange=name, passive=1)
 
 
-@script("8")
+@script("8", kinds=KINDS)
 def auto_delete_with_its_queue(t):
     ch = t.channel()
     name = t.exchange(ch, "fanout", auto_delete=1)
@@ -108,7 +108,7 @@ def auto_delete_chain(t):
     ch.call("exchange.declare", exchange=first, passive=1)
 
 
-@script("8")
+@script("8", kinds=KINDS)
 def internal(t):
     ch = t.channel()
     name = t.exchange(ch, "fanout", internal=1)
@@ -191,7 +191,7 @@ def routed(t, ch, exchange, keys, queues):
             ch.call("basic.get", queue=queue, no_ack=1)
 
 
-@script("6")
+@script("6", kinds=KINDS)
 def direct(t):
     ch = t.channel()
     name = t.exchange(ch, "direct")
@@ -201,7 +201,7 @@ def direct(t):
     routed(t, ch, name, ("a", "b", "", "a.b", "A", "c"), queues)
 
 
-@script("6")
+@script("6", kinds=KINDS)
 def topic(t):
     ch = t.channel()
     name = t.exchange(ch, "topic")
@@ -249,7 +249,7 @@ def headers_script(t, all_arguments):
             pass
 
 
-@script("6")
+@script("6", kinds=KINDS)
 def headers(t):
     headers_script(t, HEADERS)
 
@@ -287,7 +287,7 @@ def headers_binding_identity(t):
     ch.call("basic.get", queue=queue, no_ack=1)
 
 
-@script("6")
+@script("6", kinds=KINDS)
 def fanout_and_unbind(t):
     ch = t.channel()
     name = t.exchange(ch, "fanout")
@@ -301,7 +301,7 @@ def fanout_and_unbind(t):
     routed(t, ch, name, ("y",), queues)
 
 
-@script("10")
+@script("10", kinds=KINDS)
 def exchange_to_exchange(t):
     ch = t.channel()
     first, second = t.exchange(ch, "topic", "1"), t.exchange(ch, "fanout", "2")
@@ -356,7 +356,7 @@ def alternate_chain(t):
     ch.confirms(1)
 
 
-@script("10", "11")
+@script("10", "11", kinds=KINDS)
 def alternate_behind_a_binding(t):
     """Only when nothing at all was routed by an exchange is its alternate asked."""
     ch = t.channel()

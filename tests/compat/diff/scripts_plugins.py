@@ -1,6 +1,7 @@
 """Exchange types that RabbitMQ has as plugins: what they promise, not which queue it is."""
 
 from registry import script
+from session import KINDS
 
 HASH = "x-consistent-hash"
 
@@ -50,7 +51,7 @@ def same_key_same_queue(t, exchange, names, messages):
              f"in more than one queue: {len({w[0] for w in found.values()}) > 1}")
 
 
-@script("33")
+@script("33", kinds=KINDS)
 def consistent_hash(t):
     ch = t.channel()
     name = t.exchange(ch, HASH)
@@ -142,7 +143,7 @@ def consistent_hash_to_exchanges(t):
     ch.call("basic.get", queue=queue, no_ack=1)
 
 
-@script("33")
+@script("33", kinds=KINDS)
 def random(t):
     ch, out = t.channel(), t.channel()
     name = t.exchange(ch, "x-random")
@@ -163,7 +164,7 @@ def random_without_bindings(t):
     ch.confirms(1)
 
 
-@script("33")
+@script("33", kinds=KINDS)
 def modulus_hash(t):
     ch = t.channel()
     name = t.exchange(ch, "x-modulus-hash")
@@ -171,7 +172,7 @@ def modulus_hash(t):
     same_key_same_queue(t, name, names, [(f"k{i}", f"k{i}", {}) for i in range(40)])
 
 
-@script("33")
+@script("33", kinds=KINDS)
 def recent_history(t):
     ch, out = t.channel(), t.channel()
     name = t.exchange(ch, "x-recent-history", arguments={"x-recent-history-length": 3})

@@ -50,7 +50,7 @@ def max_length(t):
     t.counts(name, messages=5)
 
 
-@script("25", "57", kinds=CLASSIC)
+@script("25", "57", kinds=KINDS)
 def smaller_of_argument_and_policy(t):
     ch = t.channel()
     policy(t, {"max-length": 3})
@@ -63,7 +63,7 @@ def smaller_of_argument_and_policy(t):
         t.counts(name, messages=left)
 
 
-@script("24", "57", kinds=CLASSIC)
+@script("24", "57", kinds=KINDS)
 def dead_letter_exchange(t):
     """An argument wins over a policy."""
     ch = t.channel()
@@ -82,7 +82,7 @@ def dead_letter_exchange(t):
         ch.deliveries(1)
 
 
-@script("25", "57", kinds=CLASSIC)
+@script("25", "57", kinds=KINDS)
 def operator_policy(t):
     ch = t.channel()
     name = t.queue(ch)
@@ -113,7 +113,7 @@ def highest_priority_only(t):
     t.counts(name, messages=3)
 
 
-@script("11", "57")
+@script("11", "57", kinds=KINDS)
 def alternate_exchange(t):
     ch = t.channel()
     name, other = t.exchange(ch, "direct"), t.exchange(ch, "fanout", "other")
@@ -129,7 +129,7 @@ def alternate_exchange(t):
     ch.call("basic.get", queue=queue, no_ack=1)
 
 
-@script("23", "57")
+@script("23", "57", kinds=KINDS)
 def expires(t):
     ch = t.channel()
     name = t.queue(ch)
@@ -216,3 +216,133 @@ def topic_permissions(t):
         ch.confirms(1)
     for key in ("ok.diff-user", "ok.other"):
         a.channel().call("queue.bind", queue=t.name("q"), exchange="amq.topic", key=key)
+
+
+@script("56")
+def limit_of_queues(t):
+    """Of a virtual host: declaring what is there already is allowed."""
+    t.ctl("add_vhost", "diff-vhost", undo=("delete_vhost", "diff-vhost"))
+    t.ctl("set_permissions", "-p", "diff-vhost", "guest", ".*", ".*", ".*")
+    t.ctl("set_vhost_limits", "-p", "diff-vhost", json.dumps({"max-queues": 1}))
+    a = t.connect(vhost="diff-vhost")
+    ch = a.channel()
+    for suffix in ("1", "1", "2"):
+        ch.call("queue.declare", queue=t.name(suffix))
+    a.channel().call("queue.declare", queue="", exclusive=1)
+    ch = a.channel()
+    ch.call("queue.delete", queue=t.name("1"))
+    ch.call("queue.declare", queue=t.name("2"))
+
+
+@script("56")
+def limit_of_connections(t):
+    t.ctl("add_vhost", "diff-vhost", undo=("delete_vhost", "diff-vhost"))
+    t.ctl("set_permissions", "-p", "diff-vhost", "guest", ".*", ".*", ".*")
+    t.ctl("set_vhost_limits", "-p", "diff-vhost", json.dumps({"max-connections": 1}))
+    t.connect(vhost="diff-vhost")
+    t.refused(vhost="diff-vhost")
+    t.ctl("set_vhost_limits", "-p", "diff-vhost", json.dumps({"max-connections": 0}))
+    t.refused(vhost="diff-vhost")
+    t.ctl("clear_vhost_limits", "-p", "diff-vhost")
+    t.connect(vhost="diff-vhost")
+
+
+@script("56")
+def limits_of_a_user(t):
+    t.ctl("add_user", "diff-limited", "secret", undo=("delete_user", "diff-limited"))
+    t.ctl("set_permissions", "diff-limited", ".*", ".*", ".*")
+    t.ctl("set_user_limits", "diff-limited", json.dumps({"max-connections": 1, "max-channels": 2}))
+    login = dict(user="diff-limited", password="secret")
+    a = t.connect(**login)
+    t.refused(**login)
+    a.channel()
+    a.channel()
+    a.own.send_channel_open(3)
+    a.own.closed()
+
+
+@script("1", "54", by_hand=True)
+def users_with_hashes(t):
+    """What is exported elsewhere logs in here. RabbitMQ's command has this since 3.11."""
+    for name, digest in (("diff-h1", "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"),
+                         ("diff-h2", "not a hash")):
+        t.ctl("add_user", name, digest, "--pre-hashed-password", undo=("delete_user", name))
+        t.ctl("set_permissions", name, ".*", ".*", ".*")
+    for name, password in (("diff-h1", "wrong"), ("diff-h1", ""), ("diff-h2", "")):
+        t.refused(user=name, password=password)
+    t.connect(user="diff-h1", password="test12")
+
+
+@script("5", "55")
+def two_virtual_hosts(t):
+    """One name in both, and nothing of one in the other; who has no permission does not get in."""
+    t.ctl("add_vhost", "diff-vhost", undo=("delete_vhost", "diff-vhost"))
+    t.refused(vhost="diff-vhost")
+    t.ctl("set_permissions", "-p", "diff-vhost", "guest", ".*", ".*", ".*")
+    one, other = t.channel(), t.connect(vhost="diff-vhost").channel()
+    name = t.queue(one)
+    other.call("queue.declare", queue=name)
+    one.publish("", name, "of the one")
+    t.counts(name, messages=1)
+    other.call("basic.get", queue=name)
+    one.call("basic.get", queue=name, no_ack=1)
+    t.ctl("delete_vhost", "diff-vhost")
+    other.closed()
+
+
+@script("26", "29", "37", "57", kinds=("durable",))
+def mirrored_with_priorities(t):
+    """A queue that becomes replicated while it has messages, and what it is goes on: priorities,
+    one active consumer, a length limit."""
+    ch, out = t.channel(), t.channel()
+    name = t.queue(ch, arguments={"x-max-priority": 5, "x-single-active-consumer": True, "x-max-length": 10})
+    out.call("confirm.select")
+    out.publish("", name, "p1", priority=1, delivery_mode=2)
+    out.confirms(1)
+    policy(t, {"ha-mode": "all", "ha-sync-mode": "automatic"})
+    for priority in (5, 3):
+        out.publish("", name, f"p{priority}", priority=priority, delivery_mode=2)
+        out.confirms(1)
+    ch.call("basic.qos", count=1)
+    ch.call("basic.consume", queue=name, tag="1")
+    ch.call("basic.consume", queue=name, tag="2")
+    for _ in range(3):
+        for delivery in ch.deliveries(1):
+            ch.send("basic.ack", tag=delivery["tag"])
+    t.ctl("clear_policy", "diff")
+    out.publish("", name, "after it")
+    out.confirms(1)
+    ch.deliveries(1)
+
+
+@script("9", "57")
+def mirrored_exclusive(t):
+    """Exclusive queues stay as they are, whatever a policy says."""
+    a = t.connect()
+    ch = a.channel()
+    name = t.queue(ch, exclusive=1)
+    policy(t, {"ha-mode": "all"})
+    ch.publish("", name, "m")
+    t.counts_here(ch, name, 1)
+    a.close()
+    t.gone(name)
+
+
+@script("29", "57", kinds=("durable", "quorum"))
+def limit_that_sinks_below_what_is_there(t):
+    """With a consumer that holds some of it."""
+    ch, out = t.channel(), t.channel()
+    name = t.queue(ch)
+    out.call("confirm.select")
+    for i in range(5):
+        out.publish("", name, f"m{i}")
+        out.confirms(1)
+    ch.call("basic.qos", count=2)
+    ch.call("basic.consume", queue=name, tag="t")
+    ch.deliveries(2)
+    policy(t, {"max-length": 1})
+    out.publish("", name, "m5")
+    out.confirms(1)
+    t.counts(name, messages=1)
+    ch.send("basic.ack", tag=2, multiple=1)
+    ch.deliveries(1)

@@ -133,7 +133,7 @@ def bodies(t):
         ch.call("basic.get", queue=name, no_ack=1)
 
 
-@script("20")
+@script("20", kinds=KINDS)
 def user_id(t):
     a = t.connect()
     ch = a.channel()
@@ -176,7 +176,7 @@ def cc_alone_routes(t):
         ch.call("basic.get", queue=name, no_ack=1)
 
 
-@script("10", "21")
+@script("10", "21", kinds=KINDS)
 def cc_through_exchanges(t):
     ch = t.channel()
     first, second = t.exchange(ch, "topic", "1"), t.exchange(ch, "direct", "2")

@@ -1,6 +1,7 @@
 """Direct reply-to."""
 
 from registry import script
+from session import KINDS
 
 REPLY = "amq.rabbitmq.reply-to"
 
@@ -25,7 +26,7 @@ def name_of(back, queue):
     return next(value for key, value in event[2] if key == "reply-to").decode()
 
 
-@script("22")
+@script("22", kinds=KINDS)
 def request_and_reply(t):
     ch = t.channel()
     back, queue = server(t)
@@ -188,7 +189,7 @@ def other_reply_names_pass(t):
         ch.call("basic.get", queue=name, no_ack=1)
 
 
-@script("14", "22")
+@script("14", "22", kinds=KINDS)
 def in_a_transaction(t):
     ch = t.channel()
     back, queue = server(t)

@@ -227,6 +227,11 @@ class Channel:
         self.connection.raw.send(put_method(self.number, "channel.flow", active=1))
         return self.next(("channel.flow-ok",)) is not None
 
+    def send_channel_open(self, number):
+        """As the connection's own channel: one that may be refused."""
+        self.record(">", f"channel.open {number}")
+        self.connection.raw.send(put_method(number, "channel.open"))
+
     def closed(self):
         """Waits for the close that must come, which is recorded."""
         end = time.monotonic() + DEADLINE_S
@@ -363,6 +368,19 @@ class Test:
         self.connections.append(connection)
         return connection
 
+    def refused(self, user="guest", password="guest", vhost="/"):
+        """A connection that must not come about: why."""
+        with Raw(self.broker.ports[0]) as raw:
+            raw.start()
+            can = put_table({"capabilities": {name: True for name in CAPABILITIES}})
+            raw.send(start_ok(user, password, properties=can[4:]))
+            found = raw.read_method(DEADLINE_S)
+            if found[1:3] == (10, 30):
+                raw.send(tune_ok(), vhost_open(vhost))
+                found = raw.read_method(DEADLINE_S)
+            name, values = take_method(struct.pack(">HH", *found[1:3]) + found[3])
+            self.record(f"refused? {user}, {vhost}: {shown((name, values, None, None))}")
+
     def channel(self):
         """A channel of a new connection."""
         return self.connect().channel()
@@ -455,6 +473,21 @@ class Test:
                     return
                 if time.monotonic() > end:
                     self.record(f"! {queue} is still there")
+                    raise Stop()
+                time.sleep(0.02)
+
+    def no_exchange(self, name):
+        """Waits until there is no exchange of that name."""
+        end = time.monotonic() + DEADLINE_S
+        with Raw(self.broker.ports[0]) as raw:
+            raw.open()
+            while True:
+                raw.send(put_method(1, "exchange.declare", exchange=name, passive=1))
+                if raw.read_method(DEADLINE_S)[1:3] == (20, 40):
+                    self.record(f"{name} is gone")
+                    return
+                if time.monotonic() > end:
+                    self.record(f"! {name} is still there")
                     raise Stop()
                 time.sleep(0.02)
 

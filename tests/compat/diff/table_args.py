@@ -208,7 +208,7 @@ def exchanges():
         yield f"bind topic {key[:12]} {len(key)}", bind("topic", key, {})
 
 
-@table("consume-args", "16", "18", "28", "29", "73")
+@table("consume-args", "16", "18", "28", "29")
 def consumers():
     """Arguments and flags of basic.consume, basic.qos, basic.get."""
     def consume(kind, arguments=None, **flags):
