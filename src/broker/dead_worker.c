@@ -18,8 +18,9 @@
  * (that of the leader before): closes; the host says again whether one is needed.
  *
  * Invariants: 1. flight->waiting = entries of targets' waits that name it; 2. a flight is in
- * `looks` or `retries` only with waiting = 0; 3. the worker's unsettled ordinals are its flights; 4. while
- * `retries` has any, the timer is pending; 5. while `looks` has any, a barrier is under way.
+ * `looks` or `retries` only with waiting = 0; 3. the worker's unsettled ordinals are its flights;
+ * 4. while `retries` has any, the timer is pending; 5. while `looks` has any, a barrier is under
+ * way.
  * Threads: the shard's. Spec: docs/dead-letters.md.
  */
 #include "broker_internal.h"
@@ -68,13 +69,13 @@ struct dead_worker {
     VEC(struct dead_target *) targets;
     struct list flights;
     struct list looks, retries; /* wait for a barrier; for the timer */
-    uint64_t last, granted; /* ordinals */
+    uint64_t last, granted;     /* ordinals */
     uint64_t settle_first, settle_count;
-    uint32_t average; /* bytes of a message, moving */
-    uint32_t blocked; /* targets that are */
-    bool barrier;     /* one is under way: the worker must not be freed */
+    uint32_t average;  /* bytes of a message, moving */
+    uint32_t blocked;  /* targets that are */
+    bool barrier;      /* one is under way: the worker must not be freed */
     uint64_t barriers; /* number of the newest begun */
-    bool ending; /* closes in the turn */
+    bool ending;       /* closes in the turn */
     bool complained;
     struct timer timer; /* retries, or idle */
 };
