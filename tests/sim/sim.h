@@ -440,6 +440,10 @@ struct sim {
 };
 
 void sim_options_draw(struct sim_options *options, uint64_t seed);
+/* A cluster whose nodes start, without faults yet; and its end, whatever it was doing. */
+struct sim *sim_open(const struct sim_options *options);
+void sim_run_until(struct sim *sim, uint64_t until_ns);
+void sim_close(struct sim *sim);
 /* The whole run; returns when it passed, ends the process otherwise. */
 struct sim_outcome {
     uint64_t hash, sim_ns;
