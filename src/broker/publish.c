@@ -12,6 +12,7 @@
  * Failure modes: faults as RabbitMQ's, in its order of checks. Spec: docs/broker.md, amqp-0-9-1 §9.
  */
 #include "publish_internal.h"
+#include "warren/plant.h"
 
 /* --- cache ------------------------------------------------------------------------------------ */
 
@@ -55,6 +56,9 @@ static void cache_fill(struct broker_channel *ch, struct route_cache_slot *slot,
 static uint64_t publish_to_history(struct ch_queue *q, struct message message,
                                    const struct queue_publish_more *more)
 {
+    if (wr_planted(WR_PLANT_history_forgotten)) {
+        return queue_client_peek(q->client, INT64_MAX, 1, QUEUE_PLACE_READY);
+    }
     if (message_ttl_ms(&message) == MESSAGE_TTL_NONE) {
         return queue_client_publish_more(q->client, message, more);
     }
@@ -69,7 +73,11 @@ static uint64_t publish_one(struct ch_queue *q, bool delayed, struct message mes
                             struct message *owned_late, const struct queue_publish_more *said)
 {
     struct queue_publish_more more = *said;
-    delayed = (delayed || q->delays) && more.delay_ms > 0;
+    delayed = (delayed || q->delays) && more.delay_ms > 0 && !wr_planted(WR_PLANT_delay_forgotten);
+    if (wr_planted(WR_PLANT_number_forgotten)) {
+        more.publish_seq = 0;
+        more.publisher = BYTES_NONE;
+    }
     if (!q->wants_ids) {
         more.id = BYTES_NONE;
     }

@@ -32,7 +32,7 @@ static struct bytes text(const char *s)
 /* --- sending
  * ------------------------------------------------------------ */
 
-static void send_on(struct client *client, uint16_t number, const struct wire_method *method)
+void client_send(struct client *client, uint16_t number, const struct wire_method *method)
 {
     if (client->conn != NULL && client->state != CLIENT_CLOSING) {
         wire_send_method(&client->out, number, method);
@@ -41,7 +41,7 @@ static void send_on(struct client *client, uint16_t number, const struct wire_me
 
 void channel_send(struct channel *channel, const struct wire_method *method)
 {
-    send_on(channel->client, channel->number, method);
+    client_send(channel->client, channel->number, method);
 }
 
 static void flush(struct client *client)
@@ -63,6 +63,7 @@ static void connection_over(struct client *client, const char *why)
               client->node, why);
     client->conn = NULL;
     client->state = CLIENT_DOWN;
+    client->left_at = now_of(client);
     client->losses++;
     client->attempt_at = now_of(client) + prng_below(&client->prng, 300 * SIM_MS);
     wire_frame_reader_deinit(&client->reader);
@@ -126,7 +127,8 @@ static void connect_somewhere(struct client *client)
 
 static void on_start(struct client *client)
 {
-    static const uint8_t plain[] = "\0guest\0guest";
+    static const uint8_t guest[] = "\0guest\0guest";
+    static const uint8_t seated[] = "\0seated\0seated";
     struct writer w;
     struct wire_method m = {.id = WIRE_CONNECTION_START_OK};
     writer_init(&w, 256);
@@ -139,9 +141,10 @@ static void on_start(struct client *client)
     wire_value_put_end(&w, mark);
     m.connection_start_ok.client_properties = bytes_make(w.buf->data, w.buf->size);
     m.connection_start_ok.mechanism = text("PLAIN");
-    m.connection_start_ok.response = bytes_make(plain, sizeof plain - 1);
+    m.connection_start_ok.response = client->seated ? bytes_make(seated, sizeof seated - 1)
+                                                    : bytes_make(guest, sizeof guest - 1);
     m.connection_start_ok.locale = text("en_US");
-    send_on(client, 0, &m);
+    client_send(client, 0, &m);
     writer_deinit(&w);
 }
 
@@ -155,11 +158,11 @@ static void on_tune(struct client *client, const struct wire_connection_tune *tu
     m.connection_tune_ok.channel_max = tune->channel_max;
     m.connection_tune_ok.frame_max = client->frame_max;
     m.connection_tune_ok.heartbeat = (uint16_t)client->heartbeat_s;
-    send_on(client, 0, &m);
+    client_send(client, 0, &m);
     wire_frame_reader_set_max(&client->reader, client->frame_max);
     struct wire_method open = {.id = WIRE_CONNECTION_OPEN};
     open.connection_open.virtual_host = text("/");
-    send_on(client, 0, &open);
+    client_send(client, 0, &open);
 }
 
 static void count_close(struct sim *sim, uint16_t code)
@@ -182,6 +185,8 @@ static void check_close(struct client *client, uint16_t code, struct bytes reaso
               client->node, what, code, (int)reason.size, (const char *)reason.data);
     count_close(client->sim, code);
     bool allowed = code == 320 || code == 404 || code == 405 || code == 506 || code == 541;
+    /* Seats are taken, or the node does not know the user yet, or not what he may. */
+    allowed = allowed || (client->seated && (code == 530 || code == 403));
     /* The home of a transient queue is gone, and publishes of the commit with it. */
     allowed =
         allowed || (code == 406 && memmem(reason.data, reason.size, "partial tx", 10) != NULL);
@@ -205,6 +210,9 @@ static void connection_method(struct client *client, const struct wire_method *m
         client->state = CLIENT_OPEN;
         client->state_since = now_of(client);
         client->connects++;
+        if (client->seated) {
+            seat_opened(client);
+        }
         for (uint32_t i = 0; i < client->channel_count; i++) {
             client->channels[i].wake_at = now_of(client);
         }
@@ -212,14 +220,25 @@ static void connection_method(struct client *client, const struct wire_method *m
     case WIRE_CONNECTION_CLOSE:
         check_close(client, m->connection_close.reply_code, m->connection_close.reply_text,
                     "connection");
+        if (client->seated && client->state != CLIENT_OPEN &&
+            memmem(m->connection_close.reply_text.data, m->connection_close.reply_text.size,
+                   "connection limit", 16) != NULL) {
+            seat_refused(client);
+        }
         ok.id = WIRE_CONNECTION_CLOSE_OK;
-        send_on(client, 0, &ok);
+        client_send(client, 0, &ok);
         flush(client);
         client->state = CLIENT_CLOSING;
         client->state_since = now_of(client);
         sim_conn_close(client->conn, true, 1000);
         break;
+    case WIRE_CONNECTION_CLOSE_OK:
+        client->state = CLIENT_CLOSING;
+        client->state_since = now_of(client);
+        sim_conn_close(client->conn, true, 1000);
+        break;
     case WIRE_CONNECTION_BLOCKED:
+        SIM_SOMETIMES(client->sim, true, SIM_SEEN_BLOCKED);
         client->blocked = true;
         break;
     case WIRE_CONNECTION_UNBLOCKED:
@@ -463,7 +482,8 @@ static void tick(struct client *client)
     const uint64_t now = now_of(client);
     switch (client->state) {
     case CLIENT_DOWN:
-        if (now >= client->attempt_at && !client->sim->ending) {
+        if (now >= client->attempt_at && !client->sim->ending &&
+            (!client->seated || seat_may_connect(client))) {
             connect_somewhere(client);
         }
         break;
@@ -480,6 +500,9 @@ static void tick(struct client *client)
         }
         if (now >= client->beat_at) {
             wire_send_heartbeat(&client->out);
+        }
+        if (client->seated) {
+            seat_tick(client);
         }
         for (uint32_t i = 0; i < client->channel_count && client->state == CLIENT_OPEN; i++) {
             tick_channel(&client->channels[i]);
@@ -546,8 +569,8 @@ static struct client *client_for(struct sim *sim, struct prng *prng)
 {
     /* A free place at any client, else at the next one. */
     for (uint32_t tries = 0;; tries++) {
-        uint32_t at =
-            sim->node_count + (uint32_t)prng_below(prng, sim->host_count - sim->node_count);
+        const uint32_t clients = sim->host_count - sim->options.seated - sim->node_count;
+        uint32_t at = sim->node_count + (uint32_t)prng_below(prng, clients);
         struct client *client = sim->hosts[at].client;
         if (client->channel_count == 0 ||
             (tries > 20 && client->channel_count < CLIENT_CHANNELS_MAX)) {
@@ -579,13 +602,48 @@ static void add_queue_roles(struct sim *sim, struct prng *prng)
 {
     const struct sim_options *o = &sim->options;
     for (uint32_t i = 0; i < o->rivals; i++) {
-        (void)add_channel(client_for(sim, prng), ROLE_RIVAL, o->queues);
+        (void)add_channel(client_for(sim, prng), ROLE_RIVAL, o->queues + SIM_AT_EXCLUSIVE);
     }
     for (uint32_t i = 0; i < o->builders; i++) {
-        (void)add_channel(client_for(sim, prng), ROLE_BUILDER, o->queues + 1);
+        (void)add_channel(client_for(sim, prng), ROLE_BUILDER, o->queues + SIM_AT_BUILT);
     }
     for (uint32_t i = 0; i < o->autos; i++) {
-        (void)add_channel(client_for(sim, prng), ROLE_AUTO, o->queues);
+        (void)add_channel(client_for(sim, prng), ROLE_AUTO, o->queues + SIM_AT_EXCLUSIVE);
+    }
+}
+
+/* A queue without rules: what is late, or is sent again, is to arrive. */
+static bool plain_queue(const struct sim *sim, struct prng *prng, uint32_t *ret_queue)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < sim->options.queues; i++) {
+        const struct sim_queue *q = &sim->ledger.queues[i];
+        if (q->kind != SIM_QUEUE_TRANSIENT && q->ttl_ms == 0 && q->length_max == 0 &&
+            q->delivery_limit == 0 && prng_below(prng, ++count) == 0) {
+            *ret_queue = i;
+        }
+    }
+    return count > 0;
+}
+
+static void add_further_roles(struct sim *sim)
+{
+    struct prng prng = prng_fork(&sim->prng, "further roles");
+    const struct sim_options *o = &sim->options;
+    uint32_t queue = 0;
+    for (uint32_t i = 0; i < o->numbered; i++) {
+        if (plain_queue(sim, &prng, &queue)) {
+            (void)add_channel(client_for(sim, &prng), ROLE_NUMBERED, queue);
+        }
+    }
+    for (uint32_t i = 0; i < o->historians; i++) {
+        (void)add_channel(client_for(sim, &prng), ROLE_HISTORIAN, o->queues + SIM_AT_RECENT);
+    }
+    for (uint32_t i = 0; i < o->sleepers; i++) {
+        (void)add_channel(client_for(sim, &prng), ROLE_SLEEPER, o->queues + SIM_AT_HELD);
+    }
+    if (o->moves) {
+        (void)add_channel(client_for(sim, &prng), ROLE_PUBLISHER, o->queues + SIM_AT_ATTIC);
     }
 }
 
@@ -593,11 +651,11 @@ static void add_queue_roles(struct sim *sim, struct prng *prng)
 static void add_rpc_roles(struct sim *sim, struct prng *prng)
 {
     uint32_t room = 0;
-    for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
+    for (uint32_t i = sim->node_count; i < sim->host_count - sim->options.seated; i++) {
         room += CLIENT_CHANNELS_MAX - sim->hosts[i].client->channel_count;
     }
     for (uint32_t i = 0; i < 2 && i < room; i++) {
-        (void)add_channel(client_for(sim, prng), ROLE_RPC, sim->options.queues);
+        (void)add_channel(client_for(sim, prng), ROLE_RPC, sim->options.queues + SIM_AT_EXCLUSIVE);
     }
 }
 
@@ -607,6 +665,7 @@ void sim_clients_init(struct sim *sim)
     const struct sim_options *o = &sim->options;
     for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
         client_new(sim, &sim->hosts[i]);
+        sim->hosts[i].client->seated = i >= sim->host_count - o->seated;
     }
     for (uint32_t i = 0; i < o->publishers; i++) {
         (void)add_channel(client_for(sim, &prng), ROLE_PUBLISHER,
@@ -622,13 +681,14 @@ void sim_clients_init(struct sim *sim)
                           (uint32_t)prng_below(&prng, o->queues));
     }
     add_queue_roles(sim, &prng);
-    bool buries = false;
+    bool buries = o->moves;
     for (uint32_t i = 0; i < o->queues; i++) {
         buries = buries || sim->ledger.queues[i].graves > 0;
     }
     if (buries) {
-        (void)add_channel(client_for(sim, &prng), ROLE_CONSUMER, o->queues + 2);
+        (void)add_channel(client_for(sim, &prng), ROLE_CONSUMER, o->queues + SIM_AT_GRAVES);
     }
+    add_further_roles(sim);
     add_rpc_roles(sim, &prng);
 }
 
@@ -671,6 +731,11 @@ bool sim_clients_settled(struct sim *sim, char *why, size_t size)
 {
     for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
         struct client *client = sim->hosts[i].client;
+        if (client->blocked && client->state == CLIENT_OPEN) {
+            (void)snprintf(why, size, "client %u is blocked (node %u)", client->number,
+                           client->node);
+            return false;
+        }
         if (client->channel_count > 0 && client->state != CLIENT_OPEN) {
             (void)snprintf(why, size, "client %u is not connected (node %u)", client->number,
                            client->node);

@@ -41,20 +41,29 @@ void role_send_op(struct channel *channel, const struct wire_method *m)
     channel_send(channel, m);
 }
 
+/* NULL: it is one of this file, of sim_role_queue.c or of sim_role_rpc.c. */
+static const struct role_ops *ops_of(const struct channel *channel)
+{
+    return channel->role == ROLE_NUMBERED    ? &number_role
+           : channel->role == ROLE_HISTORIAN ? &history_role
+           : channel->role == ROLE_SLEEPER   ? &sleeper_role
+                                             : NULL;
+}
+
 void role_init(struct channel *channel)
 {
     struct prng *prng = prng_of(channel);
     static const uint32_t prefetches[] = {0, 1, 2, 5, 20, 100};
     channel->publisher = UINT32_MAX;
     if (channel->role == ROLE_PUBLISHER || channel->role == ROLE_EXCLUSIVE ||
-        channel->role == ROLE_BUILDER) {
+        channel->role == ROLE_BUILDER || channel->role >= ROLE_NUMBERED) {
         struct sim_ledger *ledger = &sim_of(channel)->ledger;
         channel->publisher = (uint32_t)ledger->publishers.count;
         (void)vec_add(&ledger->publishers);
     }
     channel->tx = channel->role == ROLE_PUBLISHER && channel->publisher % 3 == 2;
     if (channel->role == ROLE_EXCLUSIVE) {
-        channel->queue = sim_of(channel)->options.queues;
+        channel->queue = sim_of(channel)->options.queues + SIM_AT_EXCLUSIVE;
     }
     channel->prefetch = prefetches[prng_below(prng, WR_ARRAY_SIZE(prefetches))];
     channel->ack_delay_us = prng_ratio(prng, 1, 2) ? 0 : (uint32_t)prng_below(prng, 200000);
@@ -70,6 +79,8 @@ void role_deinit(struct channel *channel)
     vec_deinit(&channel->applying);
     vec_deinit(&channel->barrier);
     vec_deinit(&channel->newest);
+    vec_deinit(&channel->again);
+    vec_deinit(&channel->seqs);
 }
 
 /* A transaction ends without a commit. */
@@ -89,6 +100,9 @@ void role_lost(struct channel *channel)
         tx_dropped(channel);
     }
     channel->committing = false;
+    if (ops_of(channel) != NULL) {
+        ops_of(channel)->lost(channel);
+    }
     channel->unconfirmed.count = 0;
     channel->unacked.count = 0;
     channel->applying.count = 0;
@@ -123,6 +137,9 @@ static void put_rules(struct writer *w, const struct sim *sim, const struct sim_
     if (queue->single_active) {
         wire_table_put_bool(w, "x-single-active-consumer", true);
     }
+    if (queue->consumer_timeout_ms > 0) {
+        wire_table_put_int64(w, "x-consumer-timeout", queue->consumer_timeout_ms);
+    }
     if (queue->graves > 0) {
         wire_table_put_cstr(w, "x-dead-letter-exchange", "");
         wire_table_put_cstr(w, "x-dead-letter-routing-key",
@@ -152,7 +169,12 @@ static void send_declare(struct channel *channel, bool passive)
     send_declare_of(channel, queue_of(channel), passive);
 }
 
-static void send_consume(struct channel *channel)
+void role_declare(struct channel *channel)
+{
+    send_declare(channel, false);
+}
+
+void role_consume(struct channel *channel)
 {
     struct wire_method m = {.id = WIRE_BASIC_CONSUME};
     m.basic_consume.queue = bytes_from_cstr(queue_of(channel)->name);
@@ -210,7 +232,7 @@ static void setup_next(struct channel *channel, const struct wire_method *got)
         return;
     }
     if (got->id == WIRE_BASIC_QOS_OK) {
-        send_consume(channel);
+        role_consume(channel);
         return;
     }
     channel->state = CHANNEL_RUNNING;
@@ -221,6 +243,26 @@ static void setup_next(struct channel *channel, const struct wire_method *got)
 /* --- publishing
  * ------------------------------------------------------------ */
 
+void role_publish_as(struct channel *channel, const struct wire_basic_publish *m,
+                     struct bytes props, uint64_t seq)
+{
+    struct sim *sim = sim_of(channel);
+    const uint32_t size = sim_ledger_record(sim, channel->publisher, seq)->size;
+    uint8_t *body = wr_alloc(size);
+    sim_body_write(body, channel->publisher, seq, channel->queue, size);
+    uint32_t frame_max = channel->client->frame_max;
+    size_t whole = wire_publish_size(m, props.size, size, frame_max);
+    uint8_t *out = wr_alloc(whole);
+    uint8_t *end =
+        wire_publish_write(out, channel->number, m, props, bytes_make(body, size), frame_max);
+    WR_ASSERT(end == out + whole);
+    outq_append_bytes(&channel->client->out, out, whole);
+    wr_free(out);
+    wr_free(body);
+    struct outstanding item = {.tag = channel->next_tag++, .seq = seq, .at = sim->now};
+    vec_push(&channel->unconfirmed, item);
+}
+
 void role_publish(struct channel *channel, const char *queue_name, uint32_t size)
 {
     struct sim *sim = sim_of(channel);
@@ -230,19 +272,7 @@ void role_publish(struct channel *channel, const char *queue_name, uint32_t size
     struct bytes raw =
         bytes_make(props_bytes, (size_t)(wire_props_write(props_bytes, &props) - props_bytes));
     uint64_t seq = sim_ledger_send(sim, channel->publisher, channel->queue, channel->epoch, size);
-    uint8_t *body = wr_alloc(size);
-    sim_body_write(body, channel->publisher, seq, channel->queue, size);
-    uint32_t frame_max = channel->client->frame_max;
-    size_t whole = wire_publish_size(&m, raw.size, size, frame_max);
-    uint8_t *out = wr_alloc(whole);
-    uint8_t *end =
-        wire_publish_write(out, channel->number, &m, raw, bytes_make(body, size), frame_max);
-    WR_ASSERT(end == out + whole);
-    outq_append_bytes(&channel->client->out, out, whole);
-    wr_free(out);
-    wr_free(body);
-    struct outstanding item = {.tag = channel->next_tag++, .seq = seq, .at = sim->now};
-    vec_push(&channel->unconfirmed, item);
+    role_publish_as(channel, &m, raw, seq);
 }
 
 uint32_t role_body_size(struct channel *channel)
@@ -350,7 +380,11 @@ static void on_confirm(struct channel *channel, uint64_t tag, bool multiple, boo
         const struct outstanding *item = &channel->unconfirmed.items[i];
         if (item->tag == tag || (multiple && item->tag < tag)) {
             any = true;
-            sim_ledger_confirm(sim, channel->publisher, item->seq, ack);
+            if (!ack && channel->role == ROLE_NUMBERED) {
+                vec_push(&channel->again, *item);
+            } else {
+                sim_ledger_confirm(sim, channel->publisher, item->seq, ack);
+            }
             vec_remove(&channel->unconfirmed, i);
         } else {
             i++;
@@ -664,7 +698,7 @@ static void running_method(struct channel *channel, const struct wire_method *m)
         role_wake_in(channel, 0);
         break;
     case WIRE_BASIC_CANCEL_OK:
-        send_consume(channel);
+        role_consume(channel);
         break;
     case WIRE_TX_COMMIT_OK:
     case WIRE_TX_ROLLBACK_OK:
@@ -692,6 +726,8 @@ void role_method(struct channel *channel, const struct wire_method *m)
             return;
         }
         setup_next(channel, m);
+    } else if (ops_of(channel) != NULL) {
+        ops_of(channel)->method(channel, m);
     } else if (channel->role >= ROLE_RIVAL) {
         queue_role_method(channel, m);
     } else {
@@ -703,6 +739,10 @@ void role_content(struct channel *channel, const struct wire_method *m, struct b
 {
     if (channel->role == ROLE_RPC) {
         rpc_role_content(channel, body);
+        return;
+    }
+    const struct role_ops *ops = ops_of(channel);
+    if (ops != NULL && ops->content != NULL && ops->content(channel, m, body)) {
         return;
     }
     if (m->id == WIRE_BASIC_DELIVER) {
@@ -762,6 +802,11 @@ void role_tick(struct channel *channel)
     case ROLE_RPC:
         rpc_role_tick(channel);
         break;
+    case ROLE_NUMBERED:
+    case ROLE_HISTORIAN:
+    case ROLE_SLEEPER:
+        ops_of(channel)->tick(channel);
+        break;
     }
 }
 
@@ -784,6 +829,8 @@ bool role_settled(const struct channel *channel, char *why, size_t size)
         what = "has deliveries it has not settled";
     } else if (channel->op_since != 0) {
         what = "waits for the answer to a method";
+    } else if (ops_of(channel) != NULL) {
+        what = ops_of(channel)->settled(channel) ? NULL : "is not done";
     } else if (channel->role == ROLE_RPC) {
         what = channel->got == 0 ? "has no reply yet" : NULL;
     } else if (channel->role == ROLE_EXCLUSIVE && channel->step != 0) {
@@ -796,10 +843,12 @@ bool role_settled(const struct channel *channel, char *why, size_t size)
                        "client %u, %s of %s, node %u: %s (state %d, step %u, operation since %llu "
                        "ms, %zu unconfirmed, "
                        "%zu unacked, %zu acked, %zu in a barrier)",
-                       channel->client->number, names[channel->role], queue_of(channel)->name,
-                       channel->client->node, what, (int)channel->state, channel->step,
-                       (unsigned long long)(channel->op_since / SIM_MS), channel->unconfirmed.count,
-                       channel->unacked.count, channel->applying.count, channel->barrier.count);
+                       channel->client->number,
+                       ops_of(channel) != NULL ? ops_of(channel)->name : names[channel->role],
+                       queue_of(channel)->name, channel->client->node, what, (int)channel->state,
+                       channel->step, (unsigned long long)(channel->op_since / SIM_MS),
+                       channel->unconfirmed.count, channel->unacked.count, channel->applying.count,
+                       channel->barrier.count);
     }
     return what == NULL;
 }

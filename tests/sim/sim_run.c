@@ -53,6 +53,11 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     if (prng_ratio(&prng, 1, 12)) { /* a calm run: the strictest checks apply all along */
         memset(o->faults, 0, sizeof o->faults);
     }
+    o->numbered = prng_ratio(&prng, 1, 3) ? 1 : 0;
+    o->historians = prng_ratio(&prng, 1, 4) ? 1 : 0;
+    o->sleepers = prng_ratio(&prng, 1, 4) ? 1 : 0;
+    o->seated = prng_ratio(&prng, 1, 4) ? SIM_SEATS + 1 + (uint32_t)prng_below(&prng, 2) : 0;
+    o->moves = prng_ratio(&prng, 1, 4);
 }
 
 static void print_options(struct sim *sim)
@@ -60,7 +65,7 @@ static void print_options(struct sim *sim)
     static const char *const names[SIM_FAULT_KIND_COUNT] = {
         "kill",     "power",   "restart", "pause",   "partition", "one-way",  "isolate",
         "bridge",   "clog",    "reset",   "clock",   "slow-disk", "blackout", "lossy",
-        "doubling", "reorder", "hunt",    "swizzle", "members",   "forget",
+        "doubling", "reorder", "hunt",    "swizzle", "members",   "forget",   "memory",
     };
     const struct sim_options *o = &sim->options;
     char faults[300] = "";
@@ -76,6 +81,8 @@ static void print_options(struct sim *sim)
               o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
               o->getters + o->rivals + o->builders + o->autos, o->safety_ns / SIM_S,
               o->fault_every_ns / SIM_MS);
+    sim_trace(sim, "besides: %u numbered, %u historians, %u sleepers, %u seated%s", o->numbered,
+              o->historians, o->sleepers, o->seated, o->moves ? ", a mover" : "");
     sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults,
               o->body_max, o->window, o->rate_us);
 }
@@ -115,20 +122,39 @@ static void make_queues(struct sim *sim)
         static const char *const kinds[] = {"quorum", "classic", "transient"};
         (void)snprintf(q->name, sizeof q->name, "%s-%u", kinds[q->kind], i);
     }
-    struct sim_queue *exclusive = &sim->ledger.queues[sim->options.queues];
+    struct sim_queue *behind = &sim->ledger.queues[sim->options.queues];
+    struct sim_queue *exclusive = &behind[SIM_AT_EXCLUSIVE];
     exclusive->kind = SIM_QUEUE_TRANSIENT;
     (void)snprintf(exclusive->name, sizeof exclusive->name, "exclusive");
-    struct sim_queue *built = &sim->ledger.queues[sim->options.queues + 1];
+    struct sim_queue *built = &behind[SIM_AT_BUILT];
     built->kind = SIM_QUEUE_QUORUM;
     (void)snprintf(built->name, sizeof built->name, "built");
-    const uint32_t graves_at = sim->options.queues + 2;
-    struct sim_queue *graves = &sim->ledger.queues[graves_at];
+    const uint32_t graves_at = sim->options.queues + SIM_AT_GRAVES;
+    struct sim_queue *graves = &behind[SIM_AT_GRAVES];
     graves->kind = SIM_QUEUE_QUORUM;
     (void)snprintf(graves->name, sizeof graves->name, "graves");
     struct prng rules = prng_fork(&sim->prng, "rules");
     for (uint32_t i = 0; i < sim->options.queues; i++) {
         draw_rules(sim, &rules, &sim->ledger.queues[i], graves_at);
+        sim->ledger.queues[i].drained = true;
     }
+    struct prng further = prng_fork(&sim->prng, "further queues");
+    const bool quorum = prng_ratio(&further, 1, 2);
+    behind[SIM_AT_ATTIC] = (struct sim_queue){.kind = quorum ? SIM_QUEUE_QUORUM : SIM_QUEUE_CLASSIC,
+                                              .strict = true,
+                                              .drained = sim->options.moves,
+                                              .graves = graves_at + 1};
+    behind[SIM_AT_HELD] =
+        (struct sim_queue){.kind = quorum ? SIM_QUEUE_CLASSIC : SIM_QUEUE_QUORUM,
+                           .strict = true,
+                           .drained = sim->options.sleepers > 0,
+                           .consumer_timeout_ms = 1500 + (uint32_t)prng_below(&further, 3000)};
+    (void)snprintf(behind[SIM_AT_ATTIC].name, sizeof behind->name, "%s-attic",
+                   quorum ? "quorum" : "classic");
+    (void)snprintf(behind[SIM_AT_HELD].name, sizeof behind->name, "%s-held",
+                   quorum ? "classic" : "quorum");
+    behind[SIM_AT_RECENT].kind = SIM_QUEUE_TRANSIENT;
+    (void)snprintf(behind[SIM_AT_RECENT].name, sizeof behind->name, "recent");
 }
 
 static void on_first_start(struct sim *sim, void *arg, uint64_t index, uint64_t b)
@@ -166,7 +192,8 @@ static bool is_done(struct sim *sim, char *why, size_t size)
 {
     uint64_t missing = 0;
     if (!sim_clients_settled(sim, why, size) || !sim_inner_settled(sim, why, size) ||
-        !sim_check_converged(sim, why, size) || !sim_policy_settled(sim, why, size)) {
+        !sim_check_converged(sim, why, size) || !sim_policy_settled(sim, why, size) ||
+        !sim_seats_settled(sim, why, size)) {
         return false;
     }
     if (!sim_ledger_complete(sim, &missing)) {
@@ -268,8 +295,10 @@ struct sim *sim_open(const struct sim_options *options)
     sim->fault_prng = prng_fork(&sim->prng, "faults");
     sim->node_count = options->nodes;
     const uint32_t channels = options->publishers + options->consumers + options->getters +
-                              options->rivals + options->builders + options->autos;
-    sim->host_count = sim->node_count + (channels < SIM_CLIENTS_MAX ? channels : SIM_CLIENTS_MAX);
+                              options->rivals + options->builders + options->autos +
+                              options->numbered + options->historians + options->sleepers;
+    const uint32_t most = SIM_CLIENTS_MAX - options->seated;
+    sim->host_count = sim->node_count + (channels < most ? channels : most) + options->seated;
     sim_sched_init(sim);
     sim_net_init(sim);
     sim_hosts_init(sim);
@@ -279,6 +308,8 @@ struct sim *sim_open(const struct sim_options *options)
     sim_clients_init(sim);
     sim_inner_init(sim);
     sim_policy_init(sim);
+    sim_mover_init(sim);
+    sim_seats_init(sim);
     start_nodes(sim);
     return sim;
 }
@@ -289,6 +320,8 @@ void sim_close(struct sim *sim)
     sim_hosts_deinit(sim);
     sim_inner_deinit(sim);
     sim_policy_deinit(sim);
+    sim_mover_deinit(sim);
+    sim_seats_deinit(sim);
     sim_check_deinit(sim);
     sim_ledger_deinit(sim);
     sim_net_deinit(sim);
