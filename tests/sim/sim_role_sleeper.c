@@ -115,6 +115,8 @@ static void taken_away(struct channel *channel)
         if (prng_ratio(&channel->client->prng, 1, 2)) {
             settle(channel, held.tag); /* too late: it settles nothing */
         }
+        sim_trace(sim, "client %u: message %u.%" PRIu64 " (tag %" PRIu64 ") is taken away",
+                  channel->client->number, held.publisher, held.seq, held.tag);
         channel->first = held.seq + 1;
         channel->mark = held.at;
         channel->unacked.count = 0;
@@ -159,13 +161,17 @@ static bool sleeper_content(struct channel *channel, const struct wire_method *m
         sim_fail(sim, "client %u: a second message with a prefetch of 1", channel->client->number);
     }
     channel->first = channel->first == item.seq + 1 ? 0 : channel->first;
+    /* What it held was returned, because its node seemed to be down for a moment: it is not told,
+     * and may still be cancelled for what it never acks (seed 80424). */
+    channel->unacked.count = 0;
+    sim_trace(sim, "client %u gets %u.%" PRIu64 " (tag %" PRIu64 ")%s", channel->client->number,
+              item.publisher, item.seq, item.tag, m->basic_deliver.redelivered ? " again" : "");
     if (sim->liveness || prng_ratio(&channel->client->prng, 1, 3)) {
         channel->put -= channel->put > 0;
         settle(channel, item.tag);
         return true;
     }
     channel->since = sim->now;
-    channel->unacked.count = 0; /* what was returned because its node seemed to be down */
     vec_push(&channel->unacked, item);
     return true;
 }
