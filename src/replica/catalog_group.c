@@ -25,7 +25,7 @@ struct catalog_request {
     uint32_t candidate;
     struct timer timer;
     bool answered; /* outcome known: waits until applied reaches it */
-    bool asked;    /* BARRIER: the core is working on it */
+    bool asked;    /* another shard than 0: that one is working on it */
     bool leading;  /* PROPOSE: only as long as this node leads */
     uint64_t wait_index;
     int status;
@@ -282,14 +282,9 @@ static void attempt(struct catalog_request *request)
     if (group == NULL || group->raft == NULL) {
         return;
     }
-    if (request->kind == REQUEST_BARRIER) {
-        if (!request->asked) {
-            request->asked = true;
-            struct raft_event event = {.type = RAFT_EVENT_READ_INDEX, .u.context = request->id};
-            if (group_step(group, &event) != 0) {
-                request->asked = false;
-            }
-        }
+    if (request->kind == REQUEST_BARRIER) { /* again too: the question may have been lost */
+        (void)group_step(group, &(struct raft_event){.type = RAFT_EVENT_READ_INDEX,
+                                                     .u.context = request->id});
         return;
     }
     if (raft_role(group->raft) == RAFT_LEADER) {
@@ -312,7 +307,6 @@ void catalog_on_read(struct host *host, const struct raft_read *read)
     if (request == NULL || request->kind != REQUEST_BARRIER || request->answered) {
         return;
     }
-    request->asked = false;
     if (read->status == 0) {
         request->answered = true;
         request->wait_index = read->index;
