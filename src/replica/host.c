@@ -34,6 +34,7 @@ struct host *host_new(struct env *env, const struct host_options *options)
     umap_init(&host->kv_requests, host->hash);
     umap_init(&host->purges, host->hash);
     umap_init(&host->catalog_requests, host->hash);
+    list_init(&host->catalog_proposals);
     umap_init(&host->reports, host->hash);
     list_init(&host->dirty_groups);
     list_init(&host->dirty_homes);

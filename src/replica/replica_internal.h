@@ -681,6 +681,7 @@ struct host {
     VEC(struct peer_node) wanted_members; /* host_catalog_set_members */
     bool wanted_set;
     struct umap catalog_requests;
+    struct list catalog_proposals; /* those of them that this shard proposes, the oldest first */
     VEC(struct catalog_wait) catalog_waits; /* proposals here whose outcome is wanted, by index */
     bool catalog_answers;                   /* some request may be complete */
     uint64_t request_counter;
