@@ -93,7 +93,8 @@ static void begin_page(struct sim *sim)
     if (shard->view == NULL || shard->boot == 0) {
         return;
     }
-    if (mover->next == 0) {
+    if (mover->next == 0 || (sim->liveness && mover->what == BROKER_PAGE_PEEK)) {
+        mover->next = mover->end = 0; /* who only looks keeps nobody waiting in the end */
         mover->what =
             sim->liveness || prng_ratio(&mover->prng, 3, 4) ? BROKER_PAGE_MOVE : BROKER_PAGE_PEEK;
         mover->position = 0;
@@ -109,7 +110,7 @@ static void begin_page(struct sim *sim)
         .places = QUEUE_PLACE_READY,
         .from = mover->next,
         .end = mover->end,
-        .count = 1 + (uint32_t)prng_below(&mover->prng, 50),
+        .count = 1 + (uint32_t)prng_below(&mover->prng, sim->liveness ? 500 : 50),
         .limit = UINT64_MAX,
         .timeout_ms = TIMEOUT_MS};
     host_refresh(shard->host);
