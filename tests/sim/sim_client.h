@@ -77,7 +77,7 @@ struct channel {
     struct outstanding_vec unacked;
     struct outstanding_vec applying; /* acked; known to be applied when the barrier answers */
     struct outstanding_vec barrier;
-    bool certain; /* RPC: when it asked, each node had links to all others */
+    bool certain;           /* RPC: when it asked, each node had links to all others */
     uint64_t barrier_quiet; /* quiet_since when the barrier was sent */
     VEC(uint64_t)
     newest; /* per publisher: (epoch, seq) of its newest first delivery, for the order */
@@ -159,7 +159,20 @@ void seat_opened(struct client *client);
 void seat_refused(struct client *client);
 void seat_tick(struct client *client); /* while it is open */
 
+extern const struct env_sink client_sink;
+
 /* between the files of roles */
+void role_declare_as(struct channel *channel, bool passive);
+void role_tx_dropped(struct channel *channel); /* its transaction ends without a commit */
+void role_tx_answered(struct channel *channel, bool committed);
+void role_publisher_tick(struct channel *channel);
+void role_on_confirm(struct channel *channel, uint64_t tag, bool multiple, bool ack);
+void role_end_barrier(struct channel *channel); /* a synchronous method was answered */
+void role_consumer_tick(struct channel *channel);
+void role_getter_tick(struct channel *channel);
+void role_on_delivery(struct channel *channel, uint64_t tag, bool redelivered, struct bytes body);
+void role_exclusive_tick(struct channel *channel);
+void role_exclusive_got(struct channel *channel, uint64_t seq, bool any);
 void role_declare(struct channel *channel); /* its queue */
 void role_consume(struct channel *channel);
 /* Publishes message seq of its publisher, which is in the ledger. */
