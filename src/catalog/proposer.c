@@ -66,9 +66,11 @@ static void settle(struct proposer *p, uint64_t settled)
     }
     const size_t gone = outcome_place(p, settled);
     p->settled = settled;
-    p->outcomes.count -= gone;
-    memmove(p->outcomes.items, p->outcomes.items + gone,
-            p->outcomes.count * sizeof *p->outcomes.items);
+    if (gone > 0) { /* else there may be no outcomes at all, and nothing to move */
+        p->outcomes.count -= gone;
+        memmove(p->outcomes.items, p->outcomes.items + gone,
+                p->outcomes.count * sizeof *p->outcomes.items);
+    }
 }
 
 bool catalog__proposer_is_late(struct catalog *c, const struct catalog_proposer *by,
