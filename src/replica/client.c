@@ -72,7 +72,9 @@ void client_free(struct queue_client *client)
         wr_free(link);
     }
     umap_remove(&host->clients, client->id);
-    ops_release(client->ops.items + client->ops_first, client->ops.count - client->ops_first);
+    if (client->ops.count > client->ops_first) {
+        ops_release(client->ops.items + client->ops_first, client->ops.count - client->ops_first);
+    }
     WR_ASSERT_OP(client->bytes, <=, host->client_bytes);
     host->client_bytes -= client->bytes;
     vec_deinit(&client->ops);

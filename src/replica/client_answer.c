@@ -53,7 +53,9 @@ static void drop_ops(struct queue_client *client, uint64_t seq)
     while (end < client->ops_sent && client->ops.items[end].seq <= seq) {
         end++;
     }
-    ops_release(client->ops.items + client->ops_first, end - client->ops_first);
+    if (end > client->ops_first) { /* else there may be no memory for any */
+        ops_release(client->ops.items + client->ops_first, end - client->ops_first);
+    }
     client->ops_first = end;
     if (client->ops_first == client->ops.count) {
         vec_clear(&client->ops);

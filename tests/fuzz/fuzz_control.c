@@ -82,6 +82,8 @@ static void start(void)
     options.nodes = options.shards = 1;
     options.late_nodes = options.queues = options.publishers = options.consumers = 0;
     options.getters = options.rivals = options.builders = options.autos = 0;
+    options.numbered = options.historians = options.sleepers = options.seated = 0;
+    options.moves = false;
     memset(options.faults, 0, sizeof options.faults);
     sim = sim_open(&options);
     inputs = 0;
