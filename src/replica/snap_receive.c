@@ -20,6 +20,7 @@ struct snap_in {
     uint64_t came;  /* messages */
     uint8_t version;
     bool has_head, has_machine, opened;
+    bool of_another; /* I3: it goes by what an earlier transfer was told */
     struct buf *machine;
     struct buf *rest; /* bytes not understood yet */
     uint8_t membership[RAFT_MEMBERSHIP_BYTES_MAX];
@@ -126,7 +127,8 @@ static bool in_read(struct group *group, struct snap_in *in)
     if (in->has_machine && !in->opened && in->rest->size >= 8) {
         uint64_t left_out = bytes_load_le64(in->rest->data);
         if (left_out > in->claim) {
-            return false; /* I3 */
+            in->of_another = true;
+            return false;
         }
         consume(in, 8);
         in->next = left_out;
@@ -163,8 +165,15 @@ static bool in_read(struct group *group, struct snap_in *in)
 
 static void refuse(struct group *group, uint64_t index)
 {
-    wr_log(group->host->logger, LOG_LEVEL_ERROR, "raft",
-           "group %llu: a damaged snapshot is refused", (unsigned long long)group->id);
+    if (group->snap_in != NULL && group->snap_in->of_another) {
+        wr_log(group->host->logger, LOG_LEVEL_WARNING, "raft",
+               "group %llu: a snapshot is refused: it leaves out what only an earlier transfer "
+               "brought; all of it comes again",
+               (unsigned long long)group->id);
+    } else {
+        wr_log(group->host->logger, LOG_LEVEL_ERROR, "raft",
+               "group %llu: a damaged snapshot is refused", (unsigned long long)group->id);
+    }
     snap_abort(group);
     group->snap_index = group->snap_have = 0; /* all of it again, to be sure */
     group_step(group, &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_REFUSED, .u.index = index});

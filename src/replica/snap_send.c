@@ -24,8 +24,9 @@ struct snap_out {
     struct slice tail;          /* rest of a record that did not fit the chunk before */
     VEC(struct fetched) loaded; /* owned records read from disk */
     size_t loaded_at;
-    uint64_t asked;    /* position a read was begun for; a second miss skips it */
-    struct buf *chunk; /* the newest chunk: [offset, offset + chunk->size) */
+    uint64_t asked;     /* position a read was begun for; a second miss skips it */
+    struct buf *chunk;  /* the newest chunk: [offset, offset + chunk->size) ... */
+    uint32_t chunk_max; /* ... which is sent when it is that long */
     uint64_t offset;
     bool done, waiting;
 };
@@ -114,9 +115,22 @@ static struct snap_out *out_begin(struct group *group, struct raft_id peer)
     return s;
 }
 
+/*
+ * No two streams are cut in the same places. They may be at the same index and differ (each leaves
+ * out what the receiver has by then, or what was consumed meanwhile): a chunk of the one that comes
+ * late, or twice, must not be continued by the next chunk of the other, which would glue two halves
+ * of different messages together.
+ */
+static void chunk_begin(struct group *group, struct snap_out *s)
+{
+    s->chunk = buf_new(SNAP_CHUNK_BYTES);
+    s->chunk_max =
+        SNAP_CHUNK_BYTES / 2 + (uint32_t)prng_below(&group->host->prng, SNAP_CHUNK_BYTES / 2 + 1);
+}
+
 static void take(struct snap_out *s, struct slice *from)
 {
-    uint32_t room = SNAP_CHUNK_BYTES - s->chunk->size;
+    uint32_t room = s->chunk_max - s->chunk->size;
     uint32_t n = from->size < room ? from->size : room;
     buf_append(&s->chunk, slice_data(from), n);
     struct slice rest = slice_sub(from, n, from->size - n);
@@ -215,7 +229,7 @@ static void out_open(struct snap_out *s, uint64_t have)
 static void out_head(struct group *group, struct snap_out *s)
 {
     uint32_t n = s->head->size - s->head_sent;
-    n = n < SNAP_CHUNK_BYTES ? n : SNAP_CHUNK_BYTES;
+    n = n < s->chunk_max ? n : s->chunk_max;
     buf_append(&s->chunk, s->head->data + s->head_sent, n);
     s->head_sent += n;
     if (s->head_sent == s->head->size && s->live.count == 0) {
@@ -228,14 +242,14 @@ static void out_head(struct group *group, struct snap_out *s)
 
 static void out_first(struct group *group, struct snap_out *s)
 {
-    s->chunk = buf_new(SNAP_CHUNK_BYTES);
+    chunk_begin(group, s);
     out_head(group, s);
 }
 
 /* Fills the chunk; sends it when it is full or the stream ends. */
 static void out_fill(struct group *group, struct snap_out *s)
 {
-    while (s->chunk->size < SNAP_CHUNK_BYTES) {
+    while (s->chunk->size < s->chunk_max) {
         if (s->tail.size > 0) {
             take(s, &s->tail);
             continue;
@@ -297,7 +311,7 @@ void snap_want(struct group *group, const struct raft_snapshot_want *want)
         return;
     }
     buf_unref(s->chunk);
-    s->chunk = buf_new(SNAP_CHUNK_BYTES);
+    chunk_begin(group, s);
     if (s->head_sent < s->head->size) {
         out_head(group, s);
         return;
