@@ -57,5 +57,12 @@ json_t *ctl_request(struct invocation *v, json_t *owned_request, int *ret_code);
 int ctl_admin(struct invocation *v, const struct command *c);    /* admin.c */
 int ctl_close(struct invocation *v, const struct command *c);    /* close.c */
 int ctl_messages(struct invocation *v, const struct command *c); /* messages.c */
+int ctl_report(struct invocation *v, int (*run)(struct invocation *v, const struct command *c));
+
+/* settings.c. Arguments of a command that sets something: ends the program when they are wrong. */
+void ctl_check_setting(const struct invocation *v, const struct command *c);
+/* False: it has the usual banner. */
+bool ctl_setting_banner(const struct invocation *v, const struct command *c);
+void ctl_print_environment(const struct invocation *v, json_t *applications);
 
 #endif

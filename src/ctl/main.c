@@ -29,6 +29,11 @@ static const struct command *choose_command(const struct invocation *v)
     const struct command *c = command_find(word);
     if (c == NULL) {
         const struct command *near = command_nearest(word);
+        const char *instead = command_absent(word);
+        if (instead != NULL) {
+            (void)fprintf(stderr, "Error:\nThere is no '%s' in Warren: %s\n", word, instead);
+            exit(EXIT_UNAVAILABLE);
+        }
         (void)fprintf(stderr, "\nCommand '%s' not found. \n", word);
         if (near != NULL) {
             (void)fprintf(stderr, "Did you mean '%s'? \n", near->name);
@@ -319,6 +324,25 @@ static void choose_node(struct invocation *v)
     }
 }
 
+static int dispatch(struct invocation *v, const struct command *c)
+{
+    switch (c->kind) {
+    case COMMAND_ADMIN:
+        check_columns(v, c);
+        ctl_check_setting(v, c);
+        return ctl_admin(v, c);
+    case COMMAND_CLOSE:
+        return ctl_close(v, c);
+    case COMMAND_MESSAGES:
+        return ctl_messages(v, c);
+    case COMMAND_REPORT:
+        return ctl_report(v, dispatch);
+    case COMMAND_OWN:
+        break;
+    }
+    return run(v, c);
+}
+
 int main(int argc, char **argv)
 {
     struct invocation v = {.argc = argc, .argv = argv, .vhost = "/"};
@@ -333,16 +357,5 @@ int main(int argc, char **argv)
         (void)printf("4.1.0\n");
         return 0;
     }
-    switch (c->kind) {
-    case COMMAND_ADMIN:
-        check_columns(&v, c);
-        return ctl_admin(&v, c);
-    case COMMAND_CLOSE:
-        return ctl_close(&v, c);
-    case COMMAND_MESSAGES:
-        return ctl_messages(&v, c);
-    case COMMAND_OWN:
-        break;
-    }
-    return run(&v, c);
+    return dispatch(&v, c);
 }

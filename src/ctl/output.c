@@ -337,6 +337,9 @@ void output_status(const struct output_options *o, json_t *status)
     }
     print_alarms(json_object_get(status, "alarms"));
     print_memory(status);
+    heading("Free Disk Space");
+    (void)printf("Low free disk space watermark: %.4f gb\n",
+                 (double)json_integer_value(json_object_get(status, "disk_free_limit")) / 1e9);
     heading("Totals");
     print_lines(json_object_get(status, "totals"), totals, sizeof totals / sizeof totals[0]);
     heading("Listeners");

@@ -35,19 +35,15 @@ static json_t *alarms_json(const struct shard *shard)
 static void put_memory(json_t *status, const struct shard *shard)
 {
     struct alarm_memory memory = alarm_memory(shard);
-    const struct config *config = shard->config;
-    json_t *setting =
-        config->memory_absolute != CONFIG_NOT_GIVEN
-            ? json_pack("{s:I}", "absolute", (json_int_t)config->memory_absolute)
-            : json_pack("{s:f}", "relative", (double)config->memory_relative_ppm / 1000000.0);
     (void)json_object_set_new(
         status, "memory",
         json_pack("{s:{s:I}, s:s}", "total", "rss", (json_int_t)memory.used, "strategy", "rss"));
-    (void)json_object_set_new(status, "vm_memory_high_watermark_setting", setting);
+    (void)json_object_set_new(status, "vm_memory_high_watermark_setting",
+                              settings_watermark_json(shard));
     (void)json_object_set_new(status, "vm_memory_high_watermark_limit",
                               json_integer((json_int_t)memory.limit));
     (void)json_object_set_new(status, "disk_free_limit",
-                              json_integer((json_int_t)config->disk_free_limit));
+                              json_integer((json_int_t)shard->settings.disk_free_limit));
 }
 
 static void add_listener(json_t *list, const char *node, const char *host, uint16_t port, bool amqp)
