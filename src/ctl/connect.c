@@ -1,7 +1,7 @@
 /*
  * What: finding a node and talking to it. A running node leaves a note in $HOME/.warren/nodes/NAME
- * (host, port, cookie; readable by its owner only); a configuration file given with --config serves
- * as well; the cookie may come from RABBITMQ_ERLANG_COOKIE.
+ * (host, port, cookie, identity; readable by its owner only); a configuration file given with
+ * --config serves as well; the cookie may come from RABBITMQ_ERLANG_COOKIE.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -20,10 +20,12 @@
 
 struct target {
     char host[256], port[16], cookie[256];
+    struct uid node_id; /* zero: not known */
 };
 
 struct asking {
     struct ctl_options *options;
+    const struct target *target;
     struct link_session *session;
     struct outq out;
     int fd;
@@ -73,6 +75,9 @@ static bool read_target(const char *path, struct target *t)
             (void)snprintf(t->host, sizeof t->host, "%s", value);
         } else if (strcmp(key, "erlang.cookie") == 0 || strcmp(key, "cluster.cookie") == 0) {
             (void)snprintf(t->cookie, sizeof t->cookie, "%s", value);
+        } else if (strcmp(key, "node.id") == 0 &&
+                   uid_parse(bytes_from_cstr(value), &t->node_id) != 0) {
+            t->node_id = (struct uid){0, 0};
         }
     }
     (void)fclose(file);
@@ -136,6 +141,14 @@ static const char *on_ready(void *ctx, const struct link_identity *peer)
         /* it must not be another node that is stopped because this one's note is gone */
         (void)snprintf(a->refusal, sizeof a->refusal, "the node there is '%s', not '%s'",
                        peer->name, a->options->node);
+        return a->refusal;
+    } else if (!uid_is_zero(a->target->node_id) && !uid_eq(peer->node_id, a->target->node_id)) {
+        /* nor one of the same name, of another cluster, that has its port now */
+        (void)snprintf(a->refusal, sizeof a->refusal,
+                       "the node there is another '%s' than the one whose note is in "
+                       "~/.warren/nodes: its data directory is another. Give --config, or remove "
+                       "the note",
+                       a->options->node);
         return a->refusal;
     }
     a->ready = true;
@@ -235,7 +248,7 @@ char *ctl_ask(struct ctl_options *o, const char *json, bool until_closed, char *
 {
     static const struct link_sink sink = {.on_ready = on_ready, .on_frame = on_frame};
     struct target t = {.cookie = ""};
-    struct asking a = {.options = o, .fd = -1};
+    struct asking a = {.options = o, .target = &t, .fd = -1};
     struct link_identity own = {.kind = LINK_KIND_TOOL, .name = "warrenctl"};
     uint8_t nonce[32];
     if (!find_target(o, &t, errmsg)) {
