@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "warren/link.h"
@@ -29,6 +30,7 @@ struct asking {
     struct link_session *session;
     struct outq out;
     int fd;
+    int64_t deadline_ms;
     bool ready;
     char *answer;
     char refusal[640];
@@ -112,8 +114,16 @@ static bool find_target(const struct ctl_options *o, struct target *t, char *err
     return true;
 }
 
-static int dial(const struct target *t)
+static int64_t now_ms(void)
 {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int dial(const struct target *t, int timeout_s)
+{
+    const struct timeval limit = {.tv_sec = timeout_s}; /* of connect and send */
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
     int fd = -1;
@@ -122,6 +132,9 @@ static int dial(const struct target *t)
     }
     for (struct addrinfo *ai = found; ai != NULL && fd < 0; ai = ai->ai_next) {
         fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0) {
+            (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        }
         if (fd >= 0 && connect(fd, ai->ai_addr, ai->ai_addrlen) != 0) {
             (void)close(fd);
             fd = -1;
@@ -186,16 +199,18 @@ static bool flush(struct asking *a)
 }
 
 /* One read; 0 = closed, < 0 = error or time-out, > 0 = something was fed. */
-static int pump(struct asking *a, int timeout_ms, char *errmsg)
+static int pump(struct asking *a, char *errmsg)
 {
     static uint8_t bytes[65536];
     struct pollfd fd = {.fd = a->fd, .events = POLLIN};
-    int rc = poll(&fd, 1, timeout_ms);
+    const int64_t left_ms = a->deadline_ms - now_ms();
+    int rc = poll(&fd, 1, left_ms > 0 ? (int)left_ms : 0);
     if (rc < 0 && errno == EINTR) {
         return 1; /* whoever is interrupted ends after the answer */
     }
     if (rc <= 0) {
-        (void)snprintf(errmsg, 512, "no answer within %d s", timeout_ms / 1000);
+        a->options->timed_out = true;
+        (void)snprintf(errmsg, 512, "no answer within %d s", a->options->timeout_s);
         return -1;
     }
     ssize_t n = recv(a->fd, bytes, sizeof bytes, 0);
@@ -218,14 +233,13 @@ static int pump(struct asking *a, int timeout_ms, char *errmsg)
 
 static char *converse(struct asking *a, const char *json, bool until_closed, char *errmsg)
 {
-    int timeout_ms = a->options->timeout_s * 1000;
     link_session_start(a->session);
     if (!flush(a)) {
         (void)snprintf(errmsg, 512, "the connection broke");
         return NULL;
     }
     while (!a->ready) {
-        if (pump(a, 10000, errmsg) <= 0) {
+        if (pump(a, errmsg) <= 0) {
             return NULL;
         }
     }
@@ -235,11 +249,11 @@ static char *converse(struct asking *a, const char *json, bool until_closed, cha
         return NULL;
     }
     while (a->answer == NULL) {
-        if (pump(a, timeout_ms, errmsg) <= 0) {
+        if (pump(a, errmsg) <= 0) {
             return NULL;
         }
     }
-    while (until_closed && pump(a, timeout_ms, errmsg) > 0) {
+    while (until_closed && pump(a, errmsg) > 0) {
     }
     return a->answer;
 }
@@ -254,7 +268,9 @@ char *ctl_ask(struct ctl_options *o, const char *json, bool until_closed, char *
     if (!find_target(o, &t, errmsg)) {
         return NULL;
     }
-    a.fd = dial(&t);
+    o->timed_out = false;
+    a.deadline_ms = now_ms() + (int64_t)o->timeout_s * 1000;
+    a.fd = dial(&t, o->timeout_s);
     if (a.fd < 0) {
         (void)snprintf(
             errmsg, 512,

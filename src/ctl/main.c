@@ -173,13 +173,7 @@ static int show(const struct command *c, const struct invocation *v, json_t *col
         filter_queues(v, result, unresponsive);
         output_rows(&v->out, columns, result);
         ctl_warn_stale(reply);
-        json_int_t missing = json_integer_value(json_object_get(reply, "missing"));
-        if (missing > 0) {
-            (void)fprintf(stderr,
-                          "Warning: %d part(s) of the cluster did not answer in time; the listing "
-                          "is not complete\n",
-                          (int)missing);
-        }
+        ctl_warn_missing(reply);
     } else if (json_is_string(result)) {
         output_text(&v->out, v->ctl.node, json_string_value(result));
     } else if (strcmp(c->name, "cluster_status") == 0) {
@@ -254,8 +248,9 @@ static char *build_request(struct invocation *v, const struct command *c, json_t
         (void)json_object_set_new(request, "queue_timeout",
                                   json_integer(invocation_count(v, O_QUEUE_TIMEOUT, 3000)));
     }
-    v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : waiting ? 300 : 60;
+    ctl_put_timeout(v, request);
     if (waiting) {
+        v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : 300;
         (void)json_object_set_new(request, "timeout", json_integer(v->ctl.timeout_s));
         v->ctl.timeout_s += 5;
     }

@@ -20,7 +20,6 @@
 #include "control_internal.h"
 #include "listing.h"
 
-#define BARRIER_MS       1500u
 #define TOOL_JOBS_MAX    64u                 /* requests of one tool that are being answered */
 #define TOOL_ANSWERS_MAX (64u * 1024 * 1024) /* bytes of answers that it has not read */
 
@@ -68,6 +67,8 @@ void control__job_free(struct job *job)
     json_decref(job->channels);
     json_decref(job->status);
     json_decref(job->request);
+    json_decref(job->asked);
+    json_decref(job->silent);
     if (job->free_state != NULL) {
         job->free_state(job->state);
     }
@@ -85,10 +86,19 @@ static void job_finish(struct job *job)
     }
     json_t *reply = json_pack("{s:O, s:i}", "result", job->status != NULL ? job->status : job->rows,
                               "missing", (int)job->missing);
+    const char *name;
+    json_t *value;
+    json_object_foreach(job->asked, name, value) {
+        (void)json_array_append_new(job->silent, json_string(name));
+    }
+    if (json_array_size(job->silent) > 0) {
+        (void)json_object_set(reply, "silent", job->silent);
+    }
     if (job->stale) {
         (void)json_object_set_new(reply, "stale", json_true());
     }
     if (job->local) {
+        (void)json_object_set_new(reply, "node", json_string(job->shard->config->nodename));
         (void)json_object_set_new(reply, "for", json_integer((json_int_t)job->reply_for));
     }
     control__send(job->from, reply);
@@ -117,10 +127,28 @@ struct job *control__job_new(struct shard *shard, struct link_conn *from)
     job->from = from;
     job->id = c->next_id++;
     job->rows = json_array();
+    job->asked = json_object();
+    job->silent = json_array();
+    job->barrier_ms = CONTROL_BARRIER_MS;
+    job->rows_ms = CONTROL_JOB_MS;
     job->deadline_ns = shard->env->ops->mono_ns(shard->env) + (uint64_t)CONTROL_JOB_MS * 1000000;
     job->starting = true;
     list_push_back(&c->jobs, &job->link);
     return job;
+}
+
+void control__job_within(struct job *job, json_t *request)
+{
+    const json_int_t within_ms = json_integer_value(json_object_get(request, "within"));
+    if (within_ms <= 0 || within_ms / 4 * 3 >= CONTROL_BARRIER_MS + CONTROL_JOB_MS) {
+        return;
+    }
+    const uint32_t all_ms = (uint32_t)(within_ms / 4 * 3);
+    job->barrier_ms = all_ms / 3 < CONTROL_BARRIER_MS ? all_ms / 3 : CONTROL_BARRIER_MS;
+    job->rows_ms =
+        all_ms - job->barrier_ms < CONTROL_JOB_MS ? all_ms - job->barrier_ms : CONTROL_JOB_MS;
+    job->deadline_ns =
+        job->shard->env->ops->mono_ns(job->shard->env) + (uint64_t)job->rows_ms * 1000000;
 }
 
 struct job *control_job_new(struct shard *shard, struct link_conn *link, void *owned_state,
@@ -194,9 +222,9 @@ static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool
                         json_t *request)
 {
     const json_int_t wanted_ms = json_integer_value(json_object_get(request, "queue_timeout"));
-    const uint32_t timeout_ms = wanted_ms > 0 && wanted_ms < CONTROL_JOB_MS - 1000
-                                    ? (uint32_t)wanted_ms
-                                    : CONTROL_JOB_MS - 1000;
+    const uint32_t most_ms = job->rows_ms / 5 * 4;
+    const uint32_t timeout_ms =
+        wanted_ms > 0 && wanted_ms < most_ms ? (uint32_t)wanted_ms : most_ms;
     struct shard *shard = job->shard;
     struct catalog_iter it;
     catalog_iter_queues(&it, shard->view, vhost);
@@ -252,7 +280,7 @@ static void on_listing_barrier(void *ctx, int status, const struct catalog_resul
     const struct env *env = job->shard->env;
     (void)result;
     job->stale = status < 0;
-    job->deadline_ns = env->ops->mono_ns(job->shard->env) + (uint64_t)CONTROL_JOB_MS * 1000000;
+    job->deadline_ns = env->ops->mono_ns(job->shard->env) + (uint64_t)job->rows_ms * 1000000;
     list_definitions(job);
 }
 
@@ -263,7 +291,7 @@ static void list_after_barrier(struct job *job, enum listing_kind kind, json_t *
     job->lists = kind;
     job->request = json_incref(request);
     job->deadline_ns = UINT64_MAX;
-    host_catalog_barrier(job->shard->host, BARRIER_MS, on_listing_barrier, job);
+    host_catalog_barrier(job->shard->host, job->barrier_ms, on_listing_barrier, job);
 }
 
 static bool listing(struct shard *shard, struct link_conn *link, const char *command,
@@ -291,10 +319,12 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
         json_t *reply =
             json_pack("{s:s, s:i}", "error", formation_state(shard), "code", EXIT_UNAVAILABLE);
         (void)json_object_set(reply, "for", json_object_get(request, "for"));
+        (void)json_object_set_new(reply, "node", json_string(shard->config->nodename));
         control__send(link, reply);
         return true;
     }
     struct job *job = control__job_new(shard, link);
+    control__job_within(job, request);
     if (known[i].kind != LISTS_SESSIONS) {
         list_after_barrier(job, known[i].kind, request);
         return true;
@@ -396,7 +426,9 @@ void control_turn(struct shard *shard)
         } else if (job->until_running && shard->boot != 0) {
             control__send(job->from, json_pack("{s:s}", "result", "ok"));
             control__job_free(job);
-        } else if (now >= job->deadline_ns) {
+        } else if (now < job->deadline_ns) {
+            control__watch_asked(job);
+        } else {
             if (job->until_running) {
                 answer_error(job->from, 75, formation_state(shard));
                 control__job_free(job);

@@ -6,7 +6,8 @@
  */
 #include "control.h"
 
-#define CONTROL_JOB_MS 5000u
+#define CONTROL_JOB_MS     5000u
+#define CONTROL_BARRIER_MS 1500u
 
 enum listing_kind {
     LISTS_QUEUES,
@@ -26,6 +27,9 @@ struct job {
     json_t *channels; /* rows of channels, to be joined with those; NULL: none are wanted */
     uint32_t waiting; /* answers still to come */
     uint32_t missing;
+    json_t *asked;  /* set of the names of nodes whose answer is among those `waiting` for */
+    json_t *silent; /* names of nodes among those that are `missing` */
+    uint32_t barrier_ms, rows_ms; /* how long a barrier and what is gathered may take */
     uint64_t deadline_ns;
     bool starting;      /* requests are still being sent: not to be finished yet */
     bool until_running; /* await_startup */
@@ -52,6 +56,8 @@ enum row_kind {
 /* Owned by control until it is answered; starting: set starting to false and call progress when all
  * is asked for. */
 struct job *control__job_new(struct shard *shard, struct link_conn *from);
+/* The tool waits no longer than its request says: an incomplete answer has to be there before. */
+void control__job_within(struct job *job, json_t *request);
 void control__job_free(struct job *job);
 struct job *control__job_find(struct shard *shard, uint64_t id); /* NULL: it is over */
 void control__job_progress(struct job *job);                     /* may end it */
@@ -60,6 +66,8 @@ void control__send(struct link_conn *link, json_t *owned);       /* link NULL: n
 
 /* Rows of the connections or channels of this node, and of all others unless `local`. */
 void control__list_sessions(struct job *job, enum row_kind what, json_t *request, bool local);
+/* A node that was asked and is out of reach now is not waited for; may end the job. */
+void control__watch_asked(struct job *job);
 
 void control__begin_status(struct shard *shard, struct link_conn *link);
 json_t *control__cluster_status(struct shard *shard);

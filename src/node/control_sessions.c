@@ -183,10 +183,48 @@ void control__list_sessions(struct job *job, enum row_kind what, json_t *request
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready && text != NULL) {
             link_conn_send(peer->conn, LINK_REQUEST, bytes_from_cstr(text));
+            (void)json_object_set_new(job->asked, peer->name, json_true());
             job->waiting++;
+        } else if (!peer->refused && peer->certain) {
+            /* Its process may be there, with connections. (Where a connect is refused there is
+             * none.) */
+            (void)json_array_append_new(job->silent, json_string(peer->name));
+            job->missing++;
         }
     }
     free(text);
+}
+
+static bool is_in_reach(const struct shard *shard, const char *name)
+{
+    LIST_FOREACH(at, &shard->links.peers) {
+        const struct peer *peer = WR_CONTAINER_OF_CONST(at, struct peer, link);
+        if (strcmp(peer->name, name) == 0) {
+            return peer->ready;
+        }
+    }
+    return false;
+}
+
+void control__watch_asked(struct job *job)
+{
+    const char *name;
+    void *next;
+    json_t *value;
+    bool lost = false;
+    json_object_foreach_safe(job->asked, next, name, value)
+    {
+        if (!is_in_reach(job->shard, name)) {
+            (void)json_array_append_new(job->silent, json_string(name));
+            (void)json_object_del(job->asked, name);
+            job->missing++;
+            job->waiting -= job->waiting > 0;
+            lost = true;
+        }
+    }
+    if (lost) {
+        control__job_progress(job);
+    }
 }
 
 /* The answer of another node to a request that was passed on. */
@@ -196,7 +234,11 @@ void control_on_reply(struct shard *shard, struct bytes text)
     struct job *job =
         control__job_find(shard, (uint64_t)json_integer_value(json_object_get(reply, "for")));
     if (job != NULL) {
+        const char *name = json_string_value(json_object_get(reply, "node"));
         json_t *rows = json_object_get(reply, "result");
+        if (name != NULL) {
+            (void)json_object_del(job->asked, name);
+        }
         if (json_is_array(rows)) {
             (void)json_array_extend(session_rows(job), rows);
             job->missing += (uint32_t)json_integer_value(json_object_get(reply, "missing"));
