@@ -188,6 +188,15 @@ static bool give_to_asker(struct broker *broker, const struct message *letter)
     return found;
 }
 
+/* Of the message as it was published: RabbitMQ remembers them, too. */
+static void add_bcc(struct broker *broker, const struct message *letter)
+{
+    struct reader r = reader_from(message_bcc(letter));
+    while (rd_left(&r) > 0) {
+        vec_push(&broker->extra_keys, rd_bytes(&r, rd_u8(&r)));
+    }
+}
+
 /* Gives it to the queues that do not have it and have not been given it yet; the number of queues
  * it was routed to. */
 static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
@@ -202,6 +211,7 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
     const struct bytes headers = wire_props_headers(message_props(letter));
     vec_clear(&broker->extra_keys);
     publish_add_keys(broker, headers, "CC");
+    add_bcc(broker, letter);
     const struct route_input input = {.key = message_key(letter),
                                       .props = message_props(letter),
                                       .extra_keys = broker->extra_keys.items,

@@ -260,6 +260,65 @@ Test(broker_dead, settles_when_all_targets_have_it)
     EXPECT_CALLS("q settle ack 1.2+1\n");
 }
 
+/* Keys of the BCC header that it was published with count as those of CC do, but nobody sees them.
+ */
+Test(broker_dead, keys_of_bcc_route_it_again)
+{
+    static const struct bytes bcc = BYTES_INIT("\x02"
+                                               "b1"
+                                               "\x02"
+                                               "b2");
+    struct message plain = rig_message("x", "k", BYTES_NONE, "m");
+    const struct message_parts parts = {.exchange = B("x"),
+                                        .key = B("k"),
+                                        .props = message_props(&plain),
+                                        .bcc = bcc,
+                                        .ttl_ms = MESSAGE_TTL_NONE};
+    struct buf *record = buf_new((size_t)message_record_size(&parts, 1));
+    record->size = record->capacity;
+    *message_write(record->data, &parts, 1) = 'm';
+    struct message m = {.record = slice_of_buf(record)};
+    struct message letter = dead_letter_make(&m, &expired_in_q);
+    cr_assert_eq(message_check(bytes_from_slice(&letter.record)), 0);
+    cr_assert(bytes_eq(message_bcc(&letter), bcc), "also when it dies again");
+    cr_assert(strstr(describe(&letter), "routing-keys=array [longstr \"k\"]") != NULL);
+    message_unref(letter);
+    declare_with("q", "dlx", NULL);
+    rig_exchange("dlx", "direct", BYTES_NONE);
+    for (int i = 0; i < 3; i++) {
+        rig_queue((const char *[]){"d1", "d2", "d3"}[i]);
+        rig_bind("dlx", (const char *[]){"d1", "d2", "d3"}[i],
+                 (const char *[]){"k", "b2", "other"}[i]);
+    }
+    open_worker("q");
+    (void)rig_calls();
+    struct queue_client *client = rig_client("q");
+    client->sink->on_dead(client->ctx, 1, 1, QUEUE_DIED_EXPIRED, 5000, &m, 1);
+    const char *calls = rig_calls();
+    cr_assert(strstr(calls, "d1 publish") != NULL && strstr(calls, "d2 publish") != NULL &&
+                  strstr(calls, "d3") == NULL,
+              "%s", calls);
+    message_unref(m);
+    message_unref(plain);
+}
+
+Test(broker_dead, a_key_of_its_own_forgets_those_of_bcc)
+{
+    static const struct bytes bcc = BYTES_INIT("\x02"
+                                               "b1");
+    struct dead_letter death = expired_in_q;
+    const struct message_parts parts = {
+        .exchange = B("x"), .props = wire_props_empty, .bcc = bcc, .ttl_ms = MESSAGE_TTL_NONE};
+    struct buf *record = buf_new((size_t)message_record_size(&parts, 0));
+    record->size = record->capacity;
+    (void)message_write(record->data, &parts, 0);
+    death.has_key = true;
+    death.key = B("own");
+    struct message letter = die((struct message){.record = slice_of_buf(record)}, &death);
+    cr_assert_eq(message_bcc(&letter).size, 0);
+    message_unref(letter);
+}
+
 Test(broker_dead, settles_in_runs)
 {
     two_queues();
