@@ -89,7 +89,10 @@ static bool parse_value(struct invocation *v, const struct option *o, int *i)
         parse_timeout(v, o, value_of(v, o, i));
     } else if (is(o, NULL, "--formatter")) {
         const char *name = value_of(v, o, i);
-        if (!output_parse_format(name, &v->out.format)) {
+        v->out.stream = strcmp(name, "json_stream") == 0;
+        if (v->out.stream || strcmp(name, "json_array") == 0) {
+            v->out.format = OUTPUT_JSON;
+        } else if (!output_parse_format(name, &v->out.format)) {
             mark_invalid(v, o->text, name);
         }
     } else if (is(o, NULL, "--script-name")) {
