@@ -94,7 +94,8 @@ static void put_counted_entry(struct writer *w, struct bytes before)
     wire_table_iter_init(&it, before);
     while (wire_table_iter_next(&it, &key, &value)) {
         if (bytes_eq_cstr(key, "count") && wire_value_is_integer(&value)) {
-            wire_table_put_int64(w, "count", value.integer + 1);
+            wire_table_put_int64(w, "count",
+                                 value.integer < INT64_MAX ? value.integer + 1 : INT64_MAX);
         } else {
             wire_put_key(w, key);
             wire_value_put(w, &value);

@@ -152,6 +152,7 @@ void catalog_check(const struct catalog *catalog)
             }
         }
     }
+    catalog__proposers_check(catalog);
     WR_ASSERT_OP(exchanges, ==, v->exchange_count);
     WR_ASSERT_OP(queues, ==, pmap_count(v->queues));
     WR_ASSERT_OP(bindings, ==, v->binding_count);

@@ -17,7 +17,8 @@ struct restore {
     struct catalog_view *v;
     struct walk k;
     uint64_t index;
-    uint64_t version;      /* layout */
+    uint64_t version; /* layout */
+    struct proposer_vec *proposers;
     struct umap vhost_ids; /* Ids seen: none may come twice. */
     struct umap exchange_ids;
     struct umap binding_ids;
@@ -318,13 +319,18 @@ static void get_all(struct restore *r)
             get_seat(r);
         }
     }
+    if (r->version > SNAPSHOT_VERSION_2 && ok(r)) {
+        (void)need(r, catalog__proposers_get(&r->k, v, r->proposers));
+    }
 }
 
 struct catalog_view *catalog__view_decode(const struct catalog *c, uint64_t index,
-                                          struct bytes snapshot, int *ret_error)
+                                          struct bytes snapshot, struct proposer_vec *ret_proposers,
+                                          int *ret_error)
 {
     static const struct hash_seed seed = {UINT64_C(0x726573746f7265), UINT64_C(0x636174616c6f67)};
-    struct restore r = {.c = c, .v = catalog__view_new(0), .index = index};
+    struct restore r = {
+        .c = c, .v = catalog__view_new(0), .index = index, .proposers = ret_proposers};
     r.k = walk_get(snapshot, r.members, r.tags);
     umap_init(&r.vhost_ids, seed);
     umap_init(&r.exchange_ids, seed);
@@ -336,7 +342,9 @@ struct catalog_view *catalog__view_decode(const struct catalog *c, uint64_t inde
         error = WR_E_VERSION;
     } else {
         const bool formed = pack_get_bool(&r.k.reader);
-        const uint32_t wanted = version == SNAPSHOT_VERSION_1 ? SNAPSHOT_FIELDS_1 : SNAPSHOT_FIELDS;
+        const uint32_t wanted = version == SNAPSHOT_VERSION_1   ? SNAPSHOT_FIELDS_1
+                                : version == SNAPSHOT_VERSION_2 ? SNAPSHOT_FIELDS_2
+                                                                : SNAPSHOT_FIELDS;
         r.version = version;
         if (need(&r, version >= SNAPSHOT_VERSION_1 && fields == (formed ? wanted : 2)) && formed) {
             get_all(&r);

@@ -1,9 +1,9 @@
 /*
  * What: writing the whole state: [version, formed] or [version, formed, cluster id, name, next
  * boot, nodes, vhosts (with limits, policies, parameters, exchanges and queues), users (with
- * permissions and limits), bindings, global parameters, seats]. Invariants: the tables' order of
- * iteration depends on their content alone, integers and sizes have one form: equal states give
- * equal bytes. Derived things (indexes, loads, destination sets) are left out. Threads: the
+ * permissions and limits), bindings, global parameters, seats, proposers]. Invariants: the tables'
+ * order of iteration depends on their content alone, integers and sizes have one form: equal states
+ * give equal bytes. Derived things (indexes, loads, destination sets) are left out. Threads: the
  * machine's. Spec: docs/catalog.md, "Snapshot".
  */
 #include "internal.h"
@@ -162,6 +162,7 @@ void catalog_snapshot(const struct catalog *catalog, struct buf **out)
                                     .channels = seat->channels};
         walk_snapshot_seat(&k, &copy);
     }
+    catalog__proposers_put(&k, &catalog->proposers);
 }
 
 void walk_snapshot_node(struct walk *k, struct catalog_node *node)

@@ -5,10 +5,15 @@
 #ifndef WR_CATALOG_SNAPSHOT_H
 #define WR_CATALOG_SNAPSHOT_H
 
+#include "internal.h"
 #include "walk.h"
 
 #define SNAPSHOT_VERSION CATALOG_MACHINE_VERSION
-#define SNAPSHOT_FIELDS  11u
+#define SNAPSHOT_FIELDS  12u
+
+/* Layout 2: without who proposed what. */
+#define SNAPSHOT_VERSION_2 2u
+#define SNAPSHOT_FIELDS_2  11u
 
 /* Layout 1: without policies, parameters, limits, topic permissions and seats. */
 #define SNAPSHOT_VERSION_1 1u
@@ -29,5 +34,9 @@ struct snapshot_topic_permission {
 };
 void walk_snapshot_topic_permission(struct walk *k, struct snapshot_topic_permission *p);
 void walk_snapshot_seat(struct walk *k, struct catalog_seat *seat);
+void catalog__proposers_put(struct walk *k, const struct proposer_vec *proposers);
+/* False: they are not as they must be. What was read is in *ret_proposers in any case. */
+bool catalog__proposers_get(struct walk *k, const struct catalog_view *v,
+                            struct proposer_vec *ret_proposers);
 
 #endif

@@ -280,6 +280,11 @@ void node_stop(struct node *node, const char *why)
     shard_start_shutdown(&node->shards[0], why);
 }
 
+struct shard *node_shard(struct node *node, uint32_t shard)
+{
+    return &node->shards[shard];
+}
+
 struct host *node_shard_host(struct node *node, uint32_t shard)
 {
     return node->shards[shard].host;

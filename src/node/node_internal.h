@@ -205,7 +205,9 @@ struct shard {
     uint32_t shut_answers;
 };
 
-struct host *node_shard_host(struct node *node, uint32_t shard); /* for the simulator's checks */
+/* For the simulator's checks, and tests. */
+struct shard *node_shard(struct node *node, uint32_t shard);
+struct host *node_shard_host(struct node *node, uint32_t shard);
 struct uid node_id_of(const struct node *node);
 const char *node_host(
     const struct node *node); /* where other nodes reach this one: the host part of its name */

@@ -394,7 +394,9 @@ static void check_end(struct group *group, const struct catalog_queue *record,
         !is_member(group) && raft_membership_index(group->raft) <= raft_commit_index(group->raft);
     if (removed || group->not_member) {
         group_end(group);
-    } else if (!group->serving) {
+    } else {
+        /* Who serves hands over, or has been deposed and removed meanwhile: nobody sends anything
+         * to one that is no member, and an idle leader asks for nothing. */
         ask_members(group, record);
     }
 }

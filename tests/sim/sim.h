@@ -6,11 +6,12 @@
  * hosts after them run clients, which use the same env.
  *
  *   sim_sched.c   time and the queue of events        sim_node.c     hosts: start, kill, restart
- *   sim_env.c     struct env_ops, contexts and turns   sim_faults.c   what goes wrong, and when
- *   sim_net.c     connections and partitions           sim_client.c   AMQP from the client's side
- *   sim_role.c    publishers, consumers, getters       sim_ledger.c   what may be expected of
- * messages sim_check.c   white-box invariants                 sim_run.c      options, phases,
- * verdict  sim_inner.c   queue clients inside nodes   sim_policy.c   policies
+ *   sim_env.c     struct env_ops, contexts and turns  sim_faults.c   what goes wrong, and when
+ *   sim_net.c     routes, partitions, resets          sim_client.c   AMQP from the client's side
+ *   sim_pipe.c, sim_conn.c   bytes under way; an env's connections
+ *   sim_role.c    publishers, consumers, getters      sim_ledger.c   what messages may be expected
+ *   sim_check.c   white-box invariants                sim_run.c      options, phases, verdict
+ *   sim_inner.c   queue clients inside nodes          sim_policy.c   policies
  *
  * Determinism: everything random is drawn from prngs forked from the seed by label; events are
  * ordered by (time, sequence); nothing depends on an address. Threads: one.
@@ -439,6 +440,10 @@ struct sim {
 };
 
 void sim_options_draw(struct sim_options *options, uint64_t seed);
+/* A cluster whose nodes start, without faults yet; and its end, whatever it was doing. */
+struct sim *sim_open(const struct sim_options *options);
+void sim_run_until(struct sim *sim, uint64_t until_ns);
+void sim_close(struct sim *sim);
 /* The whole run; returns when it passed, ends the process otherwise. */
 struct sim_outcome {
     uint64_t hash, sim_ns;

@@ -74,6 +74,7 @@ struct channel {
     struct outstanding_vec unacked;
     struct outstanding_vec applying; /* acked; known to be applied when the barrier answers */
     struct outstanding_vec barrier;
+    bool certain; /* RPC: when it asked, each node had links to all others */
     uint64_t barrier_quiet; /* quiet_since when the barrier was sent */
     VEC(uint64_t)
     newest; /* per publisher: (epoch, seq) of its newest first delivery, for the order */

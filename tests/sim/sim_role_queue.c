@@ -113,8 +113,9 @@ static void rival_owns(struct channel *channel)
 {
     struct sim *sim = sim_of(channel);
     const struct channel *other = sim->rival_owner;
+    /* A node that stops has closed its connections before their clients hear of it. */
     if (other != NULL && other->client != channel->client && other->client->state == CLIENT_OPEN &&
-        quiet_since(sim, sim->rival_since)) {
+        !sim->hosts[other->client->node].stop_asked && quiet_since(sim, sim->rival_since)) {
         sim_fail(sim, "clients %u and %u both own the exclusive queue", other->client->number,
                  channel->client->number);
     }

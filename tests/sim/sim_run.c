@@ -153,7 +153,7 @@ static void start_nodes(struct sim *sim)
     }
 }
 
-static void run_until(struct sim *sim, uint64_t until)
+void sim_run_until(struct sim *sim, uint64_t until)
 {
     while (sim->heap.count > 0 &&
            WR_CONTAINER_OF(heap_first(&sim->heap), struct sim_event, node)->at <= until) {
@@ -203,7 +203,7 @@ static void phase_liveness(struct sim *sim)
         if (sim->now > healed_by) {
             sim_fail(sim, "the faults do not end");
         }
-        run_until(sim, sim->now + 100 * SIM_MS);
+        sim_run_until(sim, sim->now + 100 * SIM_MS);
     }
     sim->liveness = true;
     sim_trace(sim, "liveness phase");
@@ -222,7 +222,7 @@ static void phase_liveness(struct sim *sim)
             sim_fail(sim, "not well, and nothing moves for %" PRIu64 " s: %s", LIVENESS_NS / SIM_S,
                      why);
         }
-        run_until(sim, sim->now + 200 * SIM_MS);
+        sim_run_until(sim, sim->now + 200 * SIM_MS);
     }
     sim_ledger_check_commits(sim);
 }
@@ -239,7 +239,7 @@ static void phase_stop(struct sim *sim)
         if (sim->now > stopped_by) {
             sim_fail(sim, "%u nodes do not stop", sim_nodes_running(sim));
         }
-        run_until(sim, sim->now + 100 * SIM_MS);
+        sim_run_until(sim, sim->now + 100 * SIM_MS);
     }
 }
 
@@ -259,7 +259,7 @@ static void on_panic(void *ctx, const char *message)
     sim_fail(ctx, "%s", message);
 }
 
-void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
+struct sim *sim_open(const struct sim_options *options)
 {
     struct sim *sim = wr_calloc(1, sizeof *sim);
     wr_set_panic_handler(on_panic, sim);
@@ -280,14 +280,11 @@ void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
     sim_inner_init(sim);
     sim_policy_init(sim);
     start_nodes(sim);
-    sim_faults_start(sim);
-    run_until(sim, options->safety_ns);
-    phase_liveness(sim);
-    phase_stop(sim);
-    print_summary(sim);
-    ret_outcome->hash = sim->hash;
-    ret_outcome->sim_ns = sim->now;
-    memcpy(ret_outcome->seen, sim->seen, sizeof sim->seen);
+    return sim;
+}
+
+void sim_close(struct sim *sim)
+{
     sim_clients_deinit(sim);
     sim_hosts_deinit(sim);
     sim_inner_deinit(sim);
@@ -297,4 +294,18 @@ void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
     sim_net_deinit(sim);
     sim_sched_deinit(sim);
     wr_free(sim);
+}
+
+void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
+{
+    struct sim *sim = sim_open(options);
+    sim_faults_start(sim);
+    sim_run_until(sim, options->safety_ns);
+    phase_liveness(sim);
+    phase_stop(sim);
+    print_summary(sim);
+    ret_outcome->hash = sim->hash;
+    ret_outcome->sim_ns = sim->now;
+    memcpy(ret_outcome->seen, sim->seen, sizeof sim->seen);
+    sim_close(sim);
 }
