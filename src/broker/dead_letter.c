@@ -190,6 +190,7 @@ struct message dead_letter_make(const struct message *message, const struct dead
         .exchange = death->exchange,
         .key = death->has_key ? death->key : message_key(message),
         .props = writer_bytes(&raw),
+        .bcc = death->has_key ? BYTES_NONE : message_bcc(message),
         .ttl_ms = MESSAGE_TTL_NONE,
         .flags = message_flags(message) | MESSAGE_DEATHS,
         .priority = message_priority(message),

@@ -239,13 +239,15 @@ bool publish_check_props(const struct broker_channel *ch, struct bytes raw, stru
 
 /* --- rebuilding ------------------------------------------------------------------------------- */
 
-/* The message with other properties, and another time to live. Borrows it; the caller owns the
- * result. */
-struct message publish_with_parts(struct message message, struct bytes props, uint64_t ttl_ms)
+/* The message with other properties, another time to live, other keys of BCC. Borrows it; the
+ * caller owns the result. */
+static struct message with_parts(struct message message, struct bytes props, uint64_t ttl_ms,
+                                 struct bytes bcc)
 {
     struct message_parts parts = {.exchange = message_exchange(&message),
                                   .key = message_key(&message),
                                   .props = props,
+                                  .bcc = bcc,
                                   .ttl_ms = ttl_ms,
                                   .flags = message_flags(&message),
                                   .priority = message_priority(&message)};
@@ -260,15 +262,39 @@ struct message publish_with_parts(struct message message, struct bytes props, ui
     return (struct message){.record = slice_of_buf(record)};
 }
 
-static struct message with_props(struct message message, const struct wire_props *props)
+struct message publish_with_parts(struct message message, struct bytes props, uint64_t ttl_ms)
+{
+    return with_parts(message, props, ttl_ms, message_bcc(&message));
+}
+
+static struct message with_props(struct message message, const struct wire_props *props,
+                                 struct bytes bcc)
 {
     struct writer raw;
     writer_init(&raw, wire_props_size(props));
     wire_props_put(&raw, props);
-    struct message result =
-        publish_with_parts(message, writer_bytes(&raw), message_ttl_ms(&message));
+    struct message result = with_parts(message, writer_bytes(&raw), message_ttl_ms(&message), bcc);
     writer_deinit(&raw);
     return result;
+}
+
+/* The keys of a BCC header as a record has them; they route the message again when it is dead. */
+static void put_bcc(struct writer *out, struct bytes headers)
+{
+    struct wire_value v;
+    struct wire_value item;
+    struct wire_table_iter it;
+    struct bytes none;
+    if (!wire_table_find(headers, "BCC", &v) || v.type != WIRE_FIELD_ARRAY) {
+        return;
+    }
+    wire_array_iter_init(&it, v.bytes);
+    while (wire_table_iter_next(&it, &none, &item)) {
+        if (item.type == WIRE_FIELD_LONGSTR && item.bytes.size <= NAME_MAX_SIZE) {
+            put_u8(out, (uint8_t)item.bytes.size);
+            put_bytes(out, item.bytes.data, item.bytes.size);
+        }
+    }
 }
 
 /* The same message as its queues are to have it: without its BCC header, and with a name in its
@@ -278,6 +304,7 @@ struct message publish_rebuild(const struct broker_channel *ch, struct message m
 {
     struct wire_props props;
     struct writer headers;
+    struct writer bcc;
     uint8_t name[REPLY_NAME_SIZE];
     if ((!without_bcc && !reply_here) ||
         wire_props_decode(message_props(&message), &props) != WIRE_OK) {
@@ -285,14 +312,17 @@ struct message publish_rebuild(const struct broker_channel *ch, struct message m
         return message;
     }
     writer_init(&headers, props.headers.size + 16);
+    writer_init(&bcc, 64);
     if (without_bcc) {
+        put_bcc(&bcc, props.headers);
         wire_table_put_without(&headers, props.headers, bytes_from_cstr("BCC"));
         props.headers = writer_bytes(&headers);
     }
     if (reply_here) {
         props.reply_to = reply_name(ch, name);
     }
-    struct message result = with_props(message, &props);
+    struct message result = with_props(message, &props, writer_bytes(&bcc));
+    writer_deinit(&bcc);
     writer_deinit(&headers);
     return result;
 }
@@ -322,7 +352,7 @@ struct message publish_with_delay_over(struct message message)
         }
     }
     props.headers = writer_bytes(&headers);
-    struct message result = with_props(message, &props);
+    struct message result = with_props(message, &props, message_bcc(&message));
     writer_deinit(&headers);
     return result;
 }

@@ -22,13 +22,12 @@
 #define TRIM_TOKEN UINT64_C(0x414c524d)
 #define MIB(bytes) ((bytes) >> 20)
 
-static uint64_t limit_of(const struct config *config, uint64_t total)
+static uint64_t limit_of(uint32_t relative_ppm, uint64_t absolute, uint64_t total)
 {
-    if (config->memory_absolute != CONFIG_NOT_GIVEN) {
-        return config->memory_absolute;
+    if (absolute != CONFIG_NOT_GIVEN) {
+        return absolute;
     }
-    return total / 1000000 * config->memory_relative_ppm +
-           total % 1000000 * config->memory_relative_ppm / 1000000;
+    return total / 1000000 * relative_ppm + total % 1000000 * relative_ppm / 1000000;
 }
 
 bool alarm_limit(struct env *env, const struct config *config, struct alarm_memory *ret_memory)
@@ -38,7 +37,7 @@ bool alarm_limit(struct env *env, const struct config *config, struct alarm_memo
         (memory.total == 0 && env->ops->memory_total(env, &memory.total) != 0)) {
         return false;
     }
-    memory.limit = limit_of(config, memory.total);
+    memory.limit = limit_of(config->memory_relative_ppm, config->memory_absolute, memory.total);
     *ret_memory = memory;
     return true;
 }
@@ -46,6 +45,11 @@ bool alarm_limit(struct env *env, const struct config *config, struct alarm_memo
 void alarm_init(struct shard *shard)
 {
     struct alarm_memory *m = &shard->alarm.memory;
+    const struct config *config = shard->config;
+    shard->settings = (struct settings){.memory_relative_ppm = config->memory_relative_ppm,
+                                        .memory_absolute = config->memory_absolute,
+                                        .disk_free_limit = config->disk_free_limit,
+                                        .log_level = config->log_level};
     if (alarm_limit(shard->env, shard->config, m)) {
         shard->alarm.next_ns = shard->env->ops->mono_ns(shard->env);
         wr_log(shard->logger, LOG_LEVEL_INFO, "memory",
@@ -131,6 +135,18 @@ static void look(struct shard *shard)
     if (m->used < m->limit || !trims || m->used - m->limit >= m->limit / 8) {
         set_memory_high(shard, m->used >= m->limit);
     }
+}
+
+bool alarm_set_watermark(struct shard *shard, uint32_t relative_ppm, uint64_t absolute)
+{
+    if (shard->alarm.next_ns == 0) {
+        return false;
+    }
+    shard->settings.memory_relative_ppm = relative_ppm;
+    shard->settings.memory_absolute = absolute;
+    shard->alarm.memory.limit = limit_of(relative_ppm, absolute, shard->alarm.memory.total);
+    look(shard);
+    return true;
 }
 
 void alarm_on_exec(struct shard *shard, uint64_t token)
