@@ -276,7 +276,7 @@ struct queue_effect {
     uint64_t position; /* DELIVER, DROP, PEEK: first */
     uint64_t count;    /* DELIVER, DROP, PEEK, NACKED */
     uint64_t value;    /* REPLY: ATTACH: ready messages before it; GET: those left; PURGE: removed;
-                          TAKE: taken; PEEK: where to    go on; others: ready messages */
+                          TAKE: taken; PEEK: where to go on; others: ready messages */
     uint64_t value2;   /* REPLY: number of consumers */
     uint32_t delivery_count; /* DELIVER: earlier deliveries of these messages; > 0: redelivered */
 };

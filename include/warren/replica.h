@@ -109,8 +109,6 @@ uint64_t host_deadline_ns(const struct host *host);
 void host_node_up(struct host *host, struct uid node);
 void host_node_lost(struct host *host, struct uid node);
 void host_node_down(struct host *host, struct uid node);
-/* A link from that node was made (anew): what it sent over the one before may be lost. */
-void host_node_reset(struct host *host, struct uid node);
 
 /* --- the catalog group (shard 0 only) --------------------------------------------------------- */
 /* Outcome of a proposal or read. status: enum catalog_status or a negative WR_E_*

@@ -339,7 +339,7 @@ struct catalog_view *catalog__view_decode(const struct catalog *c, uint64_t inde
  */
 
 /* True: it counts no more, and *ret_result is its answer. */
-bool catalog__proposer_is_late(struct catalog *c, const struct catalog_proposer *by,
+bool catalog__proposer_answers(struct catalog *c, const struct catalog_proposer *by,
                                struct catalog_result *ret_result);
 void catalog__proposer_note(struct catalog *c, const struct catalog_proposer *by,
                             const struct catalog_result *result);

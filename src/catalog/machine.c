@@ -174,8 +174,8 @@ void catalog_apply(struct catalog *catalog, uint64_t index, const struct catalog
     catalog->applied = index;
     uint64_t id = 0;
     int status;
-    const bool known = command->by.boot != 0 && catalog->view->name != NULL;
-    if (known && catalog__proposer_is_late(catalog, &command->by, ret_result)) {
+    const bool numbered = command->by.boot != 0 && catalog->view->name != NULL;
+    if (numbered && catalog__proposer_answers(catalog, &command->by, ret_result)) {
         ret_result->index = index;
         return;
     }
@@ -195,7 +195,7 @@ void catalog_apply(struct catalog *catalog, uint64_t index, const struct catalog
     }
     catalog__events_tell(catalog);
     *ret_result = (struct catalog_result){status, id, index};
-    if (known) {
+    if (numbered) {
         catalog__proposer_note(catalog, &command->by, ret_result);
     }
 }

@@ -73,7 +73,7 @@ static void settle(struct proposer *p, uint64_t settled)
     }
 }
 
-bool catalog__proposer_is_late(struct catalog *c, const struct catalog_proposer *by,
+bool catalog__proposer_answers(struct catalog *c, const struct catalog_proposer *by,
                                struct catalog_result *ret_result)
 {
     const struct catalog_node *node = catalog_node_by_boot(c->view, by->boot);

@@ -33,12 +33,6 @@ static void set_watermark(struct admin *admin)
     }
 }
 
-/* The memory that the watermark is a part of, times a number. */
-static uint64_t times_memory(uint64_t total, uint32_t millionths)
-{
-    return total / 1000000 * millionths + total % 1000000 * millionths / 1000000;
-}
-
 static void set_disk_free_limit(struct admin *admin)
 {
     struct shard *shard = admin->shard;
@@ -58,7 +52,7 @@ static void set_disk_free_limit(struct admin *admin)
         admin_refuse(admin, EXIT_UNAVAILABLE, "this node cannot tell how much memory there is");
         return;
     }
-    shard->settings.disk_free_limit = admin->count == 2 ? times_memory(total, part) : bytes;
+    shard->settings.disk_free_limit = admin->count == 2 ? alarm_part_of(total, part) : bytes;
     log_set_disk_free_limit(shard->env, shard->settings.disk_free_limit);
     admin_ok(admin);
 }

@@ -15,19 +15,24 @@
 
 #include "warren/err.h"
 #include "warren/mem.h"
+#include "warren/plant.h"
 
 #include "node_internal.h"
-#include "warren/plant.h"
 
 #define TRIM_TOKEN UINT64_C(0x414c524d)
 #define MIB(bytes) ((bytes) >> 20)
+
+uint64_t alarm_part_of(uint64_t total, uint32_t millionths)
+{
+    return total / 1000000 * millionths + total % 1000000 * millionths / 1000000;
+}
 
 static uint64_t limit_of(uint32_t relative_ppm, uint64_t absolute, uint64_t total)
 {
     if (absolute != CONFIG_NOT_GIVEN) {
         return absolute;
     }
-    return total / 1000000 * relative_ppm + total % 1000000 * relative_ppm / 1000000;
+    return alarm_part_of(total, relative_ppm);
 }
 
 bool alarm_limit(struct env *env, const struct config *config, struct alarm_memory *ret_memory)

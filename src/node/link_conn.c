@@ -90,7 +90,6 @@ void link_conn_moved(struct shard *shard, struct env_conn *conn, struct link_con
     link->conn = conn;
     list_push_back(&shard->links.conns, &link->link);
     shard->links.somebody_came = true;
-    host_node_reset(shard->host, link_session_peer(link->session)->node_id);
 }
 
 struct link_conn *link_conn_connect(struct shard *shard, struct peer *peer)
@@ -155,7 +154,6 @@ static const char *on_ready(void *ctx, const struct link_identity *peer)
         shard->env->ops->conn_pause(link->conn, true);
     } else if (peer->kind == LINK_KIND_NODE) {
         shard->links.somebody_came = true;
-        host_node_reset(shard->host, peer->node_id);
     }
     return NULL;
 }

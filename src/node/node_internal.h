@@ -164,6 +164,8 @@ void alarm_on_exec(struct shard *shard, uint64_t token);
 void alarm_turn(struct shard *shard); /* any shard: the brokers hear of what has changed */
 uint64_t alarm_deadline_ns(const struct shard *shard);
 struct alarm_memory alarm_memory(const struct shard *shard);
+/* Millionths (also more than a million) of the memory there is. */
+uint64_t alarm_part_of(uint64_t total, uint32_t millionths);
 
 /* What can be set while the node runs (admin_settings.c); begins as the configuration has it. */
 struct settings {

@@ -162,22 +162,31 @@ struct group *checkpoint_group_of(struct host *host, const struct checkpoint_gro
     return group != NULL && group->incarnation == g->incarnation && !group->ended ? group : NULL;
 }
 
-/* --- FLUSH ------------------------------------------------------------------------------------ */
-
-static void on_flushed(struct host *host, struct kv_request *request, int result,
-                       struct kv_reply *reply)
+struct checkpoint_job *checkpoint_answered(struct host *host, const struct kv_request *request,
+                                           int result, const char *why)
 {
     struct checkpoint_job *job = host->checkpoint;
-    (void)reply;
     if (job == NULL || job->serial != request->a) {
-        return;
+        return NULL;
     }
     job->waiting = false;
     if (result == WR_E_NOSPACE) {
         job->retry_ms = host->now_ms + RETRY_MS;
     } else if (result != 0) {
-        host->env->ops->stop(host->env, 1, "the checkpoint store cannot be flushed");
-    } else {
+        host->env->ops->stop(host->env, 1, why);
+    }
+    return job;
+}
+
+/* --- FLUSH ------------------------------------------------------------------------------------ */
+
+static void on_flushed(struct host *host, struct kv_request *request, int result,
+                       struct kv_reply *reply)
+{
+    struct checkpoint_job *job =
+        checkpoint_answered(host, request, result, "the checkpoint store cannot be flushed");
+    (void)reply;
+    if (job != NULL && result == 0) {
         job->phase = PHASE_RECORDS;
     }
 }

@@ -97,17 +97,11 @@ static void copy_begin(struct host *host, struct checkpoint_group *g, struct gro
 static void on_put(struct host *host, struct kv_request *request, int result,
                    struct kv_reply *reply)
 {
-    struct checkpoint_job *job = host->checkpoint;
+    struct checkpoint_job *job =
+        checkpoint_answered(host, request, result, "the checkpoint store cannot be written");
     (void)reply;
-    if (job == NULL || job->serial != request->a) {
-        return;
-    }
-    job->waiting = false;
-    if (result == WR_E_NOSPACE) {
+    if (job != NULL && result == WR_E_NOSPACE) {
         checkpoint_clear_copy(job); /* this group from its start, later */
-        job->retry_ms = host->now_ms + RETRY_MS;
-    } else if (result != 0) {
-        host->env->ops->stop(host->env, 1, "the checkpoint store cannot be written");
     }
 }
 

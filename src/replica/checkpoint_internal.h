@@ -41,6 +41,10 @@ static inline bool segment_is_below(uint32_t segment, uint32_t limit)
     return segment != 0 && segment <= limit;
 }
 
+/* What the store answers to the job: a full disk is tried again after RETRY_MS, another error ends
+ * the node, saying why. NULL: it was to a job that is over. */
+struct checkpoint_job *checkpoint_answered(struct host *host, const struct kv_request *request,
+                                           int result, const char *why);
 /* The group, if it is still the one that the job began with. */
 struct group *checkpoint_group_of(struct host *host, const struct checkpoint_group *g);
 /* The entry of that run stays in the log when segments up to this one go. */

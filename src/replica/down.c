@@ -131,23 +131,6 @@ void host_node_up(struct host *host, struct uid node)
     client_node_up(host, node);
 }
 
-/* What it had sent before may be lost: a leader asks each of its members where it stands. Without
- * that one that was deposed while it stood still would never hear of it. */
-void host_node_reset(struct host *host, struct uid node)
-{
-    host_refresh(host);
-    if (host_reach(host, node) != NODE_UP) {
-        return;
-    }
-    struct umap_iter it = umap_iterate(&host->groups);
-    while (umap_next(&it)) {
-        struct group *group = it.value;
-        if (group->raft != NULL && raft_role(group->raft) == RAFT_LEADER) {
-            group_node_changed(group, node, true);
-        }
-    }
-}
-
 void host_node_lost(struct host *host, struct uid node)
 {
     host_refresh(host);

@@ -6,16 +6,11 @@
 #include <string.h>
 
 #include "fuzz.h"
+#include "fuzz_catalog.h"
 
 #include "broker_internal.h"
 
 #define SALT_SIZE 4u
-
-static void apply(struct catalog *c, const struct catalog_command *command)
-{
-    struct catalog_result result;
-    catalog_apply(c, catalog_applied(c) + 1, command, &result);
-}
 
 static size_t size_of(uint8_t hashing)
 {
@@ -58,21 +53,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (r.failed) {
         return 0;
     }
-    struct catalog *catalog = catalog_new(NULL, NULL, NULL);
-    const struct catalog_node_info node = {
-        .id = {1, 1}, .member = {1, 2}, .name = BYTES_LITERAL("n@h"), .host = BYTES_LITERAL("h")};
-    const struct catalog_command init = {.kind = CATALOG_CLUSTER_INIT,
-                                         .u.init = {.cluster = {3, 3},
-                                                    .name = BYTES_LITERAL("c"),
-                                                    .node = node,
-                                                    .vhost = BYTES_LITERAL("/")}};
+    struct catalog *catalog = fuzz_catalog_new();
     struct catalog_command put = {.kind = CATALOG_PUT_USER};
     put.u.user.name = BYTES_LITERAL("u");
     put.u.user.password_hash = hash;
     put.u.user.hashing = hashing;
     put.u.user.parts = CATALOG_USER_PASSWORD | CATALOG_USER_CREATE;
-    apply(catalog, &init);
-    apply(catalog, &put);
+    fuzz_catalog_apply(catalog, &put);
     broker = (struct broker){.view = catalog_view_take(catalog)};
     const struct catalog_user *user = catalog_user(broker.view, BYTES_LITERAL("u"));
     const bool taken = auth_password(&broker, BYTES_LITERAL("u"), password);

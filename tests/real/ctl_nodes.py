@@ -181,27 +181,28 @@ class HomeDriver(clusters.WarrenDriver):
         return done.returncode, done.stderr
 
 
+def put_another(cluster, node, home):
+    """A node of the same name and port, of a cluster of its own, in place of the one that was."""
+    cluster.kill(node)
+    shutil.rmtree(os.path.join(node.folder, "data"))
+    cluster.driver.home = home
+    cluster.start_all()
+    cluster.wait_ready()
+
+
 def another_in_its_place(cluster, homes):
     """A node is killed, and one of its name, of another cluster and user, gets its port: not what is meant."""
     node, driver = cluster.nodes[0], cluster.driver
     driver.home = homes[0]
     cluster.form()
     expect("by its note", driver.by_note(homes[0], node, "ping"), (0, ""))
-    cluster.kill(node)
-    shutil.rmtree(os.path.join(node.folder, "data"))
-    driver.home = homes[1]
-    cluster.start_all()
-    cluster.wait_ready()
+    put_another(cluster, node, homes[1])
     code, errors = driver.by_note(homes[0], node, "stop")
     expect("refused", (code, "is another" in errors and "--config" in errors, node.running),
            (UNAVAILABLE, True, True))
     expect("by the other note", driver.by_note(homes[1], node, "ping"), (0, ""))
     # the second node under one user takes the note over, and says so
-    cluster.kill(node)
-    shutil.rmtree(os.path.join(node.folder, "data"))
-    driver.home = homes[0]
-    cluster.start_all()
-    cluster.wait_ready()
+    put_another(cluster, node, homes[0])
     expect("taken over", driver.by_note(homes[0], node, "ping"), (0, ""))
     with open(os.path.join(node.folder, "log"), encoding="utf-8") as file:
         expect("said", "there was a note for warrenctl of another node" in file.read(), True)

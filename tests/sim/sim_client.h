@@ -161,6 +161,22 @@ void seat_tick(struct client *client); /* while it is open */
 
 extern const struct env_sink client_sink;
 
+static inline struct sim *sim_of(const struct channel *channel)
+{
+    return channel->client->sim;
+}
+
+static inline struct prng *prng_of(const struct channel *channel)
+{
+    return &channel->client->prng;
+}
+
+/* The one of the ledger that it is about. */
+static inline struct sim_queue *queue_of(const struct channel *channel)
+{
+    return &sim_of(channel)->ledger.queues[channel->queue];
+}
+
 /* between the files of roles */
 void role_declare_as(struct channel *channel, bool passive);
 void role_tx_dropped(struct channel *channel); /* its transaction ends without a commit */

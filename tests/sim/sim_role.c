@@ -5,21 +5,6 @@
  */
 #include "sim_client.h"
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
-
-static struct sim_queue *queue_of(const struct channel *channel)
-{
-    return &sim_of(channel)->ledger.queues[channel->queue];
-}
-
 void role_wake_in(struct channel *channel, uint64_t ns)
 {
     uint64_t at = sim_of(channel)->now + ns;

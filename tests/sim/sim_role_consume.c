@@ -10,21 +10,6 @@
 
 #define SETTLE_QUIET_NS (3 * SIM_S)
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
-
-static struct sim_queue *queue_of(const struct channel *channel)
-{
-    return &sim_of(channel)->ledger.queues[channel->queue];
-}
-
 /* --- settling ------------------------------------------------------------- */
 
 static void send_settle(struct channel *channel, uint64_t tag, bool multiple, bool ack)

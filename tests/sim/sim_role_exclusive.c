@@ -4,16 +4,6 @@
  */
 #include "sim_client.h"
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
-
 static void exclusive_name(const struct channel *channel, char out[64])
 {
     (void)snprintf(out, 64, "x-%u-%u-%u-%u", channel->client->number, channel->number,

@@ -25,16 +25,6 @@ enum history_step {
     HISTORY_DELETES
 };
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
-
 static uint32_t length_of(const struct channel *channel)
 {
     return 1 + channel->publisher % 7;

@@ -16,16 +16,6 @@
 
 enum number_step { NUMBER_EXCHANGES, NUMBER_DECLARES, NUMBER_BINDS, NUMBER_PUBLISHES };
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
-
 static const char *queue_name(const struct channel *channel)
 {
     return sim_of(channel)->ledger.queues[channel->queue].name;

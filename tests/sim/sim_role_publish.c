@@ -8,21 +8,6 @@
 
 #include "warren/mem.h"
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
-
-static struct sim_queue *queue_of(const struct channel *channel)
-{
-    return &sim_of(channel)->ledger.queues[channel->queue];
-}
-
 void role_publish_as(struct channel *channel, const struct wire_basic_publish *m,
                      struct bytes props, uint64_t seq)
 {

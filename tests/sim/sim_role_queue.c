@@ -29,16 +29,6 @@ enum builder_step {
 };
 enum auto_step { AUTO_DECLARES, AUTO_CONSUMES, AUTO_LOOKS, AUTO_CANCELS, AUTO_GONE };
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
-
 /* No fault was at work since `since`. */
 static bool quiet_since(const struct sim *sim, uint64_t since)
 {

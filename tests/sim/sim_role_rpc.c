@@ -21,16 +21,6 @@
 
 enum rpc_step { RPC_DECLARES, RPC_SERVES, RPC_ASKS };
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
-
 static void queue_name(const struct channel *channel, char out[64])
 {
     (void)snprintf(out, 64, "rpc-%u-%u-%u", channel->client->number, channel->number,

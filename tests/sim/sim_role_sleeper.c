@@ -18,11 +18,6 @@
 
 enum sleeper_step { SLEEPER_DECLARES, SLEEPER_LIMITS, SLEEPER_CONSUMES, SLEEPER_WAITS };
 
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
 static uint64_t limit_ns(const struct channel *channel)
 {
     return sim_of(channel)->ledger.queues[channel->queue].consumer_timeout_ms * SIM_MS;

@@ -362,6 +362,16 @@ void cluster_suspend(struct test_cluster *c, uint32_t node)
     }
 }
 
+void cluster_wake(struct test_cluster *c, uint32_t node)
+{
+    for (uint32_t i = 0; i < c->node_count; i++) {
+        if (i != node) {
+            c->cut[i][node] = c->cut[node][i] = false;
+            tell(c, i, node, host_node_up);
+        }
+    }
+}
+
 void cluster_join(struct test_cluster *c, uint32_t a, uint32_t b)
 {
     c->cut[a][b] = c->cut[b][a] = false;

@@ -113,6 +113,8 @@ void cluster_cut(struct test_cluster *c, uint32_t a, uint32_t b);
 void cluster_join(struct test_cluster *c, uint32_t a, uint32_t b);
 /* A process that is suspended: the others lose it, and it does not know. */
 void cluster_suspend(struct test_cluster *c, uint32_t node);
+/* It goes on: the others hear, it has not lost any of them. */
+void cluster_wake(struct test_cluster *c, uint32_t node);
 /* Power failure: unsynced writes are lost in part; its peers hear "lost", then "down". */
 void cluster_crash(struct test_cluster *c, uint32_t node);
 void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot);

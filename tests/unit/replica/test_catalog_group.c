@@ -222,6 +222,27 @@ Test(catalog_group, no_majority_is_said_in_time)
     views_free(seen);
 }
 
+/* Nobody listens to it, as far as the others know: what it proposes has no outcome. */
+Test(catalog_group, a_node_whose_boot_was_ended_changes_nothing)
+{
+    struct test_cluster *c = cluster_new(22, 3, 1);
+    struct seen seen[NODES_MAX] = {0};
+    form(c, seen);
+    struct catalog_command command = {.kind = CATALOG_NODE_DOWN};
+    command.u.down.node = c->nodes[1].id;
+    command.u.down.boot = c->nodes[1].boot;
+    cr_assert_eq(propose(c, 0, &command).status, CATALOG_OK);
+    command = (struct catalog_command){.kind = CATALOG_PUT_VHOST};
+    command.u.vhost.name = BYTES_LITERAL("late");
+    cr_assert_eq(propose(c, 1, &command).status, WR_E_UNAVAILABLE);
+    cr_assert_null(catalog_vhost(seen[0].view, BYTES_LITERAL("late")));
+    cluster_reboot(c, 1);
+    boot(c, 1, 1);
+    cr_assert_eq(propose(c, 1, &command).status, CATALOG_OK);
+    cluster_free(c);
+    views_free(seen);
+}
+
 static bool never(void *ctx)
 {
     (void)ctx;

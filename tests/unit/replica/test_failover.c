@@ -154,6 +154,36 @@ Test(failover, a_leader_that_was_suspended_answers_no_client)
     }
 }
 
+static bool has_ended(void *ctx)
+{
+    const struct scene *s = ctx;
+    const struct group *group = group_find(s->c->nodes[0].shards[0].host, s->queue);
+    return group == NULL || group->ended;
+}
+
+/* Sim seed 61960: nobody sends anything to one that is no member any more, and an idle leader has
+ * nothing to send either: it must ask. */
+Test(failover, a_leader_that_was_removed_while_it_stood_still_ends)
+{
+    struct scene s = scene_new(950, 1, 1, 2);
+    user_publish(&s.u[0], 20, 50);
+    finish(&s);
+    cr_assert_eq(cluster_leader(s.c, s.queue), 0);
+    cluster_suspend(s.c, 0);
+    user_publish(&s.u[0], 20, 50);
+    finish(&s);
+    cluster_set_replicas(s.c, s.queue, (uint32_t[]){1, 2}, 2, 0);
+    cluster_settle(s.c, 3000);
+    cr_assert(!has_ended(&s));
+    s.c->lose_kind = PARCEL_RAFT; /* and nothing else may happen to tell it */
+    cluster_wake(s.c, 0);
+    cr_assert(cluster_run(s.c, has_ended, &s, 10000));
+    s.c->lose_kind = 0;
+    user_publish(&s.u[0], 20, 50);
+    finish(&s);
+    scene_free(&s);
+}
+
 /* A link that stands loses some of what it carries: publishers go on by themselves (what the leader
  * says it received must not skip what did not come); for the rest it takes a break of the link. */
 Test(failover, standing_links_lose_parcels)
