@@ -84,6 +84,8 @@ struct test_cluster {
     char refusal[256];
 };
 
+/* What a peer that is broken might send; the caller's. */
+struct parcel *cluster_damaged_copy(struct test_cluster *c, const struct parcel *parcel);
 uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE */
 uint64_t cluster_seed_first(void);      /* WR_TEST_FROM */
 struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
