@@ -145,8 +145,10 @@ struct catalog_ranking *catalog__ranking_new(uint32_t count);
 struct catalog_exchange *catalog__exchange_new(uint64_t id, uint64_t vhost_id,
                                                const struct catalog_exchange_spec *spec);
 struct catalog_exchange *catalog__exchange_copy(const struct catalog_exchange *exchange);
+/* founders: none unless it runs elsewhere than it was declared to, by now. */
 struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_t version,
-                                         const struct catalog_queue_spec *spec);
+                                         const struct catalog_queue_spec *spec,
+                                         struct catalog_members founders);
 /* The same queue with the same policies, but run elsewhere. */
 struct catalog_queue *catalog__queue_with(const struct catalog_queue *queue, uint64_t version,
                                           const struct catalog_queue_spec *spec);

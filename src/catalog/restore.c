@@ -23,6 +23,7 @@ struct restore {
     struct umap exchange_ids;
     struct umap binding_ids;
     struct catalog_member members[CATALOG_REPLICAS_MAX];
+    struct catalog_member founders[CATALOG_REPLICAS_MAX];
     struct bytes tags[CATALOG_TAGS_MAX];
 };
 
@@ -88,20 +89,31 @@ static void get_exchange(struct restore *r, struct catalog_vhost *vhost)
     pref_unref(&e->ref);
 }
 
+/* Kept once others are wanted than it was declared with. */
+static bool founders_valid(const struct catalog_queue_spec *spec,
+                           const struct catalog_members *founders, bool as_declared)
+{
+    return founders->count == 0 || (spec->run == CATALOG_RUN_GROUP && !as_declared &&
+                                    catalog__members_valid(founders->items, founders->count));
+}
+
 static void get_queue(struct restore *r, struct catalog_vhost *vhost)
 {
     uint64_t id = 0;
     uint64_t version = 0;
     struct catalog_queue_spec spec = {0};
-    walk_snapshot_queue(&r->k, &id, &version, &spec);
+    struct catalog_members founders = {0};
+    walk_snapshot_queue(&r->k, &id, &version, &spec,
+                        r->version > SNAPSHOT_VERSION_3 ? &founders : NULL, r->founders);
     if (!need(r, id >= 1 && id <= r->index && version >= id && version <= r->index) ||
         !need(r, catalog_queue_by_id(r->v, id) == NULL && bytes_eq(spec.vhost, vhost->name) &&
                      pmap_get(*catalog__queue_table(vhost, spec.type), spec.name) == NULL) ||
         !need(r, catalog__check_history(vhost, &spec) == CATALOG_OK &&
-                     catalog__check_home(r->v, &spec) == CATALOG_OK)) {
+                     catalog__check_home(r->v, &spec) == CATALOG_OK) ||
+        !need(r, founders_valid(&spec, &founders, version == id))) {
         return;
     }
-    struct catalog_queue *q = catalog__queue_new(id, vhost->id, version, &spec);
+    struct catalog_queue *q = catalog__queue_new(id, vhost->id, version, &spec, founders);
     catalog__match_queue(vhost, q);
     const struct catalog_key key = catalog__key_id(id);
     catalog__count_load(r->v, q, 1);

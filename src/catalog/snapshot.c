@@ -56,7 +56,8 @@ static void put_queues(struct walk *k, const struct pmap *queues)
         struct catalog_queue_spec s = q->spec;
         uint64_t queue_id = q->id;
         uint64_t version = q->replicas_version;
-        walk_snapshot_queue(k, &queue_id, &version, &s);
+        struct catalog_members founders = q->founders;
+        walk_snapshot_queue(k, &queue_id, &version, &s, &founders, NULL);
     }
 }
 
@@ -185,12 +186,19 @@ void walk_snapshot_exchange(struct walk *k, uint64_t *id, bool *predeclared,
 }
 
 void walk_snapshot_queue(struct walk *k, uint64_t *id, uint64_t *version,
-                         struct catalog_queue_spec *spec)
+                         struct catalog_queue_spec *spec, struct catalog_members *founders,
+                         struct catalog_member storage[CATALOG_REPLICAS_MAX])
 {
-    walk_record(k, 3);
+    walk_record(k, founders == NULL ? 3 : 4);
     walk_u64(k, id);
     walk_u64(k, version);
     walk_queue_spec(k, spec);
+    if (founders != NULL) {
+        struct catalog_member *members = k->members; /* the spec's are there */
+        k->members = storage;
+        walk_members(k, &founders->items, &founders->count);
+        k->members = members;
+    }
 }
 
 void walk_snapshot_permission(struct walk *k, struct snapshot_permission *p)

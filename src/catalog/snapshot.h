@@ -11,6 +11,9 @@
 #define SNAPSHOT_VERSION CATALOG_MACHINE_VERSION
 #define SNAPSHOT_FIELDS  12u
 
+/* Layout 3: without the founders of queues that run elsewhere by now. */
+#define SNAPSHOT_VERSION_3 3u
+
 /* Layout 2: without who proposed what. */
 #define SNAPSHOT_VERSION_2 2u
 #define SNAPSHOT_FIELDS_2  11u
@@ -26,8 +29,10 @@ struct snapshot_permission {
 void walk_snapshot_node(struct walk *k, struct catalog_node *node);
 void walk_snapshot_exchange(struct walk *k, uint64_t *id, bool *predeclared,
                             struct catalog_exchange_spec *spec);
+/* founders: NULL in the layouts that have none. Reading, they are put into `storage`. */
 void walk_snapshot_queue(struct walk *k, uint64_t *id, uint64_t *version,
-                         struct catalog_queue_spec *spec);
+                         struct catalog_queue_spec *spec, struct catalog_members *founders,
+                         struct catalog_member storage[CATALOG_REPLICAS_MAX]);
 void walk_snapshot_permission(struct walk *k, struct snapshot_permission *p);
 struct snapshot_topic_permission {
     struct bytes vhost, exchange, write, read;

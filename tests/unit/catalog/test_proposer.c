@@ -137,7 +137,7 @@ Test(proposer, snapshots_of_the_second_layout_are_read)
     cr_assert_eq(do_vhost(f, "v", true), CATALOG_OK);
     struct buf *bytes = buf_new(1024);
     catalog_snapshot(f->catalog, &bytes);
-    cr_assert(bytes->data[0] == 0x9c && bytes->data[1] == 3);
+    cr_assert(bytes->data[0] == 0x9c && bytes->data[1] == CATALOG_MACHINE_VERSION);
     cr_assert_eq(bytes->data[bytes->size - 1], 0x90);
     bytes->data[0] = 0x9b;
     bytes->data[1] = 2;

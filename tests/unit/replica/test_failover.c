@@ -438,6 +438,32 @@ static void set_members(struct test_cluster *c, uint64_t id, const struct catalo
     cluster_views(c);
 }
 
+/* Sim seeds 101940, 82699. The record has changed before the node of the only founder hears of the
+ * queue: nobody else can begin it. */
+Test(failover, a_founder_begins_its_queue_from_a_later_record)
+{
+    struct test_cluster *c = cluster_new(850, 3, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    struct group_status status;
+    cluster_crash(c, 0);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
+    cluster_set_replicas(c, q, (uint32_t[]){0, 1, 2}, 3, 5);
+    cluster_settle(c, 500);
+    cluster_restart(c, 0, true);
+    user_open(u, c, 1, 0, q, t);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    cluster_settle(c, 5000);
+    cr_assert(host_group_status(cluster_host(c, 0, 0), q, &status));
+    cr_assert_eq(status.voters, 3);
+    user_close(u);
+    cluster_settle(c, 500);
+    wr_free(u);
+    wr_free(t);
+    cluster_free(c);
+}
+
 /* A replica is replaced by one with another id on the same node: a node has one of a group, so the
  * old one must go before the new one can come. */
 Test(failover, a_replica_is_replaced_on_its_node)
