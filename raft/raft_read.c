@@ -32,13 +32,25 @@ static void answer(struct raft *r, struct raft_id to, uint64_t context, uint64_t
     m->u.read_response.ok = ok;
 }
 
+static bool is_pending(const struct raft *r, uint64_t context, struct raft_id from)
+{
+    for (uint32_t i = 0; i < r->read_count; i++) {
+        if (r->reads[i].context == context && raft_id_equal(r->reads[i].from, from)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One that waits already is sent to the leader again: the question, or its answer, may have gone
+ * with a link of which this end knows nothing. */
 int raft__read_request(struct raft *r, uint64_t context, struct raft_id from)
 {
     bool own = raft_id_equal(from, r->cfg.id);
     int err = 0;
     if (r->role != RAFT_LEADER && (!own || raft_id_is_zero(r->leader))) {
         err = RAFT_E_NOT_LEADER;
-    } else if (r->read_count >= RAFT_READS_MAX) {
+    } else if (r->read_count >= RAFT_READS_MAX && !is_pending(r, context, from)) {
         err = RAFT_E_BUSY;
     }
     if (err != 0) {
@@ -50,6 +62,9 @@ int raft__read_request(struct raft *r, uint64_t context, struct raft_id from)
     if (r->role != RAFT_LEADER) {
         struct raft_message *m = raft__message(r, RAFT_MSG_READ, r->leader);
         m->u.read.context = context;
+    }
+    if (is_pending(r, context, from)) {
+        return 0;
     }
     raft__reserve(r, (void **)&r->reads, &r->read_capacity, r->read_count + 1, sizeof *r->reads);
     r->reads[r->read_count++] = (struct raft_pending_read){context, from, 0, 0};

@@ -25,6 +25,7 @@ struct program {
     struct logger logger;
     struct os_node *os;
     struct node *node;
+    struct uid node_id;
     int lock_fd;
 };
 
@@ -121,8 +122,7 @@ static int start(struct program *program, char *errmsg)
 {
     struct config *config = &program->config;
     char kv_dir[1100];
-    struct uid node_id;
-    int rc = os_data_dir_identity(config->data_dir, &node_id, errmsg);
+    int rc = os_data_dir_identity(config->data_dir, &program->node_id, errmsg);
     if (rc != 0) {
         return rc;
     }
@@ -141,7 +141,7 @@ static int start(struct program *program, char *errmsg)
         envs[i] = os_env(program->os, i);
     }
     struct node_options node_options = {
-        .config = config, .logger = &program->logger, .envs = envs, .node_id = node_id};
+        .config = config, .logger = &program->logger, .envs = envs, .node_id = program->node_id};
     rc = node_new(&node_options, &program->node, errmsg);
     if (rc != 0) {
         return rc;
@@ -182,10 +182,17 @@ static struct os_note leave_note(struct program *program)
                            .node = config->nodename,
                            .host = config->cluster_listener.host,
                            .port = config->cluster_listener.port,
-                           .cookie = config->cookie};
-    if (os_note_write(&note, errmsg) != 0) {
+                           .cookie = config->cookie,
+                           .node_id = program->node_id};
+    bool replaced = false;
+    if (os_note_write(&note, &replaced, errmsg) != 0) {
         wr_log(&program->logger, LOG_LEVEL_WARNING, "node", "warrenctl will need --config: %s",
                errmsg);
+    } else if (replaced) {
+        wr_log(&program->logger, LOG_LEVEL_WARNING, "node",
+               "there was a note for warrenctl of another node '%s': if that one still runs, it is "
+               "reached with --config only",
+               config->nodename);
     }
     return note;
 }

@@ -99,7 +99,7 @@ void catalog_snapshot(const struct catalog *catalog, struct buf **out);
  */
 WR_MUST_USE int catalog_restore(struct catalog *catalog, uint64_t index, struct bytes snapshot);
 
-#define CATALOG_MACHINE_VERSION 2u /* of snapshots, and so of what is hashed */
+#define CATALOG_MACHINE_VERSION 4u /* of snapshots, and so of what is hashed */
 /* A hash of the state, the same on all nodes at the same index. Costs a snapshot. */
 uint64_t catalog_hash(const struct catalog *catalog);
 
@@ -133,6 +133,9 @@ const struct catalog_exchange *catalog_exchange(const struct catalog_view *view,
 const struct catalog_queue *catalog_queue(const struct catalog_view *view, struct bytes vhost,
                                           struct bytes name);
 const struct catalog_queue *catalog_queue_by_id(const struct catalog_view *view, uint64_t id);
+/* The members it was declared with, with which its group begins; borrowed from the record. None: it
+ * runs on one node's memory, or is of a release that did not keep them. */
+struct catalog_members catalog_queue_founders(const struct catalog_queue *queue);
 const struct catalog_user *catalog_user(const struct catalog_view *view, struct bytes name);
 const struct catalog_permission *catalog_permission(const struct catalog_view *view,
                                                     struct bytes user, struct bytes vhost);

@@ -2,10 +2,10 @@
  * What: the commands of the catalog's machine, their results and their encoding. A command is one
  * entry of the catalog's group. Deciding (passwords, placement, names, RabbitMQ's equivalence and
  * permission checks) is the proposer's; the machine only checks what must hold in the replicated
- * state. A command may be applied twice (a proposal is repeated when its outcome was not heard):
- * the second time answers EXISTS, NOT_FOUND or the same id, and changes nothing. Ownership: all
- * pointers in a command are borrowed: by encode and apply for the call, by decode from the input
- * bytes and from the command's own `storage`. Spec: docs/catalog.md, "Commands".
+ * state. A proposal is repeated when its outcome was not heard: with `by` it is applied once, and
+ * answers the same again; without, the second time answers EXISTS, NOT_FOUND or the same id.
+ * Ownership: all pointers in a command are borrowed: by encode and apply for the call, by decode
+ * from the input bytes and from the command's own `storage`. Spec: docs/catalog.md, "Commands".
  */
 #ifndef WR_CATALOG_COMMAND_H
 #define WR_CATALOG_COMMAND_H
@@ -13,7 +13,7 @@
 #include "warren/catalog_types.h"
 #include "warren/err.h"
 
-#define CATALOG_COMMAND_VERSION 2u /* the highest; each command has the lowest that knows it */
+#define CATALOG_COMMAND_VERSION 3u /* the highest; each command has the lowest that knows it */
 
 /* Frozen numbers. */
 enum catalog_command_kind {
@@ -68,7 +68,8 @@ enum catalog_command_kind {
     X(CATALOG_STALE, 11, "decided on an outdated state")                                           \
     X(CATALOG_INVALID, 12, "invalid command")                                                      \
     X(CATALOG_LIMIT, 13, "limit reached")                                                          \
-    X(CATALOG_NOT_FORMED, 14, "the cluster is not formed yet")
+    X(CATALOG_NOT_FORMED, 14, "the cluster is not formed yet")                                     \
+    X(CATALOG_LATE, 15, "came too late")
 
 enum catalog_status {
 #define CATALOG_STATUS_ENUM(name, number, text) name = number,
@@ -132,8 +133,18 @@ struct catalog_binding_spec {
     uint8_t destination_kind; /* enum catalog_destination */
 };
 
+/* Who proposes it, for a command to count once however often it gets into the log. boot 0: nobody
+ * (the formation of the cluster and of boots, whose commands may be applied again). */
+struct catalog_proposer {
+    uint32_t boot;    /* of its node: running, or LATE */
+    uint32_t shard;   /* of that */
+    uint64_t number;  /* of the command there; what was applied answers again what it answered */
+    uint64_t settled; /* the proposer waits for none below, and proposes none of them again: LATE */
+};
+
 struct catalog_command {
     uint8_t kind; /* enum catalog_command_kind */
+    struct catalog_proposer by;
     union {
         struct {
             struct uid cluster;

@@ -237,6 +237,11 @@ struct catalog_member {
     bool learner; /* Wanted as a learner, not (yet) as a voter. */
 };
 
+struct catalog_members {
+    const struct catalog_member *items; /* Sorted by id. */
+    uint32_t count;
+};
+
 /* What the proposer decides about a queue and what the record keeps. */
 struct catalog_queue_spec {
     struct bytes vhost;
@@ -271,6 +276,8 @@ struct catalog_queue {
     uint64_t vhost_id;
     uint64_t replicas_version; /* Log index of the last change of its members. */
     struct catalog_queue_spec spec;
+    /* The members it was declared with, if others are wanted since: catalog_queue_founders(). */
+    struct catalog_members founders;
     /* Derived from the policies of the vhost; a change of any of them gives a new object. */
     struct catalog_policy *policy;          /* NULL = none applies */
     struct catalog_policy *operator_policy; /* NULL = none applies */

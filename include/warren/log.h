@@ -78,13 +78,14 @@ struct log_item {
  * Mails. A batch goes to the log context as BATCH and comes back as DONE. RETIRE asks every shard
  * to release segments <= segment; RELEASED answers (both struct log_retire_mail). STATE tells every
  * shard that space is running out, that writes are held back because the disk is full, or that
- * neither is so any more.
+ * neither is so any more. LIMIT from any shard sets disk_free_limit.
  */
 #define LOG_MAIL_BATCH    0x4c01u
 #define LOG_MAIL_DONE     0x4c02u
 #define LOG_MAIL_RETIRE   0x4c03u
 #define LOG_MAIL_RELEASED 0x4c04u
 #define LOG_MAIL_STATE    0x4c05u
+#define LOG_MAIL_LIMIT    0x4c06u
 
 struct log_batch {
     struct mail mail;
@@ -105,6 +106,10 @@ struct log_state_mail {
     bool low;     /* space is running out: no more publishes, so that settles can be written */
     char why[200];
 };
+struct log_limit_mail {
+    struct mail mail;
+    uint64_t disk_free_limit;
+};
 
 /* --- shard side ------------------------------------------------------------------------------- */
 
@@ -118,6 +123,9 @@ void log_submit(struct env *env, struct log_batch *owned_batch);
 /* This shard needs nothing of segments <= segment any more. A segment goes when every shard said
  * so, also those that never had a record in it. After a start nothing counts as released. */
 void log_release(struct env *env, uint32_t segment);
+/* From now on STATE{low} is told below this many bytes of free space; 0 = never. The space is
+ * looked at at once. */
+void log_set_disk_free_limit(struct env *env, uint64_t bytes);
 
 /*
  * Where a group's entries lie: index -> (position, size, term), run-compressed (8 bytes per entry

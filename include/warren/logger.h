@@ -1,13 +1,14 @@
 /*
  * What: operator's log: levels and a sink. Library code does not log errors, it returns them; the
  * owner of a decision logs once. An event is one line: line breaks and control bytes in it are
- * escaped. Threads: a logger is immutable once in use; its sink must cope with the threads that
- * call it.
+ * escaped. Threads: a logger is immutable once in use, but for its level; its sink must cope with
+ * the threads that call it.
  */
 #ifndef WR_LOGGER_H
 #define WR_LOGGER_H
 
 #include <stdarg.h>
+#include <stdatomic.h>
 
 #include "warren/assert.h"
 
@@ -30,14 +31,22 @@ typedef void (*log_sink_fn)(void *ctx, enum log_level level, const char *compone
 struct logger {
     log_sink_fn sink; /* NULL: nothing is logged. */
     void *ctx;
-    enum log_level level; /* Events below it are dropped before they are formatted. */
+    _Atomic enum log_level level; /* Events below it are dropped before they are formatted. */
 };
 
 #define LOG_LINE_MAX 2048 /* Longer events are cut and end in "...". */
 
 static inline bool logger_enabled(const struct logger *lg, enum log_level level)
 {
-    return lg != NULL && lg->sink != NULL && level >= lg->level && level < LOG_LEVEL_NONE;
+    return lg != NULL && lg->sink != NULL &&
+           level >= atomic_load_explicit(&lg->level, memory_order_relaxed) &&
+           level < LOG_LEVEL_NONE;
+}
+
+/* Any thread; the others follow with their next events. */
+static inline void logger_set_level(struct logger *lg, enum log_level level)
+{
+    atomic_store_explicit(&lg->level, level, memory_order_relaxed);
 }
 
 /* Format and hand to the sink, whatever the level. */

@@ -11,7 +11,8 @@
  *   8  u32 props_size       AMQP content header from the property flags on, verbatim
  *  12  u8  exchange_size    13 u8 key_size     14 u8 flags (MESSAGE_*)     15 u8 priority (0 when
  * absent) 16  u64 ttl_ms           per-message expiration, UINT64_MAX = none 24  exchange bytes,
- * routing key bytes, props bytes, body bytes
+ * routing key bytes, props bytes, body bytes, and with MESSAGE_BCC until the record's end the keys
+ * of its BCC header, each with its size (u8) before it
  *
  * A `struct message` is a slice of a shared buf: copying it copies no bytes (message_ref/unref
  * count the buf). Threads: the reference count is atomic, the bytes never change; a message may be
@@ -31,6 +32,7 @@
 enum message_flag {
     MESSAGE_PERSISTENT = 1,
     MESSAGE_DEATHS = 2, /* its headers x-death and x-first-death-* are the broker's own */
+    MESSAGE_BCC = 4,    /* keys of a BCC header, which is taken out, are behind the body */
 };
 
 struct message {
@@ -39,6 +41,7 @@ struct message {
 
 struct message_parts {
     struct bytes exchange, key, props;
+    struct bytes bcc; /* of message_bcc(); empty: none */
     uint64_t ttl_ms;
     uint8_t flags, priority;
 };
@@ -93,14 +96,24 @@ static inline struct bytes message_body(const struct message *m)
                           message_body_size(m)};
 }
 
+/* Keys by which it is routed when it is dead, too: each with its size (u8) before it. */
+static inline struct bytes message_bcc(const struct message *m)
+{
+    const uint8_t *p = slice_data(&m->record);
+    const size_t at =
+        MESSAGE_HEADER_SIZE + (size_t)p[12] + p[13] + message_props_size(m) + message_body_size(m);
+    return (p[14] & MESSAGE_BCC) == 0 ? BYTES_NONE
+                                      : (struct bytes){p + at, message__u32(m, 0) - at};
+}
+
 /* Size of the record for these parts and body. */
 static inline uint64_t message_record_size(const struct message_parts *parts, uint64_t body_size)
 {
     return MESSAGE_HEADER_SIZE + parts->exchange.size + parts->key.size + parts->props.size +
-           body_size;
+           body_size + parts->bcc.size;
 }
-/* Writes everything but the body at `out` (message_record_size bytes); returns where the body_size
- * body bytes go. */
+/* Writes everything but the body, and MESSAGE_BCC among the flags when there are such keys, at
+ * `out` (message_record_size bytes); returns where the body_size body bytes go. */
 uint8_t *message_write(uint8_t *out, const struct message_parts *parts, uint32_t body_size);
 /* Checks an untrusted record (from a link or a file): 0, or WR_E_CORRUPT. The slice is borrowed. */
 int message_check(struct bytes record);

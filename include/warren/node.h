@@ -16,7 +16,7 @@ struct config;
 
 struct node_options {
     const struct config *config; /* borrowed for the node's life; shards is resolved (not 0) */
-    const struct logger *logger; /* borrowed */
+    struct logger *logger;       /* borrowed; its level may be changed (set_log_level) */
     struct env **envs;           /* shard 0.. shards-1, then the log context; borrowed */
     struct uid node_id;          /* this data directory's identity */
 };

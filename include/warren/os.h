@@ -63,8 +63,10 @@ struct os_note {
     const char *host; /* the cluster port's address; "" = every address */
     uint16_t port;
     const char *cookie;
+    struct uid node_id; /* so that another node of that name at that port is not taken for it */
 };
-int os_note_write(const struct os_note *note, char *errmsg);
+/* ret_replaced: there was a note of another node of that name, which is not found any more. */
+int os_note_write(const struct os_note *note, bool *ret_replaced, char *errmsg);
 void os_note_remove(const struct os_note *note); /* if it is still this one */
 
 #endif

@@ -17,6 +17,16 @@
     X(settle_lost, "acks that are under way when the leader changes are not sent again")           \
     X(follower_serves, "a replica goes on to serve when it leads no more")                         \
     X(exclusive_survives, "an exclusive queue stays when its owner's connection ends")             \
+    X(number_forgotten, "a publisher's number is not passed on to the queue")                      \
+    X(delay_forgotten, "what is to be delayed is ready at once")                                   \
+    X(history_forgotten, "a history does not keep what is confirmed")                              \
+    X(replay_short, "a replay leaves out the newest message")                                      \
+    X(move_early, "a message that is moved is settled before the other queue has it")              \
+    X(timeout_ignored, "a consumer may hold a message for ever")                                   \
+    X(timeout_settles, "what a consumer held for too long is settled")                             \
+    X(seats_unlimited, "a connection is let in though its user has no more")                       \
+    X(seat_kept, "the seat of a connection that ended is not given back")                          \
+    X(alarm_sticks, "other shards do not hear that there is memory again")                         \
     X(machine_drifts, "a follower's machine differs: the product must find and replace it")        \
     X(drift_unnoticed, "the same, and replicas do not compare their machines")
 

@@ -275,9 +275,9 @@ struct queue_effect {
     uint64_t ordinal;  /* DELIVER: first */
     uint64_t position; /* DELIVER, DROP, PEEK: first */
     uint64_t count;    /* DELIVER, DROP, PEEK, NACKED */
-    uint64_t value;  /* REPLY: GET: ready messages left; PURGE: removed; TAKE: taken; PEEK: where to
-                        go on; others: ready messages */
-    uint64_t value2; /* REPLY: number of consumers */
+    uint64_t value;    /* REPLY: ATTACH: ready messages before it; GET: those left; PURGE: removed;
+                          TAKE: taken; PEEK: where to go on; others: ready messages */
+    uint64_t value2;   /* REPLY: number of consumers */
     uint32_t delivery_count; /* DELIVER: earlier deliveries of these messages; > 0: redelivered */
 };
 

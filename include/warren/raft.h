@@ -143,9 +143,11 @@ enum raft_event_type {
     RAFT_EVENT_PEER_DOWN,            /* peer */
     RAFT_EVENT_TRANSFER,             /* peer = new leader, zero id = best voter. Leader only */
     RAFT_EVENT_CHANGE,               /* change: membership. Leader only -> update.proposed_first */
-    RAFT_EVENT_READ_INDEX, /* context -> if 0 is returned, later one update.reads item; any role */
-    RAFT_EVENT_COMPACTED,  /* index <= applied: log entries up to here are gone */
-    RAFT_EVENT_TRIM,       /* index: payloads up to here may leave memory */
+    /* context -> if 0 is returned, later one update.reads item, unless question or answer is lost:
+     * asked again it stays one question. Any role. */
+    RAFT_EVENT_READ_INDEX,
+    RAFT_EVENT_COMPACTED,          /* index <= applied: log entries up to here are gone */
+    RAFT_EVENT_TRIM,               /* index: payloads up to here may leave memory */
     RAFT_EVENT_ENTRIES_READ,       /* entries_read: answers entries_wants */
     RAFT_EVENT_SNAPSHOT_CHUNK,     /* chunk: answers snapshot_wants (sender) */
     RAFT_EVENT_SNAPSHOT_FAILED,    /* peer: cannot answer snapshot_wants now; asked again after

@@ -62,6 +62,14 @@ WR_MUST_USE int str_parse_u64(struct bytes text, uint64_t max, uint64_t *ret_val
 /* The same with an optional '-' or '+', within [min, max]. */
 WR_MUST_USE int str_parse_i64(struct bytes text, int64_t min, int64_t max, int64_t *ret_value);
 
+/* "500MB", "64MiB", "1073741824": a size in RabbitMQ's units of either case, where kB is 1000 bytes
+ * and k or KiB 1024; else WR_E_INVALID. */
+WR_MUST_USE int str_parse_size(struct bytes text, uint64_t *ret_bytes);
+
+/* "0.6", "1", ".5": a number in millionths, at most `max`; what comes behind the sixth place is
+ * cut. Else WR_E_INVALID. */
+WR_MUST_USE int str_parse_millionths(struct bytes text, uint32_t max, uint32_t *ret_millionths);
+
 /* Pairs of hex digits of either case, exactly 2 * size of them, into data: else WR_E_INVALID (and
  * data holds anything). */
 WR_MUST_USE int str_parse_hex(struct bytes text, uint8_t *data, size_t size);

@@ -19,8 +19,9 @@ static uint64_t take_tag(struct amqp_channel *ch, const struct broker_delivery *
 /* The body as a slice of the record. */
 static struct slice body_of(const struct message *message)
 {
-    uint32_t size = message_body_size(message);
-    return slice_sub(&message->record, message->record.size - size, size);
+    const struct bytes body = message_body(message); /* something may be behind it */
+    return slice_sub(&message->record, (uint32_t)(body.data - slice_data(&message->record)),
+                     (uint32_t)body.size);
 }
 
 /* What goes out as the properties of a message: its own, or for a redelivery from a quorum queue

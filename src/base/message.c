@@ -22,7 +22,7 @@ uint8_t *message_write(uint8_t *out, const struct message_parts *parts, uint32_t
     bytes_store_le32(out + 8, (uint32_t)parts->props.size);
     out[12] = (uint8_t)parts->exchange.size;
     out[13] = (uint8_t)parts->key.size;
-    out[14] = parts->flags;
+    out[14] = (uint8_t)((parts->flags & ~MESSAGE_BCC) | (parts->bcc.size > 0 ? MESSAGE_BCC : 0));
     out[15] = parts->priority;
     bytes_store_le64(out + 16, parts->ttl_ms);
     uint8_t *at = out + MESSAGE_HEADER_SIZE;
@@ -33,7 +33,19 @@ uint8_t *message_write(uint8_t *out, const struct message_parts *parts, uint32_t
             at += pieces[i].size;
         }
     }
+    if (parts->bcc.size > 0) {
+        memcpy(at + body_size, parts->bcc.data, parts->bcc.size);
+    }
     return at;
+}
+
+/* At least one key, and nothing behind the last. */
+static bool are_keys(struct reader *r)
+{
+    do {
+        (void)rd_skip(r, rd_u8(r));
+    } while (!r->failed && rd_left(r) > 0);
+    return !r->failed;
 }
 
 int message_check(struct bytes record)
@@ -44,11 +56,13 @@ int message_check(struct bytes record)
     const uint32_t props_size = rd_le32(&r);
     const uint8_t exchange_size = rd_u8(&r);
     const uint8_t key_size = rd_u8(&r);
-    (void)rd_skip(&r, 2 + 8); /* Flags, priority, ttl_ms: any value will do. */
+    const bool has_keys = (rd_u8(&r) & MESSAGE_BCC) != 0;
+    (void)rd_skip(&r, 1 + 8); /* Priority, ttl_ms and the other flags: any value will do. */
     const uint64_t rest = (uint64_t)exchange_size + key_size + props_size + body_size;
-    if (r.failed || record_size != record.size || rest != rd_left(&r) ||
-        body_size > MESSAGE_BODY_MAX) {
+    if (r.failed || record_size != record.size || body_size > MESSAGE_BODY_MAX ||
+        (has_keys ? rest >= rd_left(&r) : rest != rd_left(&r))) {
         return WR_E_CORRUPT;
     }
-    return 0;
+    (void)rd_skip(&r, rest);
+    return has_keys && !are_keys(&r) ? WR_E_CORRUPT : 0;
 }

@@ -276,6 +276,69 @@ int str_parse_i64(struct bytes text, int64_t min, int64_t max, int64_t *ret_valu
     return 0;
 }
 
+int str_parse_size(struct bytes text, uint64_t *ret_bytes)
+{
+    static const struct {
+        const char *suffix;
+        uint64_t factor;
+    } units[] = {{"kib", 1u << 10},
+                 {"mib", 1u << 20},
+                 {"gib", 1u << 30},
+                 {"tib", UINT64_C(1) << 40},
+                 {"kb", 1000},
+                 {"mb", 1000000},
+                 {"gb", 1000000000},
+                 {"tb", UINT64_C(1000000000000)},
+                 {"k", 1u << 10},
+                 {"m", 1u << 20},
+                 {"g", 1u << 30},
+                 {"t", UINT64_C(1) << 40},
+                 {"", 1}};
+    size_t digits = 0;
+    uint64_t value = 0;
+    while (digits < text.size && text.data[digits] >= '0' && text.data[digits] <= '9') {
+        digits++;
+    }
+    /* 19 digits fit, whatever they are. */
+    if (digits > 19 || str_parse_u64((struct bytes){text.data, digits}, UINT64_MAX, &value) != 0) {
+        return WR_E_INVALID;
+    }
+    const struct bytes suffix = str_trim((struct bytes){text.data + digits, text.size - digits});
+    for (size_t i = 0; i < WR_ARRAY_SIZE(units); i++) {
+        if (str_eq_nocase(suffix, bytes_from_cstr(units[i].suffix)) &&
+            value <= UINT64_MAX / units[i].factor) {
+            *ret_bytes = value * units[i].factor;
+            return 0;
+        }
+    }
+    return WR_E_INVALID;
+}
+
+int str_parse_millionths(struct bytes text, uint32_t max, uint32_t *ret_millionths)
+{
+    uint64_t whole = 0;
+    uint64_t part = 0;
+    uint64_t unit = 1000000;
+    size_t at = 0;
+    bool any = false;
+    for (; at < text.size && text.data[at] >= '0' && text.data[at] <= '9'; at++) {
+        whole = whole > UINT32_MAX ? whole : whole * 10 + (uint64_t)(text.data[at] - '0');
+        any = true;
+    }
+    if (at < text.size && text.data[at] == '.') {
+        for (at++; at < text.size && text.data[at] >= '0' && text.data[at] <= '9'; at++) {
+            unit /= 10;
+            part += unit * (uint64_t)(text.data[at] - '0');
+            any = true;
+        }
+    }
+    if (!any || at != text.size || whole * 1000000 + part > max) {
+        return WR_E_INVALID;
+    }
+    *ret_millionths = (uint32_t)(whole * 1000000 + part);
+    return 0;
+}
+
 static int hex_value(uint8_t c)
 {
     if (c >= '0' && c <= '9') {

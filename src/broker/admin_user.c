@@ -172,6 +172,21 @@ static bool scope_ok(const struct broker *broker, const struct bytes *user,
     return fault->code == 0;
 }
 
+/* `only` NULL: all are. */
+static bool is_meant(const struct bytes *only, struct bytes name)
+{
+    return only == NULL || bytes_eq(*only, name);
+}
+
+static const struct catalog_user *next_user(struct catalog_iter *users, const struct bytes *only)
+{
+    const struct catalog_user *user;
+    do {
+        user = catalog_iter_next(users);
+    } while (user != NULL && !is_meant(only, user->name));
+    return user;
+}
+
 void broker_list_users(struct broker *broker,
                        void (*fn)(void *ctx, const struct catalog_user *user), void *ctx)
 {
@@ -208,14 +223,11 @@ uint16_t broker_list_permissions(struct broker *broker, const struct bytes *user
     }
     struct catalog_iter users;
     catalog_iter_users(&users, broker->view);
-    for (const struct catalog_user *u; (u = catalog_iter_next(&users)) != NULL;) {
-        if (user != NULL && !bytes_eq(*user, u->name)) {
-            continue;
-        }
+    for (const struct catalog_user *u; (u = next_user(&users, user)) != NULL;) {
         struct catalog_iter it;
         catalog_iter_permissions_of(&it, u);
         for (const struct catalog_permission *p; (p = catalog_iter_next(&it)) != NULL;) {
-            if (vhost == NULL || bytes_eq(*vhost, p->vhost)) {
+            if (is_meant(vhost, p->vhost)) {
                 fn(ctx, p);
             }
         }
@@ -233,14 +245,11 @@ uint16_t broker_list_topic_permissions(
     }
     struct catalog_iter users;
     catalog_iter_users(&users, broker->view);
-    for (const struct catalog_user *u; (u = catalog_iter_next(&users)) != NULL;) {
-        if (user != NULL && !bytes_eq(*user, u->name)) {
-            continue;
-        }
+    for (const struct catalog_user *u; (u = next_user(&users, user)) != NULL;) {
         struct catalog_iter it;
         catalog_iter_topic_permissions_of(&it, u);
         for (const struct catalog_topic_permission *p; (p = catalog_iter_next(&it)) != NULL;) {
-            if (vhost == NULL || bytes_eq(*vhost, p->vhost)) {
+            if (is_meant(vhost, p->vhost)) {
                 fn(ctx, p);
             }
         }
@@ -260,7 +269,7 @@ uint16_t broker_list_policies(struct broker *broker, const struct bytes *vhost,
     catalog_iter_vhosts(&it, broker->view);
     for (const struct catalog_vhost *v; (v = catalog_iter_next(&it)) != NULL;) {
         const struct catalog_ranking *ranking = operator_policy ? v->operator_ranking : v->ranking;
-        if (vhost != NULL && !bytes_eq(*vhost, v->name)) {
+        if (!is_meant(vhost, v->name)) {
             continue;
         }
         for (uint32_t i = 0; ranking != NULL && i < ranking->count; i++) {

@@ -20,6 +20,7 @@
 
 #define NAME_MAX_SIZE      255u
 #define WINDOW_FIRST       32u    /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_CAREFUL     2u     /* ... of which the messages cannot be given back */
 #define WINDOW_RESUMED     128u   /* ... at most, to one that was stopped by the channel's limit */
 #define PENDING_MAX        10000u /* publishes of a channel, counted per target, not applied yet */
 #define TURN_EXTRA_ALL     131072u /* ... and over all channels, before each may have one more */
@@ -192,6 +193,7 @@ struct consumer {
     uint64_t credit;  /* limit granted */
     uint32_t average; /* bytes of a message, moving */
     uint32_t window_bytes;
+    bool careful; /* no_ack, and the queue had messages, whose sizes are not known yet */
     struct slice args;
 };
 

@@ -384,7 +384,7 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
     if (c != NULL && !c->attached && q->request != NULL && q->request->consumer == c) {
         /* A new leader delivers again before it repeats what it said to the attach: it went well.
          * consume-ok comes before the first delivery. */
-        on_reply(q, q->request_seq, QUEUE_OK, 0, 0);
+        on_reply(q, q->request_seq, QUEUE_OK, 1, 0); /* it had messages */
         c = q->consumers.items[id];
     }
     if (c == NULL || c->cancelled) {

@@ -4,11 +4,12 @@
  * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a
  * window of deliveries, counted in bytes by the average size, that is renewed as they are handed to
  * the front end, so that a slow socket never has more than a window queued. The first one is a
- * number of messages (who has a higher priority must not run out of credit); once sizes are known
- * it begins small, doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is
- * slow. What comes over WINDOW_BYTES to a slow socket is given back. The channel's global limit is
- * enforced in the machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given back
- * (ch_queue.c, give_back) and asked for again as acks come in.
+ * number of messages (who has a higher priority must not run out of credit), a small one if the
+ * queue has messages that cannot be given back (no_ack); once sizes are known it begins small,
+ * doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is slow. What comes
+ * over WINDOW_BYTES to a slow socket is given back. The channel's global limit is enforced in the
+ * machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given back (ch_queue.c,
+ * give_back) and asked for again as acks come in.
  */
 #include <stdio.h>
 
@@ -46,7 +47,8 @@ void consumer_free(struct consumer *c)
 /* At least two, or half of it would be none. */
 static uint64_t window_of(const struct consumer *c)
 {
-    uint64_t window = c->average == 0 ? WINDOW_FIRST : c->window_bytes / (c->average + 64u);
+    const uint64_t first = c->careful ? WINDOW_CAREFUL : WINDOW_FIRST;
+    uint64_t window = c->average == 0 ? first : c->window_bytes / (c->average + 64u);
     return window < 2 ? 2 : window > 8192 ? 8192 : window;
 }
 
@@ -171,15 +173,28 @@ void consumers_go_on(struct broker_channel *ch)
 
 /* --- consume ---------------------------------------------------------------------------------- */
 
-static void on_attached(struct request *r, enum queue_status status, uint64_t value,
+/* What was ready waits for nobody else: other consumers have as much as they can take. So only then
+ * a small first window takes nothing away from whoever has a higher priority, or a turn. */
+static void take_more_of_an_empty_queue(struct consumer *c)
+{
+    c->careful = false;
+    if (!c->stopped && !c->queue->channel->held && c->credit < c->ordinal + WINDOW_FIRST) {
+        c->credit = c->ordinal + WINDOW_FIRST;
+        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+    }
+}
+
+static void on_attached(struct request *r, enum queue_status status, uint64_t ready,
                         uint64_t value2)
 {
     struct consumer *c = r->consumer;
-    (void)value;
     (void)value2;
     r->consumer = NULL;
     if (status == QUEUE_OK && c != NULL) {
         c->attached = true;
+        if (c->careful && ready == 0) {
+            take_more_of_an_empty_queue(c);
+        }
         if (c->doubt) { /* the first window may be lost already */
             consumer_renew(c);
         }
@@ -232,7 +247,8 @@ static void consume_step(struct request *r)
     if (!c->no_ack) {
         holding_open(c, args.timeout_ms);
     }
-    c->credit = WINDOW_FIRST;
+    c->careful = c->no_ack;
+    c->credit = window_of(c);
     if (channel_is_full(ch)) {
         c->credit = 0;
         put_among_stopped(c);

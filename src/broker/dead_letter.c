@@ -94,7 +94,8 @@ static void put_counted_entry(struct writer *w, struct bytes before)
     wire_table_iter_init(&it, before);
     while (wire_table_iter_next(&it, &key, &value)) {
         if (bytes_eq_cstr(key, "count") && wire_value_is_integer(&value)) {
-            wire_table_put_int64(w, "count", value.integer + 1);
+            wire_table_put_int64(w, "count",
+                                 value.integer < INT64_MAX ? value.integer + 1 : INT64_MAX);
         } else {
             wire_put_key(w, key);
             wire_value_put(w, &value);
@@ -189,6 +190,7 @@ struct message dead_letter_make(const struct message *message, const struct dead
         .exchange = death->exchange,
         .key = death->has_key ? death->key : message_key(message),
         .props = writer_bytes(&raw),
+        .bcc = death->has_key ? BYTES_NONE : message_bcc(message),
         .ttl_ms = MESSAGE_TTL_NONE,
         .flags = message_flags(message) | MESSAGE_DEATHS,
         .priority = message_priority(message),

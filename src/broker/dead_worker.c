@@ -12,19 +12,20 @@
  * finds his binding obeyed; those that come while one is under way share the next.
  *
  * Failure modes: not routable behind a barrier: dropped; with strategy at-least-once tried again
- * until it is routable. No leader for the barrier: routed by what is known here, and tried again
- * if that is nothing. A target that refuses (it is full): tried again,
- * for that target only; dropped with strategy at-most-once. Another worker is attached already
- * (that of the leader before): closes; the host says again whether one is needed.
+ * until it is routable. No leader for the barrier: routed by what is known here, and tried again if
+ * that is nothing. A target that refuses (it is full): tried again, for that target only
+ * (dead_target.c); dropped with strategy at-most-once. Another worker is attached already (that of
+ * the leader before): closes; the host says again whether one is needed.
  *
- * Invariants: 1. flight->waiting = entries of targets' waits that name it; 2. a flight is in
- * `looks` or `retries` only with waiting = 0; 3. the worker's unsettled ordinals are its flights;
- * 4. while `retries` has any, the timer is pending; 5. while `looks` has any, a barrier is under
- * way.
+ * Invariants: 1. flight->waiting = entries of targets' waits and parked that name it =
+ * flight->busy; 2. a flight is in `looks` or `retries` only with waiting = 0; 3. the worker's
+ * unsettled ordinals are its flights; 4. while `retries` has any, the timer is pending; 5. while
+ * `looks` has any, a barrier is under way.
  * Threads: the shard's. Spec: docs/dead-letters.md.
  */
 #include "broker_internal.h"
 #include "dead.h"
+#include "dead_internal.h"
 
 #define WORKER_CONSUMER   1u
 #define WORKER_PREFETCH   512u
@@ -33,57 +34,7 @@
 #define WORKER_RETRY_MS   1000u
 #define WORKER_BARRIER_MS 5000u
 
-struct dead_flight {
-    struct list link;  /* worker->flights */
-    struct list retry; /* worker->looks or ->retries, or alone */
-    struct message message;
-    uint64_t ordinal, died_ms;
-    enum queue_death reason;
-    uint32_t waiting;   /* targets that have not answered */
-    bool refused;       /* by one of them, in this attempt */
-    uint64_t look;      /* number of the barrier behind which it is routed */
-    VEC(uint64_t) done; /* ids of the queues that have it */
-};
-
-struct dead_wait {
-    uint64_t seq;
-    struct dead_flight *flight;
-    bool refused;
-};
-
-struct dead_target {
-    struct dead_worker *worker;
-    uint64_t queue_id;
-    struct queue_client *client;
-    VEC(struct dead_wait) waits; /* from `first` on, ascending by seq */
-    size_t first;
-    bool blocked, gone;
-};
-
-struct dead_worker {
-    struct list link;  /* broker->dead_workers */
-    struct list dirty; /* broker->dead_dirty */
-    struct broker *broker;
-    uint64_t queue_id;
-    struct queue_client *client;
-    VEC(struct dead_target *) targets;
-    struct list flights;
-    struct list looks, retries; /* wait for a barrier; for the timer */
-    uint64_t last, granted;     /* ordinals */
-    uint64_t settle_first, settle_count;
-    uint32_t average;  /* bytes of a message, moving */
-    uint32_t blocked;  /* targets that are */
-    bool barrier;      /* one is under way: the worker must not be freed */
-    uint64_t barriers; /* number of the newest begun */
-    bool ending;       /* closes in the turn */
-    bool complained;
-    struct timer timer; /* retries, or idle */
-};
-
-static void attempt(struct dead_worker *w, struct dead_flight *flight, bool looked);
-static void on_barrier(void *ctx, int status, const struct catalog_result *result);
-
-static void mark(struct dead_worker *w)
+void dead__mark(struct dead_worker *w)
 {
     if (list_is_empty(&w->dirty)) {
         list_push_back(&w->broker->dead_dirty, &w->dirty);
@@ -107,6 +58,7 @@ static void flight_free(struct dead_flight *flight)
     list_remove(&flight->retry);
     message_unref(flight->message);
     vec_deinit(&flight->done);
+    vec_deinit(&flight->busy);
     wr_free(flight);
 }
 
@@ -121,8 +73,12 @@ static void finish(struct dead_worker *w, struct dead_flight *flight)
         w->settle_count = 1;
     }
     flight_free(flight);
-    mark(w);
+    dead__mark(w);
 }
+
+/* --- when it is routed ------------------------------------------------------------------------ */
+
+static void on_barrier(void *ctx, int status, const struct catalog_result *result);
 
 static void begin_barrier(struct dead_worker *w)
 {
@@ -136,6 +92,8 @@ static void begin_barrier(struct dead_worker *w)
 /* What another node declared or bound a moment ago counts: only a barrier that begins now tells. */
 static void look(struct dead_worker *w, struct dead_flight *flight)
 {
+    WR_ASSERT_OP(flight->waiting, ==, 0);
+    flight->refused = false;
     flight->look = w->barriers + 1;
     list_push_back(&w->looks, &flight->retry);
     begin_barrier(w);
@@ -146,9 +104,12 @@ static void on_barrier(void *ctx, int status, const struct catalog_result *resul
     struct dead_worker *w = ctx;
     (void)result;
     w->barrier = false;
-    mark(w);
+    dead__mark(w);
     if (w->ending) {
         return;
+    }
+    if (status == 0) {
+        w->looked = w->barriers;
     }
     struct list work; /* those that came before it began */
     list_init(&work);
@@ -160,7 +121,7 @@ static void on_barrier(void *ctx, int status, const struct catalog_result *resul
         list_push_back(&work, link);
     }
     for (struct list *link; (link = list_pop_front(&work)) != NULL;) {
-        attempt(w, WR_CONTAINER_OF(link, struct dead_flight, retry), status == 0);
+        dead__attempt(w, WR_CONTAINER_OF(link, struct dead_flight, retry));
     }
     begin_barrier(w);
 }
@@ -174,7 +135,7 @@ static void on_timer(struct timer *t)
     for (struct list *link; (link = list_pop_front(&w->retries)) != NULL;) {
         look(w, WR_CONTAINER_OF(link, struct dead_flight, retry));
     }
-    mark(w);
+    dead__mark(w);
 }
 
 /* What waits already must not wait longer because of this one. */
@@ -182,134 +143,37 @@ static void retry_later(struct dead_worker *w, struct dead_flight *flight)
 {
     const uint64_t at = broker_now_ms(w->broker) + WORKER_RETRY_MS;
     WR_ASSERT_OP(flight->waiting, ==, 0);
-    flight->refused = false;
     list_push_back(&w->retries, &flight->retry);
     if (!timer_is_pending(&w->timer) || w->timer.deadline_ms > at) {
         timer_add(&w->broker->timers, &w->timer, at, on_timer);
     }
 }
 
-/* --- targets ---------------------------------------------------------------------------------- */
+/* --- answers of targets ----------------------------------------------------------------------- */
 
-/* All targets have answered. */
-static void answered(struct dead_worker *w, struct dead_flight *flight)
+bool dead__keeps_refused(const struct dead_worker *w)
 {
     struct dead_settings settings;
     const struct catalog_queue *queue = catalog_queue_by_id(w->broker->view, w->queue_id);
-    if (flight->refused && queue != NULL && dead_settings_of(queue, &settings) &&
-        settings.strategy != DEAD_AT_MOST_ONCE) {
+    return queue != NULL && dead_settings_of(queue, &settings) &&
+           settings.strategy != DEAD_AT_MOST_ONCE;
+}
+
+void dead__answered(struct dead_worker *w, struct dead_flight *flight)
+{
+    if (flight->refused && dead__keeps_refused(w)) {
         retry_later(w, flight);
     } else {
         finish(w, flight);
     }
 }
 
-static void answer(struct dead_target *t, struct dead_wait *wait, bool refused)
-{
-    struct dead_flight *flight = wait->flight;
-    if (refused) {
-        flight->refused = true;
-    } else {
-        vec_push(&flight->done, t->queue_id);
-    }
-    WR_ASSERT_OP(flight->waiting, >, 0);
-    if (--flight->waiting == 0) {
-        answered(t->worker, flight);
-    }
-}
-
-static void on_target_applied(void *ctx, uint64_t seq)
-{
-    struct dead_target *t = ctx;
-    while (t->first < t->waits.count && t->waits.items[t->first].seq <= seq) {
-        struct dead_wait wait = t->waits.items[t->first++];
-        answer(t, &wait, wait.refused);
-    }
-    if (t->first == t->waits.count) {
-        vec_clear(&t->waits);
-        t->first = 0;
-    }
-}
-
-static void on_target_nacked(void *ctx, uint64_t seq)
-{
-    struct dead_target *t = ctx;
-    for (size_t i = t->first; i < t->waits.count && t->waits.items[i].seq <= seq; i++) {
-        if (t->waits.items[i].seq == seq) {
-            t->waits.items[i].refused = true; /* answered with the APPLIED that follows */
-        }
-    }
-}
-
-static void target_unblocked(struct dead_target *t)
-{
-    if (t->blocked) {
-        t->blocked = false;
-        t->worker->blocked--;
-        mark(t->worker);
-    }
-}
-
-/* Deleted: as RabbitMQ, it counts as having taken the message. Its home is down: not. */
-static void on_target_gone(void *ctx, bool lost)
-{
-    struct dead_target *t = ctx;
-    t->gone = true;
-    target_unblocked(t);
-    while (t->first < t->waits.count) {
-        struct dead_wait wait = t->waits.items[t->first++];
-        answer(t, &wait, lost || wait.refused);
-    }
-    mark(t->worker);
-}
-
-static void on_target_blocked(void *ctx, bool blocked)
-{
-    struct dead_target *t = ctx;
-    if (blocked && !t->blocked) {
-        t->blocked = true;
-        t->worker->blocked++;
-    } else if (!blocked) {
-        target_unblocked(t);
-    }
-}
-
-static const struct queue_client_sink target_sink = {
-    .on_applied = on_target_applied,
-    .on_nacked = on_target_nacked,
-    .on_gone = on_target_gone,
-    .on_blocked = on_target_blocked,
-};
-
-static struct dead_target *target_of(struct dead_worker *w, const struct catalog_queue *queue)
-{
-    for (size_t i = 0; i < w->targets.count; i++) {
-        struct dead_target *t = w->targets.items[i];
-        if (t->queue_id == queue->id && !t->gone) {
-            return t;
-        }
-    }
-    struct dead_target *t = wr_calloc(1, sizeof *t);
-    t->worker = w;
-    t->queue_id = queue->id;
-    t->client = queue_client_open(w->broker->host, queue, &target_sink, t);
-    vec_push(&w->targets, t);
-    return t;
-}
-
-static void target_free(struct dead_target *t)
-{
-    queue_client_close(t->client);
-    vec_deinit(&t->waits);
-    wr_free(t);
-}
-
 /* --- one dead letter -------------------------------------------------------------------------- */
 
-static bool has_it(const struct dead_flight *flight, uint64_t queue_id)
+static bool is_among(const uint64_t *ids, size_t count, uint64_t queue_id)
 {
-    for (size_t i = 0; i < flight->done.count; i++) {
-        if (flight->done.items[i] == queue_id) {
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] == queue_id) {
             return true;
         }
     }
@@ -343,7 +207,17 @@ static bool give_to_asker(struct broker *broker, const struct message *letter)
     return found;
 }
 
-/* Publishes to the queues that do not have it yet; the number of queues it was routed to. */
+/* Of the message as it was published: RabbitMQ remembers them, too. */
+static void add_bcc(struct broker *broker, const struct message *letter)
+{
+    struct reader r = reader_from(message_bcc(letter));
+    while (rd_left(&r) > 0) {
+        vec_push(&broker->extra_keys, rd_bytes(&r, rd_u8(&r)));
+    }
+}
+
+/* Gives it to the queues that do not have it and have not been given it yet; the number of queues
+ * it was routed to. */
 static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
                          const struct catalog_queue *queue, const struct message *letter)
 {
@@ -356,6 +230,7 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
     const struct bytes headers = wire_props_headers(message_props(letter));
     vec_clear(&broker->extra_keys);
     publish_add_keys(broker, headers, "CC");
+    add_bcc(broker, letter);
     const struct route_input input = {.key = message_key(letter),
                                       .props = message_props(letter),
                                       .extra_keys = broker->extra_keys.items,
@@ -367,7 +242,8 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
     flight->waiting++; /* held: an answer may come at once */
     for (uint32_t i = 0; i < count; i++) {
         const struct catalog_queue *to = broker->route.queues[i];
-        if (has_it(flight, to->id)) {
+        if (is_among(flight->done.items, flight->done.count, to->id) ||
+            is_among(flight->busy.items, flight->busy.count, to->id)) {
             continue;
         }
         if (to->spec.type != CATALOG_HISTORY && flight->reason != QUEUE_DIED_REJECTED &&
@@ -376,22 +252,21 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
                      to->spec.name);
             continue;
         }
-        struct dead_target *t = target_of(w, to);
-        flight->waiting++;
-        vec_push(&t->waits, ((struct dead_wait){.seq = queue_client_publish(t->client, *letter),
-                                                .flight = flight}));
+        dead__target_give(dead__target_of(w, to), flight, letter);
     }
     flight->waiting--;
     return count + replied;
 }
 
-/* looked: behind a barrier that succeeded, so that what is not routable now is not. */
-static void attempt(struct dead_worker *w, struct dead_flight *flight, bool looked)
+void dead__attempt(struct dead_worker *w, struct dead_flight *flight)
 {
     struct dead_settings settings;
     const struct catalog_queue *queue = catalog_queue_by_id(w->broker->view, w->queue_id);
     if (queue == NULL || !dead_settings_of(queue, &settings)) {
-        finish(w, flight); /* The queue goes, or has no dead-letter exchange any more. */
+        /* The queue goes, or has no dead-letter exchange any more. */
+        if (flight->waiting == 0) {
+            finish(w, flight);
+        }
         return;
     }
     const struct dead_letter death = {
@@ -406,11 +281,14 @@ static void attempt(struct dead_worker *w, struct dead_flight *flight, bool look
     const uint32_t count = hand_out(w, flight, queue, &letter);
     message_unref(letter);
     if (flight->waiting > 0) {
+        flight->look = 0; /* of this attempt: where it is parked it will be routed anew */
         return;
     }
     if (count > 0) {
-        answered(w, flight);
-    } else if (!looked) {
+        dead__answered(w, flight);
+    } else if (flight->look == 0) {
+        look(w, flight);
+    } else if (flight->look > w->looked) {
         retry_later(w, flight);
     } else {
         complain(w, queue, "no queue is reached through exchange", settings.exchange);
@@ -446,7 +324,7 @@ static void on_dead(void *ctx, uint32_t consumer, uint64_t first_ordinal, enum q
         look(w, flight);
     }
     w->last = first_ordinal + count - 1;
-    mark(w);
+    dead__mark(w);
 }
 
 static void on_source_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
@@ -458,7 +336,7 @@ static void on_source_reply(void *ctx, uint64_t seq, enum queue_status status, u
     (void)value2;
     if (status != QUEUE_OK) {
         w->ending = true;
-        mark(w);
+        dead__mark(w);
     }
 }
 
@@ -467,14 +345,14 @@ static void on_source_gone(void *ctx, bool lost)
     struct dead_worker *w = ctx;
     (void)lost;
     w->ending = true;
-    mark(w);
+    dead__mark(w);
 }
 
 static void on_source_resumed(void *ctx)
 {
     struct dead_worker *w = ctx;
     w->granted = 0; /* Ordinals may have been skipped, with their credit. */
-    mark(w);
+    dead__mark(w);
 }
 
 static const struct queue_client_sink source_sink = {
@@ -517,7 +395,7 @@ void broker_queue_dead(struct broker *broker, uint64_t queue_id)
 static void worker_close(struct dead_worker *w)
 {
     for (size_t i = 0; i < w->targets.count; i++) {
-        target_free(w->targets.items[i]);
+        dead__target_free(w->targets.items[i]);
     }
     vec_deinit(&w->targets);
     LIST_FOREACH_SAFE(link, &w->flights) {
@@ -545,7 +423,7 @@ static void drop_gone_targets(struct dead_worker *w)
 {
     for (size_t i = w->targets.count; i-- > 0;) {
         if (w->targets.items[i]->gone) {
-            target_free(w->targets.items[i]);
+            dead__target_free(w->targets.items[i]);
             vec_remove(&w->targets, i);
         }
     }

@@ -416,7 +416,11 @@ struct filter *filter_parse(struct bytes text, struct strbuf *why)
         return NULL;
     }
     struct filter *filter = wr_calloc(1, sizeof *filter);
-    filter->storage = text.size > 0 ? wr_memdup(text.data, text.size) : NULL;
+    filter->storage =
+        wr_alloc(text.size + 1); /* of an empty text too there is an end to point to */
+    if (text.size > 0) {
+        memcpy(filter->storage, text.data, text.size);
+    }
     struct parser p = {.filter = filter, .text = filter->storage, .size = text.size, .why = why};
     filter->root = or_level(&p);
     (void)peek(&p);

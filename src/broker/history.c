@@ -12,6 +12,7 @@
  * Spec: docs/routing.md, "x-recent-history".
  */
 #include "broker_internal.h"
+#include "warren/plant.h"
 
 #define REPLAY_PAGE 256u
 #define NOWHERE     ((uint64_t)INT64_MAX) /* a position that no message has */
@@ -203,7 +204,7 @@ bool history_replay(struct request *r, bool to_queue)
     r->replay->history_id = history->id;
     r->replay->queue_id = to_queue ? queue->id : 0;
     r->replay->next = 1;
-    r->replay->left = history->settings.length_max;
+    r->replay->left = history->settings.length_max - wr_planted(WR_PLANT_replay_short);
     next_page(r);
     return true;
 }

@@ -14,6 +14,7 @@
 
 #include "broker_internal.h"
 #include "filter.h"
+#include "warren/plant.h"
 
 struct match {
     uint64_t position;
@@ -123,6 +124,9 @@ static void give(struct broker_page *page, const struct message *message, uint64
                             .ordinal = ordinal};
     vec_push(&page->moved, m);
     page->waiting++;
+    if (wr_planted(WR_PLANT_move_early) && page->options.what == BROKER_PAGE_MOVE) {
+        (void)queue_client_settle(page->source, 0, ordinal, 1, QUEUE_ACK);
+    }
 }
 
 /* --- the queue -------------------------------------------------------------------------------- */

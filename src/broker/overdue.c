@@ -16,6 +16,7 @@
  * Spec: docs/broker.md, "Consumers that hold a message too long".
  */
 #include "broker_internal.h"
+#include "warren/plant.h"
 
 #define RUNS_PER_TIMEOUT 16u
 #define TIMEOUT_MAX      UINT64_C(315360000000)
@@ -177,6 +178,10 @@ static void revoke(struct holding *h)
     struct consumer *c = h->consumer;
     q->unacked -= h->left;
     q->channel->outstanding -= h->left;
+    for (size_t i = 0; i < h->runs.count && wr_planted(WR_PLANT_timeout_settles); i++) {
+        const struct held_run *run = &h->runs.items[i];
+        (void)queue_client_settle(q->client, h->id, run->first, run->count, QUEUE_ACK);
+    }
     if (c != NULL) {
         (void)queue_client_detach(q->client, c->id, QUEUE_DETACH_RETURN);
         if (q->request != NULL && q->request->consumer == c) {
@@ -243,6 +248,9 @@ static void on_due(struct timer *t)
     uint64_t now = broker_now_ms(ch->broker);
     uint64_t due = UINT64_MAX;
     struct holding *h;
+    if (wr_planted(WR_PLANT_timeout_ignored)) {
+        return;
+    }
     /* One at a time: the front end, when it hears of it, may settle others. */
     while ((h = first_due(ch, &due)) != NULL && due <= now) {
         take_overdue(h);

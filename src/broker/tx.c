@@ -257,8 +257,8 @@ static void commit(struct request *r)
     for (size_t i = 0; i < tx->messages.count; i++) {
         const struct tx_message *m = &tx->messages.items[i];
         size_t live = hand_over(ch, m, targets, replies);
-        targets += m->targets;
-        replies += m->replies;
+        targets = m->targets > 0 ? targets + m->targets : targets; /* NULL when none has any */
+        replies = m->replies > 0 ? replies + m->replies : replies;
         extra += live > 0 ? live - 1 : 0;
     }
     channel_note_published(ch, 1 + extra);

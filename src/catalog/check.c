@@ -26,8 +26,12 @@ static void check_queue(const struct catalog_view *v, const struct catalog_vhost
     WR_ASSERT(q->vhost_id == vhost->id && bytes_eq(q->spec.vhost, vhost->name));
     WR_ASSERT(catalog_queue_by_id(v, q->id) == q);
     WR_ASSERT(catalog__check_home(v, &q->spec) == CATALOG_OK); /* I5 */
+    WR_ASSERT(q->founders.count == 0 ||
+              (q->replicas_version != q->id &&
+               catalog__members_valid(q->founders.items, q->founders.count)));
     /* What is in force is what a queue declared now would have. */
-    struct catalog_queue *fresh = catalog__queue_new(q->id, q->vhost_id, 1, &q->spec);
+    struct catalog_queue *fresh =
+        catalog__queue_new(q->id, q->vhost_id, q->id, &q->spec, (struct catalog_members){0});
     catalog__match_queue(vhost, fresh);
     WR_ASSERT(fresh->policy == q->policy && fresh->operator_policy == q->operator_policy);
     WR_ASSERT(queue_settings_equal(&fresh->settings, &q->settings));
@@ -152,6 +156,7 @@ void catalog_check(const struct catalog *catalog)
             }
         }
     }
+    catalog__proposers_check(catalog);
     WR_ASSERT_OP(exchanges, ==, v->exchange_count);
     WR_ASSERT_OP(queues, ==, pmap_count(v->queues));
     WR_ASSERT_OP(bindings, ==, v->binding_count);

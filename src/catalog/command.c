@@ -1,5 +1,6 @@
 /*
- * What: encoding of the catalog's commands: [version, kind, body], and the texts of statuses.
+ * What: encoding of the catalog's commands: [version, kind, body], or [3, kind, body,
+ * boot, shard, number, settled] with the proposer, and the texts of statuses.
  * Failure modes: decode of anything but an encoded command gives WR_E_CORRUPT or WR_E_VERSION, and
  * reads nothing outside the input. A new field or kind needs a new version and, while nodes of the
  * old one are members, a feature flag: all nodes must apply the same.
@@ -230,10 +231,23 @@ bool catalog_command_valid(const struct catalog_command *command)
     return known && walk_ok(&k);
 }
 
-/* The lowest version that knows it: a history is of version 2. Nodes that do not know that stop
- * there, rather than skip what the others apply. */
+#define PROPOSED_FIELDS 7u
+
+static void walk_proposer(struct walk *k, struct catalog_proposer *by)
+{
+    walk_u32(k, &by->boot);
+    walk_u32(k, &by->shard);
+    walk_u64(k, &by->number);
+    walk_u64(k, &by->settled);
+}
+
+/* The lowest version that knows it: a history is of version 2, a proposer of 3. Nodes that do not
+ * know that stop there, rather than skip what the others apply. */
 static uint64_t version_of(const struct catalog_command *command)
 {
+    if (command->by.boot != 0) {
+        return 3;
+    }
     return command->kind == CATALOG_DECLARE_QUEUE && command->u.queue.type == CATALOG_HISTORY ? 2
                                                                                               : 1;
 }
@@ -242,11 +256,16 @@ void catalog_command_encode(struct buf **out, const struct catalog_command *comm
 {
     WR_ASSERT(catalog_command_valid(command));
     struct walk k = walk_put(out);
-    walk_record(&k, 3);
+    const bool proposed = command->by.boot != 0;
+    walk_record(&k, proposed ? PROPOSED_FIELDS : 3);
     pack_put_uint(&k.writer, version_of(command));
     pack_put_uint(&k.writer, command->kind);
     const bool known = walk_body(&k, (struct catalog_command *)(uintptr_t)command);
     WR_ASSERT(known);
+    if (proposed) {
+        struct catalog_proposer by = command->by;
+        walk_proposer(&k, &by);
+    }
 }
 
 int catalog_command_decode(struct bytes input, struct catalog_command *ret_command)
@@ -254,7 +273,7 @@ int catalog_command_decode(struct bytes input, struct catalog_command *ret_comma
     struct catalog_command *c = ret_command;
     memset(c, 0, sizeof(*c));
     struct walk k = walk_get(input, c->storage.members, c->storage.tags);
-    walk_record(&k, 3);
+    const uint32_t fields = pack_get_array(&k.reader, UINT32_MAX);
     const uint64_t version = pack_get_uint(&k.reader, UINT64_MAX);
     const uint64_t kind = pack_get_uint(&k.reader, UINT64_MAX);
     if (pack_failed(&k.reader)) {
@@ -264,8 +283,17 @@ int catalog_command_decode(struct bytes input, struct catalog_command *ret_comma
         return WR_E_VERSION;
     }
     c->kind = (uint8_t)kind;
+    if (fields != (version == 3 ? PROPOSED_FIELDS : 3)) {
+        return WR_E_CORRUPT;
+    }
     if (!walk_body(&k, c)) {
         return WR_E_VERSION;
+    }
+    if (version == 3) {
+        walk_proposer(&k, &c->by);
+        if (c->by.settled > c->by.number || c->by.number == UINT64_MAX) {
+            return WR_E_CORRUPT;
+        }
     }
     return walk_ok(&k) && pack_done(&k.reader) && version == version_of(c) ? 0 : WR_E_CORRUPT;
 }

@@ -63,8 +63,23 @@ struct event {
     struct pref *after;
 };
 
+/* Outcomes of commands that their proposer may propose again (proposer.c). */
+struct outcome {
+    uint64_t number;
+    uint64_t id;
+    uint32_t status;
+};
+
+struct proposer {
+    uint32_t boot, shard;
+    uint64_t settled; /* it waits for none below */
+    VEC(struct outcome) outcomes;
+};
+VEC_TYPE(proposer_vec, struct proposer);
+
 struct catalog {
     struct catalog_view *view;
+    struct proposer_vec proposers;
     uint64_t applied;
     uint64_t serial;                     /* of the newest view */
     const struct catalog_index_ops *ops; /* may be NULL */
@@ -130,8 +145,10 @@ struct catalog_ranking *catalog__ranking_new(uint32_t count);
 struct catalog_exchange *catalog__exchange_new(uint64_t id, uint64_t vhost_id,
                                                const struct catalog_exchange_spec *spec);
 struct catalog_exchange *catalog__exchange_copy(const struct catalog_exchange *exchange);
+/* founders: none unless it runs elsewhere than it was declared to, by now. */
 struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_t version,
-                                         const struct catalog_queue_spec *spec);
+                                         const struct catalog_queue_spec *spec,
+                                         struct catalog_members founders);
 /* The same queue with the same policies, but run elsewhere. */
 struct catalog_queue *catalog__queue_with(const struct catalog_queue *queue, uint64_t version,
                                           const struct catalog_queue_spec *spec);
@@ -317,6 +334,19 @@ int catalog__apply_unbind(struct catalog *c, const struct catalog_binding_spec *
 
 /* restore.c: a view from a snapshot, or NULL with the error. */
 struct catalog_view *catalog__view_decode(const struct catalog *c, uint64_t index,
-                                          struct bytes snapshot, int *ret_error);
+                                          struct bytes snapshot, struct proposer_vec *ret_proposers,
+                                          int *ret_error);
+
+/* --- who proposed what (proposer.c) --------------------------------------------------------------
+ */
+
+/* True: it counts no more, and *ret_result is its answer. */
+bool catalog__proposer_answers(struct catalog *c, const struct catalog_proposer *by,
+                               struct catalog_result *ret_result);
+void catalog__proposer_note(struct catalog *c, const struct catalog_proposer *by,
+                            const struct catalog_result *result);
+void catalog__proposers_end(struct catalog *c, uint32_t boot);
+void catalog__proposers_free(struct proposer_vec *proposers);
+void catalog__proposers_check(const struct catalog *c);
 
 #endif

@@ -28,6 +28,7 @@ void catalog_free(struct catalog *owned_catalog)
     }
     WR_ASSERT(owned_catalog->events.count == 0);
     catalog_view_unref(owned_catalog->view);
+    catalog__proposers_free(&owned_catalog->proposers);
     vec_deinit(&owned_catalog->events);
     wr_free(owned_catalog);
 }
@@ -173,6 +174,11 @@ void catalog_apply(struct catalog *catalog, uint64_t index, const struct catalog
     catalog->applied = index;
     uint64_t id = 0;
     int status;
+    const bool numbered = command->by.boot != 0 && catalog->view->name != NULL;
+    if (numbered && catalog__proposer_answers(catalog, &command->by, ret_result)) {
+        ret_result->index = index;
+        return;
+    }
     if (!catalog_command_valid(command)) {
         status = CATALOG_INVALID;
     } else if (catalog->view->name != NULL) {
@@ -189,6 +195,9 @@ void catalog_apply(struct catalog *catalog, uint64_t index, const struct catalog
     }
     catalog__events_tell(catalog);
     *ret_result = (struct catalog_result){status, id, index};
+    if (numbered) {
+        catalog__proposer_note(catalog, &command->by, ret_result);
+    }
 }
 
 int catalog_apply_bytes(struct catalog *catalog, uint64_t index, struct bytes command,
@@ -215,10 +224,14 @@ int catalog_restore(struct catalog *catalog, uint64_t index, struct bytes snapsh
         return WR_E_CORRUPT;
     }
     int error = 0;
-    struct catalog_view *v = catalog__view_decode(catalog, index, snapshot, &error);
+    struct proposer_vec proposers = {0};
+    struct catalog_view *v = catalog__view_decode(catalog, index, snapshot, &proposers, &error);
     if (v == NULL) {
+        catalog__proposers_free(&proposers);
         return error;
     }
+    catalog__proposers_free(&catalog->proposers);
+    catalog->proposers = proposers;
     v->serial = ++catalog->serial;
     v->access_serial = v->serial;
     v->index = index;

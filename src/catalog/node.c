@@ -77,6 +77,7 @@ static void end_boot(struct catalog *c, struct uid id, uint32_t boot_over, uint3
     }
     pmap_unref(queues);
     if (boot_over != 0) {
+        catalog__proposers_end(c, boot_over);
         catalog__drop_seats(c, boot_over, NULL, NULL, false);
     }
 }

@@ -424,15 +424,17 @@ void catalog__queue_set_policies(struct catalog_queue *queue, struct catalog_pol
 }
 
 static struct catalog_queue *queue_new(uint64_t id, uint64_t vhost_id, uint64_t version,
-                                       const struct catalog_queue_spec *spec)
+                                       const struct catalog_queue_spec *spec,
+                                       struct catalog_members founders)
 {
     const bool group = spec->run == CATALOG_RUN_GROUP;
-    const size_t members_size =
-        group ? spec->group.member_count * sizeof(struct catalog_member) : 0;
+    const uint32_t member_count = group ? spec->group.member_count : 0;
+    const size_t members_size = (member_count + founders.count) * sizeof(struct catalog_member);
     struct catalog_queue *q = wr_alloc(sizeof(*q) + members_size + spec->vhost.size +
                                        spec->name.size + spec->arguments.size);
     struct catalog_member *members = (struct catalog_member *)(void *)(q + 1);
     struct tail tail = {(uint8_t *)(q + 1) + members_size};
+    WR_ASSERT(founders.count == 0 || (group && version != id));
     memset(q, 0, sizeof(*q));
     pref_init(&q->ref, queue_free);
     q->id = id;
@@ -453,17 +455,23 @@ static struct catalog_queue *queue_new(uint64_t id, uint64_t vhost_id, uint64_t 
         q->spec.local = spec->local;
         return q;
     }
-    memcpy(members, spec->group.members, members_size);
-    members_sort(members, spec->group.member_count);
+    memcpy(members, spec->group.members, member_count * sizeof *members);
+    members_sort(members, member_count);
     q->spec.group = spec->group;
     q->spec.group.members = members;
+    if (founders.count > 0) {
+        memcpy(members + member_count, founders.items, founders.count * sizeof *members);
+        members_sort(members + member_count, founders.count);
+        q->founders = (struct catalog_members){members + member_count, founders.count};
+    }
     return q;
 }
 
 struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_t version,
-                                         const struct catalog_queue_spec *spec)
+                                         const struct catalog_queue_spec *spec,
+                                         struct catalog_members founders)
 {
-    struct catalog_queue *q = queue_new(id, vhost_id, version, spec);
+    struct catalog_queue *q = queue_new(id, vhost_id, version, spec, founders);
     catalog__settle(q);
     return q;
 }
@@ -471,7 +479,9 @@ struct catalog_queue *catalog__queue_new(uint64_t id, uint64_t vhost_id, uint64_
 struct catalog_queue *catalog__queue_with(const struct catalog_queue *queue, uint64_t version,
                                           const struct catalog_queue_spec *spec)
 {
-    struct catalog_queue *q = queue_new(queue->id, queue->vhost_id, version, spec);
+    const struct catalog_members founders =
+        version == queue->id ? (struct catalog_members){0} : catalog_queue_founders(queue);
+    struct catalog_queue *q = queue_new(queue->id, queue->vhost_id, version, spec, founders);
     catalog__queue_set_policies(q, queue->policy, queue->operator_policy);
     return q;
 }

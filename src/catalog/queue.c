@@ -111,7 +111,8 @@ int catalog__apply_declare_queue(struct catalog *c, uint64_t index,
     if (status != CATALOG_OK) {
         return status;
     }
-    struct catalog_queue *q = catalog__queue_new(index, vhost->id, index, spec);
+    struct catalog_queue *q =
+        catalog__queue_new(index, vhost->id, index, spec, (struct catalog_members){0});
     catalog__match_queue(vhost, q);
     *ret_id = index;
     catalog__event(c, EVENT_QUEUE_CREATED, NULL, &q->ref);
@@ -140,6 +141,15 @@ int catalog__apply_delete_queue(struct catalog *c, uint64_t id, uint64_t *ret_id
     *ret_id = id;
     catalog__remove_queue(c, q);
     return CATALOG_OK;
+}
+
+struct catalog_members catalog_queue_founders(const struct catalog_queue *queue)
+{
+    const struct catalog_queue_spec *spec = &queue->spec;
+    const bool as_declared = queue->replicas_version == queue->id;
+    return as_declared && spec->run == CATALOG_RUN_GROUP
+               ? (struct catalog_members){spec->group.members, spec->group.member_count}
+               : queue->founders;
 }
 
 /* A voter before and after. Without one the record would ask for a group that shares no data with

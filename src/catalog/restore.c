@@ -17,11 +17,13 @@ struct restore {
     struct catalog_view *v;
     struct walk k;
     uint64_t index;
-    uint64_t version;      /* layout */
+    uint64_t version; /* layout */
+    struct proposer_vec *proposers;
     struct umap vhost_ids; /* Ids seen: none may come twice. */
     struct umap exchange_ids;
     struct umap binding_ids;
     struct catalog_member members[CATALOG_REPLICAS_MAX];
+    struct catalog_member founders[CATALOG_REPLICAS_MAX];
     struct bytes tags[CATALOG_TAGS_MAX];
 };
 
@@ -87,20 +89,31 @@ static void get_exchange(struct restore *r, struct catalog_vhost *vhost)
     pref_unref(&e->ref);
 }
 
+/* Kept once others are wanted than it was declared with. */
+static bool founders_valid(const struct catalog_queue_spec *spec,
+                           const struct catalog_members *founders, bool as_declared)
+{
+    return founders->count == 0 || (spec->run == CATALOG_RUN_GROUP && !as_declared &&
+                                    catalog__members_valid(founders->items, founders->count));
+}
+
 static void get_queue(struct restore *r, struct catalog_vhost *vhost)
 {
     uint64_t id = 0;
     uint64_t version = 0;
     struct catalog_queue_spec spec = {0};
-    walk_snapshot_queue(&r->k, &id, &version, &spec);
+    struct catalog_members founders = {0};
+    walk_snapshot_queue(&r->k, &id, &version, &spec,
+                        r->version > SNAPSHOT_VERSION_3 ? &founders : NULL, r->founders);
     if (!need(r, id >= 1 && id <= r->index && version >= id && version <= r->index) ||
         !need(r, catalog_queue_by_id(r->v, id) == NULL && bytes_eq(spec.vhost, vhost->name) &&
                      pmap_get(*catalog__queue_table(vhost, spec.type), spec.name) == NULL) ||
         !need(r, catalog__check_history(vhost, &spec) == CATALOG_OK &&
-                     catalog__check_home(r->v, &spec) == CATALOG_OK)) {
+                     catalog__check_home(r->v, &spec) == CATALOG_OK) ||
+        !need(r, founders_valid(&spec, &founders, version == id))) {
         return;
     }
-    struct catalog_queue *q = catalog__queue_new(id, vhost->id, version, &spec);
+    struct catalog_queue *q = catalog__queue_new(id, vhost->id, version, &spec, founders);
     catalog__match_queue(vhost, q);
     const struct catalog_key key = catalog__key_id(id);
     catalog__count_load(r->v, q, 1);
@@ -318,13 +331,18 @@ static void get_all(struct restore *r)
             get_seat(r);
         }
     }
+    if (r->version > SNAPSHOT_VERSION_2 && ok(r)) {
+        (void)need(r, catalog__proposers_get(&r->k, v, r->proposers));
+    }
 }
 
 struct catalog_view *catalog__view_decode(const struct catalog *c, uint64_t index,
-                                          struct bytes snapshot, int *ret_error)
+                                          struct bytes snapshot, struct proposer_vec *ret_proposers,
+                                          int *ret_error)
 {
     static const struct hash_seed seed = {UINT64_C(0x726573746f7265), UINT64_C(0x636174616c6f67)};
-    struct restore r = {.c = c, .v = catalog__view_new(0), .index = index};
+    struct restore r = {
+        .c = c, .v = catalog__view_new(0), .index = index, .proposers = ret_proposers};
     r.k = walk_get(snapshot, r.members, r.tags);
     umap_init(&r.vhost_ids, seed);
     umap_init(&r.exchange_ids, seed);
@@ -336,7 +354,9 @@ struct catalog_view *catalog__view_decode(const struct catalog *c, uint64_t inde
         error = WR_E_VERSION;
     } else {
         const bool formed = pack_get_bool(&r.k.reader);
-        const uint32_t wanted = version == SNAPSHOT_VERSION_1 ? SNAPSHOT_FIELDS_1 : SNAPSHOT_FIELDS;
+        const uint32_t wanted = version == SNAPSHOT_VERSION_1   ? SNAPSHOT_FIELDS_1
+                                : version == SNAPSHOT_VERSION_2 ? SNAPSHOT_FIELDS_2
+                                                                : SNAPSHOT_FIELDS;
         r.version = version;
         if (need(&r, version >= SNAPSHOT_VERSION_1 && fields == (formed ? wanted : 2)) && formed) {
             get_all(&r);

@@ -1,9 +1,9 @@
 /*
  * What: writing the whole state: [version, formed] or [version, formed, cluster id, name, next
  * boot, nodes, vhosts (with limits, policies, parameters, exchanges and queues), users (with
- * permissions and limits), bindings, global parameters, seats]. Invariants: the tables' order of
- * iteration depends on their content alone, integers and sizes have one form: equal states give
- * equal bytes. Derived things (indexes, loads, destination sets) are left out. Threads: the
+ * permissions and limits), bindings, global parameters, seats, proposers]. Invariants: the tables'
+ * order of iteration depends on their content alone, integers and sizes have one form: equal states
+ * give equal bytes. Derived things (indexes, loads, destination sets) are left out. Threads: the
  * machine's. Spec: docs/catalog.md, "Snapshot".
  */
 #include "internal.h"
@@ -56,7 +56,8 @@ static void put_queues(struct walk *k, const struct pmap *queues)
         struct catalog_queue_spec s = q->spec;
         uint64_t queue_id = q->id;
         uint64_t version = q->replicas_version;
-        walk_snapshot_queue(k, &queue_id, &version, &s);
+        struct catalog_members founders = q->founders;
+        walk_snapshot_queue(k, &queue_id, &version, &s, &founders, NULL);
     }
 }
 
@@ -162,6 +163,7 @@ void catalog_snapshot(const struct catalog *catalog, struct buf **out)
                                     .channels = seat->channels};
         walk_snapshot_seat(&k, &copy);
     }
+    catalog__proposers_put(&k, &catalog->proposers);
 }
 
 void walk_snapshot_node(struct walk *k, struct catalog_node *node)
@@ -184,12 +186,19 @@ void walk_snapshot_exchange(struct walk *k, uint64_t *id, bool *predeclared,
 }
 
 void walk_snapshot_queue(struct walk *k, uint64_t *id, uint64_t *version,
-                         struct catalog_queue_spec *spec)
+                         struct catalog_queue_spec *spec, struct catalog_members *founders,
+                         struct catalog_member storage[CATALOG_REPLICAS_MAX])
 {
-    walk_record(k, 3);
+    walk_record(k, founders == NULL ? 3 : 4);
     walk_u64(k, id);
     walk_u64(k, version);
     walk_queue_spec(k, spec);
+    if (founders != NULL) {
+        struct catalog_member *members = k->members; /* the spec's are there */
+        k->members = storage;
+        walk_members(k, &founders->items, &founders->count);
+        k->members = members;
+    }
 }
 
 void walk_snapshot_permission(struct walk *k, struct snapshot_permission *p)

@@ -73,6 +73,9 @@ static json_t *options_json(const struct invocation *v)
 static void banner(const struct invocation *v, const struct command *c)
 {
     const char *name = c->name;
+    if (ctl_setting_banner(v, c)) {
+        return;
+    }
     if (strcmp(name, "clear_topic_permissions") == 0 && v->word_count > 2) {
         ctl_say(v, "Clearing topic permissions on \"%s\" for user \"%s\" in vhost \"%s\" ...",
                 v->words[2], v->words[1], v->vhost);
@@ -172,7 +175,9 @@ static int show(const struct invocation *v, const struct command *c, json_t *rep
     if (json_object_get(reply, "error") != NULL || result == NULL) {
         return ctl_fail_reply(v, reply);
     }
-    if (value != NULL && v->out.format == OUTPUT_JSON) {
+    if (strcmp(c->name, "environment") == 0) {
+        ctl_print_environment(v, result);
+    } else if (value != NULL && v->out.format == OUTPUT_JSON) {
         print_limits_json(v, c, value);
     } else if (value != NULL) {
         (void)printf("%s\n", json_string_value(value));

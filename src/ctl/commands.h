@@ -69,6 +69,7 @@ enum command_kind {
     COMMAND_ADMIN,    /* arguments and options go to the node as they are */
     COMMAND_CLOSE,    /* close.c */
     COMMAND_MESSAGES, /* messages.c */
+    COMMAND_REPORT,   /* report.c */
 };
 
 struct command {
@@ -94,6 +95,8 @@ struct command {
 const struct command *command_find(const char *name); /* NULL when there is none */
 /* "Did you mean" for a word that is no command: the nearest, or NULL when none is near. */
 const struct command *command_nearest(const char *word);
+/* What to do instead of a command that only rabbitmqctl has; NULL: it has none of that name. */
+const char *command_absent(const char *name);
 /* In order of groups and names: NULL after the last. */
 const struct command *command_at(size_t index);
 void command_usage(FILE *out, const struct command *command); /* NULL: of the program */

@@ -1,7 +1,7 @@
 /*
  * What: finding a node and talking to it. A running node leaves a note in $HOME/.warren/nodes/NAME
- * (host, port, cookie; readable by its owner only); a configuration file given with --config serves
- * as well; the cookie may come from RABBITMQ_ERLANG_COOKIE.
+ * (host, port, cookie, identity; readable by its owner only); a configuration file given with
+ * --config serves as well; the cookie may come from RABBITMQ_ERLANG_COOKIE.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "warren/link.h"
@@ -20,13 +21,16 @@
 
 struct target {
     char host[256], port[16], cookie[256];
+    struct uid node_id; /* zero: not known */
 };
 
 struct asking {
     struct ctl_options *options;
+    const struct target *target;
     struct link_session *session;
     struct outq out;
     int fd;
+    int64_t deadline_ms;
     bool ready;
     char *answer;
     char refusal[640];
@@ -73,6 +77,9 @@ static bool read_target(const char *path, struct target *t)
             (void)snprintf(t->host, sizeof t->host, "%s", value);
         } else if (strcmp(key, "erlang.cookie") == 0 || strcmp(key, "cluster.cookie") == 0) {
             (void)snprintf(t->cookie, sizeof t->cookie, "%s", value);
+        } else if (strcmp(key, "node.id") == 0 &&
+                   uid_parse(bytes_from_cstr(value), &t->node_id) != 0) {
+            t->node_id = (struct uid){0, 0};
         }
     }
     (void)fclose(file);
@@ -107,8 +114,16 @@ static bool find_target(const struct ctl_options *o, struct target *t, char *err
     return true;
 }
 
-static int dial(const struct target *t)
+static int64_t now_ms(void)
 {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int dial(const struct target *t, int timeout_s)
+{
+    const struct timeval limit = {.tv_sec = timeout_s}; /* of connect and send */
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
     int fd = -1;
@@ -117,6 +132,9 @@ static int dial(const struct target *t)
     }
     for (struct addrinfo *ai = found; ai != NULL && fd < 0; ai = ai->ai_next) {
         fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0) {
+            (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        }
         if (fd >= 0 && connect(fd, ai->ai_addr, ai->ai_addrlen) != 0) {
             (void)close(fd);
             fd = -1;
@@ -136,6 +154,14 @@ static const char *on_ready(void *ctx, const struct link_identity *peer)
         /* it must not be another node that is stopped because this one's note is gone */
         (void)snprintf(a->refusal, sizeof a->refusal, "the node there is '%s', not '%s'",
                        peer->name, a->options->node);
+        return a->refusal;
+    } else if (!uid_is_zero(a->target->node_id) && !uid_eq(peer->node_id, a->target->node_id)) {
+        /* nor one of the same name, of another cluster, that has its port now */
+        (void)snprintf(a->refusal, sizeof a->refusal,
+                       "the node there is another '%s' than the one whose note is in "
+                       "~/.warren/nodes: its data directory is another. Give --config, or remove "
+                       "the note",
+                       a->options->node);
         return a->refusal;
     }
     a->ready = true;
@@ -173,16 +199,18 @@ static bool flush(struct asking *a)
 }
 
 /* One read; 0 = closed, < 0 = error or time-out, > 0 = something was fed. */
-static int pump(struct asking *a, int timeout_ms, char *errmsg)
+static int pump(struct asking *a, char *errmsg)
 {
     static uint8_t bytes[65536];
     struct pollfd fd = {.fd = a->fd, .events = POLLIN};
-    int rc = poll(&fd, 1, timeout_ms);
+    const int64_t left_ms = a->deadline_ms - now_ms();
+    int rc = poll(&fd, 1, left_ms > 0 ? (int)left_ms : 0);
     if (rc < 0 && errno == EINTR) {
         return 1; /* whoever is interrupted ends after the answer */
     }
     if (rc <= 0) {
-        (void)snprintf(errmsg, 512, "no answer within %d s", timeout_ms / 1000);
+        a->options->timed_out = true;
+        (void)snprintf(errmsg, 512, "no answer within %d s", a->options->timeout_s);
         return -1;
     }
     ssize_t n = recv(a->fd, bytes, sizeof bytes, 0);
@@ -205,14 +233,13 @@ static int pump(struct asking *a, int timeout_ms, char *errmsg)
 
 static char *converse(struct asking *a, const char *json, bool until_closed, char *errmsg)
 {
-    int timeout_ms = a->options->timeout_s * 1000;
     link_session_start(a->session);
     if (!flush(a)) {
         (void)snprintf(errmsg, 512, "the connection broke");
         return NULL;
     }
     while (!a->ready) {
-        if (pump(a, 10000, errmsg) <= 0) {
+        if (pump(a, errmsg) <= 0) {
             return NULL;
         }
     }
@@ -222,11 +249,11 @@ static char *converse(struct asking *a, const char *json, bool until_closed, cha
         return NULL;
     }
     while (a->answer == NULL) {
-        if (pump(a, timeout_ms, errmsg) <= 0) {
+        if (pump(a, errmsg) <= 0) {
             return NULL;
         }
     }
-    while (until_closed && pump(a, timeout_ms, errmsg) > 0) {
+    while (until_closed && pump(a, errmsg) > 0) {
     }
     return a->answer;
 }
@@ -235,13 +262,15 @@ char *ctl_ask(struct ctl_options *o, const char *json, bool until_closed, char *
 {
     static const struct link_sink sink = {.on_ready = on_ready, .on_frame = on_frame};
     struct target t = {.cookie = ""};
-    struct asking a = {.options = o, .fd = -1};
+    struct asking a = {.options = o, .target = &t, .fd = -1};
     struct link_identity own = {.kind = LINK_KIND_TOOL, .name = "warrenctl"};
     uint8_t nonce[32];
     if (!find_target(o, &t, errmsg)) {
         return NULL;
     }
-    a.fd = dial(&t);
+    o->timed_out = false;
+    a.deadline_ms = now_ms() + (int64_t)o->timeout_s * 1000;
+    a.fd = dial(&t, o->timeout_s);
     if (a.fd < 0) {
         (void)snprintf(
             errmsg, 512,

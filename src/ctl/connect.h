@@ -8,7 +8,8 @@ struct ctl_options {
     const char *node;   /* name@host */
     const char *config; /* the node's configuration file, or NULL */
     const char *cookie; /* or NULL: from the configuration, the environment or the registry */
-    int timeout_s;      /* for the answer */
+    int timeout_s;      /* for all of it */
+    bool timed_out;     /* that is why there was no answer */
     bool any_node;      /* whoever is at the address that `config` gives; then `node` is set */
     char found[256];    /* the name for that */
 };

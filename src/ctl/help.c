@@ -54,7 +54,7 @@ static void options(FILE *out)
         "   -s, --silent         no banner, no table header (the latter alone: "
         "--no-table-headers)\n"
         "   -t, --timeout SEC    how long to wait for the answer (default 60)\n"
-        "   --formatter F        table, pretty_table, json, csv or erlang\n"
+        "   --formatter F        table, pretty_table, json, json_stream, csv or erlang\n"
         "   --config FILE        the node's configuration file (where it listens, its cookie)\n"
         "   --erlang-cookie C    the cluster's cookie (else from --config, the node's note or "
         "RABBITMQ_ERLANG_COOKIE)\n"

@@ -89,7 +89,10 @@ static bool parse_value(struct invocation *v, const struct option *o, int *i)
         parse_timeout(v, o, value_of(v, o, i));
     } else if (is(o, NULL, "--formatter")) {
         const char *name = value_of(v, o, i);
-        if (!output_parse_format(name, &v->out.format)) {
+        v->out.stream = strcmp(name, "json_stream") == 0;
+        if (v->out.stream || strcmp(name, "json_array") == 0) {
+            v->out.format = OUTPUT_JSON;
+        } else if (!output_parse_format(name, &v->out.format)) {
             mark_invalid(v, o->text, name);
         }
     } else if (is(o, NULL, "--script-name")) {
@@ -200,7 +203,7 @@ long long invocation_count(const struct invocation *v, enum option_id id, long l
 
 /* --- what is said ----------------------------------------------------------------------------- */
 
-int ctl_fail(const struct invocation *v, int code, bool bare, const char *text)
+static int fail(const struct invocation *v, int code, const char *before, const char *text)
 {
     if (v->out.format == OUTPUT_JSON) {
         json_t *error =
@@ -210,8 +213,13 @@ int ctl_fail(const struct invocation *v, int code, bool bare, const char *text)
         json_decref(error);
     }
     (void)fflush(stdout); /* the banner goes before it, also where both end in one file */
-    (void)fprintf(stderr, "%s%s\n", bare ? "" : "Error:\n", text);
+    (void)fprintf(stderr, "%s%s\n", before, text);
     return code;
+}
+
+int ctl_fail(const struct invocation *v, int code, bool bare, const char *text)
+{
+    return fail(v, code, bare ? "" : "Error:\n", text);
 }
 
 int ctl_fail_reply(const struct invocation *v, json_t *reply)
@@ -226,6 +234,13 @@ int ctl_fail_reply(const struct invocation *v, json_t *reply)
 /* No answer: said in the words that scripts look for. */
 int ctl_fail_unreachable(const struct invocation *v, const char *why)
 {
+    if (v->ctl.timed_out) {
+        char text[512];
+        (void)snprintf(text, sizeof text,
+                       "operation %.100s on node %.256s timed out. Timeout value used: %lld",
+                       v->words[0], v->ctl.node, (long long)v->ctl.timeout_s * 1000);
+        return fail(v, EXIT_TEMPORARY, "Error: ", text);
+    }
     if (v->out.format == OUTPUT_JSON) {
         json_t *error = json_pack("{s:s, s:s, s:s, s:s}", "error", "nodedown", "message", why,
                                   "node", v->ctl.node, "result", "error");
@@ -248,6 +263,27 @@ void ctl_warn_stale(json_t *reply)
         (void)fflush(stdout);
         (void)fprintf(stderr, "Warning: the cluster's catalog has no leader in reach; this is what "
                               "the node knows\n");
+    }
+}
+
+void ctl_warn_missing(json_t *reply)
+{
+    json_t *silent = json_object_get(reply, "silent");
+    const json_int_t parts =
+        json_integer_value(json_object_get(reply, "missing")) - (json_int_t)json_array_size(silent);
+    size_t i;
+    json_t *name;
+    (void)fflush(stdout);
+    json_array_foreach(silent, i, name) {
+        (void)fprintf(stderr,
+                      "Warning: node '%s' did not answer in time; the listing is not complete\n",
+                      json_string_value(name));
+    }
+    if (parts > 0) {
+        (void)fprintf(stderr,
+                      "Warning: %d part(s) of the cluster did not answer in time; the listing is "
+                      "not complete\n",
+                      (int)parts);
     }
 }
 
@@ -309,16 +345,24 @@ void ctl_pause_ms(long ms)
     (void)nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
 }
 
+void ctl_put_timeout(struct invocation *v, json_t *request)
+{
+    v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : 60;
+    if (v->timeout_s > 0) {
+        (void)json_object_set_new(request, "within", json_integer((json_int_t)v->timeout_s * 1000));
+    }
+}
+
 json_t *ctl_request(struct invocation *v, json_t *owned_request, int *ret_code)
 {
     char errmsg[512] = "";
+    ctl_put_timeout(v, owned_request);
     char *text = json_dumps(owned_request, JSON_COMPACT);
     json_decref(owned_request);
     if (text == NULL) {
         *ret_code = ctl_fail(v, EXIT_DATA, false, "an argument is not UTF-8");
         return NULL;
     }
-    v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : 60;
     char *answer = ctl_ask(&v->ctl, text, false, errmsg);
     free(text);
     if (answer == NULL) {

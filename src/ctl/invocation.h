@@ -46,16 +46,26 @@ int ctl_fail(const struct invocation *v, int code, bool bare, const char *text);
 int ctl_fail_unreachable(const struct invocation *v, const char *why);
 int ctl_fail_reply(const struct invocation *v, json_t *reply); /* it has "error" and "code" */
 void ctl_warn_stale(json_t *reply);                            /* an answer without a leader */
+void ctl_warn_missing(json_t *reply);                          /* one that is not complete */
 void ctl_banner(const struct invocation *v, const struct command *c);
 void ctl_say(const struct invocation *v, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); /* a banner that is made up */
 void ctl_pause_ms(long ms);
 
+/* How long the tool waits: for it, and for the node to answer with what it has by then. */
+void ctl_put_timeout(struct invocation *v, json_t *request);
 /* Sends it; the answer, or NULL with *ret_code set and the reason told. */
 json_t *ctl_request(struct invocation *v, json_t *owned_request, int *ret_code);
 
 int ctl_admin(struct invocation *v, const struct command *c);    /* admin.c */
 int ctl_close(struct invocation *v, const struct command *c);    /* close.c */
 int ctl_messages(struct invocation *v, const struct command *c); /* messages.c */
+int ctl_report(struct invocation *v, int (*run)(struct invocation *v, const struct command *c));
+
+/* settings.c. Arguments of a command that sets something: ends the program when they are wrong. */
+void ctl_check_setting(const struct invocation *v, const struct command *c);
+/* False: it has the usual banner. */
+bool ctl_setting_banner(const struct invocation *v, const struct command *c);
+void ctl_print_environment(const struct invocation *v, json_t *applications);
 
 #endif

@@ -29,6 +29,11 @@ static const struct command *choose_command(const struct invocation *v)
     const struct command *c = command_find(word);
     if (c == NULL) {
         const struct command *near = command_nearest(word);
+        const char *instead = command_absent(word);
+        if (instead != NULL) {
+            (void)fprintf(stderr, "Error:\nThere is no '%s' in Warren: %s\n", word, instead);
+            exit(EXIT_UNAVAILABLE);
+        }
         (void)fprintf(stderr, "\nCommand '%s' not found. \n", word);
         if (near != NULL) {
             (void)fprintf(stderr, "Did you mean '%s'? \n", near->name);
@@ -168,13 +173,7 @@ static int show(const struct command *c, const struct invocation *v, json_t *col
         filter_queues(v, result, unresponsive);
         output_rows(&v->out, columns, result);
         ctl_warn_stale(reply);
-        json_int_t missing = json_integer_value(json_object_get(reply, "missing"));
-        if (missing > 0) {
-            (void)fprintf(stderr,
-                          "Warning: %d part(s) of the cluster did not answer in time; the listing "
-                          "is not complete\n",
-                          (int)missing);
-        }
+        ctl_warn_missing(reply);
     } else if (json_is_string(result)) {
         output_text(&v->out, v->ctl.node, json_string_value(result));
     } else if (strcmp(c->name, "cluster_status") == 0) {
@@ -249,8 +248,9 @@ static char *build_request(struct invocation *v, const struct command *c, json_t
         (void)json_object_set_new(request, "queue_timeout",
                                   json_integer(invocation_count(v, O_QUEUE_TIMEOUT, 3000)));
     }
-    v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : waiting ? 300 : 60;
+    ctl_put_timeout(v, request);
     if (waiting) {
+        v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : 300;
         (void)json_object_set_new(request, "timeout", json_integer(v->ctl.timeout_s));
         v->ctl.timeout_s += 5;
     }
@@ -319,6 +319,25 @@ static void choose_node(struct invocation *v)
     }
 }
 
+static int dispatch(struct invocation *v, const struct command *c)
+{
+    switch (c->kind) {
+    case COMMAND_ADMIN:
+        check_columns(v, c);
+        ctl_check_setting(v, c);
+        return ctl_admin(v, c);
+    case COMMAND_CLOSE:
+        return ctl_close(v, c);
+    case COMMAND_MESSAGES:
+        return ctl_messages(v, c);
+    case COMMAND_REPORT:
+        return ctl_report(v, dispatch);
+    case COMMAND_OWN:
+        break;
+    }
+    return run(v, c);
+}
+
 int main(int argc, char **argv)
 {
     struct invocation v = {.argc = argc, .argv = argv, .vhost = "/"};
@@ -333,16 +352,5 @@ int main(int argc, char **argv)
         (void)printf("4.1.0\n");
         return 0;
     }
-    switch (c->kind) {
-    case COMMAND_ADMIN:
-        check_columns(&v, c);
-        return ctl_admin(&v, c);
-    case COMMAND_CLOSE:
-        return ctl_close(&v, c);
-    case COMMAND_MESSAGES:
-        return ctl_messages(&v, c);
-    case COMMAND_OWN:
-        break;
-    }
-    return run(&v, c);
+    return dispatch(&v, c);
 }

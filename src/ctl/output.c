@@ -177,13 +177,14 @@ static void print_pretty(json_t *columns, json_t *rows)
 }
 
 /* A row a line, as rabbitmqctl streams them. */
-static void print_json_rows(json_t *columns, json_t *rows)
+/* A stream: each followed by an empty line, as rabbitmqctl's; without any there is nothing. */
+static void print_json_rows(json_t *columns, json_t *rows, bool stream)
 {
     if (json_array_size(rows) == 0) {
-        (void)puts("[]");
+        (void)fputs(stream ? "" : "[]\n", stdout);
         return;
     }
-    (void)puts("[");
+    (void)fputs(stream ? "" : "[\n", stdout);
     size_t i;
     size_t k;
     json_t *row;
@@ -194,11 +195,12 @@ static void print_json_rows(json_t *columns, json_t *rows)
             (void)json_object_set_new(picked, json_string_value(column),
                                       value_json(row, json_string_value(column)));
         }
-        (void)fputs(k == 0 ? "" : ",", stdout);
+        (void)fputs(k == 0 || stream ? "" : ",", stdout);
         print_json(picked);
+        (void)fputs(stream ? "\n" : "", stdout);
         json_decref(picked);
     }
-    (void)puts("]");
+    (void)fputs(stream ? "" : "]\n", stdout);
 }
 
 void output_rows(const struct output_options *o, json_t *columns, json_t *rows)
@@ -207,7 +209,7 @@ void output_rows(const struct output_options *o, json_t *columns, json_t *rows)
     json_t *row;
     switch (o->format) {
     case OUTPUT_JSON:
-        print_json_rows(columns, rows);
+        print_json_rows(columns, rows, o->stream);
         return;
     case OUTPUT_PRETTY:
         print_pretty(columns, rows);
@@ -337,6 +339,9 @@ void output_status(const struct output_options *o, json_t *status)
     }
     print_alarms(json_object_get(status, "alarms"));
     print_memory(status);
+    heading("Free Disk Space");
+    (void)printf("Low free disk space watermark: %.4f gb\n",
+                 (double)json_integer_value(json_object_get(status, "disk_free_limit")) / 1e9);
     heading("Totals");
     print_lines(json_object_get(status, "totals"), totals, sizeof totals / sizeof totals[0]);
     heading("Listeners");

@@ -32,14 +32,18 @@ static void note(const struct admin *admin, const char *outcome)
     }
     strbuf_init(&s, line, sizeof line);
     strbuf_printf(&s, "%s", admin->command->name);
-    if (admin->count > 0) {
+    const bool own = (admin->command->style & ADMIN_THIS_NODE) != 0; /* those have no secrets */
+    for (uint32_t i = 0; i < admin->count && (i == 0 || own); i++) {
         strbuf_add_cstr(&s, " '");
-        strbuf_add_line(&s, admin->args[0]);
+        strbuf_add_line(&s, admin->args[i]);
         strbuf_add_char(&s, '\'');
     }
-    strbuf_add_cstr(&s, ", vhost '");
-    strbuf_add_line(&s, admin->vhost);
-    strbuf_add_cstr(&s, "': ");
+    if (!own) {
+        strbuf_add_cstr(&s, ", vhost '");
+        strbuf_add_line(&s, admin->vhost);
+        strbuf_add_char(&s, '\'');
+    }
+    strbuf_add_cstr(&s, ": ");
     strbuf_add_line(&s, bytes_from_cstr(outcome));
     wr_log(admin->shard->logger, LOG_LEVEL_INFO, "control", "%s", line);
 }
@@ -194,7 +198,8 @@ bool admin_flag(const struct admin *admin, const char *name)
 static const struct admin_command *find(const char *name)
 {
     const struct admin_command *const tables[] = {admin_change_commands, admin_list_commands,
-                                                  admin_queue_commands, admin_message_commands};
+                                                  admin_queue_commands, admin_message_commands,
+                                                  admin_settings_commands};
     for (size_t i = 0; i < WR_ARRAY_SIZE(tables); i++) {
         for (const struct admin_command *c = tables[i]; c->name != NULL; c++) {
             if (strcmp(c->name, name) == 0) {
@@ -268,6 +273,8 @@ bool admin_request(struct shard *shard, struct link_conn *link, const char *comm
     admin->job = control_job_new(shard, link, admin, admin_free);
     if (!take_arguments(admin)) {
         admin_refuse(admin, EXIT_USAGE, "%s: not the arguments that it takes", c->name);
+    } else if ((c->style & ADMIN_THIS_NODE) != 0) {
+        c->run(admin);
     } else if (shard->view == NULL || shard->boot == 0) {
         admin_refuse(admin, EXIT_UNAVAILABLE, "%s", formation_state(shard));
     } else {

@@ -32,11 +32,12 @@ struct admin {
     } page;
 };
 
-/* How errors are shown: RabbitMQ is not of one mind. */
+/* How errors are shown (RabbitMQ is not of one mind), and what a command is about. */
 enum admin_style {
     ADMIN_VHOST_BARE = 1, /* a vhost that is not there: without "Error:", exit code 65 */
     ADMIN_PERMISSION = 2, /* "User u does not exist", "Virtual host v does not exist" */
     ADMIN_USER_69 = 4,    /* a user that is not there: exit code 69 */
+    ADMIN_THIS_NODE = 8,  /* the node that is asked: no view and no barrier is needed */
 };
 
 struct admin_command {
@@ -48,7 +49,7 @@ struct admin_command {
 };
 
 extern const struct admin_command admin_change_commands[], admin_list_commands[],
-    admin_queue_commands[], admin_message_commands[];
+    admin_queue_commands[], admin_message_commands[], admin_settings_commands[];
 
 void admin_ok(struct admin *admin);
 void admin_result(struct admin *admin, json_t *owned_result);

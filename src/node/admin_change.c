@@ -552,7 +552,4 @@ const struct admin_command admin_change_commands[] = {
     {"set_cluster_name", set_cluster_name, 1, 1, 0, false},
     {"trace_on", not_yet, 0, 0, 0, true},
     {"trace_off", not_yet, 0, 0, 0, true},
-    {"set_vm_memory_high_watermark", not_yet, 1, 2, 0, true},
-    {"set_disk_free_limit", not_yet, 1, 2, 0, true},
-    {"set_log_level", not_yet, 1, 1, 0, true},
     {.name = NULL}};

@@ -15,19 +15,24 @@
 
 #include "warren/err.h"
 #include "warren/mem.h"
+#include "warren/plant.h"
 
 #include "node_internal.h"
 
 #define TRIM_TOKEN UINT64_C(0x414c524d)
 #define MIB(bytes) ((bytes) >> 20)
 
-static uint64_t limit_of(const struct config *config, uint64_t total)
+uint64_t alarm_part_of(uint64_t total, uint32_t millionths)
 {
-    if (config->memory_absolute != CONFIG_NOT_GIVEN) {
-        return config->memory_absolute;
+    return total / 1000000 * millionths + total % 1000000 * millionths / 1000000;
+}
+
+static uint64_t limit_of(uint32_t relative_ppm, uint64_t absolute, uint64_t total)
+{
+    if (absolute != CONFIG_NOT_GIVEN) {
+        return absolute;
     }
-    return total / 1000000 * config->memory_relative_ppm +
-           total % 1000000 * config->memory_relative_ppm / 1000000;
+    return alarm_part_of(total, relative_ppm);
 }
 
 bool alarm_limit(struct env *env, const struct config *config, struct alarm_memory *ret_memory)
@@ -37,7 +42,7 @@ bool alarm_limit(struct env *env, const struct config *config, struct alarm_memo
         (memory.total == 0 && env->ops->memory_total(env, &memory.total) != 0)) {
         return false;
     }
-    memory.limit = limit_of(config, memory.total);
+    memory.limit = limit_of(config->memory_relative_ppm, config->memory_absolute, memory.total);
     *ret_memory = memory;
     return true;
 }
@@ -45,6 +50,11 @@ bool alarm_limit(struct env *env, const struct config *config, struct alarm_memo
 void alarm_init(struct shard *shard)
 {
     struct alarm_memory *m = &shard->alarm.memory;
+    const struct config *config = shard->config;
+    shard->settings = (struct settings){.memory_relative_ppm = config->memory_relative_ppm,
+                                        .memory_absolute = config->memory_absolute,
+                                        .disk_free_limit = config->disk_free_limit,
+                                        .log_level = config->log_level};
     if (alarm_limit(shard->env, shard->config, m)) {
         shard->alarm.next_ns = shard->env->ops->mono_ns(shard->env);
         wr_log(shard->logger, LOG_LEVEL_INFO, "memory",
@@ -88,7 +98,7 @@ static void set_memory_high(struct shard *shard, bool high)
                "memory alarm cleared: %" PRIu64 " MiB used, the high watermark is %" PRIu64 " MiB",
                MIB(m->used), MIB(m->limit));
     }
-    for (uint32_t i = 1; i < shard->count; i++) {
+    for (uint32_t i = 1; i < shard->count && (high || !wr_planted(WR_PLANT_alarm_sticks)); i++) {
         struct node_mail_value *mail = node_mail_new(NODE_MAIL_ALARM, high, NULL);
         mail->mail.destroy = alarm_mail_destroy;
         shard->env->ops->post(shard->env, i, &mail->mail);
@@ -130,6 +140,18 @@ static void look(struct shard *shard)
     if (m->used < m->limit || !trims || m->used - m->limit >= m->limit / 8) {
         set_memory_high(shard, m->used >= m->limit);
     }
+}
+
+bool alarm_set_watermark(struct shard *shard, uint32_t relative_ppm, uint64_t absolute)
+{
+    if (shard->alarm.next_ns == 0) {
+        return false;
+    }
+    shard->settings.memory_relative_ppm = relative_ppm;
+    shard->settings.memory_absolute = absolute;
+    shard->alarm.memory.limit = limit_of(relative_ppm, absolute, shard->alarm.memory.total);
+    look(shard);
+    return true;
 }
 
 void alarm_on_exec(struct shard *shard, uint64_t token)

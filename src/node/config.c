@@ -58,39 +58,6 @@ static bool parse_u64(struct bytes text, uint64_t *ret_value)
     return true;
 }
 
-/* "500MB", "64MiB", "1073741824": RabbitMQ's units, where kB = 1000 and k/KiB = 1024. */
-static bool parse_size(struct bytes text, uint64_t *ret_value)
-{
-    static const struct {
-        const char *suffix;
-        uint64_t factor;
-    } units[] = {
-        {"kib", 1u << 10}, {"mib", 1u << 20}, {"gib", 1u << 30},  {"tib", UINT64_C(1) << 40},
-        {"kb", 1000},      {"mb", 1000000},   {"gb", 1000000000}, {"tb", UINT64_C(1000000000000)},
-        {"k", 1u << 10},   {"m", 1u << 20},   {"g", 1u << 30},    {"t", UINT64_C(1) << 40}};
-    size_t digits = 0;
-    while (digits < text.size && text.data[digits] >= '0' && text.data[digits] <= '9') {
-        digits++;
-    }
-    uint64_t value = 0;
-    if (!parse_u64((struct bytes){text.data, digits}, &value)) {
-        return false;
-    }
-    struct bytes suffix = str_trim((struct bytes){text.data + digits, text.size - digits});
-    if (suffix.size == 0) {
-        *ret_value = value;
-        return true;
-    }
-    for (size_t i = 0; i < WR_ARRAY_SIZE(units); i++) {
-        if (str_eq_nocase(suffix, bytes_from_cstr(units[i].suffix)) &&
-            value <= UINT64_MAX / units[i].factor) {
-            *ret_value = value * units[i].factor;
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool parse_flag(struct bytes text, bool *ret_value)
 {
     if (bytes_eq_cstr(text, "true") || bytes_eq_cstr(text, "on") || bytes_eq_cstr(text, "yes")) {
@@ -225,7 +192,7 @@ static int set_frame_max(struct config *config, struct bytes rest, struct bytes 
 {
     uint64_t size = 0;
     (void)rest;
-    if (!parse_size(value, &size) || (size != 0 && size < 4096) || size > 16777216) {
+    if (str_parse_size(value, &size) != 0 || (size != 0 && size < 4096) || size > 16777216) {
         return why_invalid(why, "expected 0 or a size of 4096 to 16777216");
     }
     config->frame_max = (uint32_t)size;
@@ -336,38 +303,11 @@ static int set_consumers_max(struct config *config, struct bytes rest, struct by
     return 0;
 }
 
-/* "0.6", "1", ".5": a part of the whole, in millionths; what comes behind the sixth place is cut.
- */
-static bool parse_part(struct bytes text, uint32_t *ret_ppm)
-{
-    uint64_t whole = 0;
-    uint64_t part = 0;
-    uint64_t unit = 1000000;
-    size_t at = 0;
-    bool any = false;
-    for (; at < text.size && text.data[at] >= '0' && text.data[at] <= '9'; at++) {
-        whole = whole > 1 ? whole : whole * 10 + (uint64_t)(text.data[at] - '0');
-        any = true;
-    }
-    if (at < text.size && text.data[at] == '.') {
-        for (at++; at < text.size && text.data[at] >= '0' && text.data[at] <= '9'; at++) {
-            unit /= 10;
-            part += unit * (uint64_t)(text.data[at] - '0');
-            any = true;
-        }
-    }
-    if (!any || at != text.size || whole * 1000000 + part > 1000000) {
-        return false;
-    }
-    *ret_ppm = (uint32_t)(whole * 1000000 + part);
-    return true;
-}
-
 static int set_memory_relative(struct config *config, struct bytes rest, struct bytes value,
                                char *why)
 {
     (void)rest;
-    return parse_part(value, &config->memory_relative_ppm)
+    return str_parse_millionths(value, 1000000, &config->memory_relative_ppm) == 0
                ? 0
                : why_invalid(why, "expected a number from 0 to 1, such as 0.6");
 }
@@ -506,7 +446,7 @@ static int set_value(struct config *config, const struct config_key *key, struct
         return parse_u64(value, &number) ? set_number(key, field, number, why)
                                          : why_invalid(why, "expected a whole number");
     case VALUE_SIZE:
-        return parse_size(value, &number)
+        return str_parse_size(value, &number) == 0
                    ? set_number(key, field, number, why)
                    : why_invalid(why, "expected a size such as 1048576, 64MiB or 500MB");
     case VALUE_FLAG:

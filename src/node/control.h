@@ -30,4 +30,7 @@ void control_job_answer(struct job *job, json_t *owned_reply);
 bool admin_request(struct shard *shard, struct link_conn *link, const char *command,
                    json_t *request);
 
+/* {"relative": fraction} or {"absolute": bytes}: the memory alarm's threshold as it is now. */
+json_t *settings_watermark_json(const struct shard *shard);
+
 #endif

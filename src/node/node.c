@@ -18,7 +18,7 @@
 
 struct node {
     const struct config *config;
-    const struct logger *logger;
+    struct logger *logger;
     struct uid node_id;
     char host[256];
     uint32_t shard_count;
@@ -31,6 +31,11 @@ struct node {
 struct uid node_id_of(const struct node *node)
 {
     return node->node_id;
+}
+
+void node_set_log_level(struct node *node, enum log_level level)
+{
+    logger_set_level(node->logger, level);
 }
 
 const char *node_host(const struct node *node)
@@ -273,6 +278,11 @@ const struct env_sink *node_sink(struct node *node, uint32_t context, void **ret
 void node_stop(struct node *node, const char *why)
 {
     shard_start_shutdown(&node->shards[0], why);
+}
+
+struct shard *node_shard(struct node *node, uint32_t shard)
+{
+    return &node->shards[shard];
 }
 
 struct host *node_shard_host(struct node *node, uint32_t shard)

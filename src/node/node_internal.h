@@ -155,12 +155,25 @@ struct alarm_memory {
 };
 /* Watermark and memory there is; false where memory is not watched. */
 bool alarm_limit(struct env *env, const struct config *config, struct alarm_memory *ret_memory);
+/* Shard 0: another watermark, a number of bytes or (absolute == CONFIG_NOT_GIVEN) a part of the
+ * memory, counts from now on. False where memory is not watched. */
+bool alarm_set_watermark(struct shard *shard, uint32_t relative_ppm, uint64_t absolute);
 void alarm_init(struct shard *shard);          /* shard 0 */
 uint32_t alarm_own(const struct shard *shard); /* enum broker_alarm: this node's; any shard */
 void alarm_on_exec(struct shard *shard, uint64_t token);
 void alarm_turn(struct shard *shard); /* any shard: the brokers hear of what has changed */
 uint64_t alarm_deadline_ns(const struct shard *shard);
 struct alarm_memory alarm_memory(const struct shard *shard);
+/* Millionths (also more than a million) of the memory there is. */
+uint64_t alarm_part_of(uint64_t total, uint32_t millionths);
+
+/* What can be set while the node runs (admin_settings.c); begins as the configuration has it. */
+struct settings {
+    uint32_t memory_relative_ppm;
+    uint64_t memory_absolute; /* CONFIG_NOT_GIVEN: the relative one counts */
+    uint64_t disk_free_limit;
+    enum log_level log_level;
+};
 
 /* --- a shard ---------------------------------------------------------------------------------- */
 struct shard {
@@ -177,6 +190,7 @@ struct shard {
     struct catalog_view *view; /* held; NULL before there is one */
     uint32_t boot;             /* 0 = not known yet */
     uint64_t started_ns;       /* for the uptime */
+    struct settings settings;  /* shard 0 */
     struct links links;
     struct formation *formation; /* shard 0 */
     struct control *control;     /* shard 0 */
@@ -193,11 +207,14 @@ struct shard {
     uint32_t shut_answers;
 };
 
-struct host *node_shard_host(struct node *node, uint32_t shard); /* for the simulator's checks */
+/* For the simulator's checks, and tests. */
+struct shard *node_shard(struct node *node, uint32_t shard);
+struct host *node_shard_host(struct node *node, uint32_t shard);
 struct uid node_id_of(const struct node *node);
 const char *node_host(
     const struct node *node); /* where other nodes reach this one: the host part of its name */
 struct uid node_cluster_id(const struct shard *shard); /* zero while blank */
+void node_set_log_level(struct node *node, enum log_level level);
 void shard_set_boot(struct shard *shard, uint32_t boot);
 void shard_set_view(struct shard *shard, struct catalog_view *owned_ref, uint64_t index);
 struct host_transport shard_transport(struct shard *shard);

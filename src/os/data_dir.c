@@ -300,14 +300,33 @@ static bool note_path(const struct os_note *note, char path[PATH_SIZE])
 
 static void note_text(const struct os_note *note, char text[NOTE_SIZE])
 {
+    char id[UID_TEXT_SIZE];
     (void)snprintf(text, NOTE_SIZE,
                    "distribution.listener.port_range.min = %u\n"
                    "distribution.listener.interface = %s\n"
-                   "erlang.cookie = %s\n",
-                   note->port, note->host[0] == 0 ? "localhost" : note->host, note->cookie);
+                   "erlang.cookie = %s\n"
+                   "node.id = %s\n",
+                   note->port, note->host[0] == 0 ? "localhost" : note->host, note->cookie,
+                   uid_format(note->node_id, id));
 }
 
-int os_note_write(const struct os_note *note, char *errmsg)
+static bool is_of_another(const struct os_note *note, const char *path)
+{
+    char line[16 + UID_TEXT_SIZE];
+    char id[UID_TEXT_SIZE];
+    char errmsg[512];
+    char *there = NULL;
+    size_t size = 0;
+    if (os_read_file(path, NOTE_SIZE, &there, &size, errmsg) != 0) {
+        return false;
+    }
+    (void)snprintf(line, sizeof line, "node.id = %s\n", uid_format(note->node_id, id));
+    const bool another = memmem(there, size, line, strlen(line)) == NULL;
+    wr_free(there);
+    return another;
+}
+
+int os_note_write(const struct os_note *note, bool *ret_replaced, char *errmsg)
 {
     char path[PATH_SIZE];
     char dir[PATH_SIZE];
@@ -319,6 +338,7 @@ int os_note_write(const struct os_note *note, char *errmsg)
     (void)snprintf(dir, sizeof dir, "%s", path);
     *strrchr(dir, '/') = 0;
     note_text(note, text);
+    *ret_replaced = is_of_another(note, path);
     int rc = make_dirs(dir, 0700);
     if (rc == 0) {
         rc = write_file(path, text, 0600);

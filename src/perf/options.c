@@ -1,8 +1,9 @@
 /*
- * What: command line of warren-perf: a table of options with PerfTest's names, a URI parser, and
- * the checks that need more than one option. `-x1`, `-x 1` and `--producers 1` are the same.
+ * What: command line of warren-perf: a table of options with PerfTest's names, and the checks that
+ * need more than one option. `-x1`, `-x 1` and `--producers 1` are the same. URIs: uri.c.
  */
 #include "options.h"
+#include "uri.h"
 
 #include <netdb.h>
 #include <stdio.h>
@@ -162,24 +163,6 @@ static uint64_t number(const char *text, uint64_t max)
     return value;
 }
 
-/* Copy with %XX decoded; out has 256 bytes. */
-static void decode_percent(struct bytes text, char *out)
-{
-    size_t size = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        if (size == 255) {
-            fail("too long", "part of a URI");
-        }
-        uint8_t byte = text.data[i];
-        if (byte == '%' && i + 2 < text.size &&
-            str_parse_hex(bytes_make(text.data + i + 1, 2), &byte, 1) == 0) {
-            i += 2;
-        }
-        out[size++] = (char)byte;
-    }
-    out[size] = '\0';
-}
-
 static void resolve(struct uri *u, const char *host, const char *port)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
@@ -193,71 +176,22 @@ static void resolve(struct uri *u, const char *host, const char *port)
     snprintf(u->text, sizeof(u->text), "%s:%s", host, port);
 }
 
-/* The last of a character in the text, or SIZE_MAX. */
-static size_t find_last(struct bytes text, char c)
-{
-    for (size_t i = text.size; i-- > 0;) {
-        if (text.data[i] == (uint8_t)c) {
-            return i;
-        }
-    }
-    return SIZE_MAX;
-}
-
-static struct bytes after(struct bytes text, size_t at)
-{
-    return bytes_make(text.data + at, text.size - at);
-}
-
 static void add_uri(struct options *o, struct bytes text)
 {
+    struct uri_parts parts;
     if (o->uri_count == OPTIONS_URIS_MAX) {
         fail("too many", "URIs");
     }
+    const char *why = uri_parse(text, &parts);
+    if (why != NULL) {
+        fail(why, bytes_strdup(text));
+    }
     struct uri *u = &o->uris[o->uri_count++];
-    *u = (struct uri){.user = "guest", .password = "guest", .vhost = "/"};
-    if (!bytes_starts_with(text, BYTES_LITERAL("amqp://"))) {
-        fail("not an amqp:// URI (TLS is not supported)", bytes_strdup(text));
-    }
-    struct bytes authority;
-    struct bytes path;
-    (void)str_split(after(text, 7), '/', &authority, &path);
-    if (path.size > 0) {
-        decode_percent(path, u->vhost);
-    }
-    const size_t at = find_last(authority, '@');
-    if (at != SIZE_MAX) {
-        struct bytes user;
-        struct bytes password;
-        if (str_split(bytes_make(authority.data, at), ':', &user, &password)) {
-            decode_percent(password, u->password);
-        }
-        decode_percent(user, u->user);
-        authority = after(authority, at + 1);
-    }
-    char host[256] = "127.0.0.1";
-    char port[256] = "5672";
-    if (authority.size > 0 && authority.data[0] == '[') {
-        const size_t end = find_last(authority, ']');
-        if (end == SIZE_MAX) {
-            fail("not a host", bytes_strdup(authority));
-        }
-        decode_percent(bytes_make(authority.data + 1, end - 1), host);
-        authority = after(authority, end + 1);
-        if (authority.size > 1) {
-            decode_percent(after(authority, 1), port);
-        }
-    } else {
-        struct bytes name;
-        struct bytes digits;
-        if (str_split(authority, ':', &name, &digits)) {
-            decode_percent(digits, port);
-        }
-        if (name.size > 0) {
-            decode_percent(name, host);
-        }
-    }
-    resolve(u, host, port);
+    *u = (struct uri){.user = ""};
+    snprintf(u->user, sizeof(u->user), "%s", parts.user);
+    snprintf(u->password, sizeof(u->password), "%s", parts.password);
+    snprintf(u->vhost, sizeof(u->vhost), "%s", parts.vhost);
+    resolve(u, parts.host, parts.port);
 }
 
 static void add_uris(struct options *o, const char *list)

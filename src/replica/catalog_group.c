@@ -2,8 +2,8 @@
  * What: the catalog's group (shard 0): its machine, proposals from this and other nodes, read
  * barriers, membership. Happy path: propose -> leader here: an entry / elsewhere: a parcel to the
  * leader -> committed and applied there -> outcome back -> applied here -> done. Failure modes: no
- * leader, lost parcels, leader change: asked again (a command may then be applied twice; its result
- * says so) until the time limit, then WR_E_UNAVAILABLE. Not again in the log of one leader.
+ * leader, lost parcels, leader change: asked again (numbered: however often it gets into the log,
+ * it counts once) until the time limit, then WR_E_UNAVAILABLE. Not again in the log of one leader.
  * Invariants I1  done runs once per request, from a turn, after this node has applied the command.
  * I2  An outcome is told only for the very entry (term and index) that was proposed for it.
  * Ownership: the host owns requests; done's result is borrowed. Threads: shard 0.
@@ -18,6 +18,7 @@ enum request_kind { REQUEST_PROPOSE = 1, REQUEST_BARRIER };
 struct catalog_request {
     struct host *host;
     uint64_t id;
+    struct list link; /* PROPOSE: in the host's catalog_proposals, the oldest first */
     enum request_kind kind;
     struct buf *command; /* encoded entry */
     uint64_t until_ms;
@@ -25,7 +26,7 @@ struct catalog_request {
     uint32_t candidate;
     struct timer timer;
     bool answered; /* outcome known: waits until applied reaches it */
-    bool asked;    /* BARRIER: the core is working on it */
+    bool asked;    /* another shard than 0: that one is working on it */
     bool leading;  /* PROPOSE: only as long as this node leads */
     uint64_t wait_index;
     int status;
@@ -41,8 +42,12 @@ static struct group *catalog_group(struct host *host)
 
 static void finish(struct catalog_request *request, int status)
 {
+    if (status == CATALOG_LATE) { /* this boot was ended by others before it came to be applied */
+        status = WR_E_UNAVAILABLE;
+    }
     struct host *host = request->host;
     umap_remove(&host->catalog_requests, request->id);
+    list_remove(&request->link);
     timer_cancel(&host->timers, &request->timer);
     buf_unref(request->command);
     request->done(request->ctx, status, status < 0 ? NULL : &request->result);
@@ -76,6 +81,7 @@ static struct catalog_request *request_new(struct host *host, enum request_kind 
 {
     struct catalog_request *request = wr_calloc(1, sizeof *request);
     request->host = host;
+    list_init(&request->link);
     request->id = ++host->request_counter;
     request->kind = kind;
     request->until_ms = host->now_ms + timeout_ms;
@@ -90,15 +96,32 @@ static struct catalog_request *request_new(struct host *host, enum request_kind 
     return request;
 }
 
+/* What founds a cluster, joins it or takes a boot number is proposed by who has none that runs. */
+static bool counts_once(const struct catalog_command *command)
+{
+    return command->kind != CATALOG_CLUSTER_INIT && command->kind != CATALOG_JOIN_NODE &&
+           command->kind != CATALOG_NODE_BOOT;
+}
+
 static struct catalog_request *propose_new(struct host *host, const struct catalog_command *command,
                                            uint32_t timeout_ms, catalog_done_fn done, void *ctx)
 {
     struct catalog_request *request = request_new(host, REQUEST_PROPOSE, timeout_ms, done, ctx);
+    struct catalog_command numbered = *command; /* shallow: encoded at once */
+    list_push_back(&host->catalog_proposals, &request->link);
+    if (host->boot != 0 && counts_once(command)) {
+        const struct catalog_request *oldest =
+            WR_CONTAINER_OF(list_first(&host->catalog_proposals), struct catalog_request, link);
+        numbered.by = (struct catalog_proposer){.boot = (uint32_t)host->boot,
+                                                .shard = host->options.shard,
+                                                .number = request->id,
+                                                .settled = oldest->id};
+    }
     request->command = buf_new(256);
     request->command->size = ENTRY_HEADER;
     request->command->data[0] = ENTRY_VERSION;
     bytes_store_le64(request->command->data + 1, host->env->ops->wall_ms(host->env));
-    catalog_command_encode(&request->command, command);
+    catalog_command_encode(&request->command, &numbered);
     return request;
 }
 
@@ -282,14 +305,9 @@ static void attempt(struct catalog_request *request)
     if (group == NULL || group->raft == NULL) {
         return;
     }
-    if (request->kind == REQUEST_BARRIER) {
-        if (!request->asked) {
-            request->asked = true;
-            struct raft_event event = {.type = RAFT_EVENT_READ_INDEX, .u.context = request->id};
-            if (group_step(group, &event) != 0) {
-                request->asked = false;
-            }
-        }
+    if (request->kind == REQUEST_BARRIER) { /* again too: the question may have been lost */
+        (void)group_step(
+            group, &(struct raft_event){.type = RAFT_EVENT_READ_INDEX, .u.context = request->id});
         return;
     }
     if (raft_role(group->raft) == RAFT_LEADER) {
@@ -312,7 +330,6 @@ void catalog_on_read(struct host *host, const struct raft_read *read)
     if (request == NULL || request->kind != REQUEST_BARRIER || request->answered) {
         return;
     }
-    request->asked = false;
     if (read->status == 0) {
         request->answered = true;
         request->wait_index = read->index;

@@ -1,6 +1,6 @@
 /*
  * What: queue clients: the calls of the broker. An op is put into the client's array; it goes out
- * at the end of the turn (client_flow.c). seq of an op = its place in the client's life. Invariants
+ * at the end of the turn (client_send.c). seq of an op = its place in the client's life. Invariants
  * I1  ops[ops_first ..] have consecutive seqs; the last one's is next_seq - 1.
  * I2  After queue_client_close no upcall is made; the struct lives on until the CLOSE is applied.
  * Ownership: the host owns clients; ops own a reference of their message and copies of tag and
@@ -72,7 +72,9 @@ void client_free(struct queue_client *client)
         wr_free(link);
     }
     umap_remove(&host->clients, client->id);
-    ops_release(client->ops.items + client->ops_first, client->ops.count - client->ops_first);
+    if (client->ops.count > client->ops_first) {
+        ops_release(client->ops.items + client->ops_first, client->ops.count - client->ops_first);
+    }
     WR_ASSERT_OP(client->bytes, <=, host->client_bytes);
     host->client_bytes -= client->bytes;
     vec_deinit(&client->ops);

@@ -1,7 +1,7 @@
 #ifndef WR_CLIENT_INTERNAL_H
 #define WR_CLIENT_INTERNAL_H
-/* A queue client, shared by client.c (the calls) and client_flow.c (sending, answers, finding the
- * leader). */
+/* A queue client, shared by client.c (the calls), client_send.c (ops on their way),
+ * client_seek.c (finding the leader) and client_answer.c (what comes back). */
 #include "replica_internal.h"
 
 enum client_state {
@@ -66,5 +66,9 @@ void client_mark(struct queue_client *client);
 void client_free(struct queue_client *client);
 void client_settle(struct queue_client *client, uint64_t seq);
 void client_seek(struct queue_client *client);
+/* A new session there: RESUME is sent. */
+void client_resume(struct queue_client *client, struct uid node, uint32_t shard);
+/* Tells the sink when too much is pending, and when that is over. */
+void client_check_blocked(struct queue_client *client);
 void client_arm(struct queue_client *client);
 #endif

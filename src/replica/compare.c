@@ -13,55 +13,18 @@
  * quarantined, and is looked at again every second. A new leader does not know whom the one before
  * had found: a quarantined replica tells it (QUARANTINED).
  *
- * Invariants
- * I1  Hashes are compared for one index and one version only: a committed prefix has one right
- * outcome, so it does not matter when a hash comes, or from which term it is. I2  Nobody is accused
- * without a strict majority of the voters in force having one other value. I3  A quarantined
- * replica does not serve, does not campaign, gives no bytes to relays, sends no snapshot; it
- * stores, acks and votes as before (its log is good), and applies (so that its log can be let go
- * of). I4  The quarantine is durable (a flag of LOG_GROUP) before a restart could lose it for good:
- * until then the leader says it again. Threads: the host's shard. Spec: DESIGN §5, docs/replica.md,
- * "Comparing replicas".
+ * Here is who tells whom when; compare_digest.c has what is hashed and what a majority has (I1),
+ * compare_quarantine.c what becomes of one that differs (I3, I4). Invariant I2  Nobody is accused
+ * without a strict majority of the voters in force having one other value. Threads: the host's
+ * shard. Spec: docs/replica.md, "Comparing replicas".
  */
-#include "replica_internal.h"
+#include "compare_internal.h"
 
 #include "warren/plant.h"
 
-#include <stdio.h>
+#define COMPARE_RETRY_MS 1000u
 
-#define COMPARE_VERSION       1u /* of what is hashed when; changes with the limits below */
-#define COMPARE_QUEUE_EVERY   8192u
-#define COMPARE_CATALOG_EVERY 256u
-#define COMPARE_WEIGHT_MAX    65536u /* of a queue (some 10 ns each): above, counts only ... */
-#define COMPARE_OBJECTS_MAX   16384u /* ... of a catalog (some 300 ns each) */
-#define COMPARE_KEPT          4u     /* newest hashes kept of each member */
-#define COMPARE_RETRY_MS      1000u
-
-struct digest {
-    uint64_t index, version, value; /* index 0: none */
-};
-struct compared {
-    struct raft_id member;
-    struct digest kept[COMPARE_KEPT];
-    uint32_t next;
-};
-struct divergent {
-    struct raft_id member;
-    struct uid node;
-    uint64_t index, value, majority; /* 0 after a restart of the member: not known any more */
-};
-struct compare {
-    struct group *group;
-    struct timer timer;
-    VEC(struct compared) members;    /* self; on a leader all who told */
-    VEC(struct divergent) divergent; /* leader: to be replaced */
-    struct divergent self;           /* quarantined: why */
-    uint64_t doubt;     /* leader: index at which some differ, and too few told; 0 = none */
-    uint64_t undecided; /* index at which nobody was right: said once */
-    uint32_t candidate; /* quarantined leader: who is to lead instead, in turn */
-};
-
-static struct compare *compare_of(struct group *group)
+struct compare *compare_of(struct group *group)
 {
     if (group->compare == NULL) {
         group->compare = wr_calloc(1, sizeof *group->compare);
@@ -84,168 +47,10 @@ void compare_free(struct group *group)
     group->compare = NULL;
 }
 
-uint32_t compare_every(const struct host *host, bool catalog)
-{
-    uint32_t wanted =
-        catalog ? host->options.compare_catalog_every : host->options.compare_queue_every;
-    return wanted != 0 ? wanted : catalog ? COMPARE_CATALOG_EVERY : COMPARE_QUEUE_EVERY;
-}
+/* --- parcels ---------------------------------------------------------------------------------- */
 
-/* --- what is hashed -------------------------------------------------------------------------- */
-
-static uint64_t hash_numbers(const uint64_t *numbers, size_t count)
-{
-    const struct hash_seed seed = {UINT64_C(0x636f6d706172652d), UINT64_C(0x636f756e74732d31)};
-    struct writer w;
-    writer_init(&w, 8 * (uint32_t)count);
-    for (size_t i = 0; i < count; i++) {
-        put_le64(&w, numbers[i]);
-    }
-    struct buf *b = writer_take(&w);
-    uint64_t hash = hash_bytes(seed, bytes_make(b->data, b->size));
-    buf_unref(b);
-    return hash;
-}
-
-uint64_t compare_queue_hash(const struct queue *queue)
-{
-    if (queue_weight(queue) <= COMPARE_WEIGHT_MAX) {
-        return queue_hash(queue);
-    }
-    struct queue_totals t;
-    queue_totals(queue, &t);
-    const uint64_t numbers[] = {queue_weight(queue), t.ready,           t.unacked,
-                                t.consumers,         t.bytes_ready,     t.bytes_unacked,
-                                t.next_position,     t.lowest_position, t.published,
-                                t.delivered,         t.acked,           t.redelivered};
-    return hash_numbers(numbers, WR_ARRAY_SIZE(numbers));
-}
-
-uint64_t compare_catalog_hash(const struct catalog *catalog)
-{
-    struct catalog_totals t;
-    catalog_count(catalog_view_peek(catalog), &t);
-    if (t.nodes + t.vhosts + t.users + t.exchanges + t.queues + t.bindings <= COMPARE_OBJECTS_MAX) {
-        return catalog_hash(catalog);
-    }
-    const uint64_t numbers[] = {t.nodes, t.vhosts, t.users, t.exchanges, t.queues, t.bindings};
-    return hash_numbers(numbers, WR_ARRAY_SIZE(numbers));
-}
-
-static uint64_t version_of(const struct group *group)
-{
-    return (uint64_t)COMPARE_VERSION << 32 | group->ops->version;
-}
-
-/* --- what is known --------------------------------------------------------------------------- */
-
-static struct compared *compared_of(struct compare *c, struct raft_id member)
-{
-    for (size_t i = 0; i < c->members.count; i++) {
-        if (raft_id_equal(c->members.items[i].member, member)) {
-            return &c->members.items[i];
-        }
-    }
-    return NULL;
-}
-
-static const struct digest *digest_at(struct compare *c, struct raft_id member, uint64_t index,
-                                      uint64_t version)
-{
-    const struct compared *m = compared_of(c, member);
-    for (uint32_t i = 0; m != NULL && i < COMPARE_KEPT; i++) {
-        if (m->kept[i].index == index && m->kept[i].version == version) {
-            return &m->kept[i];
-        }
-    }
-    return NULL;
-}
-
-static void remember(struct group *group, struct raft_id member, const struct digest *d)
-{
-    struct compare *c = compare_of(group);
-    if (digest_at(c, member, d->index, d->version) != NULL) {
-        return; /* told again, or applied again after a restart */
-    }
-    struct compared *m = compared_of(c, member);
-    if (m == NULL) {
-        for (size_t i = 0; i < c->members.count && c->members.count >= RAFT_MEMBERS_MAX; i++) {
-            if (!raft_id_equal(c->members.items[i].member, group->self)) {
-                vec_remove(&c->members, i); /* members come and go: an old one makes room */
-                break;
-            }
-        }
-        m = vec_add(&c->members);
-        *m = (struct compared){.member = member};
-    }
-    m->kept[m->next++ % COMPARE_KEPT] = *d;
-}
-
-static struct divergent *divergent_of(const struct group *group, struct raft_id member)
-{
-    struct compare *c = group->compare;
-    for (size_t i = 0; c != NULL && i < c->divergent.count; i++) {
-        if (raft_id_equal(c->divergent.items[i].member, member)) {
-            return &c->divergent.items[i];
-        }
-    }
-    return NULL;
-}
-
-bool compare_is_divergent(const struct group *group, struct uid node)
-{
-    const struct compare *c = group->compare;
-    for (size_t i = 0; c != NULL && i < c->divergent.count; i++) {
-        if (uid_eq(c->divergent.items[i].node, node)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* --- texts ----------------------------------------------------------------------------------- */
-
-static int describe_group(const struct group *group, char *text, size_t size)
-{
-    const struct catalog_view *view = group->host->view;
-    const struct catalog_queue *record = view != NULL ? catalog_queue_by_id(view, group->id) : NULL;
-    if (group->id == HOST_CATALOG_GROUP) {
-        return snprintf(text, size, "the catalog");
-    }
-    if (record == NULL) {
-        return snprintf(text, size, "queue %llu", (unsigned long long)group->id);
-    }
-    return snprintf(text, size, "queue '%.*s' (%llu)", (int)record->spec.name.size,
-                    (const char *)record->spec.name.data, (unsigned long long)group->id);
-}
-
-static void describe_node(const struct host *host, struct uid node, char *text, size_t size)
-{
-    const struct catalog_node *n = host->view != NULL ? catalog_node(host->view, node) : NULL;
-    if (n != NULL) {
-        snprintf(text, size, "%.*s", (int)n->info.name.size, (const char *)n->info.name.data);
-    } else {
-        snprintf(text, size, "%016llx%016llx", (unsigned long long)node.hi,
-                 (unsigned long long)node.lo);
-    }
-}
-
-static void describe_hashes(const struct divergent *d, char *text, size_t size)
-{
-    if (d->index == 0) {
-        snprintf(text, size, "differed from the majority's before its node was started again");
-    } else {
-        snprintf(text, size,
-                 "differs from the majority's at index %llu (hash %016llx, theirs %016llx)",
-                 (unsigned long long)d->index, (unsigned long long)d->value,
-                 (unsigned long long)d->majority);
-    }
-}
-
-/* --- parcels --------------------------------------------------------------------------------- */
-
-static void send_numbers(struct group *group, uint8_t kind, struct uid node, struct raft_id member,
-                         uint64_t a, uint64_t b, uint64_t c)
+void compare_send(struct group *group, uint8_t kind, struct uid node, struct raft_id member,
+                  uint64_t a, uint64_t b, uint64_t c)
 {
     struct parcel *parcel = parcel_make(group->host, kind, 1, group->id, node, HOST_SHARD_BY_GROUP);
     const uint64_t numbers[] = {member.hi, member.lo, a, b, c};
@@ -263,134 +68,18 @@ static void tell_leader(struct group *group, const struct digest *d)
 {
     struct uid leader;
     if (leader_elsewhere(group, &leader)) {
-        send_numbers(group, PARCEL_HASH, leader, group->self, d->index, d->version, d->value);
+        compare_send(group, PARCEL_HASH, leader, group->self, d->index, d->version, d->value);
     }
 }
 
-static void tell_quarantined(struct group *group)
+void compare_tell_quarantined(struct group *group)
 {
     const struct divergent *d = &compare_of(group)->self;
     struct uid leader;
     if (leader_elsewhere(group, &leader)) {
-        send_numbers(group, PARCEL_QUARANTINED, leader, group->self, d->index, d->value,
+        compare_send(group, PARCEL_QUARANTINED, leader, group->self, d->index, d->value,
                      d->majority);
     }
-}
-
-static void arm(struct group *group);
-
-/* --- being quarantined ----------------------------------------------------------------------- */
-
-/* A leader that is in the minority: one that agrees with the majority goes on. Entries are still
- * replicated from here until it has them all. */
-static void hand_over(struct group *group)
-{
-    struct compare *c = compare_of(group);
-    if (raft_role(group->raft) != RAFT_LEADER) {
-        return;
-    }
-    for (size_t n = c->members.count; n > 0; n--) {
-        const struct raft_id member = c->members.items[c->candidate++ % c->members.count].member;
-        const struct digest *d = digest_at(c, member, c->self.index, version_of(group));
-        if (raft_id_equal(member, group->self) || d == NULL || d->value != c->self.majority) {
-            continue;
-        }
-        struct raft_event event = {.type = RAFT_EVENT_TRANSFER, .u.peer = member};
-        int rc = group_step(group, &event);
-        if (rc == 0 || rc == RAFT_E_BUSY) {
-            return;
-        }
-    }
-}
-
-static void quarantine(struct group *group, const struct divergent *why)
-{
-    struct compare *c = compare_of(group);
-    char name[300];
-    char hashes[160];
-    if (group->quarantined[0] != 0) {
-        return;
-    }
-    bool catalog = group->id == HOST_CATALOG_GROUP;
-    c->self = *why;
-    vec_clear(&c->divergent);
-    describe_group(group, name, sizeof name);
-    describe_hashes(why, hashes, sizeof hashes);
-    snprintf(group->quarantined, sizeof group->quarantined, "quarantined: its state %s", hashes);
-    wr_log(group->host->logger, LOG_LEVEL_ERROR, catalog ? "catalog" : "queue",
-           "%s: the state of this node's replica %s; it is quarantined%s", name, hashes,
-           catalog ? ", and this node stops" : " until a fresh one takes its place");
-    if (group->serving) {
-        group_set_serving(group, false);
-    }
-    if (group->home != NULL) {
-        relay_drop(group->home);
-    }
-    group_step(group, &(struct raft_event){.type = RAFT_EVENT_ABSTAIN});
-    group_create_record(group); /* I4 */
-    hand_over(group);
-    tell_quarantined(group);
-    arm(group);
-    group_mark(group);
-}
-
-/* Of a catalog without a future: what an operator has to do. */
-void compare_catalog_advice(const struct group *group, char *text, size_t size)
-{
-    snprintf(text, size,
-             "this node's copy of the cluster's definitions is %s. Remove the data directory whole "
-             "and let this node join the cluster as a new one, under another name",
-             group->quarantined);
-}
-
-/* The quarantine is durable. A node with wrong definitions must not go on. */
-void compare_on_durable(struct group *group)
-{
-    char why[400];
-    if (group->quarantined[0] != 0 && group->id == HOST_CATALOG_GROUP) {
-        compare_catalog_advice(group, why, sizeof why);
-        group->host->env->ops->stop(group->host->env, 1, why);
-    }
-}
-
-/* The creation record says so. */
-void compare_recovered(struct group *group)
-{
-    char hashes[160];
-    describe_hashes(&compare_of(group)->self, hashes, sizeof hashes);
-    snprintf(group->quarantined, sizeof group->quarantined, "quarantined: its state %s", hashes);
-    arm(group);
-}
-
-/* --- accusing -------------------------------------------------------------------------------- */
-
-/* Clients over there took bytes from the replica there: they begin anew, and get them from here. */
-static void reroute(struct group *group, struct uid node)
-{
-    if (group->home != NULL && group->serving) {
-        home_announce_to(group->home, node);
-    }
-}
-
-static void accuse(struct group *group, const struct divergent *d)
-{
-    char name[300];
-    char node[256];
-    char hashes[160];
-    if (divergent_of(group, d->member) != NULL) {
-        return;
-    }
-    vec_push(&compare_of(group)->divergent, *d);
-    describe_group(group, name, sizeof name);
-    describe_node(group->host, d->node, node, sizeof node);
-    describe_hashes(d, hashes, sizeof hashes);
-    bool catalog = group->id == HOST_CATALOG_GROUP;
-    wr_log(group->host->logger, LOG_LEVEL_ERROR, catalog ? "catalog" : "queue",
-           "%s: the state of the replica on node %s %s; it is quarantined%s", name, node, hashes,
-           catalog ? ", and its node stops" : " until a fresh one takes its place");
-    send_numbers(group, PARCEL_QUARANTINE, d->node, d->member, d->index, d->value, d->majority);
-    reroute(group, d->node);
-    arm(group);
 }
 
 /* Some differ, and those who could tell which is right were away, or came by a snapshot over the
@@ -402,15 +91,16 @@ static void ask_again(struct group *group)
     if (group->applied != raft_last_index(group->raft)) {
         return;
     }
-    if (digest_at(c, group->self, group->applied, version_of(group)) == NULL) {
-        const struct digest d = {group->applied, version_of(group), group->ops->hash(group)};
-        remember(group, group->self, &d);
+    if (compare_digest_at(c, group->self, group->applied, compare_version_of(group)) == NULL) {
+        const struct digest d = {group->applied, compare_version_of(group),
+                                 group->ops->hash(group)};
+        compare_remember(group, group->self, &d);
     }
     for (uint32_t i = 0; i < members.count; i++) {
         struct uid node;
         if (!raft_id_equal(members.members[i].id, group->self) &&
             group_node_of(group, members.members[i].id, &node)) {
-            send_numbers(group, PARCEL_COMPARE, node, members.members[i].id, group->applied, 0, 0);
+            compare_send(group, PARCEL_COMPARE, node, members.members[i].id, group->applied, 0, 0);
         }
     }
 }
@@ -421,61 +111,16 @@ static void answer_again(struct group *group, uint64_t index)
         return;
     }
     const struct digest *known =
-        digest_at(compare_of(group), group->self, index, version_of(group));
-    struct digest d = {index, version_of(group), known != NULL ? known->value : 0};
+        compare_digest_at(compare_of(group), group->self, index, compare_version_of(group));
+    struct digest d = {index, compare_version_of(group), known != NULL ? known->value : 0};
     if (known == NULL) {
         d.value = group->ops->hash(group);
-        remember(group, group->self, &d);
+        compare_remember(group, group->self, &d);
     }
     tell_leader(group, &d);
 }
 
-static void say_undecided(struct group *group, uint64_t index)
-{
-    char name[300];
-    struct compare *c = compare_of(group);
-    if (c->undecided != 0) {
-        return;
-    }
-    c->undecided = index;
-    describe_group(group, name, sizeof name);
-    wr_log(group->host->logger, LOG_LEVEL_ERROR,
-           group->id == HOST_CATALOG_GROUP ? "catalog" : "queue",
-           "%s: its replicas differ at index %llu, and no majority agrees: nothing is done, since "
-           "nobody can tell which is right",
-           name, (unsigned long long)index);
-}
-
-struct verdict {
-    uint64_t majority;
-    uint32_t voters, told, agree;
-};
-
-static struct verdict judge(struct group *group, uint64_t index, uint64_t version)
-{
-    struct verdict v = {0};
-    struct compare *c = compare_of(group);
-    const struct raft_membership members = raft_membership(group->raft);
-    for (uint32_t i = 0; i < members.count; i++) {
-        const struct digest *d = digest_at(c, members.members[i].id, index, version);
-        uint32_t agree = 0;
-        if (members.members[i].role != RAFT_VOTER) {
-            continue;
-        }
-        v.voters++;
-        v.told += d != NULL;
-        for (uint32_t k = 0; d != NULL && k < members.count; k++) {
-            const struct digest *other = digest_at(c, members.members[k].id, index, version);
-            agree +=
-                members.members[k].role == RAFT_VOTER && other != NULL && other->value == d->value;
-        }
-        if (agree > v.agree) {
-            v.agree = agree;
-            v.majority = d->value;
-        }
-    }
-    return v;
-}
+/* --- judging ---------------------------------------------------------------------------------- */
 
 static void evaluate(struct group *group, uint64_t index, uint64_t version)
 {
@@ -486,14 +131,14 @@ static void evaluate(struct group *group, uint64_t index, uint64_t version)
     if (raft_role(group->raft) != RAFT_LEADER || group->quarantined[0] != 0) {
         return;
     }
-    const struct verdict v = judge(group, index, version);
+    const struct verdict v = compare_judge(group, index, version);
     if (v.agree <= v.voters / 2) {
         if (v.voters > 0 && v.told == v.voters) {
             c->doubt = 0;
-            say_undecided(group, index);
+            compare_say_undecided(group, index);
         } else if (v.told > v.agree && c->undecided == 0) {
             c->doubt = index;
-            arm(group);
+            compare_arm(group);
         }
         return;
     }
@@ -501,7 +146,7 @@ static void evaluate(struct group *group, uint64_t index, uint64_t version)
     const struct raft_membership members = raft_membership(group->raft);
     for (uint32_t i = 0; i < members.count; i++) {
         const struct raft_id member = members.members[i].id;
-        const struct digest *d = digest_at(c, member, index, version);
+        const struct digest *d = compare_digest_at(c, member, index, version);
         struct divergent one = {
             .member = member, .index = index, .value = d != NULL ? d->value : 0};
         one.majority = v.majority;
@@ -515,88 +160,10 @@ static void evaluate(struct group *group, uint64_t index, uint64_t version)
         }
     }
     for (uint32_t i = 0; i < count; i++) { /* these step the core: `members` is not used any more */
-        accuse(group, &found[i]);
+        compare_accuse(group, &found[i]);
     }
     if (self.index != 0) {
-        quarantine(group, &self);
-    }
-}
-
-/* --- replacing ------------------------------------------------------------------------------- */
-
-static bool in_record(const struct group *group, struct raft_id member)
-{
-    const struct catalog_view *view = group->host->view;
-    const struct catalog_queue *record = view != NULL ? catalog_queue_by_id(view, group->id) : NULL;
-    for (uint32_t i = 0; record != NULL && i < record->spec.group.member_count; i++) {
-        if (raft_id_equal(raft_of_uid(record->spec.group.members[i].id), member)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool in_group(const struct group *group, struct raft_id member)
-{
-    const struct raft_membership members = raft_membership(group->raft);
-    for (uint32_t i = 0; i < members.count; i++) {
-        if (raft_id_equal(members.members[i].id, member)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Those who stay must be a majority of themselves that can be reached, and whose machines are not
- * in doubt. */
-static bool can_do_without(const struct group *group, struct raft_id member)
-{
-    const struct raft_membership members = raft_membership(group->raft);
-    uint32_t voters = 0;
-    uint32_t good = 0;
-    for (uint32_t i = 0; i < members.count; i++) {
-        const struct raft_member *m = &members.members[i];
-        if (m->role != RAFT_VOTER || raft_id_equal(m->id, member)) {
-            continue;
-        }
-        bool self = raft_id_equal(m->id, group->self);
-        voters++;
-        good += (self || raft_peer_is_up(group->raft, m->id)) && divergent_of(group, m->id) == NULL;
-    }
-    return good > voters / 2;
-}
-
-static void forget_replaced(struct group *group)
-{
-    struct compare *c = group->compare;
-    bool catalog = group->id == HOST_CATALOG_GROUP;
-    size_t kept = 0;
-    for (size_t i = 0; i < c->divergent.count; i++) {
-        const struct divergent d = c->divergent.items[i];
-        bool over = catalog ? host_reach(group->host, d.node) != NODE_UP
-                            : !in_group(group, d.member) && !in_record(group, d.member);
-        if (!over) {
-            c->divergent.items[kept++] = d;
-        }
-    }
-    c->divergent.count = kept;
-}
-
-/* One after the other: the next when the group has let the one before go. */
-static void replace_one(struct group *group)
-{
-    const struct host *host = group->host;
-    const struct compare *c = group->compare;
-    const struct divergent *next = NULL;
-    for (size_t i = 0; i < c->divergent.count; i++) {
-        const struct divergent *d = &c->divergent.items[i];
-        if (!in_record(group, d->member)) {
-            return;
-        }
-        next = next == NULL && can_do_without(group, d->member) ? d : next;
-    }
-    if (next != NULL && host->sink.on_replica_divergent != NULL) {
-        host->sink.on_replica_divergent(host->sink.ctx, group->id, uid_of_raft(next->member));
+        compare_quarantine(group, &self);
     }
 }
 
@@ -608,15 +175,15 @@ static void on_timer(struct timer *timer)
         return;
     }
     if (group->quarantined[0] != 0) {
-        hand_over(group);
-        tell_quarantined(group);
-        arm(group);
+        compare_hand_over(group);
+        compare_tell_quarantined(group);
+        compare_arm(group);
         return;
     }
     if (raft_role(group->raft) != RAFT_LEADER) {
         return;
     }
-    forget_replaced(group);
+    compare_forget_replaced(group);
     if (c->doubt != 0) {
         ask_again(group);
     }
@@ -625,15 +192,15 @@ static void on_timer(struct timer *timer)
     }
     for (size_t i = 0; i < c->divergent.count; i++) {
         const struct divergent *d = &c->divergent.items[i];
-        send_numbers(group, PARCEL_QUARANTINE, d->node, d->member, d->index, d->value, d->majority);
+        compare_send(group, PARCEL_QUARANTINE, d->node, d->member, d->index, d->value, d->majority);
     }
     if (group->serving && group->id != HOST_CATALOG_GROUP) {
-        replace_one(group);
+        compare_replace_one(group);
     }
-    arm(group);
+    compare_arm(group);
 }
 
-static void arm(struct group *group)
+void compare_arm(struct group *group)
 {
     struct compare *c = compare_of(group);
     if (!timer_is_pending(&c->timer)) {
@@ -642,7 +209,7 @@ static void arm(struct group *group)
     }
 }
 
-/* --- events ---------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 /* The group has applied an agreed index, or the first entry of a term. */
 void compare_applied(struct group *group)
@@ -653,8 +220,8 @@ void compare_applied(struct group *group)
     if (wr_planted(WR_PLANT_drift_unnoticed)) {
         return;
     }
-    const struct digest d = {group->applied, version_of(group), group->ops->hash(group)};
-    remember(group, group->self, &d);
+    const struct digest d = {group->applied, compare_version_of(group), group->ops->hash(group)};
+    compare_remember(group, group->self, &d);
     tell_leader(group, &d);
     evaluate(group, d.index, d.version);
 }
@@ -670,9 +237,9 @@ void compare_leader_changed(struct group *group)
         vec_clear(&c->divergent);
         c->doubt = 0;
     }
-    const struct compared *own = compared_of(c, group->self);
+    const struct compared *own = compare_kept_of(c, group->self);
     if (group->quarantined[0] != 0) {
-        tell_quarantined(group);
+        compare_tell_quarantined(group);
         return;
     }
     for (uint32_t i = 0; own != NULL && i < COMPARE_KEPT; i++) {
@@ -693,7 +260,7 @@ static bool is_from(const struct group *group, const struct parcel *parcel, stru
 static bool is_innocent(struct group *group, const struct divergent *d)
 {
     const struct compared *own =
-        group->compare != NULL ? compared_of(group->compare, group->self) : NULL;
+        group->compare != NULL ? compare_kept_of(group->compare, group->self) : NULL;
     for (uint32_t i = 0; own != NULL && i < COMPARE_KEPT; i++) {
         if (own->kept[i].index == d->index && own->kept[i].value == d->majority) {
             return d->index != 0;
@@ -716,7 +283,7 @@ void compare_on_parcel(struct host *host, struct parcel *parcel)
     const struct divergent d = {member, parcel->from_node, n[2], n[3], n[4]};
     if (parcel->kind == PARCEL_QUARANTINE) {
         if (raft_id_equal(member, group->self) && !is_innocent(group, &d)) {
-            quarantine(group, &d);
+            compare_quarantine(group, &d);
         }
         return;
     }
@@ -729,11 +296,11 @@ void compare_on_parcel(struct host *host, struct parcel *parcel)
         return;
     }
     if (parcel->kind == PARCEL_QUARANTINED) {
-        if (in_group(group, member) || in_record(group, member)) {
-            accuse(group, &d);
+        if (compare_in_group(group, member) || compare_in_record(group, member)) {
+            compare_accuse(group, &d);
         }
     } else if (n[2] != 0) {
-        remember(group, member, &(struct digest){n[2], n[3], n[4]});
+        compare_remember(group, member, &(struct digest){n[2], n[3], n[4]});
         evaluate(group, n[2], n[3]);
     }
 }

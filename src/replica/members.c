@@ -1,18 +1,26 @@
 /*
  * What: a group's membership follows the catalog: one safe step at a time, by the group's leader.
- * And replicas of this node come and go with the catalog's record. Happy path: record names a new
- * member -> its node starts an empty replica -> the leader adds it as a learner -> promotes it when
- * it has caught up -> removes members that are not in the record any more. Failure modes: a step
- * that is refused (a change is under way, a learner lags, no quorum would be left) is tried again
- * by timer, after others that may be possible. Invariants I1  A replica ends only when its queue is
- * gone from the catalog, or when the record does not name it and the group's own membership, or its
- * leader, says that it is no member. I2  Bootstrap members of a group all begin with the same
- * membership: the record's as it was declared. A record that was changed since starts replicas
- * empty: they learn the membership from the leader. I3  A member that was a replica of this node
- * and ended is never begun anew: a node that restarts may know an older catalog for a while, and
- * would, without its data, vote and even lead. I4  Whom a record names counts only when this start
- * of the node has its boot number, with which the view is as new as the start: an older one must
- * not undo what the group, or this node, did by a newer one. (That a queue is gone is final.)
+ * And replicas of this node come and go with the catalog's record.
+ * Happy path: record names a new member -> its node starts an empty replica -> the leader adds it
+ * as a learner -> promotes it when it has caught up -> removes members that the record does not
+ * name any more.
+ * Failure modes: a step that is refused (a change is under way, a learner lags, no quorum would be
+ * left) is tried again by timer, after others that may be possible.
+ * Invariants, each in a paragraph of its own:
+ *
+ * I1  A replica ends only when its queue is gone from the catalog, or when the record does not name
+ * it and the group's own membership, or its leader, says that it is no member.
+ *
+ * I2  Bootstrap members of a group all begin with the same membership, the founders of the record,
+ * whichever version of it they see first: a node may get the declaration together with a change.
+ * Who is no founder starts empty, and learns the membership from the leader.
+ *
+ * I3  A member that was a replica of this node and ended is never begun anew: a node that restarts
+ * may know an older catalog for a while, and would, without its data, vote and even lead.
+ *
+ * I4  Whom a record names counts only when this start of the node has its boot number, with which
+ * the view is as new as the start: an older one must not undo what the group, or this node, did by
+ * a newer one. (That a queue is gone is final.)
  */
 #include "replica_internal.h"
 
@@ -261,23 +269,37 @@ static const struct catalog_member *own_member(const struct host *host,
     return NULL;
 }
 
+static bool is_founder(const struct catalog_queue *record, struct uid member)
+{
+    const struct catalog_members founders = catalog_queue_founders(record);
+    for (uint32_t i = 0; i < founders.count; i++) {
+        if (uid_eq(founders.items[i].id, member)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void set_bootstrap(struct group *group, const struct catalog_queue *record)
 {
     struct raft_member members[CATALOG_REPLICAS_MAX];
-    uint32_t count = 0;
-    if (record->replicas_version == record->id) { /* I2: as declared */
-        for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
-            const struct catalog_member *m = &record->spec.group.members[i];
-            members[count++] =
-                (struct raft_member){raft_of_uid(m->id), m->learner ? RAFT_LEARNER : RAFT_VOTER};
-        }
+    const struct catalog_members founders = catalog_queue_founders(record);
+    const bool founds = is_founder(record, uid_of_raft(group->self)); /* I2 */
+    for (uint32_t i = 0; founds && i < founders.count; i++) {
+        const struct catalog_member *m = &founders.items[i];
+        members[i] =
+            (struct raft_member){raft_of_uid(m->id), m->learner ? RAFT_LEARNER : RAFT_VOTER};
     }
-    const struct raft_membership membership = {count, members};
+    const struct raft_membership membership = {founds ? founders.count : 0, members};
     group->bootstrap_size = (uint32_t)raft_membership_encode(&membership, group->bootstrap);
 }
 
 static void set_peers(struct group *group, const struct catalog_queue *record)
 {
+    const struct catalog_members founders = catalog_queue_founders(record);
+    for (uint32_t i = 0; i < founders.count; i++) {
+        group_set_peer(group, raft_of_uid(founders.items[i].id), founders.items[i].node);
+    }
     for (uint32_t i = 0; i < record->spec.group.member_count; i++) {
         group_set_peer(group, raft_of_uid(record->spec.group.members[i].id),
                        record->spec.group.members[i].node);
@@ -327,7 +349,7 @@ static bool has_ended(const struct host *host, const struct catalog_queue *recor
     for (size_t i = 0; members != NULL && i < members->count; i++) {
         const struct raft_id ended = members->items[i];
         if (raft_id_equal(ended, raft_of_uid(own->id)) ||
-            (raft_id_is_zero(ended) && record->replicas_version == record->id)) {
+            (raft_id_is_zero(ended) && is_founder(record, own->id))) {
             return true;
         }
     }
@@ -394,7 +416,9 @@ static void check_end(struct group *group, const struct catalog_queue *record,
         !is_member(group) && raft_membership_index(group->raft) <= raft_commit_index(group->raft);
     if (removed || group->not_member) {
         group_end(group);
-    } else if (!group->serving) {
+    } else {
+        /* Who serves hands over, or has been deposed and removed meanwhile: nobody sends anything
+         * to one that is no member, and an idle leader asks for nothing. */
         ask_members(group, record);
     }
 }

@@ -104,6 +104,9 @@ static bool reach_index(struct recovered_group *g, uint64_t index)
     if (missing > HOLES_MAX) {
         return false;
     }
+    if (missing == 0) {
+        return true;
+    }
     vec_reserve(&g->entries, missing);
     struct recovered_entry *items = g->entries.items;
     if (index < g->first) {

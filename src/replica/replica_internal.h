@@ -681,6 +681,7 @@ struct host {
     VEC(struct peer_node) wanted_members; /* host_catalog_set_members */
     bool wanted_set;
     struct umap catalog_requests;
+    struct list catalog_proposals; /* those of them that this shard proposes, the oldest first */
     VEC(struct catalog_wait) catalog_waits; /* proposals here whose outcome is wanted, by index */
     bool catalog_answers;                   /* some request may be complete */
     uint64_t request_counter;
@@ -693,6 +694,8 @@ enum node_reach host_reach(const struct host *host, struct uid node);
 enum node_reach host_boot_reach(const struct host *host, uint64_t boot);
 void host_log(struct host *host, const struct log_item *item);
 void host_hold(struct host *host, struct parcel *owned);
+void host_readmit_held(struct host *host);
+void host_dispatch(struct host *host, struct parcel *owned);
 void host_refresh(struct host *host);
 void host_check_boots(struct host *host);
 static inline bool host_is_self(const struct host *host, struct uid node)

@@ -55,6 +55,20 @@ static void mail_destroy(struct mail *mail)
     wr_free(WR_CONTAINER_OF(mail, struct log_retire_mail, mail));
 }
 
+static void limit_destroy(struct mail *mail)
+{
+    wr_free(WR_CONTAINER_OF(mail, struct log_limit_mail, mail));
+}
+
+void log_set_disk_free_limit(struct env *env, uint64_t bytes)
+{
+    struct log_limit_mail *limit = wr_calloc(1, sizeof(*limit));
+    limit->mail.kind = LOG_MAIL_LIMIT;
+    limit->mail.destroy = limit_destroy;
+    limit->disk_free_limit = bytes;
+    env->ops->post(env, env->context_count - 1, &limit->mail);
+}
+
 void log_release(struct env *env, uint32_t segment)
 {
     struct log_retire_mail *released = wr_calloc(1, sizeof(*released));

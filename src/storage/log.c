@@ -169,6 +169,13 @@ void log_on_mail(struct log *log, struct mail *owned_mail)
         log->waiting_count++;
         return;
     }
+    if (owned_mail->kind == LOG_MAIL_LIMIT) {
+        struct log_limit_mail *limit = WR_CONTAINER_OF(owned_mail, struct log_limit_mail, mail);
+        log->options.disk_free_limit = limit->disk_free_limit;
+        log->space_at = 0;
+        wr_free(limit);
+        return;
+    }
     WR_ASSERT_OP(owned_mail->kind, ==, LOG_MAIL_RELEASED);
     WR_ASSERT_OP(owned_mail->from, <, log->options.shard_count);
     struct log_retire_mail *released = WR_CONTAINER_OF(owned_mail, struct log_retire_mail, mail);
@@ -202,13 +209,19 @@ static void set_state(struct log *log, bool blocked, bool low)
     }
 }
 
+/* Also without a limit as long as an alarm of one that was set before has not ended. */
+static bool watches_space(const struct log *log)
+{
+    return log->options.disk_free_limit != 0 || log->low;
+}
+
 /* Space is low when less than the limit is free, or when the next segment cannot be made: then
  * there is still the rest of the active one, for settles. */
 static void look_at_space(struct log *log)
 {
     const uint64_t now = log->env->ops->mono_ns(log->env);
     uint64_t bytes = 0;
-    if (now < log->space_at || log->options.disk_free_limit == 0) {
+    if (now < log->space_at || !watches_space(log)) {
         return;
     }
     log->space_at = now + LOG_SPACE_NS;
@@ -399,7 +412,7 @@ void log_turn(struct log *log)
     retire__request(log);
     retire__released(log);
     look_at_space(log);
-    uint64_t wake = log->options.disk_free_limit == 0 ? UINT64_MAX : log->space_at;
+    uint64_t wake = watches_space(log) ? log->space_at : UINT64_MAX;
     wake = wake < log->mark_at ? wake : log->mark_at;
     wake = wake < log->round_retry_at ? wake : log->round_retry_at;
     wake = wake < log->prepare_retry_at ? wake : log->prepare_retry_at;

@@ -4,26 +4,7 @@
  * operator policy, 2 a quorum queue), size of the definition, definition, arguments of the queue.
  */
 #include "fuzz.h"
-
-#include "warren/catalog.h"
-
-static void apply(struct catalog *c, const struct catalog_command *command)
-{
-    struct catalog_result result;
-    catalog_apply(c, catalog_applied(c) + 1, command, &result);
-}
-
-static void form(struct catalog *c)
-{
-    const struct catalog_node_info node = {
-        .id = {1, 1}, .member = {1, 2}, .name = BYTES_LITERAL("n@h"), .host = BYTES_LITERAL("h")};
-    const struct catalog_command init = {.kind = CATALOG_CLUSTER_INIT,
-                                         .u.init = {.cluster = {3, 3},
-                                                    .name = BYTES_LITERAL("c"),
-                                                    .node = node,
-                                                    .vhost = BYTES_LITERAL("/")}};
-    apply(c, &init);
-}
+#include "fuzz_catalog.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -39,9 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     strbuf_init(&s, text, sizeof text);
     const bool ok = policy_validate(definition, (flags & 1) != 0, &s);
     WR_ASSERT(ok == (s.size == 0));
-    struct catalog *c = catalog_new(NULL, NULL, NULL);
+    struct catalog *c = fuzz_catalog_new();
     struct catalog_member member = {{5, 5}, {1, 1}, false};
-    form(c);
     const struct catalog_command put = {.kind = CATALOG_PUT_POLICY,
                                         .u.policy = {.vhost = BYTES_LITERAL("/"),
                                                      .name = BYTES_LITERAL("p"),
@@ -56,8 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     declare.u.queue.durable = true;
     declare.u.queue.group.members = &member;
     declare.u.queue.group.member_count = 1;
-    apply(c, &declare);
-    apply(c, &put);
+    fuzz_catalog_apply(c, &declare);
+    fuzz_catalog_apply(c, &put);
     catalog_check(c);
     catalog_free(c);
     return 0;

@@ -136,7 +136,7 @@ COMMANDS = (
     "set_policy clear_policy set_operator_policy clear_operator_policy set_vhost_limits "
     "clear_vhost_limits set_user_limits clear_user_limits set_parameter clear_parameter "
     "set_global_parameter clear_global_parameter set_cluster_name trace_on trace_off "
-    "set_vm_memory_high_watermark set_disk_free_limit set_log_level list_users list_vhosts "
+    "set_vm_memory_high_watermark set_disk_free_limit set_log_level environment list_users list_vhosts "
     "list_permissions list_user_permissions list_topic_permissions list_user_topic_permissions "
     "list_vhost_limits list_user_limits list_policies list_operator_policies "
     "list_policies_that_match list_parameters list_global_parameters purge_queue delete_queue peek "

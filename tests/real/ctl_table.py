@@ -254,6 +254,41 @@ class Checks:
         rows = self.ask(self.last, "-s list_queues name leader")[1].splitlines()
         return dict(row.split("\t") for row in rows)[queue]
 
+    def alarms(self, node):
+        status = json.loads(self.ask(node, "--formatter json cluster_status")[1])
+        return sorted((alarm["node"], alarm["resource"]) for alarm in status["alarms"])
+
+    def settings(self):
+        """Set on the node that is asked, at once; all others hear of the alarm; ended the same way."""
+        here = self.last
+        for low, what, ordinary in (
+                ("set_vm_memory_high_watermark absolute 1MB", "memory",
+                 "set_vm_memory_high_watermark 0.7"),
+                ("set_disk_free_limit 1000TB", "disk", "set_disk_free_limit 20MB")):
+            self.expect(low, self.ask(here, "-q " + low), (0, "", ""))
+            clusters.wait_until(lambda what=what: self.alarms(self.first) == [(here.name, what)],
+                                WAIT_S, f"everybody knows of the {what} alarm")
+            self.expect(ordinary, self.ask(here, "-q " + ordinary), (0, "", ""))
+            clusters.wait_until(lambda: self.alarms(self.first) == [], WAIT_S, "no alarm")
+        self.expect("log level", self.ask(here, "-q set_log_level warning")[0], 0)
+        rabbit = json.loads(self.ask(here, "--formatter json environment")[1])["rabbit"]
+        self.expect("environment", (rabbit["vm_memory_high_watermark"], rabbit["disk_free_limit"],
+                                    rabbit["log_level"]), ({"relative": 0.7}, 20_000_000, "warning"))
+        with open(os.path.join(here.folder, "log"), encoding="utf-8") as file:
+            before = file.read()
+        self.expect("a change that is not logged", self.ask(here, "-q add_user quiet pw")[0], 0)
+        self.expect("a level", self.ask(here, "-q set_log_level info")[0], 0)
+        self.expect("a change that is", self.ask(here, "-q delete_user quiet")[0], 0)
+        with open(os.path.join(here.folder, "log"), encoding="utf-8") as file:
+            logged = file.read()[len(before):]
+        self.expect("the log", ("add_user" in logged, "delete_user 'quiet'" in logged), (False, True))
+        status = json.loads(self.ask(here, "--formatter json status")[1])
+        self.expect("status", (status["vm_memory_high_watermark_setting"], status["disk_free_limit"]),
+                    ({"relative": 0.7}, 20_000_000))
+        code, text, errors = self.ask(self.first, "report")
+        self.expect("report", (code, errors, "Application environment of node" in text,
+                               "Listing bindings for vhost /..." in text), (0, "", True, True))
+
     def without_a_leader(self):
         """Two of three are gone: lists say what is known, changes say why not."""
         self.cluster.kill(*self.cluster.nodes[1:])
@@ -266,7 +301,8 @@ class Checks:
 
     def run(self):
         failed = 0
-        checks = [self.passwords, self.connections, self.interrupted, self.mirrored, self.activity]
+        checks = [self.passwords, self.connections, self.interrupted, self.mirrored, self.activity,
+                  self.settings]
         if len(self.cluster.nodes) > 1:
             checks += [self.moved_while_its_leader_dies, self.without_a_leader]
         for check in checks:

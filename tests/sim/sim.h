@@ -6,11 +6,13 @@
  * hosts after them run clients, which use the same env.
  *
  *   sim_sched.c   time and the queue of events        sim_node.c     hosts: start, kill, restart
- *   sim_env.c     struct env_ops, contexts and turns   sim_faults.c   what goes wrong, and when
- *   sim_net.c     connections and partitions           sim_client.c   AMQP from the client's side
- *   sim_role.c    publishers, consumers, getters       sim_ledger.c   what may be expected of
- * messages sim_check.c   white-box invariants                 sim_run.c      options, phases,
- * verdict  sim_inner.c   queue clients inside nodes   sim_policy.c   policies
+ *   sim_env.c     struct env_ops, contexts and turns  sim_faults.c   what goes wrong, and when
+ *   sim_net.c     routes, partitions, resets          sim_client.c   AMQP from the client's side
+ *   sim_pipe.c, sim_conn.c   bytes under way; an env's connections
+ *   sim_role.c    publishers, consumers, getters      sim_ledger.c   what messages may be expected
+ *   sim_check.c   white-box invariants                sim_run.c      options, phases, verdict
+ *   sim_inner.c   queue clients inside nodes          sim_policy.c   policies
+ *   sim_mover.c   messages that are moved             sim_seat.c     connections that are counted
  *
  * Determinism: everything random is drawn from prngs forked from the seed by label; events are
  * ordered by (time, sequence); nothing depends on an address. Threads: one.
@@ -40,10 +42,10 @@
 #define SIM_MS            UINT64_C(1000000)
 #define SIM_S             UINT64_C(1000000000)
 #define SIM_NODES_MAX     7u
-#define SIM_CLIENTS_MAX   16u
+#define SIM_CLIENTS_MAX   22u
 #define SIM_HOSTS_MAX     (SIM_NODES_MAX + SIM_CLIENTS_MAX)
 #define SIM_SHARDS_MAX    3u
-#define SIM_QUEUES_MAX    8u
+#define SIM_QUEUES_MAX    10u
 #define SIM_AMQP_PORT     5672
 #define SIM_COMPARE_EVERY 16u /* applied indexes at which replicas compare their machines */
 #define SIM_CLUSTER_PORT  25672
@@ -234,6 +236,7 @@ struct sim_host {
     int exit_code;
     char stop_why[256];
     uint64_t slow_disk_until;
+    uint64_t memory_high_until;
     uint64_t restarts;
     /* clients */
     struct client *client;
@@ -273,6 +276,7 @@ enum sim_fault_kind {
     SIM_FAULT_SWIZZLE,  /* nodes are cut off one by one, and come back in another order */
     SIM_FAULT_MEMBERS,  /* replicas are added, removed and replaced, leaders handed over */
     SIM_FAULT_FORGET,   /* a node dies for good and is forgotten (once) */
+    SIM_FAULT_MEMORY,   /* a node is short of memory for a while */
     SIM_FAULT_KIND_COUNT,
 };
 
@@ -287,7 +291,20 @@ struct sim_queue {
     uint32_t ttl_ms, length_max, delivery_limit;
     bool rejects; /* at length_max; else the oldest go */
     bool single_active;
+    uint32_t consumer_timeout_ms;
+    bool drained;    /* nothing is left in it in the end */
     uint32_t graves; /* where its dead letters go: index + 1 */
+};
+
+/* Those behind the `queues` that publishers and consumers are drawn for. */
+enum sim_queue_at {
+    SIM_AT_EXCLUSIVE,
+    SIM_AT_BUILT,
+    SIM_AT_GRAVES,
+    SIM_AT_ATTIC,  /* no consumer: an operator moves what is there to the graves */
+    SIM_AT_RECENT, /* no queue but an exchange with a history */
+    SIM_AT_HELD,   /* its consumer sleeps */
+    SIM_AT_COUNT
 };
 
 struct sim_options {
@@ -295,7 +312,10 @@ struct sim_options {
     bool trace;
     uint32_t nodes, shards, late_nodes; /* late ones join during the run */
     uint32_t publishers, consumers, getters;
-    uint32_t rivals, builders, autos; /* whose queues come and go (sim_role_queue.c) */
+    uint32_t rivals, builders, autos;        /* whose queues come and go (sim_role_queue.c) */
+    uint32_t numbered, historians, sleepers; /* sim_role_number.c, _history.c, _sleeper.c */
+    uint32_t seated;                         /* clients of one user (sim_seat.c) */
+    bool moves;                              /* an operator moves messages (sim_mover.c) */
     uint32_t queues;
     uint32_t events; /* faults at most; UINT32_MAX = by time */
     uint64_t safety_ns;
@@ -314,7 +334,7 @@ struct sim_record {
     uint32_t size;
     uint64_t sent_at, delivered_at;
     uint32_t received, received_first; /* all deliveries; those without the redelivered flag */
-    uint32_t buried;                   /* deliveries as a dead letter */
+    uint32_t buried, buried_first;     /* deliveries as a dead letter, or after a move */
     uint32_t delay_ms;                 /* it may not come before */
     bool confirmed, nacked, returned, settled;
     bool ended;   /* was confirmed before its queue was deleted */
@@ -343,6 +363,9 @@ void sim_ledger_confirm(struct sim *sim, uint32_t publisher, uint64_t seq, bool 
 /* Verifies a delivered body; sets what it is. Any mismatch is a failure. */
 struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue,
                                       bool redelivered, uint32_t *ret_publisher, uint64_t *ret_seq);
+/* Only what it is; any mismatch is a failure. */
+struct sim_record *sim_ledger_recognise(struct sim *sim, struct bytes body, uint32_t queue,
+                                        uint32_t *ret_publisher, uint64_t *ret_seq);
 /* Confirmed, and neither did it arrive nor do the rules of its queue let it go. */
 bool sim_ledger_is_missing(const struct sim *sim, const struct sim_record *record);
 /* Every confirmed message of strict queues was received. False: *ret_missing tells how many are
@@ -368,6 +391,22 @@ void sim_inner_init(struct sim *sim);
 void sim_inner_deinit(struct sim *sim);
 void sim_inner_node_gone(struct sim *sim, uint32_t node); /* before node_free */
 bool sim_inner_settled(struct sim *sim, char *why, size_t size);
+
+/* --- an operator who moves messages (sim_mover.c)
+ * ------------------------------------------------------------ */
+
+void sim_mover_init(struct sim *sim);
+void sim_mover_deinit(struct sim *sim);
+void sim_mover_node_gone(struct sim *sim, uint32_t node); /* before node_free */
+
+/* --- connections that are counted (sim_seat.c)
+ * ------------------------------------------------------------ */
+
+#define SIM_SEATS 2u /* that the user has */
+void sim_seats_init(struct sim *sim);
+void sim_seats_deinit(struct sim *sim);
+void sim_seats_node_gone(struct sim *sim, uint32_t node); /* before node_free */
+bool sim_seats_settled(struct sim *sim, char *why, size_t size);
 
 /* --- policies that change (sim_policy.c)
  * ------------------------------------------------------------ */
@@ -423,6 +462,8 @@ struct sim {
     struct sim_check *check;
     struct sim_inner *inner;
     struct sim_policy *policy;
+    struct sim_mover *mover;
+    struct sim_seats *seats;
     struct prng fault_prng;
     bool liveness, ending, faults_on, buried;
     uint32_t faults_active;
@@ -439,6 +480,10 @@ struct sim {
 };
 
 void sim_options_draw(struct sim_options *options, uint64_t seed);
+/* A cluster whose nodes start, without faults yet; and its end, whatever it was doing. */
+struct sim *sim_open(const struct sim_options *options);
+void sim_run_until(struct sim *sim, uint64_t until_ns);
+void sim_close(struct sim *sim);
 /* The whole run; returns when it passed, ends the process otherwise. */
 struct sim_outcome {
     uint64_t hash, sim_ns;

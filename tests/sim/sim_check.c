@@ -345,9 +345,10 @@ struct finals {
 /* All clients have settled all they got: nothing may be left with a consumer, or for one. */
 static void check_empty(struct finals *f, const struct group_status *s)
 {
-    for (uint32_t i = 0; s->leading && i < f->sim->options.queues; i++) {
+    for (uint32_t i = 0; s->leading && i < SIM_QUEUES_MAX; i++) {
         const struct group *group = group_find(f->replicas, s->group);
-        if (sim_group_of_queue(f->sim, &f->sim->ledger.queues[i]) == s->group) {
+        if (f->sim->ledger.queues[i].drained &&
+            sim_group_of_queue(f->sim, &f->sim->ledger.queues[i]) == s->group) {
             struct queue_totals t;
             queue_totals(group->home->queue, &t);
             if (t.ready + t.unacked + t.delayed + t.dead > 0) {

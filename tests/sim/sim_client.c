@@ -29,10 +29,9 @@ static struct bytes text(const char *s)
     return bytes_from_cstr(s);
 }
 
-/* --- sending
- * ------------------------------------------------------------ */
+/* --- sending -------------------------------------------------------------- */
 
-static void send_on(struct client *client, uint16_t number, const struct wire_method *method)
+void client_send(struct client *client, uint16_t number, const struct wire_method *method)
 {
     if (client->conn != NULL && client->state != CLIENT_CLOSING) {
         wire_send_method(&client->out, number, method);
@@ -41,7 +40,7 @@ static void send_on(struct client *client, uint16_t number, const struct wire_me
 
 void channel_send(struct channel *channel, const struct wire_method *method)
 {
-    send_on(channel->client, channel->number, method);
+    client_send(channel->client, channel->number, method);
 }
 
 static void flush(struct client *client)
@@ -54,8 +53,7 @@ static void flush(struct client *client)
     }
 }
 
-/* --- life
- * ------------------------------------------------------------ */
+/* --- life ----------------------------------------------------------------- */
 
 static void connection_over(struct client *client, const char *why)
 {
@@ -63,6 +61,7 @@ static void connection_over(struct client *client, const char *why)
               client->node, why);
     client->conn = NULL;
     client->state = CLIENT_DOWN;
+    client->left_at = now_of(client);
     client->losses++;
     client->attempt_at = now_of(client) + prng_below(&client->prng, 300 * SIM_MS);
     wire_frame_reader_deinit(&client->reader);
@@ -121,12 +120,12 @@ static void connect_somewhere(struct client *client)
     client->conn = sim_connect(client->env, &addr, NULL);
 }
 
-/* --- handshake
- * ------------------------------------------------------------ */
+/* --- handshake ------------------------------------------------------------ */
 
 static void on_start(struct client *client)
 {
-    static const uint8_t plain[] = "\0guest\0guest";
+    static const uint8_t guest[] = "\0guest\0guest";
+    static const uint8_t seated[] = "\0seated\0seated";
     struct writer w;
     struct wire_method m = {.id = WIRE_CONNECTION_START_OK};
     writer_init(&w, 256);
@@ -139,9 +138,10 @@ static void on_start(struct client *client)
     wire_value_put_end(&w, mark);
     m.connection_start_ok.client_properties = bytes_make(w.buf->data, w.buf->size);
     m.connection_start_ok.mechanism = text("PLAIN");
-    m.connection_start_ok.response = bytes_make(plain, sizeof plain - 1);
+    m.connection_start_ok.response = client->seated ? bytes_make(seated, sizeof seated - 1)
+                                                    : bytes_make(guest, sizeof guest - 1);
     m.connection_start_ok.locale = text("en_US");
-    send_on(client, 0, &m);
+    client_send(client, 0, &m);
     writer_deinit(&w);
 }
 
@@ -155,11 +155,11 @@ static void on_tune(struct client *client, const struct wire_connection_tune *tu
     m.connection_tune_ok.channel_max = tune->channel_max;
     m.connection_tune_ok.frame_max = client->frame_max;
     m.connection_tune_ok.heartbeat = (uint16_t)client->heartbeat_s;
-    send_on(client, 0, &m);
+    client_send(client, 0, &m);
     wire_frame_reader_set_max(&client->reader, client->frame_max);
     struct wire_method open = {.id = WIRE_CONNECTION_OPEN};
     open.connection_open.virtual_host = text("/");
-    send_on(client, 0, &open);
+    client_send(client, 0, &open);
 }
 
 static void count_close(struct sim *sim, uint16_t code)
@@ -182,6 +182,8 @@ static void check_close(struct client *client, uint16_t code, struct bytes reaso
               client->node, what, code, (int)reason.size, (const char *)reason.data);
     count_close(client->sim, code);
     bool allowed = code == 320 || code == 404 || code == 405 || code == 506 || code == 541;
+    /* Seats are taken, or the node does not know the user yet, or not what he may. */
+    allowed = allowed || (client->seated && (code == 530 || code == 403));
     /* The home of a transient queue is gone, and publishes of the commit with it. */
     allowed =
         allowed || (code == 406 && memmem(reason.data, reason.size, "partial tx", 10) != NULL);
@@ -205,6 +207,9 @@ static void connection_method(struct client *client, const struct wire_method *m
         client->state = CLIENT_OPEN;
         client->state_since = now_of(client);
         client->connects++;
+        if (client->seated) {
+            seat_opened(client);
+        }
         for (uint32_t i = 0; i < client->channel_count; i++) {
             client->channels[i].wake_at = now_of(client);
         }
@@ -212,14 +217,25 @@ static void connection_method(struct client *client, const struct wire_method *m
     case WIRE_CONNECTION_CLOSE:
         check_close(client, m->connection_close.reply_code, m->connection_close.reply_text,
                     "connection");
+        if (client->seated && client->state != CLIENT_OPEN &&
+            memmem(m->connection_close.reply_text.data, m->connection_close.reply_text.size,
+                   "connection limit", 16) != NULL) {
+            seat_refused(client);
+        }
         ok.id = WIRE_CONNECTION_CLOSE_OK;
-        send_on(client, 0, &ok);
+        client_send(client, 0, &ok);
         flush(client);
         client->state = CLIENT_CLOSING;
         client->state_since = now_of(client);
         sim_conn_close(client->conn, true, 1000);
         break;
+    case WIRE_CONNECTION_CLOSE_OK:
+        client->state = CLIENT_CLOSING;
+        client->state_since = now_of(client);
+        sim_conn_close(client->conn, true, 1000);
+        break;
     case WIRE_CONNECTION_BLOCKED:
+        SIM_SOMETIMES(client->sim, true, SIM_SEEN_BLOCKED);
         client->blocked = true;
         break;
     case WIRE_CONNECTION_UNBLOCKED:
@@ -231,9 +247,7 @@ static void connection_method(struct client *client, const struct wire_method *m
     }
 }
 
-/* --- channels
- * ------------------------------------------------------------
- */
+/* --- channels ------------------------------------------------------------- */
 
 static void channel_method(struct channel *channel, const struct wire_method *m)
 {
@@ -333,8 +347,7 @@ static void on_frame(struct client *client, const struct wire_frame *frame)
     }
 }
 
-/* --- the env's upcalls
- * ------------------------------------------------------------ */
+/* --- the env's upcalls ---------------------------------------------------- */
 
 static void up_accept(void *ctx, struct env_conn *conn, enum env_listener kind,
                       const struct net_addr *peer, const struct net_addr *local)
@@ -463,7 +476,8 @@ static void tick(struct client *client)
     const uint64_t now = now_of(client);
     switch (client->state) {
     case CLIENT_DOWN:
-        if (now >= client->attempt_at && !client->sim->ending) {
+        if (now >= client->attempt_at && !client->sim->ending &&
+            (!client->seated || seat_may_connect(client))) {
             connect_somewhere(client);
         }
         break;
@@ -480,6 +494,9 @@ static void tick(struct client *client)
         }
         if (now >= client->beat_at) {
             wire_send_heartbeat(&client->out);
+        }
+        if (client->seated) {
+            seat_tick(client);
         }
         for (uint32_t i = 0; i < client->channel_count && client->state == CLIENT_OPEN; i++) {
             tick_channel(&client->channels[i]);
@@ -512,7 +529,7 @@ static void up_turn(void *ctx)
     client->env->ops->wake_at(client->env, mono + (next_wake(client) - now_of(client)));
 }
 
-static const struct env_sink client_sink = {
+const struct env_sink client_sink = {
     .on_accept = up_accept,
     .on_connected = up_connected,
     .on_bytes = up_bytes,
@@ -525,162 +542,3 @@ static const struct env_sink client_sink = {
     .on_exec = up_exec,
     .turn = up_turn,
 };
-
-/* --- all clients
- * ------------------------------------------------------------
- */
-
-static struct channel *add_channel(struct client *client, enum role_kind role, uint32_t queue)
-{
-    struct channel *channel = &client->channels[client->channel_count++];
-    channel->client = client;
-    channel->number = (uint16_t)client->channel_count;
-    channel->role = role;
-    channel->queue = queue;
-    channel->state = CHANNEL_CLOSED;
-    role_init(channel);
-    return channel;
-}
-
-static struct client *client_for(struct sim *sim, struct prng *prng)
-{
-    /* A free place at any client, else at the next one. */
-    for (uint32_t tries = 0;; tries++) {
-        uint32_t at =
-            sim->node_count + (uint32_t)prng_below(prng, sim->host_count - sim->node_count);
-        struct client *client = sim->hosts[at].client;
-        if (client->channel_count == 0 ||
-            (tries > 20 && client->channel_count < CLIENT_CHANNELS_MAX)) {
-            return client;
-        }
-    }
-}
-
-static void client_new(struct sim *sim, struct sim_host *host)
-{
-    struct client *client = wr_calloc(1, sizeof *client);
-    host->client = client;
-    host->context_count = 1;
-    host->contexts = wr_calloc(1, sizeof *host->contexts);
-    sim_context_init(&host->contexts[0], host, 0, 1);
-    client->sim = sim;
-    client->host = host;
-    client->context = &host->contexts[0];
-    client->env = &host->contexts[0].env;
-    client->prng = prng_fork_u64(&sim->prng, "client", host->index);
-    client->number = host->index;
-    client->attempt_at = sim->now + prng_below(&client->prng, SIM_S);
-    host->contexts[0].sink = &client_sink;
-    host->contexts[0].sink_ctx = client;
-    sim_context_schedule(&host->contexts[0], true);
-}
-
-static void add_queue_roles(struct sim *sim, struct prng *prng)
-{
-    const struct sim_options *o = &sim->options;
-    for (uint32_t i = 0; i < o->rivals; i++) {
-        (void)add_channel(client_for(sim, prng), ROLE_RIVAL, o->queues);
-    }
-    for (uint32_t i = 0; i < o->builders; i++) {
-        (void)add_channel(client_for(sim, prng), ROLE_BUILDER, o->queues + 1);
-    }
-    for (uint32_t i = 0; i < o->autos; i++) {
-        (void)add_channel(client_for(sim, prng), ROLE_AUTO, o->queues);
-    }
-}
-
-/* Two, where there is room. */
-static void add_rpc_roles(struct sim *sim, struct prng *prng)
-{
-    uint32_t room = 0;
-    for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
-        room += CLIENT_CHANNELS_MAX - sim->hosts[i].client->channel_count;
-    }
-    for (uint32_t i = 0; i < 2 && i < room; i++) {
-        (void)add_channel(client_for(sim, prng), ROLE_RPC, sim->options.queues);
-    }
-}
-
-void sim_clients_init(struct sim *sim)
-{
-    struct prng prng = prng_fork(&sim->prng, "workload");
-    const struct sim_options *o = &sim->options;
-    for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
-        client_new(sim, &sim->hosts[i]);
-    }
-    for (uint32_t i = 0; i < o->publishers; i++) {
-        (void)add_channel(client_for(sim, &prng), ROLE_PUBLISHER,
-                          i < o->queues ? i : (uint32_t)prng_below(&prng, o->queues));
-    }
-    for (uint32_t i = 0; i < o->consumers; i++) { /* each queue has at least one */
-        (void)add_channel(client_for(sim, &prng), ROLE_CONSUMER,
-                          i < o->queues ? i : (uint32_t)prng_below(&prng, o->queues));
-    }
-    for (uint32_t i = 0; i < o->getters; i++) {
-        (void)add_channel(client_for(sim, &prng),
-                          prng_ratio(&prng, 1, 2) ? ROLE_GETTER : ROLE_EXCLUSIVE,
-                          (uint32_t)prng_below(&prng, o->queues));
-    }
-    add_queue_roles(sim, &prng);
-    bool buries = false;
-    for (uint32_t i = 0; i < o->queues; i++) {
-        buries = buries || sim->ledger.queues[i].graves > 0;
-    }
-    if (buries) {
-        (void)add_channel(client_for(sim, &prng), ROLE_CONSUMER, o->queues + 2);
-    }
-    add_rpc_roles(sim, &prng);
-}
-
-void sim_clients_describe(struct sim *sim)
-{
-    for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
-        const struct client *client = sim->hosts[i].client;
-        for (uint32_t k = 0; k < client->channel_count; k++) {
-            const struct channel *ch = &client->channels[k];
-            sim_trace(
-                sim,
-                "  client %u at node %u: channel %u, role %d, queue %u, step %u, prefetch %u, "
-                "%zu unacked, %zu not known to be settled",
-                client->number, client->node, ch->number, (int)ch->role, ch->queue, ch->step,
-                ch->prefetch, ch->unacked.count, ch->applying.count + ch->barrier.count);
-        }
-    }
-}
-
-void sim_clients_deinit(struct sim *sim)
-{
-    for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
-        struct client *client = sim->hosts[i].client;
-        sim_net_host_gone(sim, &sim->hosts[i], false);
-        sim_sched_drop_host(sim, &sim->hosts[i]);
-        sim_context_deinit(client->context);
-        if (client->conn != NULL) {
-            wire_frame_reader_deinit(&client->reader);
-            outq_deinit(&client->out);
-        }
-        for (uint32_t k = 0; k < client->channel_count; k++) {
-            role_deinit(&client->channels[k]);
-        }
-        wr_free(sim->hosts[i].contexts);
-        wr_free(client);
-    }
-}
-
-bool sim_clients_settled(struct sim *sim, char *why, size_t size)
-{
-    for (uint32_t i = sim->node_count; i < sim->host_count; i++) {
-        struct client *client = sim->hosts[i].client;
-        if (client->channel_count > 0 && client->state != CLIENT_OPEN) {
-            (void)snprintf(why, size, "client %u is not connected (node %u)", client->number,
-                           client->node);
-            return false;
-        }
-        for (uint32_t k = 0; k < client->channel_count; k++) {
-            if (!role_settled(&client->channels[k], why, size)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}

@@ -28,7 +28,10 @@ enum role_kind {
     ROLE_RIVAL, /* this and the following: sim_role_queue.c */
     ROLE_BUILDER,
     ROLE_AUTO,
-    ROLE_RPC, /* sim_role_rpc.c */
+    ROLE_RPC,      /* sim_role_rpc.c */
+    ROLE_NUMBERED, /* this and the following have struct role_ops */
+    ROLE_HISTORIAN,
+    ROLE_SLEEPER,
 };
 
 enum channel_state {
@@ -74,6 +77,7 @@ struct channel {
     struct outstanding_vec unacked;
     struct outstanding_vec applying; /* acked; known to be applied when the barrier answers */
     struct outstanding_vec barrier;
+    bool certain;           /* RPC: when it asked, each node had links to all others */
     uint64_t barrier_quiet; /* quiet_since when the barrier was sent */
     VEC(uint64_t)
     newest; /* per publisher: (epoch, seq) of its newest first delivery, for the order */
@@ -90,6 +94,8 @@ struct channel {
     char reply_to[256];
     struct channel *asked;
     uint32_t asked_epoch;
+    struct outstanding_vec again; /* numbered: not confirmed by an earlier channel */
+    VEC(uint64_t) seqs;           /* historian: what came, in order */
 };
 
 struct client {
@@ -108,12 +114,16 @@ struct client {
     struct outq out;
     uint32_t frame_max, heartbeat_s;
     bool blocked, fault;
+    bool seated;    /* it has no channels; it competes for connections (sim_seat.c) ... */
+    uint32_t turns; /* ... and got so many in the liveness phase */
+    uint64_t since, left_at;
     struct channel channels[CLIENT_CHANNELS_MAX];
     uint32_t channel_count;
     uint64_t connects, losses;
 };
 
 /* engine, for roles */
+void client_send(struct client *client, uint16_t number, const struct wire_method *method);
 void channel_send(struct channel *channel, const struct wire_method *method);
 void channel_broken(struct channel *channel, uint64_t after_ns); /* to be opened again */
 void channel_close_by_us(struct channel *channel);
@@ -130,7 +140,60 @@ void role_tick(struct channel *channel);
 void role_refused(struct channel *channel, uint16_t code); /* the server closes the channel */
 bool role_settled(const struct channel *channel, char *why, size_t size);
 
+/* What a role does that has a file of its own. The channel is set up (confirm.select) when it is
+ * called first, and after each loss, with step 0. */
+struct role_ops {
+    const char *name;
+    void (*tick)(struct channel *channel);
+    void (*method)(struct channel *channel, const struct wire_method *m);
+    /* False: not for this role. NULL: none is. */
+    bool (*content)(struct channel *channel, const struct wire_method *m, struct bytes body);
+    void (*lost)(struct channel *channel);
+    bool (*settled)(const struct channel *channel);
+};
+extern const struct role_ops number_role, history_role, sleeper_role;
+
+/* clients that are counted (sim_seat.c) */
+bool seat_may_connect(const struct client *client);
+void seat_opened(struct client *client);
+void seat_refused(struct client *client);
+void seat_tick(struct client *client); /* while it is open */
+
+extern const struct env_sink client_sink;
+
+static inline struct sim *sim_of(const struct channel *channel)
+{
+    return channel->client->sim;
+}
+
+static inline struct prng *prng_of(const struct channel *channel)
+{
+    return &channel->client->prng;
+}
+
+/* The one of the ledger that it is about. */
+static inline struct sim_queue *queue_of(const struct channel *channel)
+{
+    return &sim_of(channel)->ledger.queues[channel->queue];
+}
+
 /* between the files of roles */
+void role_declare_as(struct channel *channel, bool passive);
+void role_tx_dropped(struct channel *channel); /* its transaction ends without a commit */
+void role_tx_answered(struct channel *channel, bool committed);
+void role_publisher_tick(struct channel *channel);
+void role_on_confirm(struct channel *channel, uint64_t tag, bool multiple, bool ack);
+void role_end_barrier(struct channel *channel); /* a synchronous method was answered */
+void role_consumer_tick(struct channel *channel);
+void role_getter_tick(struct channel *channel);
+void role_on_delivery(struct channel *channel, uint64_t tag, bool redelivered, struct bytes body);
+void role_exclusive_tick(struct channel *channel);
+void role_exclusive_got(struct channel *channel, uint64_t seq, bool any);
+void role_declare(struct channel *channel); /* its queue */
+void role_consume(struct channel *channel);
+/* Publishes message seq of its publisher, which is in the ledger. */
+void role_publish_as(struct channel *channel, const struct wire_basic_publish *m,
+                     struct bytes props, uint64_t seq);
 void role_send_op(struct channel *channel, const struct wire_method *m);
 void role_wake_in(struct channel *channel, uint64_t ns);
 void role_publish(struct channel *channel, const char *queue_name, uint32_t size);

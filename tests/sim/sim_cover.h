@@ -44,7 +44,15 @@
     X(SIM_SEEN_DEAD, "a dead letter was handed over")                                              \
     X(SIM_SEEN_DELAYED, "a delayed message was confirmed")                                         \
     X(SIM_SEEN_NUMBER_AGAIN, "a publisher sent its numbers again from another node")               \
-    X(SIM_SEEN_MIRRORED, "a classic queue has the mirrors of its policy in the end")
+    X(SIM_SEEN_MIRRORED, "a classic queue has the mirrors of its policy in the end")               \
+    X(SIM_SEEN_NUMBER_AMQP, "numbers were sent again through another node, over AMQP")             \
+    X(SIM_SEEN_REPLAYED, "a history was replayed that had let go of messages")                     \
+    X(SIM_SEEN_TAKEN_AWAY, "a consumer held a message for too long")                               \
+    X(SIM_SEEN_PEEKED, "a message was looked at")                                                  \
+    X(SIM_SEEN_MOVED, "messages were moved")                                                       \
+    X(SIM_SEEN_SEATED, "a user had several connections")                                           \
+    X(SIM_SEEN_SEAT_REFUSED, "a connection was refused because of its user's limit")               \
+    X(SIM_SEEN_BLOCKED, "a publisher was told that it is blocked")
 
 enum sim_seen {
 #define SIM_SEEN_ENUM(name, text) name,

@@ -28,6 +28,21 @@ struct group *sim_group_on(struct sim *sim, uint32_t node, uint64_t group)
     return group_find(node_shard_host(host->node, shard), group);
 }
 
+bool sim_links_are_up(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        for (uint32_t k = 0; k < sim->node_count && sim->hosts[i].running; k++) {
+            for (uint32_t s = 0; s < sim->options.shards && k != i && sim->hosts[k].running; s++) {
+                const struct host *host = node_shard_host(sim->hosts[i].node, s);
+                if (host_reach(host, sim->hosts[k].node_id) != NODE_UP) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
+}
+
 uint32_t sim_node_of_member(struct sim *sim, const struct group *group, struct raft_id member)
 {
     struct uid id;

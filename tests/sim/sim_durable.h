@@ -10,6 +10,9 @@ struct group;
 struct sim;
 
 /* The replica's of a group on a node, if one runs there. */
+/* All running nodes have all their links to all others. */
+bool sim_links_are_up(struct sim *sim);
+
 struct group *sim_group_on(struct sim *sim, uint32_t node, uint64_t group);
 /* The node's number, UINT32_MAX for one that is not known. */
 uint32_t sim_node_of_member(struct sim *sim, const struct group *group, struct raft_id member);

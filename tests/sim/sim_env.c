@@ -449,18 +449,33 @@ static int op_disk_free(struct env *env, const char *dir, uint64_t *ret_bytes)
     return 0;
 }
 
-static int op_memory(struct env *env, uint64_t *ret_bytes)
+#define MEMORY_TOTAL (UINT64_C(1) << 30)
+
+static int op_memory_total(struct env *env, uint64_t *ret_bytes)
 {
     (void)env;
-    (void)ret_bytes;
-    return WR_E_UNSUPPORTED;
+    *ret_bytes = MEMORY_TOTAL;
+    return 0;
+}
+
+/* All of it, or a third, which is below every watermark. */
+static int op_memory_used(struct env *env, uint64_t *ret_bytes)
+{
+    const struct sim_context *context = context_of(env);
+    *ret_bytes =
+        context->host->memory_high_until > context->sim->now ? MEMORY_TOTAL : MEMORY_TOTAL / 3;
+    return 0;
+}
+
+static int trim(void *arg)
+{
+    (void)arg;
+    return 0;
 }
 
 static void op_memory_trim(struct env *env, uint64_t token)
 {
-    (void)env;
-    (void)token;
-    WR_UNREACHABLE(); /* nobody trims what cannot be measured */
+    op_exec(env, trim, NULL, token);
 }
 
 /* --- checkpoint store
@@ -545,8 +560,8 @@ const struct env_ops sim_env_ops = {
     .kv_get = op_kv_get,
     .kv_scan = op_kv_scan,
     .kv_get_now = op_kv_get_now,
-    .memory_used = op_memory,
-    .memory_total = op_memory,
+    .memory_used = op_memory_used,
+    .memory_total = op_memory_total,
     .memory_trim = op_memory_trim,
     .exec = op_exec,
     .random_secret = op_random_secret,

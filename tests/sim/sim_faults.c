@@ -14,6 +14,8 @@
 
 #include "replica/replica_internal.h"
 
+#define MEMORY_SEEN_NS (6 * SIM_S) /* it looks every 2.5 s, and others hear of it */
+
 static void fault_begin(struct sim *sim)
 {
     sim->faults_active++;
@@ -103,6 +105,17 @@ static void slow_disk(struct sim *sim)
     host->slow_disk_until = sim->now + ns;
     fault_begin(sim);
     sim_at(sim, host->slow_disk_until + 300 * SIM_MS, on_fault_over, NULL, 0, 0);
+}
+
+/* Publishers on all nodes are held back as long. */
+static void memory_high(struct sim *sim, uint32_t node)
+{
+    const uint64_t ns = draw(sim, 100 * SIM_MS, 8 * SIM_S);
+    sim_trace(sim, "fault: node %u is short of memory for %llu ms", node,
+              (unsigned long long)(ns / SIM_MS));
+    sim->hosts[node].memory_high_until = sim->now + ns;
+    fault_begin(sim);
+    sim_at(sim, sim->now + ns + MEMORY_SEEN_NS, on_fault_over, NULL, 0, 0);
 }
 
 static void clock_jump(struct sim *sim)
@@ -434,6 +447,9 @@ static void inject(struct sim *sim, enum sim_fault_kind kind)
         break;
     case SIM_FAULT_FORGET:
         sim_operator_bury(sim);
+        break;
+    case SIM_FAULT_MEMORY:
+        memory_high(sim, node);
         break;
     case SIM_FAULT_KIND_COUNT:
         WR_UNREACHABLE();

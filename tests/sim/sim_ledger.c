@@ -85,8 +85,14 @@ static void check_rules(struct sim *sim, const struct sim_record *record, uint32
     }
 }
 
-struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue,
-                                      bool redelivered, uint32_t *ret_publisher, uint64_t *ret_seq)
+/* What died or was moved may come to the graves. */
+static bool is_grave(const struct sim *sim, const struct sim_record *record, uint32_t queue)
+{
+    return record->queue != queue && sim->ledger.queues[record->queue].graves == queue + 1;
+}
+
+struct sim_record *sim_ledger_recognise(struct sim *sim, struct bytes body, uint32_t queue,
+                                        uint32_t *ret_publisher, uint64_t *ret_seq)
 {
     if (body.size < SIM_BODY_MIN || bytes_load_le32(body.data) != BODY_MAGIC) {
         sim_fail(sim, "queue %u delivered a body of %zu bytes that nobody sent", queue, body.size);
@@ -94,9 +100,7 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
     uint32_t publisher = bytes_load_le32(body.data + 4);
     uint64_t seq = bytes_load_le64(body.data + 8);
     struct sim_record *record = sim_ledger_record(sim, publisher, seq);
-    const bool dead = record != NULL && record->queue != queue &&
-                      sim->ledger.queues[record->queue].graves == queue + 1;
-    if (record == NULL || (record->queue != queue && !dead) ||
+    if (record == NULL || (record->queue != queue && !is_grave(sim, record, queue)) ||
         bytes_load_le32(body.data + 16) != record->queue || record->size != body.size ||
         bytes_load_le32(body.data + 20) != body.size) {
         sim_fail(
@@ -110,6 +114,14 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
                      (unsigned long long)seq, i, body.size);
         }
     }
+    *ret_publisher = publisher;
+    *ret_seq = seq;
+    return record;
+}
+
+static void check_wanted(struct sim *sim, const struct sim_record *record, uint32_t queue,
+                         uint32_t publisher, uint64_t seq)
+{
     if (record->settled) {
         sim_fail(sim, "message %u.%llu of queue %u came again although its ack was applied",
                  publisher, (unsigned long long)seq, queue);
@@ -126,8 +138,34 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
         sim_fail(sim, "message %u.%llu came although its transaction was not committed", publisher,
                  (unsigned long long)seq);
     }
+}
+
+/* Nobody moves a message twice unless something goes wrong. */
+static void check_moved(struct sim *sim, const struct sim_record *record, uint32_t publisher,
+                        uint64_t seq)
+{
+    bool faults = false;
+    for (uint32_t i = 0; i < SIM_FAULT_KIND_COUNT; i++) {
+        faults = faults || sim->options.faults[i];
+    }
+    if (!faults && record->queue == sim->options.queues + SIM_AT_ATTIC &&
+        record->buried_first > 1) {
+        sim_fail(sim, "message %u.%llu was moved twice", publisher, (unsigned long long)seq);
+    }
+}
+
+struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32_t queue,
+                                      bool redelivered, uint32_t *ret_publisher, uint64_t *ret_seq)
+{
+    struct sim_record *record = sim_ledger_recognise(sim, body, queue, ret_publisher, ret_seq);
+    const uint32_t publisher = *ret_publisher;
+    const uint64_t seq = *ret_seq;
+    const bool dead = is_grave(sim, record, queue);
+    check_wanted(sim, record, queue, publisher, seq);
     record->received += dead ? 0 : 1;
     record->buried += dead ? 1 : 0;
+    record->buried_first += dead && !redelivered ? 1 : 0;
+    check_moved(sim, record, publisher, seq);
     SIM_SOMETIMES(sim, dead, SIM_SEEN_DEAD);
     record->received_first += redelivered || dead ? 0 : 1;
     record->delivered_at = sim->now;
@@ -141,8 +179,6 @@ struct sim_record *sim_ledger_receive(struct sim *sim, struct bytes body, uint32
     SIM_SOMETIMES(sim, redelivered, SIM_SEEN_REDELIVERED);
     SIM_SOMETIMES(sim, redelivered && sim->now < sim->leader_changed_at + 2 * SIM_S,
                   SIM_SEEN_REDELIVERED_LEADER);
-    *ret_publisher = publisher;
-    *ret_seq = seq;
     return record;
 }
 

@@ -187,6 +187,8 @@ void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how)
                                      : "itself");
     sim_check_node_gone(sim, host);
     sim_inner_node_gone(sim, index);
+    sim_mover_node_gone(sim, index);
+    sim_seats_node_gone(sim, index);
     sim_net_host_gone(sim, host, how == SIM_END_POWER);
     node_free(host->node);
     host->node = NULL;

@@ -7,6 +7,10 @@
  * (host_catalog_propose), decided on what that node's view of the catalog says, which may be
  * outdated (the answer is STALE then and nothing happens).
  *
+ * Replicas are taken away only from groups that have begun (the leader of the catalog asks the
+ * group's leader before it takes one away, src/node/placement.c): founders whom no record names any
+ * more do not begin, and of what has not begun nobody could say that it was lost.
+ *
  * A node is forgotten only when the data need not go with it: all nodes run, and each group that
  * has a replica there has at least three voters, in the catalog's record and in its leader's log.
  */
@@ -153,6 +157,21 @@ static void replace_replica(struct sim *sim, const struct host *host, struct cha
     }
 }
 
+/* Something is committed: a majority of those it was declared with are there. */
+static bool has_begun(const struct sim *sim, uint64_t group)
+{
+    const uint32_t shard = host_shard_of_group(group, sim->options.shards);
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        struct group_status status;
+        if (sim->hosts[i].running &&
+            host_group_status(node_shard_host(sim->hosts[i].node, shard), group, &status) &&
+            status.exists && status.commit > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void change_replicas(struct sim *sim)
 {
     struct change change;
@@ -169,7 +188,9 @@ static void change_replicas(struct sim *sim)
     const uint64_t replaced = change.count == 1 ? 0 : change.count == 2 ? 2 : 4;
     const uint64_t what = prng_below(&sim->fault_prng, 8);
     const bool all = what == 7 && prng_ratio(&sim->fault_prng, 1, 2);
-    if (all) {
+    if (!has_begun(sim, q->id)) {
+        (void)add_replica(sim, host, &change);
+    } else if (all) {
         replace_all(sim, host, &change);
     } else if (what < replaced) {
         replace_replica(sim, host, &change);
@@ -190,7 +211,7 @@ static void change_replicas(struct sim *sim)
     command.u.replicas.preferred = change.members[prng_below(&sim->fault_prng, change.count)].node;
     sim_trace(sim, "operator: group %" PRIu64 " shall have %u replicas (it had %u)", q->id,
               change.count, q->spec.group.member_count);
-    propose(sim, host, node, &command, all ? on_all_new : on_done, sim);
+    propose(sim, host, node, &command, all && has_begun(sim, q->id) ? on_all_new : on_done, sim);
 }
 
 void sim_operator_act(struct sim *sim)

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 
 #include "sim_client.h"
+#include "sim_durable.h"
 
 #include "warren/mem.h"
 
@@ -19,16 +20,6 @@
 #define REPLY_SURELY (10 * SIM_S)
 
 enum rpc_step { RPC_DECLARES, RPC_SERVES, RPC_ASKS };
-
-static struct sim *sim_of(const struct channel *channel)
-{
-    return channel->client->sim;
-}
-
-static struct prng *prng_of(const struct channel *channel)
-{
-    return &channel->client->prng;
-}
 
 static void queue_name(const struct channel *channel, char out[64])
 {
@@ -125,6 +116,7 @@ static void ask(struct channel *channel)
     channel->since = sim_of(channel)->now;
     channel->asked = peer;
     channel->asked_epoch = peer->epoch;
+    channel->certain = sim_links_are_up(sim_of(channel));
     send_message(channel, name, true, bytes_make(body, sizeof body));
     role_wake_in(channel, REPLY_WAIT);
 }
@@ -141,7 +133,7 @@ static void give_up(struct channel *channel)
     alive = alive && channel->client->heard_at > channel->since &&
             peer->client->heard_at > channel->since;
     bool quiet = sim->quiet_since != UINT64_MAX && sim->quiet_since + SIM_S <= channel->since;
-    if (alive && quiet) {
+    if (alive && quiet && channel->certain) {
         if (sim->now < channel->since + REPLY_SURELY) {
             role_wake_in(channel, SIM_S);
             return;

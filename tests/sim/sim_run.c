@@ -53,6 +53,11 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     if (prng_ratio(&prng, 1, 12)) { /* a calm run: the strictest checks apply all along */
         memset(o->faults, 0, sizeof o->faults);
     }
+    o->numbered = prng_ratio(&prng, 1, 3) ? 1 : 0;
+    o->historians = prng_ratio(&prng, 1, 4) ? 1 : 0;
+    o->sleepers = prng_ratio(&prng, 1, 4) ? 1 : 0;
+    o->seated = prng_ratio(&prng, 1, 4) ? SIM_SEATS + 1 + (uint32_t)prng_below(&prng, 2) : 0;
+    o->moves = prng_ratio(&prng, 1, 4);
 }
 
 static void print_options(struct sim *sim)
@@ -60,7 +65,7 @@ static void print_options(struct sim *sim)
     static const char *const names[SIM_FAULT_KIND_COUNT] = {
         "kill",     "power",   "restart", "pause",   "partition", "one-way",  "isolate",
         "bridge",   "clog",    "reset",   "clock",   "slow-disk", "blackout", "lossy",
-        "doubling", "reorder", "hunt",    "swizzle", "members",   "forget",
+        "doubling", "reorder", "hunt",    "swizzle", "members",   "forget",   "memory",
     };
     const struct sim_options *o = &sim->options;
     char faults[300] = "";
@@ -76,6 +81,8 @@ static void print_options(struct sim *sim)
               o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
               o->getters + o->rivals + o->builders + o->autos, o->safety_ns / SIM_S,
               o->fault_every_ns / SIM_MS);
+    sim_trace(sim, "besides: %u numbered, %u historians, %u sleepers, %u seated%s", o->numbered,
+              o->historians, o->sleepers, o->seated, o->moves ? ", a mover" : "");
     sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults,
               o->body_max, o->window, o->rate_us);
 }
@@ -115,20 +122,39 @@ static void make_queues(struct sim *sim)
         static const char *const kinds[] = {"quorum", "classic", "transient"};
         (void)snprintf(q->name, sizeof q->name, "%s-%u", kinds[q->kind], i);
     }
-    struct sim_queue *exclusive = &sim->ledger.queues[sim->options.queues];
+    struct sim_queue *behind = &sim->ledger.queues[sim->options.queues];
+    struct sim_queue *exclusive = &behind[SIM_AT_EXCLUSIVE];
     exclusive->kind = SIM_QUEUE_TRANSIENT;
     (void)snprintf(exclusive->name, sizeof exclusive->name, "exclusive");
-    struct sim_queue *built = &sim->ledger.queues[sim->options.queues + 1];
+    struct sim_queue *built = &behind[SIM_AT_BUILT];
     built->kind = SIM_QUEUE_QUORUM;
     (void)snprintf(built->name, sizeof built->name, "built");
-    const uint32_t graves_at = sim->options.queues + 2;
-    struct sim_queue *graves = &sim->ledger.queues[graves_at];
+    const uint32_t graves_at = sim->options.queues + SIM_AT_GRAVES;
+    struct sim_queue *graves = &behind[SIM_AT_GRAVES];
     graves->kind = SIM_QUEUE_QUORUM;
     (void)snprintf(graves->name, sizeof graves->name, "graves");
     struct prng rules = prng_fork(&sim->prng, "rules");
     for (uint32_t i = 0; i < sim->options.queues; i++) {
         draw_rules(sim, &rules, &sim->ledger.queues[i], graves_at);
+        sim->ledger.queues[i].drained = true;
     }
+    struct prng further = prng_fork(&sim->prng, "further queues");
+    const bool quorum = prng_ratio(&further, 1, 2);
+    behind[SIM_AT_ATTIC] = (struct sim_queue){.kind = quorum ? SIM_QUEUE_QUORUM : SIM_QUEUE_CLASSIC,
+                                              .strict = true,
+                                              .drained = sim->options.moves,
+                                              .graves = graves_at + 1};
+    behind[SIM_AT_HELD] =
+        (struct sim_queue){.kind = quorum ? SIM_QUEUE_CLASSIC : SIM_QUEUE_QUORUM,
+                           .strict = true,
+                           .drained = sim->options.sleepers > 0,
+                           .consumer_timeout_ms = 1500 + (uint32_t)prng_below(&further, 3000)};
+    (void)snprintf(behind[SIM_AT_ATTIC].name, sizeof behind->name, "%s-attic",
+                   quorum ? "quorum" : "classic");
+    (void)snprintf(behind[SIM_AT_HELD].name, sizeof behind->name, "%s-held",
+                   quorum ? "classic" : "quorum");
+    behind[SIM_AT_RECENT].kind = SIM_QUEUE_TRANSIENT;
+    (void)snprintf(behind[SIM_AT_RECENT].name, sizeof behind->name, "recent");
 }
 
 static void on_first_start(struct sim *sim, void *arg, uint64_t index, uint64_t b)
@@ -153,7 +179,7 @@ static void start_nodes(struct sim *sim)
     }
 }
 
-static void run_until(struct sim *sim, uint64_t until)
+void sim_run_until(struct sim *sim, uint64_t until)
 {
     while (sim->heap.count > 0 &&
            WR_CONTAINER_OF(heap_first(&sim->heap), struct sim_event, node)->at <= until) {
@@ -166,7 +192,8 @@ static bool is_done(struct sim *sim, char *why, size_t size)
 {
     uint64_t missing = 0;
     if (!sim_clients_settled(sim, why, size) || !sim_inner_settled(sim, why, size) ||
-        !sim_check_converged(sim, why, size) || !sim_policy_settled(sim, why, size)) {
+        !sim_check_converged(sim, why, size) || !sim_policy_settled(sim, why, size) ||
+        !sim_seats_settled(sim, why, size)) {
         return false;
     }
     if (!sim_ledger_complete(sim, &missing)) {
@@ -203,7 +230,7 @@ static void phase_liveness(struct sim *sim)
         if (sim->now > healed_by) {
             sim_fail(sim, "the faults do not end");
         }
-        run_until(sim, sim->now + 100 * SIM_MS);
+        sim_run_until(sim, sim->now + 100 * SIM_MS);
     }
     sim->liveness = true;
     sim_trace(sim, "liveness phase");
@@ -222,7 +249,7 @@ static void phase_liveness(struct sim *sim)
             sim_fail(sim, "not well, and nothing moves for %" PRIu64 " s: %s", LIVENESS_NS / SIM_S,
                      why);
         }
-        run_until(sim, sim->now + 200 * SIM_MS);
+        sim_run_until(sim, sim->now + 200 * SIM_MS);
     }
     sim_ledger_check_commits(sim);
 }
@@ -239,7 +266,7 @@ static void phase_stop(struct sim *sim)
         if (sim->now > stopped_by) {
             sim_fail(sim, "%u nodes do not stop", sim_nodes_running(sim));
         }
-        run_until(sim, sim->now + 100 * SIM_MS);
+        sim_run_until(sim, sim->now + 100 * SIM_MS);
     }
 }
 
@@ -259,7 +286,7 @@ static void on_panic(void *ctx, const char *message)
     sim_fail(ctx, "%s", message);
 }
 
-void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
+struct sim *sim_open(const struct sim_options *options)
 {
     struct sim *sim = wr_calloc(1, sizeof *sim);
     wr_set_panic_handler(on_panic, sim);
@@ -268,8 +295,10 @@ void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
     sim->fault_prng = prng_fork(&sim->prng, "faults");
     sim->node_count = options->nodes;
     const uint32_t channels = options->publishers + options->consumers + options->getters +
-                              options->rivals + options->builders + options->autos;
-    sim->host_count = sim->node_count + (channels < SIM_CLIENTS_MAX ? channels : SIM_CLIENTS_MAX);
+                              options->rivals + options->builders + options->autos +
+                              options->numbered + options->historians + options->sleepers;
+    const uint32_t most = SIM_CLIENTS_MAX - options->seated;
+    sim->host_count = sim->node_count + (channels < most ? channels : most) + options->seated;
     sim_sched_init(sim);
     sim_net_init(sim);
     sim_hosts_init(sim);
@@ -279,22 +308,37 @@ void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
     sim_clients_init(sim);
     sim_inner_init(sim);
     sim_policy_init(sim);
+    sim_mover_init(sim);
+    sim_seats_init(sim);
     start_nodes(sim);
+    return sim;
+}
+
+void sim_close(struct sim *sim)
+{
+    sim_clients_deinit(sim);
+    sim_hosts_deinit(sim);
+    sim_inner_deinit(sim);
+    sim_policy_deinit(sim);
+    sim_mover_deinit(sim);
+    sim_seats_deinit(sim);
+    sim_check_deinit(sim);
+    sim_ledger_deinit(sim);
+    sim_net_deinit(sim);
+    sim_sched_deinit(sim);
+    wr_free(sim);
+}
+
+void sim_run(const struct sim_options *options, struct sim_outcome *ret_outcome)
+{
+    struct sim *sim = sim_open(options);
     sim_faults_start(sim);
-    run_until(sim, options->safety_ns);
+    sim_run_until(sim, options->safety_ns);
     phase_liveness(sim);
     phase_stop(sim);
     print_summary(sim);
     ret_outcome->hash = sim->hash;
     ret_outcome->sim_ns = sim->now;
     memcpy(ret_outcome->seen, sim->seen, sizeof sim->seen);
-    sim_clients_deinit(sim);
-    sim_hosts_deinit(sim);
-    sim_inner_deinit(sim);
-    sim_policy_deinit(sim);
-    sim_check_deinit(sim);
-    sim_ledger_deinit(sim);
-    sim_net_deinit(sim);
-    sim_sched_deinit(sim);
-    wr_free(sim);
+    sim_close(sim);
 }

@@ -42,6 +42,42 @@ Test(message, getters_give_back_what_was_written)
     message_unref(m);
 }
 
+static const struct message_parts with_keys = {
+    .exchange = BYTES_INIT("x"),
+    .props = BYTES_INIT("\x00\x00"),
+    .bcc = BYTES_INIT("\x02"
+                      "k1"
+                      "\x00"
+                      "\x01"
+                      "b"),
+    .ttl_ms = MESSAGE_TTL_NONE,
+    .flags = MESSAGE_DEATHS,
+};
+
+Test(message, keys_of_bcc_are_behind_the_body)
+{
+    struct message m = build(&with_keys, BYTES_LITERAL("body"));
+    const uint32_t size = m.record.size;
+    cr_assert_eq(message_check(bytes_from_slice(&m.record)), 0);
+    cr_assert(bytes_eq_cstr(message_body(&m), "body"));
+    cr_assert(bytes_eq(message_bcc(&m), with_keys.bcc));
+    cr_assert_eq(message_flags(&m), MESSAGE_DEATHS | MESSAGE_BCC);
+    uint8_t *data = m.record.buf->data;
+    data[size - 2] = 2; /* the last key's size */
+    cr_assert_eq(message_check(bytes_from_slice(&m.record)), WR_E_CORRUPT);
+    data[size - 2] = 0; /* one more, of size 'b' */
+    cr_assert_eq(message_check(bytes_from_slice(&m.record)), WR_E_CORRUPT);
+    data[size - 2] = 1;
+    data[14] = MESSAGE_DEATHS;
+    cr_assert_eq(message_check(bytes_from_slice(&m.record)), WR_E_CORRUPT);
+    message_unref(m);
+    m = build(&sample, BYTES_LITERAL("body"));
+    cr_assert_eq(message_bcc(&m).size, 0);
+    m.record.buf->data[14] |= MESSAGE_BCC; /* with nothing there */
+    cr_assert_eq(message_check(bytes_from_slice(&m.record)), WR_E_CORRUPT);
+    message_unref(m);
+}
+
 Test(message, empty_parts_are_allowed)
 {
     const struct message_parts none = {.ttl_ms = MESSAGE_TTL_NONE};
@@ -68,11 +104,11 @@ Test(message, every_other_size_is_corrupt)
 }
 
 /* Whatever passes the check has all its getters inside the record (ASan watches). */
-Test(message, damaged_headers_never_read_outside)
+static void damage(const struct message_parts *parts)
 {
     struct prng p;
     prng_init(&p, 10);
-    struct message m = build(&sample, BYTES_LITERAL("body"));
+    struct message m = build(parts, BYTES_LITERAL("body"));
     const uint32_t size = m.record.size;
     for (int i = 0; i < 20000; i++) {
         struct message damaged = {slice_copy(slice_data(&m.record), size)};
@@ -82,9 +118,16 @@ Test(message, damaged_headers_never_read_outside)
         }
         if (message_check(bytes_from_slice(&damaged.record)) == 0) {
             const struct bytes body = message_body(&damaged);
-            cr_assert(body.data + body.size == at + size);
+            const struct bytes bcc = message_bcc(&damaged);
+            cr_assert(body.data + body.size + bcc.size == at + size);
         }
         message_unref(damaged);
     }
     message_unref(m);
+}
+
+Test(message, damaged_headers_never_read_outside)
+{
+    damage(&sample);
+    damage(&with_keys);
 }

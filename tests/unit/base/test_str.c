@@ -136,6 +136,46 @@ Test(str, signed_numbers_cover_the_whole_range)
     cr_assert_eq(v, 0);
 }
 
+Test(str, sizes_and_parts)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } sizes[] = {{"0", 0},
+                 {"1073741824", 1073741824},
+                 {"1k", 1024},
+                 {"1kB", 1000},
+                 {"3 MiB", 3145728},
+                 {"5gb", 5000000000},
+                 {"2T", 2199023255552},
+                 {"9999999999999999999", 9999999999999999999u}};
+    static const char *const no_sizes[] = {
+        "", "x", "5XB", "-5", "1.5GB", "MB", "99999999999999999999", "99999999999G"};
+    static const char *const no_parts[] = {
+        "", ".", "x", "0.5x", "-1", "1.000001", "99999999999999"};
+    uint64_t bytes;
+    uint32_t part;
+    for (size_t i = 0; i < WR_ARRAY_SIZE(sizes); i++) {
+        cr_assert_eq(str_parse_size(bytes_from_cstr(sizes[i].text), &bytes), 0, "%s",
+                     sizes[i].text);
+        cr_assert_eq(bytes, sizes[i].bytes, "%s", sizes[i].text);
+    }
+    for (size_t i = 0; i < WR_ARRAY_SIZE(no_sizes); i++) {
+        cr_assert_eq(str_parse_size(bytes_from_cstr(no_sizes[i]), &bytes), WR_E_INVALID, "%s",
+                     no_sizes[i]);
+    }
+    for (size_t i = 0; i < WR_ARRAY_SIZE(no_parts); i++) {
+        cr_assert_eq(str_parse_millionths(bytes_from_cstr(no_parts[i]), 1000000, &part),
+                     WR_E_INVALID, "%s", no_parts[i]);
+    }
+    cr_assert_eq(str_parse_millionths(BYTES_LITERAL("0.4000009"), 1000000, &part), 0);
+    cr_assert_eq(part, 400000);
+    cr_assert_eq(str_parse_millionths(BYTES_LITERAL(".5"), 1000000, &part), 0);
+    cr_assert_eq(part, 500000);
+    cr_assert_eq(str_parse_millionths(BYTES_LITERAL("4294.5"), UINT32_MAX, &part), 0);
+    cr_assert_eq(part, 4294500000u);
+}
+
 Test(str, trim_split_case)
 {
     cr_assert(bytes_eq_cstr(str_trim(BYTES_LITERAL(" \ta b\r\n")), "a b"));

@@ -720,6 +720,14 @@ void rig_bind(const char *exchange, const char *queue, const char *key)
     rig_apply(&c);
 }
 
+void rig_unbind(const char *exchange, const char *queue, const char *key)
+{
+    struct catalog_command c = {
+        .kind = CATALOG_UNBIND,
+        .u.binding = {B("/"), B(exchange), B(queue), B(key), BYTES_NONE, CATALOG_TO_QUEUE}};
+    rig_apply(&c);
+}
+
 void rig_delete(const char *queue)
 {
     const struct catalog_queue *q = catalog_queue(catalog_view_peek(rig.catalog), B("/"), B(queue));

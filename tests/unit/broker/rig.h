@@ -103,6 +103,7 @@ void rig_queue(const char *name); /* a transient queue that is there */
 void rig_exclusive(const char *name, uint64_t connection);
 void rig_exchange(const char *name, const char *type, struct bytes args);
 void rig_bind(const char *exchange, const char *queue, const char *key);
+void rig_unbind(const char *exchange, const char *queue, const char *key);
 void rig_delete(const char *queue);
 
 /* Calls into the broker: nothing may complete inside. */

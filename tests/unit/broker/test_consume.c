@@ -33,7 +33,7 @@ Test(broker_consume, attaches)
     rig_reply("q", QUEUE_OK, 0);
     EXPECT_SAID("consume ok 't' 0 0\n");
     consume("q", "u", BROKER_NO_ACK); /* no_ack: prefetch means nothing */
-    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=0 credit=32 priority=0 args=0\n");
+    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=0 credit=2 priority=0 args=0\n");
     rig_reply("q", QUEUE_IN_EXCLUSIVE_USE, 0);
     EXPECT_SAID("consume 403 queue 'q' in vhost '/' in exclusive use\n");
     consume("q", "", 0);
@@ -284,6 +284,32 @@ Test(broker_consume, what_is_too_large_for_a_slow_socket_is_given_back)
     broker_channel_hold(rig.ch, false);
     EXPECT_CALLS("q credit 1 4\n");
     rig_deliver("q", 1, 3, 1, 0, 0);
+    (void)rig_said();
+}
+
+/* What is delivered without acknowledgement cannot be given back: of a queue that has messages two
+ * at first, whatever their size; an empty one is no risk. */
+Test(broker_consume, a_no_ack_consumer_of_a_full_queue_begins_small)
+{
+    rig_queue("q");
+    consume("q", "t", BROKER_NO_ACK);
+    rig_reply("q", QUEUE_OK, 50);
+    EXPECT_CALLS("q open\nq attach 1 't' flags=1 prefetch=0 credit=2 priority=0 args=0\n");
+    struct consumer *c = map_get(&rig.ch->consumers, bytes_from_cstr("t"));
+    broker_channel_hold(rig.ch, true);
+    broker_channel_hold(rig.ch, false);
+    EXPECT_CALLS("");
+    c->average = 16u << 20; /* as after the first */
+    c->ordinal = 1;
+    consumer_renew(c);
+    EXPECT_CALLS("");
+    c->ordinal = 2;
+    consumer_renew(c);
+    EXPECT_CALLS("q credit 1 4\n");
+    consume("q", "u", BROKER_NO_ACK);
+    (void)rig_calls();
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_CALLS("q credit 2 32\n");
     (void)rig_said();
 }
 

@@ -222,6 +222,15 @@ static void nacked(const char *queue, uint64_t seq)
     client->sink->on_applied(client->ctx, seq);
 }
 
+static int count_of(const char *text, const char *word)
+{
+    int count = 0;
+    for (const char *at = text; (at = strstr(at, word)) != NULL; at += strlen(word)) {
+        count++;
+    }
+    return count;
+}
+
 static void wait_ms(uint64_t ms)
 {
     rig.now_ms += ms;
@@ -252,6 +261,65 @@ Test(broker_dead, settles_when_all_targets_have_it)
     EXPECT_CALLS("q settle ack 1.2+1\n");
 }
 
+/* Keys of the BCC header that it was published with count as those of CC do, but nobody sees them.
+ */
+Test(broker_dead, keys_of_bcc_route_it_again)
+{
+    static const struct bytes bcc = BYTES_INIT("\x02"
+                                               "b1"
+                                               "\x02"
+                                               "b2");
+    struct message plain = rig_message("x", "k", BYTES_NONE, "m");
+    const struct message_parts parts = {.exchange = B("x"),
+                                        .key = B("k"),
+                                        .props = message_props(&plain),
+                                        .bcc = bcc,
+                                        .ttl_ms = MESSAGE_TTL_NONE};
+    struct buf *record = buf_new((size_t)message_record_size(&parts, 1));
+    record->size = record->capacity;
+    *message_write(record->data, &parts, 1) = 'm';
+    struct message m = {.record = slice_of_buf(record)};
+    struct message letter = dead_letter_make(&m, &expired_in_q);
+    cr_assert_eq(message_check(bytes_from_slice(&letter.record)), 0);
+    cr_assert(bytes_eq(message_bcc(&letter), bcc), "also when it dies again");
+    cr_assert(strstr(describe(&letter), "routing-keys=array [longstr \"k\"]") != NULL);
+    message_unref(letter);
+    declare_with("q", "dlx", NULL);
+    rig_exchange("dlx", "direct", BYTES_NONE);
+    for (int i = 0; i < 3; i++) {
+        rig_queue((const char *[]){"d1", "d2", "d3"}[i]);
+        rig_bind("dlx", (const char *[]){"d1", "d2", "d3"}[i],
+                 (const char *[]){"k", "b2", "other"}[i]);
+    }
+    open_worker("q");
+    (void)rig_calls();
+    struct queue_client *client = rig_client("q");
+    client->sink->on_dead(client->ctx, 1, 1, QUEUE_DIED_EXPIRED, 5000, &m, 1);
+    const char *calls = rig_calls();
+    cr_assert(strstr(calls, "d1 publish") != NULL && strstr(calls, "d2 publish") != NULL &&
+                  strstr(calls, "d3") == NULL,
+              "%s", calls);
+    message_unref(m);
+    message_unref(plain);
+}
+
+Test(broker_dead, a_key_of_its_own_forgets_those_of_bcc)
+{
+    static const struct bytes bcc = BYTES_INIT("\x02"
+                                               "b1");
+    struct dead_letter death = expired_in_q;
+    const struct message_parts parts = {
+        .exchange = B("x"), .props = wire_props_empty, .bcc = bcc, .ttl_ms = MESSAGE_TTL_NONE};
+    struct buf *record = buf_new((size_t)message_record_size(&parts, 0));
+    record->size = record->capacity;
+    (void)message_write(record->data, &parts, 0);
+    death.has_key = true;
+    death.key = B("own");
+    struct message letter = die((struct message){.record = slice_of_buf(record)}, &death);
+    cr_assert_eq(message_bcc(&letter).size, 0);
+    message_unref(letter);
+}
+
 Test(broker_dead, settles_in_runs)
 {
     two_queues();
@@ -277,30 +345,144 @@ Test(broker_dead, a_refusal_is_tried_again_there_only)
     EXPECT_CALLS("q settle ack 1.1+1\n");
 }
 
-/* The next letter is taken, or refused as well, a moment before the first is tried again. */
-Test(broker_dead, a_refused_one_is_tried_again_whatever_comes_behind_it)
+/* d1 has refused the first: what comes behind it waits there behind it, and nowhere else. */
+Test(broker_dead, who_comes_behind_a_refused_one_stays_behind_it)
 {
     two_queues();
     dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
     nacked("d1", 1);
     applied("d2", 1);
+    (void)rig_calls();
     wait_ms(600);
-    dead_comes("q", 2, 1, QUEUE_DIED_EXPIRED);
-    applied("d1", 2);
-    applied("d2", 2);
-    cr_assert(strstr(rig_calls(), "q settle ack 1.2+1\n") != NULL);
+    dead_comes("q", 2, 2, QUEUE_DIED_EXPIRED);
+    const char *calls = rig_calls();
+    cr_assert(strstr(calls, "d1 publish") == NULL && count_of(calls, "d2 publish") == 2, "%s",
+              calls);
+    applied("d2", 3);
+    EXPECT_CALLS("");
     wait_ms(400);
-    cr_assert(strstr(rig_calls(), "d1 publish") != NULL, "not after one that was taken");
-    nacked("d1", 3);
-    wait_ms(600);
+    cr_assert_eq(count_of(rig_calls(), "d1 publish"), 1, "the one that was refused is first");
+    applied("d1", 2);
+    calls = rig_calls();
+    cr_assert(strstr(calls, "q settle ack 1.1+1\n") != NULL, "%s", calls);
+    cr_assert_eq(count_of(calls, "d1 publish"), 2, "it has room: the others follow at once: %s",
+                 calls);
+    applied("d1", 4);
+    EXPECT_CALLS("q settle ack 1.2+2\n");
+    dead_comes("q", 4, 1, QUEUE_DIED_EXPIRED);
+    cr_assert_eq(count_of(rig_calls(), "d1 publish"), 1, "nothing is before it any more");
+}
+
+/* A target that stays full costs one publish each time, and that less and less often. */
+Test(broker_dead, a_full_target_is_asked_with_one_and_ever_more_rarely)
+{
+    static const uint64_t pauses_ms[] = {1000, 2000, 4000, 8000, 8000};
+    uint64_t seq = 8;
+    two_queues();
+    dead_comes("q", 1, 8, QUEUE_DIED_EXPIRED);
+    for (uint64_t i = 1; i <= seq; i++) {
+        rig_client("d1")->sink->on_nacked(rig_client("d1")->ctx, i);
+    }
+    applied("d1", seq);
+    applied("d2", 8);
+    (void)rig_calls();
+    for (size_t i = 0; i < WR_ARRAY_SIZE(pauses_ms); i++) {
+        wait_ms(pauses_ms[i] - 1);
+        EXPECT_CALLS("");
+        wait_ms(1);
+        cr_assert_eq(count_of(rig_calls(), "d1 publish"), 1);
+        nacked("d1", ++seq);
+    }
+    wait_ms(8000);
+    cr_assert_eq(count_of(rig_calls(), "d1 publish"), 1);
+    applied("d1", ++seq);
+    cr_assert_eq(count_of(rig_calls(), "d1 publish"), 2);
+    applied("d1", seq += 2);
+    cr_assert_eq(count_of(rig_calls(), "d1 publish"), 4);
+    /* The first two of these are taken: five have been, so many come after a second. */
+    applied("d1", seq += 2);
+    nacked("d1", ++seq);
+    nacked("d1", ++seq);
+    (void)rig_calls();
+    wait_ms(999);
+    EXPECT_CALLS("");
+    wait_ms(1);
+    cr_assert_eq(count_of(rig_calls(), "d1 publish"), 3, "all that are left");
+    applied("d1", seq += 3);
+    cr_assert(strstr(rig_calls(), "q settle ack 1.6+3\n") != NULL);
+}
+
+/* What waits for a target ends with it. */
+Test(broker_dead, a_full_target_that_is_deleted_has_had_all)
+{
+    two_queues();
+    dead_comes("q", 1, 2, QUEUE_DIED_EXPIRED);
+    nacked("d1", 1);
+    nacked("d1", 2);
     dead_comes("q", 3, 1, QUEUE_DIED_EXPIRED);
-    nacked("d1", 4);
     applied("d2", 3);
     (void)rig_calls();
-    wait_ms(400);
-    cr_assert(strstr(rig_calls(), "d1 publish") != NULL, "not after one that was refused");
-    applied("d1", 6);
-    EXPECT_CALLS("q settle ack 1.1+1\nq settle ack 1.3+1\n");
+    rig_delete("d1");
+    EXPECT_CALLS("q settle ack 1.1+3\nd1 close\n");
+    wait_ms(20000);
+}
+
+/* The way there has gone while it waited: it is looked for anew. */
+Test(broker_dead, what_waits_is_routed_anew)
+{
+    two_queues();
+    dead_comes("q", 1, 2, QUEUE_DIED_EXPIRED);
+    nacked("d1", 1);
+    nacked("d1", 2);
+    applied("d2", 2);
+    rig_unbind("dlx", "d1", "");
+    (void)rig_calls();
+    wait_ms(1000);
+    EXPECT_CALLS("q settle ack 1.1+2\n");
+}
+
+/* Routed anew to nothing, as far as is known here: what another node has bound meanwhile counts. */
+Test(broker_dead, what_waits_and_finds_no_way_is_looked_at_behind_a_barrier)
+{
+    declare_with("q", "dlx", NULL);
+    rig_queue("d1");
+    rig_queue("d2");
+    rig_exchange("dlx", "fanout", BYTES_NONE);
+    rig_bind("dlx", "d1", "");
+    open_worker("q");
+    dead_comes("q", 1, 2, QUEUE_DIED_EXPIRED);
+    nacked("d1", 1);
+    nacked("d1", 2);
+    rig_unbind("dlx", "d1", "");
+    (void)rig_calls();
+    struct catalog_command bind = {
+        .kind = CATALOG_BIND,
+        .u.binding = {B("/"), B("dlx"), B("d2"), B(""), BYTES_NONE, CATALOG_TO_QUEUE}};
+    rig_apply_silently(&bind);
+    wait_ms(1000);
+    const char *calls = rig_calls();
+    cr_assert(strstr(calls, "barrier\n") != NULL && count_of(calls, "d2 publish") == 2 &&
+                  strstr(calls, "settle") == NULL,
+              "%s", calls);
+    applied("d2", 2);
+    EXPECT_CALLS("q settle ack 1.1+2\n");
+}
+
+/* A barrier that began before it came tells nothing of what was bound before it came. */
+Test(broker_dead, who_comes_while_a_barrier_is_under_way_waits_for_the_next)
+{
+    two_queues();
+    rig.hold = true;
+    dead_comes("q", 1, 1, QUEUE_DIED_EXPIRED);
+    dead_comes("q", 2, 2, QUEUE_DIED_EXPIRED);
+    const char *calls = rig_calls();
+    cr_assert(count_of(calls, "barrier\n") == 1 && strstr(calls, "publish") == NULL, "%s", calls);
+    rig_catalog();
+    calls = rig_calls();
+    cr_assert(count_of(calls, "d1 publish") == 1 && count_of(calls, "barrier\n") == 1, "%s", calls);
+    rig_catalog();
+    calls = rig_calls();
+    cr_assert(count_of(calls, "d1 publish") == 2 && strstr(calls, "barrier") == NULL, "%s", calls);
 }
 
 Test(broker_dead, at_most_once_lets_a_refused_one_go)

@@ -1,7 +1,7 @@
 /*
  * What: vhosts, users, exchanges, queues, bindings: every command, every status.
  */
-#include "catalog_fixture.h"
+#include "policy_fixture.h"
 
 Test(definitions, vhosts_are_created_changed_and_deleted_with_all_in_them)
 {
@@ -295,6 +295,95 @@ static int set_members(struct fixture *f, const char *queue, const struct catalo
                                                      .member_count = count,
                                                      .target_size = count}};
     return apply(f, &c);
+}
+
+static void assert_founders(struct fixture *f, const char *queue, uint64_t id)
+{
+    const struct catalog_members founders = catalog_queue_founders(find_queue(f, queue));
+    cr_assert_eq(founders.count, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_assert(uid_eq(founders.items[i].id, (struct uid){id, 98 + i}));
+        cr_assert(uid_eq(founders.items[i].node, node_id(2 - i)));
+        cr_assert_eq(founders.items[i].learner, false);
+    }
+}
+
+static void restore_from_snapshot(struct fixture *f)
+{
+    const uint64_t hash = catalog_hash(f->catalog);
+    struct buf *bytes = buf_new(1024);
+    catalog_snapshot(f->catalog, &bytes);
+    cr_assert_eq(catalog_restore(f->catalog, f->index, bytes_make(bytes->data, bytes->size)), 0);
+    cr_assert_eq(catalog_hash(f->catalog), hash);
+    catalog_check(f->catalog);
+    buf_unref(bytes);
+}
+
+/* Sim seeds 101940, 82699. A founder may see a later version of the record first, and has to begin
+ * as the others did. */
+Test(definitions, founders_stay_whatever_replicas_change)
+{
+    struct fixture *f = fixture_new(3);
+    cr_assert_eq(do_group(f, "/", "q", "12"), CATALOG_OK);
+    const uint64_t id = f->result.id;
+    const struct catalog_member first = find_queue(f, "q")->spec.group.members[1];
+    assert_founders(f, "q", id);
+    restore_from_snapshot(f);
+    assert_founders(f, "q", id);
+    const struct catalog_member more[] = {first, {{8, 3}, node_id(3), true}};
+    cr_assert_eq(set_members(f, "q", more, 2), CATALOG_OK);
+    assert_founders(f, "q", id);
+    const struct catalog_member all[] = {
+        first, {{8, 3}, node_id(3), false}, {{8, 2}, node_id(2), false}};
+    cr_assert_eq(set_members(f, "q", all, 3), CATALOG_OK);
+    cr_assert_eq(do_policy(f, "p", "", "max-length=2", 0), CATALOG_OK);
+    assert_founders(f, "q", id);
+    restore_from_snapshot(f);
+    assert_founders(f, "q", id);
+    cr_assert_eq(do_forget(f, 2), CATALOG_OK);
+    assert_founders(f, "q", id);
+    restore_from_snapshot(f);
+    assert_founders(f, "q", id);
+    cr_assert_eq(do_local(f, "/", "t", 1, 1, 0), CATALOG_OK);
+    cr_assert_eq(catalog_queue_founders(find_queue(f, "t")).count, 0);
+    fixture_free(f);
+}
+
+/* The bytes of a queue that is as it was declared, with no founders at its end. */
+Test(definitions, snapshots_of_the_third_layout_are_read)
+{
+    struct fixture *f = fixture_new(3);
+    cr_assert_eq(do_group(f, "/", "q", "12"), CATALOG_OK);
+    const uint8_t id = (uint8_t)f->result.id;
+    const uint8_t begin[] = {0x94, id, id, 0x9a}; /* id, version, spec of ten fields, founders */
+    struct buf *bytes = buf_new(1024);
+    catalog_snapshot(f->catalog, &bytes);
+    uint8_t *at = memmem(bytes->data, bytes->size, begin, sizeof begin);
+    cr_assert_not_null(at);
+    at[0] = 0x93;
+    bytes->data[1] = 3;
+    struct writer w; /* the preferred leader is the spec's last field */
+    writer_init(&w, 64);
+    put_u8(&w, 0xc4);
+    put_u8(&w, 16);
+    put_be64(&w, find_queue(f, "q")->spec.group.preferred.hi);
+    put_be64(&w, find_queue(f, "q")->spec.group.preferred.lo);
+    put_u8(&w, 0x90);
+    const struct bytes last = writer_bytes(&w);
+    const uint8_t *end = bytes->data + bytes->size;
+    at = memmem(at, (size_t)(end - at), last.data, last.size);
+    cr_assert_not_null(at);
+    at += last.size;
+    memmove(at - 1, at, (size_t)(end - at));
+    cr_assert_eq(catalog_restore(f->catalog, f->index, bytes_make(bytes->data, bytes->size)),
+                 WR_E_CORRUPT);
+    cr_assert_eq(catalog_restore(f->catalog, f->index, bytes_make(bytes->data, bytes->size - 1)),
+                 0);
+    catalog_check(f->catalog);
+    assert_founders(f, "q", id);
+    writer_deinit(&w);
+    buf_unref(bytes);
+    fixture_free(f);
 }
 
 /* Sim seed 11446. New members have nothing but what they get from those who were there. */

@@ -145,21 +145,33 @@ Test(data_dir, the_note_is_for_its_owner_and_goes_with_its_node)
     char path[256];
     struct stat st;
     rig_init(&rig, 1);
-    struct os_note note = {
-        .home = rig.dir, .node = "w1@h", .host = "10.1.1.1", .port = 25673, .cookie = "geheim"};
+    struct os_note note = {.home = rig.dir,
+                           .node = "w1@h",
+                           .host = "10.1.1.1",
+                           .port = 25673,
+                           .cookie = "geheim",
+                           .node_id = {1, 2}};
     struct os_note later = note;
+    bool replaced = true;
+    later.node_id.lo = 3;
     later.port = 4;
     later.host = "";
-    cr_assert_eq(os_note_write(&note, errmsg), 0, "%s", errmsg);
+    cr_assert_eq(os_note_write(&note, &replaced, errmsg), 0, "%s", errmsg);
+    cr_assert_not(replaced);
+    cr_assert_eq(os_note_write(&note, &replaced, errmsg), 0, "%s", errmsg);
+    cr_assert_not(replaced, "its own");
     rig_path(&rig, ".warren/nodes/w1@h", path);
     expect_text(path, "distribution.listener.port_range.min = 25673\n"
-                      "distribution.listener.interface = 10.1.1.1\nerlang.cookie = geheim\n");
+                      "distribution.listener.interface = 10.1.1.1\nerlang.cookie = geheim\n"
+                      "node.id = 00000000000000010000000000000002\n");
     cr_assert_eq(stat(path, &st), 0);
     cr_assert_eq(st.st_mode & 0777, 0600);
-    cr_assert_eq(os_note_write(&later, errmsg), 0);
+    cr_assert_eq(os_note_write(&later, &replaced, errmsg), 0);
+    cr_assert(replaced);
     os_note_remove(&note); /* another node took the name over */
     expect_text(path, "distribution.listener.port_range.min = 4\n"
-                      "distribution.listener.interface = localhost\nerlang.cookie = geheim\n");
+                      "distribution.listener.interface = localhost\nerlang.cookie = geheim\n"
+                      "node.id = 00000000000000010000000000000003\n");
     os_note_remove(&later);
     cr_assert_neq(stat(path, &st), 0);
     os_note_remove(&later);
@@ -167,10 +179,10 @@ Test(data_dir, the_note_is_for_its_owner_and_goes_with_its_node)
     cr_assert_eq(stat(path, &st), 0);
     cr_assert_eq(st.st_mode & 0777, 0700);
     note.home = NULL;
-    cr_assert_eq(os_note_write(&note, errmsg), WR_E_INVALID);
+    cr_assert_eq(os_note_write(&note, &replaced, errmsg), WR_E_INVALID);
     note.home = rig.dir;
     note.node = "../w1@h";
-    cr_assert_eq(os_note_write(&note, errmsg), WR_E_INVALID);
+    cr_assert_eq(os_note_write(&note, &replaced, errmsg), WR_E_INVALID);
     rig_deinit(&rig);
 }
 

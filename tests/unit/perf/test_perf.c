@@ -7,6 +7,7 @@
 
 #include "hist.h"
 #include "options.h"
+#include "uri.h"
 
 #include <stdlib.h>
 
@@ -223,4 +224,42 @@ Test(options, without_mixing_all_messages_are_alike)
 Test(options, many_keys_are_not_declared, .exit_code = 2)
 {
     PARSE("-u", "q", "-k", "k.%d", "--routing-keys", "3");
+}
+
+static const char *why(const char *text)
+{
+    struct uri_parts parts;
+    const char *reason = uri_parse(bytes_from_cstr(text), &parts);
+    return reason == NULL ? "" : reason;
+}
+
+Test(uri, parts_and_defaults)
+{
+    struct uri_parts p;
+    cr_assert_null(uri_parse(BYTES_LITERAL("amqp://"), &p));
+    cr_assert_str_eq(p.user, "guest");
+    cr_assert_str_eq(p.password, "guest");
+    cr_assert_str_eq(p.host, "127.0.0.1");
+    cr_assert_str_eq(p.port, "5672");
+    cr_assert_str_eq(p.vhost, "/");
+    cr_assert_null(uri_parse(BYTES_LITERAL("amqp://u%40x:p%3aw@a@[::1]:99/v%2fh"), &p));
+    cr_assert_str_eq(p.user, "u@x");
+    cr_assert_str_eq(p.password, "p:w@a");
+    cr_assert_str_eq(p.host, "::1");
+    cr_assert_str_eq(p.port, "99");
+    cr_assert_str_eq(p.vhost, "v/h");
+}
+
+Test(uri, what_is_none_is_refused)
+{
+    char text[400] = "amqp://";
+    cr_assert_str_eq(why("amqp://h:1/%zz"), "");
+    cr_assert_str_neq(why("amqps://h"), "");
+    cr_assert_str_neq(why("amqp://[::1"), "");
+    cr_assert_str_neq(why("amqp://[::1]5672"), "");
+    cr_assert_str_neq(why("amqp://a%00b@h"), "");
+    memset(text + 7, 'h', 255);
+    cr_assert_str_eq(why(text), "");
+    text[7 + 255] = 'h';
+    cr_assert_str_neq(why(text), "");
 }

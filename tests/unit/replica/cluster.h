@@ -84,6 +84,8 @@ struct test_cluster {
     char refusal[256];
 };
 
+/* What a peer that is broken might send; the caller's. */
+struct parcel *cluster_damaged_copy(struct test_cluster *c, const struct parcel *parcel);
 uint64_t cluster_seeds(uint64_t count); /* times WR_TEST_MORE */
 uint64_t cluster_seed_first(void);      /* WR_TEST_FROM */
 struct test_cluster *cluster_new(uint64_t seed, uint32_t nodes, uint32_t shards);
@@ -113,6 +115,8 @@ void cluster_cut(struct test_cluster *c, uint32_t a, uint32_t b);
 void cluster_join(struct test_cluster *c, uint32_t a, uint32_t b);
 /* A process that is suspended: the others lose it, and it does not know. */
 void cluster_suspend(struct test_cluster *c, uint32_t node);
+/* It goes on: the others hear, it has not lost any of them. */
+void cluster_wake(struct test_cluster *c, uint32_t node);
 /* Power failure: unsynced writes are lost in part; its peers hear "lost", then "down". */
 void cluster_crash(struct test_cluster *c, uint32_t node);
 void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot);

@@ -65,6 +65,18 @@ static struct outcome propose(struct test_cluster *c, uint32_t node,
     return o;
 }
 
+/* In this catalog too; without it what the node proposes is late. */
+static void boot(struct test_cluster *c, uint32_t node, uint32_t through)
+{
+    char name[32];
+    struct catalog_command command = {.kind = CATALOG_NODE_BOOT};
+    command.u.boot.node = info(c, node, name);
+    command.u.boot.start = (struct uid){c->nodes[node].boot, node + 1};
+    const struct outcome o = propose(c, through, &command);
+    cr_assert_eq(o.status, CATALOG_OK);
+    cr_assert_eq(o.id, c->nodes[node].boot);
+}
+
 static void form(struct test_cluster *c, struct seen *seen)
 {
     char name[32];
@@ -89,6 +101,9 @@ static void form(struct test_cluster *c, struct seen *seen)
             cr_assert_eq(propose(c, 0, &command).status, CATALOG_OK);
             host_catalog_join(cluster_host(c, i, 0), (struct uid){5, 6}, members[i]);
         }
+    }
+    for (uint32_t i = 0; i < c->node_count; i++) {
+        boot(c, i, 0);
     }
     host_catalog_set_members(cluster_host(c, 0, 0), members, nodes, c->node_count);
     cluster_settle(c, 5000);
@@ -148,8 +163,9 @@ Test(catalog_group, goes_on_when_its_leader_dies)
             cr_assert_lt(leader, 3);
             cluster_crash(c, leader);
             put_vhost(c, (leader + 1) % 3, round * 10 + 1, CATALOG_OK);
-            cluster_restart(c, leader, false);
+            cluster_restart(c, leader, true);
             set_sink(c, leader, &seen[leader]);
+            boot(c, leader, leader);
             put_vhost(c, leader, round * 10 + 2, CATALOG_OK);
             cluster_settle(c, 2000);
         }
@@ -202,6 +218,27 @@ Test(catalog_group, no_majority_is_said_in_time)
     struct group_status status;
     cr_assert(host_group_status(cluster_host(c, 0, 0), 1, &status));
     cr_assert_str_eq(status.why, "no leader because 2 of 3 members are unreachable");
+    cluster_free(c);
+    views_free(seen);
+}
+
+/* Nobody listens to it, as far as the others know: what it proposes has no outcome. */
+Test(catalog_group, a_node_whose_boot_was_ended_changes_nothing)
+{
+    struct test_cluster *c = cluster_new(22, 3, 1);
+    struct seen seen[NODES_MAX] = {0};
+    form(c, seen);
+    struct catalog_command command = {.kind = CATALOG_NODE_DOWN};
+    command.u.down.node = c->nodes[1].id;
+    command.u.down.boot = c->nodes[1].boot;
+    cr_assert_eq(propose(c, 0, &command).status, CATALOG_OK);
+    command = (struct catalog_command){.kind = CATALOG_PUT_VHOST};
+    command.u.vhost.name = BYTES_LITERAL("late");
+    cr_assert_eq(propose(c, 1, &command).status, WR_E_UNAVAILABLE);
+    cr_assert_null(catalog_vhost(seen[0].view, BYTES_LITERAL("late")));
+    cluster_reboot(c, 1);
+    boot(c, 1, 1);
+    cr_assert_eq(propose(c, 1, &command).status, CATALOG_OK);
     cluster_free(c);
     views_free(seen);
 }

@@ -154,6 +154,36 @@ Test(failover, a_leader_that_was_suspended_answers_no_client)
     }
 }
 
+static bool has_ended(void *ctx)
+{
+    const struct scene *s = ctx;
+    const struct group *group = group_find(s->c->nodes[0].shards[0].host, s->queue);
+    return group == NULL || group->ended;
+}
+
+/* Sim seed 61960: nobody sends anything to one that is no member any more, and an idle leader has
+ * nothing to send either: it must ask. */
+Test(failover, a_leader_that_was_removed_while_it_stood_still_ends)
+{
+    struct scene s = scene_new(950, 1, 1, 2);
+    user_publish(&s.u[0], 20, 50);
+    finish(&s);
+    cr_assert_eq(cluster_leader(s.c, s.queue), 0);
+    cluster_suspend(s.c, 0);
+    user_publish(&s.u[0], 20, 50);
+    finish(&s);
+    cluster_set_replicas(s.c, s.queue, (uint32_t[]){1, 2}, 2, 0);
+    cluster_settle(s.c, 3000);
+    cr_assert(!has_ended(&s));
+    s.c->lose_kind = PARCEL_RAFT; /* and nothing else may happen to tell it */
+    cluster_wake(s.c, 0);
+    cr_assert(cluster_run(s.c, has_ended, &s, 10000));
+    s.c->lose_kind = 0;
+    user_publish(&s.u[0], 20, 50);
+    finish(&s);
+    scene_free(&s);
+}
+
 /* A link that stands loses some of what it carries: publishers go on by themselves (what the leader
  * says it received must not skip what did not come); for the rest it takes a break of the link. */
 Test(failover, standing_links_lose_parcels)
@@ -406,6 +436,32 @@ static void set_members(struct test_cluster *c, uint64_t id, const struct catalo
 {
     put_members(c, id, members, count);
     cluster_views(c);
+}
+
+/* Sim seeds 101940, 82699. The record has changed before the node of the only founder hears of the
+ * queue: nobody else can begin it. */
+Test(failover, a_founder_begins_its_queue_from_a_later_record)
+{
+    struct test_cluster *c = cluster_new(850, 3, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(1, sizeof *u);
+    struct group_status status;
+    cluster_crash(c, 0);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
+    cluster_set_replicas(c, q, (uint32_t[]){0, 1, 2}, 3, 5);
+    cluster_settle(c, 500);
+    cluster_restart(c, 0, true);
+    user_open(u, c, 1, 0, q, t);
+    user_publish(u, 10, 100);
+    cr_assert(cluster_run(c, all_confirmed, u, 5000));
+    cluster_settle(c, 5000);
+    cr_assert(host_group_status(cluster_host(c, 0, 0), q, &status));
+    cr_assert_eq(status.voters, 3);
+    user_close(u);
+    cluster_settle(c, 500);
+    wr_free(u);
+    wr_free(t);
+    cluster_free(c);
 }
 
 /* A replica is replaced by one with another id on the same node: a node has one of a group, so the

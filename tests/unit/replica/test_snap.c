@@ -234,6 +234,49 @@ Test(snap, leader_ends_in_the_middle)
     }
 }
 
+/* The sizes of chunks of messages on their way, but for the last of a stream. */
+struct cuts {
+    uint32_t count, least, most;
+};
+
+static void look_at_cuts(struct scene *s, struct cuts *cuts)
+{
+    struct lane *lane = &s->c->lanes[0][0][AWAY];
+    for (size_t i = lane->first; i < lane->parcels.count; i++) {
+        struct raft_message m;
+        struct raft_entry *entries = NULL;
+        struct raft_member members[RAFT_MEMBERS_MAX];
+        if (lane->parcels.items[i]->kind == PARCEL_RAFT &&
+            raft_message_unpack(lane->parcels.items[i], &m, &entries, members) == 0 &&
+            m.type == RAFT_MSG_SNAPSHOT_CHUNK && m.u.snapshot.offset > 0 && !m.u.snapshot.done) {
+            const uint32_t size = m.u.snapshot.size;
+            cuts->least = cuts->count == 0 || size < cuts->least ? size : cuts->least;
+            cuts->most = size > cuts->most ? size : cuts->most;
+            cuts->count++;
+        }
+        wr_free(entries);
+    }
+}
+
+/* A late chunk of one stream, continued by another one's next, would glue messages together. */
+Test(snap, streams_are_not_all_cut_in_the_same_places)
+{
+    struct scene s = scene_new(90);
+    struct cuts cuts = {0};
+    for (uint32_t i = 0; i < 100; i++) {
+        look_at_cuts(&s, &cuts);
+        let_pass(&s, 1);
+        (void)cluster_run(s.c, same_applied, &s, 100);
+    }
+    cr_assert_gt(cuts.count, 2);
+    cr_assert_lt(cuts.least, cuts.most);
+    cr_assert_leq(cuts.most, 256 * 1024);
+    hold(&s, false);
+    cr_assert(cluster_run(s.c, same_applied, &s, 20000));
+    finish(&s);
+    scene_free(&s);
+}
+
 /* Makes the leader's stream leave out more than the receiver said that it has. */
 static bool forge(struct scene *s)
 {

@@ -223,6 +223,31 @@ Test(log, low_space_is_told_before_the_disk_is_full)
     harness_deinit(&h);
 }
 
+/* The limit is set while the log runs: what is low by it counts at once, and no longer does without
+ * one. */
+Test(log, the_limit_of_free_space_can_be_changed)
+{
+    struct harness h;
+    open_new(&h, 11, 2, 8192);
+    sim_disk_set_capacity(h.disk, 64 * 8192);
+    harness_submit(&h, 0, 1, 600);
+    harness_run(&h);
+    cr_assert_eq(h.low_mails, 0);
+    log_set_disk_free_limit(&h.fake.env, 1024 * 8192);
+    harness_run(&h);
+    cr_assert_eq(h.low_mails, 2, "one per shard");
+    log_set_disk_free_limit(&h.fake.env, 8192);
+    harness_run(&h);
+    cr_assert_eq(h.resumed_mails, 2);
+    log_set_disk_free_limit(&h.fake.env, 1024 * 8192);
+    harness_run(&h);
+    cr_assert_eq(h.low_mails, 4);
+    log_set_disk_free_limit(&h.fake.env, 0);
+    harness_run(&h);
+    cr_assert_eq(h.resumed_mails, 4);
+    harness_deinit(&h);
+}
+
 Test(log, full_disk_is_left_by_retiring)
 {
     struct harness h;

@@ -1,0 +1,64 @@
+/*
+ * What: rabbitmqctl's commands that Warren has no use for, and what to do instead: a script, or a
+ * hand that is used to them, is to be told so, and not that it mistyped something.
+ */
+#include <string.h>
+
+#include "commands.h"
+
+const char *command_absent(const char *name)
+{
+    static const char no_erlang[] =
+        "Warren is not written in Erlang: there is nothing that could evaluate it";
+    static const char no_app[] = "a node is one process: stop it with 'warrenctl stop', start it "
+                                 "with 'warren --config FILE'";
+    static const char members[] =
+        "the members of a cluster are those of its configuration "
+        "(cluster_formation.classic_config.nodes); see docs/clustering.md";
+    static const char catalog[] =
+        "there is no other store to be looked at or forced: users, vhosts "
+        "and queues are in the replicated catalog";
+    static const char flags[] = "every feature is on: there are no feature flags";
+    static const char mirrors[] =
+        "replicas that lag behind are brought up to date without being told";
+    static const char no_crypto[] = "values in the configuration are not encrypted";
+    static const struct {
+        const char *name, *instead;
+    } absent[] = {
+        {"eval", no_erlang},
+        {"eval_file", no_erlang},
+        {"exec", no_erlang},
+        {"force_gc", "memory is not garbage collected"},
+        {"hipe_compile", no_erlang},
+        {"start_app", no_app},
+        {"stop_app", no_app},
+        {"shutdown", "use 'warrenctl stop', which returns when the node has ended"},
+        {"wait", "use 'warrenctl await_startup'"},
+        {"reset", "stop the node and remove its data directory"},
+        {"force_reset", "stop the node and remove its data directory"},
+        {"join_cluster", members},
+        {"forget_cluster_node", members},
+        {"rename_cluster_node", members},
+        {"update_cluster_nodes", members},
+        {"change_cluster_node_type", "every node keeps its data on disk"},
+        {"force_boot", catalog},
+        {"schema_info", catalog},
+        {"await_online_nodes", "use 'warrenctl cluster_status', which lists the running nodes"},
+        {"rotate_logs", "send the node SIGHUP: it opens its log file anew"},
+        {"sync_queue", mirrors},
+        {"cancel_sync_queue", mirrors},
+        {"list_feature_flags", flags},
+        {"enable_feature_flag", flags},
+        {"encode", no_crypto},
+        {"decode", no_crypto},
+        {"list_ciphers", no_crypto},
+        {"list_hashes", no_crypto},
+        {"node_health_check", "use 'warrenctl status' and 'warrenctl ping'"},
+    };
+    for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++) {
+        if (strcmp(absent[i].name, name) == 0) {
+            return absent[i].instead;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,241 @@
+/*
+ * What: the COPY phase of a release of old segments (checkpoint.c): what lives in them goes to the
+ * checkpoint store, group after group.
+ * Happy path: machine snapshot at `applied`; the ranges of live messages whose entries go; their
+ * bytes from memory, or read from the log in order; batches of about 1 MiB; the snapshot's value
+ * last. Failure modes: a full disk: the group is begun again a second later; another error ends the
+ * node. A group that a newer snapshot reaches meanwhile needs none of ours. Invariants: a message
+ * is put at most once: its position then lies below store.kv_end. Threads: the host's shard.
+ */
+#include "checkpoint_internal.h"
+
+#define PUT_BYTES (UINT64_C(1) << 20)
+
+void checkpoint_clear_copy(struct checkpoint_job *job)
+{
+    for (size_t i = 0; i < job->ops.count; i++) {
+        slice_unref(&job->ops.items[i].key);
+        slice_unref(&job->ops.items[i].value);
+    }
+    vec_clear(&job->ops);
+    vec_clear(&job->ranges);
+    slice_unref(&job->value);
+    job->begun = job->waiting = false;
+    job->range_at = 0;
+    job->range_done = job->op_bytes = job->asked = 0;
+}
+
+struct live_filter {
+    struct checkpoint_job *job;
+    uint64_t begin, end;
+};
+
+static void on_live(void *ctx, uint64_t position, uint64_t count)
+{
+    struct live_filter *f = ctx;
+    uint64_t begin = position > f->begin ? position : f->begin;
+    uint64_t end = position + count < f->end ? position + count : f->end;
+    if (begin < end) {
+        vec_push(&f->job->ranges, (struct position_range){begin, end - begin});
+    }
+}
+
+/* First position whose entry stays in the log; all below are in the store or go there now. */
+static uint64_t first_staying(const struct group *group, uint32_t segment,
+                              uint64_t *ret_first_where)
+{
+    const struct store *store = &group->home->store;
+    struct queue_totals totals;
+    queue_totals(group->home->queue, &totals);
+    *ret_first_where = store->where_first < store->where.count
+                           ? store->where.items[store->where_first].position
+                           : totals.next_position;
+    for (size_t i = store->where_first; i < store->where.count; i++) {
+        if (checkpoint_run_stays(group, &store->where.items[i], segment)) {
+            return store->where.items[i].position;
+        }
+    }
+    return totals.next_position;
+}
+
+static void copy_begin(struct host *host, struct checkpoint_group *g, struct group *group)
+{
+    struct checkpoint_job *job = host->checkpoint;
+    job->begun = true;
+    job->serial = ++host->incarnations;
+    if (group->raft == NULL || group->installing ||
+        !segment_is_below(log_index_lowest_segment(group->index), job->segment) ||
+        group->applied == 0) {
+        return; /* only records are needed */
+    }
+    struct raft_snapshot_meta meta;
+    if (raft_snapshot_meta(group->raft, group->applied, &meta) != 0) {
+        return;
+    }
+    g->index = group->applied;
+    uint8_t membership[RAFT_MEMBERSHIP_BYTES_MAX];
+    size_t membership_size = raft_membership_encode(&meta.membership, membership);
+    struct buf *machine = buf_new(1024);
+    stored_machine_encode(group, job->segment, true, &machine);
+    const struct checkpoint c = {.group = group->id,
+                                 .index = meta.index,
+                                 .term = meta.term.v,
+                                 .membership = bytes_make(membership, membership_size),
+                                 .machine = bytes_make(machine->data, machine->size)};
+    job->value = checkpoint_encode(&c);
+    buf_unref(machine);
+    if (group->home != NULL) {
+        struct live_filter filter = {.job = job};
+        g->drop_below = filter.end = first_staying(group, job->segment, &filter.begin);
+        queue_each_live(group->home->queue, on_live, &filter);
+        checkpoint_sweep_store(host, group, g->drop_below);
+        struct store *store = &group->home->store;
+        store->kv_end = g->drop_below > store->kv_end ? g->drop_below : store->kv_end;
+    }
+}
+
+static void on_put(struct host *host, struct kv_request *request, int result,
+                   struct kv_reply *reply)
+{
+    struct checkpoint_job *job =
+        checkpoint_answered(host, request, result, "the checkpoint store cannot be written");
+    (void)reply;
+    if (job != NULL && result == WR_E_NOSPACE) {
+        checkpoint_clear_copy(job); /* this group from its start, later */
+    }
+}
+
+static void put_ops(struct host *host, struct checkpoint_job *job)
+{
+    struct kv_request *request = kv_request_new(host);
+    request->done = on_put;
+    request->a = job->serial;
+    struct kv_op *ops = job->ops.items;
+    uint32_t count = (uint32_t)job->ops.count;
+    vec_init(&job->ops);
+    job->op_bytes = 0;
+    job->waiting = true;
+    host->env->ops->kv_write(host->env, ops, count, request->token);
+}
+
+static void add_put(struct checkpoint_job *job, struct group *group, uint64_t position,
+                    const struct slice *record)
+{
+    struct kv_op op = {.kind = KV_PUT,
+                       .key = checkpoint_message_key(group->id, position),
+                       .value = slice_ref(record)};
+    vec_push(&job->ops, op);
+    job->op_bytes += record->size;
+}
+
+static void step_range(struct checkpoint_job *job)
+{
+    if (++job->range_done == job->ranges.items[job->range_at].count) {
+        job->range_at++;
+        job->range_done = 0;
+    }
+}
+
+static void on_fetched(struct group *group, uint64_t position, const struct fetched *items,
+                       size_t count, uint64_t serial, uint64_t b)
+{
+    struct checkpoint_job *job = group->host->checkpoint;
+    (void)b;
+    (void)position;
+    if (job == NULL || job->serial != serial) {
+        return;
+    }
+    job->waiting = false;
+    for (size_t i = 0; i < count && job->range_at < job->ranges.count; i++) {
+        uint64_t want = job->ranges.items[job->range_at].position + job->range_done;
+        if (items[i].position == want) {
+            if (queue_is_live(group->home->queue, want)) {
+                add_put(job, group, want, &items[i].record);
+            }
+            step_range(job);
+        }
+    }
+    host_mark_now(group->host);
+}
+
+/* True: groups[at] is done. */
+static bool copy_step(struct host *host, struct checkpoint_group *g, struct group *group)
+{
+    struct checkpoint_job *job = host->checkpoint;
+    if (!job->begun) {
+        copy_begin(host, g, group);
+    }
+    if (g->index > 0 && (group->installing || group->checkpoint_index > g->index)) {
+        /* A newer snapshot came from the leader and is, or will be, in its place, with all that is
+         * needed: what was to be put may be dead by now. */
+        g->index = 0;
+        return true;
+    }
+    while (job->range_at < job->ranges.count) {
+        uint64_t position = job->ranges.items[job->range_at].position + job->range_done;
+        const struct slice *first;
+        if (job->op_bytes >= PUT_BYTES || job->ops.count >= 4096) {
+            put_ops(host, job);
+            return false;
+        }
+        if (!queue_is_live(group->home->queue, position)) {
+            step_range(
+                job); /* consumed meanwhile: the entry that says so comes after the snapshot */
+        } else if (store_run(&group->home->store, position, 1, &first) > 0) {
+            add_put(job, group, position, first);
+            step_range(job);
+        } else if (job->asked != position) {
+            job->asked = position;
+            job->waiting = true;
+            fetch_start(group, position, FETCH_AHEAD, on_fetched, job->serial, 0);
+            return false;
+        } else {
+            /* An earlier checkpoint left out what was consumed while it was made; until the entries
+             * that say so are applied again, such messages seem to live. */
+            if (raft_last_index(group->raft) == group->applied) {
+                wr_log(host->logger, LOG_LEVEL_ERROR, "queue",
+                       "queue %llu: the bytes of the message at position %llu are lost",
+                       (unsigned long long)group->id, (unsigned long long)position);
+            }
+            step_range(job);
+        }
+    }
+    if (job->value.buf != NULL) {
+        struct kv_op op = {
+            .kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = job->value};
+        job->value = SLICE_NONE;
+        vec_push(&job->ops, op);
+    }
+    if (job->ops.count > 0) {
+        put_ops(host, job);
+        return false;
+    }
+    return true;
+}
+
+void checkpoint_copy(struct host *host)
+{
+    struct checkpoint_job *job = host->checkpoint;
+    for (uint32_t n = 0; n < RECORDS_PER_TURN && job->at < job->groups.count; n++) {
+        if (job->waiting || job->retry_ms > host->now_ms) {
+            return;
+        }
+        struct checkpoint_group *g = &job->groups.items[job->at];
+        struct group *group = checkpoint_group_of(host, g);
+        if (group != NULL && !job->begun && group->failed[0] == 0 &&
+            (group->installing || group->applied + 1 < group->apply_end)) {
+            return; /* it is catching up (after a start): what it applies now need not be written
+                       again */
+        }
+        if (group != NULL && !copy_step(host, g, group)) {
+            return;
+        }
+        checkpoint_clear_copy(job);
+        job->at++;
+    }
+    if (job->at == job->groups.count) {
+        job->phase = PHASE_FLUSH;
+        job->at = 0;
+    }
+    host_mark_now(host);
+}
