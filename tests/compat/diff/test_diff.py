@@ -67,6 +67,13 @@ class Deviations(unittest.TestCase):
     def test_order_counts(self):
         self.assertTrue(self.left("c", ["a1 < 1", "a1 < 2"], ["a1 < 2", "a1 < 1"]))
 
+    def test_several_names(self):
+        text = TEXT.replace("= b\n", "= b\n= c.*\n")
+        for name in ("b", "c.x"):
+            self.assertEqual(self.left(name, ["a1 < ok"], ["a1 < ok", "a1 < surplus"], text), [])
+        self.assertTrue(self.left("c", ["a1 < ok"], ["a1 < ok", "a1 < surplus"], text))
+        self.assertEqual([d.pattern for d in deviations(text)], ["a.*", "b", "c.*"])
+
     def test_a_deviation_without_reason_is_refused(self):
         for text in ("= a\nfollows: 4.x\n- x\n", "= a\nwhy: w\n- x\n", "= a\nfollows: 4.x\nwhy: w\n",
                      "- x\n", "= a\nfollows: 2.0\nwhy: w\n- x\n"):

@@ -79,7 +79,8 @@ class Deviation:
 
 
 def read_deviations(path):
-    found = []
+    """One for each name; names on lines that follow each other have the rest in common."""
+    found, same, before = [], [], ""
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             line = line.rstrip("\n")
@@ -87,19 +88,23 @@ def read_deviations(path):
             if not line.strip() or key == "#":
                 continue
             if key == "=":
-                found.append(Deviation(number, rest))
+                same = [*(same if before == "=" else []), Deviation(number, rest)]
+                found.append(same[-1])
             elif not found:
                 raise ValueError(f"{path}:{number}: begins with '= NAME'")
-            elif key == "why:":
-                found[-1].why = rest
-            elif key == "follows:" and FOLLOWS.fullmatch(rest):
-                found[-1].follows = rest
-            elif key == "-":
-                found[-1].lost.append(rest)
-            elif key == "+":
-                found[-1].gained.append(rest)
-            else:
+            elif key not in ("why:", "follows:", "-", "+") or \
+                    key == "follows:" and not FOLLOWS.fullmatch(rest):
                 raise ValueError(f"{path}:{number}: not understood: {line}")
+            for deviation in same:
+                if key == "why:":
+                    deviation.why = rest
+                elif key == "follows:":
+                    deviation.follows = rest
+                elif key == "-":
+                    deviation.lost.append(rest)
+                elif key == "+":
+                    deviation.gained.append(rest)
+            before = key
     for deviation in found:
         if not deviation.why or not deviation.follows or not deviation.lost + deviation.gained:
             raise ValueError(f"{path}:{deviation.number}: wants why, follows, and what differs")
