@@ -2,6 +2,7 @@
 
 from registry import script
 from session import KINDS
+from scripts_policy import policy
 from scripts_ttl import CLASSIC
 
 SINGLE = {"x-single-active-consumer": True}
@@ -275,10 +276,14 @@ def holds_a_message_too_long(t):
 
 @script("30", "57", kinds=("durable", "quorum"), by_hand=True)
 def limit_of_the_queue_and_of_a_policy(t):
+    """Of both, the lower counts."""
     ch = t.channel()
-    name = t.queue(ch, arguments={"x-consumer-timeout": 300})
-    ch.publish("", name, "m")
-    ch.call("basic.consume", queue=name, tag="t")
-    ch.deliveries(1)
-    ch.take(1, "basic.cancel")
-    ch.call("basic.get", queue=name, no_ack=1)
+    for suffix, limit in (("q", 300), ("longer", 600000)):
+        name = t.queue(ch, suffix, {"x-consumer-timeout": limit})
+        if suffix == "longer":
+            policy(t, {"consumer-timeout": 300})
+        ch.publish("", name, "m")
+        ch.call("basic.consume", queue=name, tag=suffix)
+        ch.deliveries(1)
+        ch.take(1, "basic.cancel")
+        ch.call("basic.get", queue=name, no_ack=1)
