@@ -279,6 +279,46 @@ def a_publisher_that_brings_x_death(t):
         delivered(ch, dead)
 
 
+def held(t, ch, count):
+    """A queue with a dead-letter queue, of which somebody holds `count` messages: both names."""
+    dead = t.queue(ch, "dead")
+    name = t.queue(ch, "q", {EXCHANGE: "", KEY: dead})
+    for i in range(count):
+        ch.publish("", name, f"m{i}")
+    ch.call("basic.consume", queue=name, tag="t")
+    ch.deliveries(count)
+    return name, dead
+
+
+@script("15", "24", kinds=KINDS)
+def rejects_one_after_the_other(t):
+    """In the order in which they are rejected, when each is dead before the next is."""
+    ch = t.channel()
+    dead = held(t, ch, 3)[1]
+    for number, tag in enumerate((3, 1, 2), 1):
+        ch.send("basic.reject", tag=tag, requeue=0)
+        t.counts(dead, messages=number)
+    delivered(ch, dead, 3)
+
+
+@script("15", "24", kinds=KINDS)
+def rejects_at_once(t):
+    ch = t.channel()
+    dead = held(t, ch, 3)[1]
+    ch.send_together(*[("basic.reject", {"tag": tag, "requeue": 0}) for tag in (3, 1, 2)])
+    t.counts(dead, messages=3)
+    delivered(ch, dead, 3)
+
+
+@script("15", "24", kinds=KINDS)
+def nack_of_many(t):
+    ch = t.channel()
+    dead = held(t, ch, 5)[1]
+    ch.send("basic.nack", tag=4, multiple=1, requeue=0)
+    t.counts(dead, messages=4)
+    delivered(ch, dead, 4)
+
+
 @script("24")
 def republished_by_a_consumer(t):
     """A client that publishes again what it got, with the headers that it got."""

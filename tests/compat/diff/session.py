@@ -129,6 +129,14 @@ class Channel:
         self.record(">", shown_sent(method, values))
         self.connection.raw.send(put_method(self.number, method, **values))
 
+    def send_together(self, *calls):
+        """Methods (name, values) in one packet."""
+        self.usable()
+        for method, values in calls:
+            self.record(">", shown_sent(method, values))
+        self.connection.raw.send(*[put_method(self.number, method, **values)
+                                   for method, values in calls])
+
     def publish(self, exchange, key, body="", properties=None, mandatory=0, immediate=0, **more):
         """`properties` may be Octets; `more` are properties by name."""
         self.usable()
