@@ -187,7 +187,7 @@ static void replicate_to(struct raft *r, struct raft_peer *p, bool notice)
 /* At the end of each step of a leader. */
 void raft__replicate(struct raft *r)
 {
-    bool notice = r->now_ms >= r->notice_deadline;
+    bool notice = r->cfg.commit_at_once || r->now_ms >= r->notice_deadline;
     bool owed = false;
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct raft_peer *p = &r->peers[i];

@@ -90,6 +90,7 @@ struct raft_config {
     uint32_t
         election_max_ms; /* [150] PEER_DOWN of the leader / start; retries back off up to 8 x */
     uint32_t commit_notice_ms; /* [5] a commit advance nobody else carries is sent after this */
+    bool commit_at_once;  /* it is sent in the very step: for groups whose followers are read */
     uint32_t resend_ms;   /* [2000] unanswered append, chunk or round is probed again after this */
     uint32_t transfer_ms; /* [1000] leadership transfer gives up after this */
     uint32_t

@@ -10,8 +10,9 @@
  */
 #include "replica_internal.h"
 
-#define SHARD_0_GRACE_MS 1000u
+#define SHARD_0_GRACE_MS 3000u /* more than SPREAD_MS */
 #define LEADING_MS       5000u
+#define SPREAD_MS        1500u /* longer than a node that died counts as one in reach */
 
 enum request_kind { REQUEST_PROPOSE = 1, REQUEST_BARRIER };
 
@@ -25,9 +26,11 @@ struct catalog_request {
     uint32_t backoff_ms;
     uint32_t candidate;
     struct timer timer;
-    bool answered; /* outcome known: waits until applied reaches it */
-    bool asked;    /* another shard than 0: that one is working on it */
-    bool leading;  /* PROPOSE: only as long as this node leads */
+    bool answered;            /* outcome known: waits until applied reaches it */
+    bool asked;               /* another shard than 0: that one is working on it */
+    bool leading;             /* PROPOSE: only as long as this node leads */
+    bool spreads;             /* PROPOSE: its outcome is told when it is known everywhere, */
+    uint64_t spread_until_ms; /* or then; 0: not applied here yet */
     uint64_t wait_index;
     int status;
     struct catalog_result result;
@@ -60,6 +63,11 @@ static void on_timer(struct timer *timer)
 {
     struct catalog_request *request = WR_CONTAINER_OF(timer, struct catalog_request, timer);
     const struct group *group = catalog_group(request->host);
+    if (request->spread_until_ms != 0) {
+        request->host->catalog_answers = true; /* the turn sees to it */
+        host_mark_now(request->host);
+        return;
+    }
     bool leads = group != NULL && group->raft != NULL && raft_role(group->raft) == RAFT_LEADER;
     if (request->host->now_ms >= request->until_ms ||
         (request->leading && !request->answered && !leads)) {
@@ -116,6 +124,7 @@ static struct catalog_request *propose_new(struct host *host, const struct catal
                                                 .shard = host->options.shard,
                                                 .number = request->id,
                                                 .settled = oldest->id};
+        request->spreads = true;
     }
     request->command = buf_new(256);
     request->command->size = ENTRY_HEADER;
@@ -135,7 +144,9 @@ void host_catalog_propose_leading(struct host *host, const struct catalog_comman
                                   catalog_done_fn done, void *ctx)
 {
     WR_ASSERT(host->options.shard == 0);
-    propose_new(host, command, LEADING_MS, done, ctx)->leading = true;
+    struct catalog_request *request = propose_new(host, command, LEADING_MS, done, ctx);
+    request->leading = true;
+    request->spreads = false;
 }
 
 void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_fn done, void *ctx)
@@ -209,6 +220,7 @@ struct catalog_ask {
     enum request_kind kind;
     uint64_t id;
     uint32_t timeout_ms;
+    bool spreads;
     struct buf *command; /* a reference of its own; NULL for a barrier */
 };
 
@@ -239,6 +251,7 @@ static void ask_shard_0(struct catalog_request *request)
         parcel_make(host, PARCEL_CATALOG_ASK, 1, HOST_CATALOG_GROUP, host->options.node_id, 0);
     ask->kind = request->kind;
     ask->id = request->id;
+    ask->spreads = request->spreads;
     ask->timeout_ms = (uint32_t)(request->until_ms - host->now_ms);
     ask->command = request->command == NULL ? NULL : buf_ref(request->command);
     parcel->local = ask;
@@ -277,6 +290,7 @@ void catalog_on_ask(struct host *host, struct parcel *parcel)
     asker->shard = parcel->from_shard;
     struct catalog_request *request =
         request_new(host, ask->kind, ask->timeout_ms, on_shard_0_done, asker);
+    request->spreads = ask->spreads;
     request->command = ask->command == NULL ? NULL : buf_ref(ask->command);
 }
 
@@ -513,6 +527,22 @@ static void learn_peers(struct group *group)
     }
 }
 
+/* Or has waited for that long enough. */
+static bool is_spread(struct catalog_request *request)
+{
+    struct host *host = request->host;
+    if (spread_reached(host, request->wait_index)) {
+        return true;
+    }
+    if (request->spread_until_ms == 0) {
+        request->spread_until_ms = host->now_ms + SPREAD_MS;
+        request->until_ms = request->spread_until_ms + SHARD_0_GRACE_MS;
+        timer_add(&host->timers, &request->timer, request->spread_until_ms, on_timer);
+    }
+    spread_wants(host, request->wait_index);
+    return host->now_ms >= request->spread_until_ms;
+}
+
 /* The catalog's part at the end of a turn: the newest view goes up, then outcomes. */
 void catalog_turn(struct host *host)
 {
@@ -527,6 +557,7 @@ void catalog_turn(struct host *host)
             host->sink.on_catalog_view(host->sink.ctx, catalog_view_take(host->catalog),
                                        group->applied);
         }
+        spread_applied(host, group->applied);
     }
     if (!host->catalog_answers) {
         return;
@@ -535,7 +566,8 @@ void catalog_turn(struct host *host)
     struct umap_iter it = umap_iterate(&host->catalog_requests);
     while (umap_next(&it)) {
         struct catalog_request *request = it.value;
-        if (request->answered && request->wait_index <= group->applied) {
+        if (request->answered && request->wait_index <= group->applied &&
+            (!request->spreads || is_spread(request))) {
             finish(request, request->kind == REQUEST_BARRIER ? 0 : request->result.status);
         }
     }

@@ -52,7 +52,7 @@ static bool set_reach(struct host *host, struct uid node, enum node_reach reach)
             return changed;
         }
     }
-    vec_push(&host->nodes, (struct node_state){node, reach});
+    vec_push(&host->nodes, (struct node_state){.node = node, .reach = reach});
     return true;
 }
 
@@ -125,6 +125,7 @@ void host_node_up(struct host *host, struct uid node)
 {
     host_refresh(host);
     set_reach(host, node, NODE_UP);
+    spread_node_changed(host, node);
     groups_changed(host, node, true);
     homes_changed(host, node, true);
     host->boots_changed = true;
@@ -137,6 +138,7 @@ void host_node_lost(struct host *host, struct uid node)
     if (host_reach(host, node) == NODE_DEAD || !set_reach(host, node, NODE_LOST)) {
         return;
     }
+    spread_node_changed(host, node);
     groups_changed(host, node, false);
     homes_changed(host, node, false);
     client_node_lost(host, node);
@@ -150,6 +152,7 @@ void host_node_down(struct host *host, struct uid node)
         return;
     }
     if (before != NODE_LOST) {
+        spread_node_changed(host, node);
         groups_changed(host, node, false);
         homes_changed(host, node, false);
         client_node_lost(host, node);

@@ -177,6 +177,7 @@ void group_start(struct group *group, const struct raft_hard_state *hard,
         .election_min_ms = o->election_min_ms,
         .election_max_ms = o->election_max_ms,
         .abstains = group->quarantined[0] != 0,
+        .commit_at_once = group->id == HOST_CATALOG_GROUP,
     };
     if (group->quick && o->election_min_ms > 1) {
         /* The preferred leader asks first, so that it usually leads. */

@@ -166,6 +166,36 @@ static void on_resumed(struct host *host, struct parcel *parcel)
     vec_deinit(&body.refused);
 }
 
+/* One that is of a newer version says nothing here. */
+static void catalog_dispatch(struct host *host, struct parcel *parcel)
+{
+    struct group *group = group_find(host, HOST_CATALOG_GROUP);
+    switch (parcel->kind) {
+    case PARCEL_PROPOSE:
+        if (group != NULL) {
+            catalog_on_propose(group, parcel);
+        }
+        return;
+    case PARCEL_PROPOSED:
+        catalog_on_proposed(host, parcel);
+        return;
+    case PARCEL_CATALOG_ASK:
+        catalog_on_ask(host, parcel);
+        return;
+    case PARCEL_CATALOG_TOLD:
+        catalog_on_told(host, parcel);
+        return;
+    case PARCEL_VIEW_ASK:
+    case PARCEL_VIEW_AT:
+    case PARCEL_VIEW_PASS:
+    case PARCEL_VIEW_PASSED:
+        spread_on_parcel(host, parcel);
+        return;
+    default:
+        return;
+    }
+}
+
 void host_dispatch(struct host *host, struct parcel *parcel)
 {
     struct group *group;
@@ -215,23 +245,9 @@ void host_dispatch(struct host *host, struct parcel *parcel)
     case PARCEL_LETTER:
         letter_on_parcel(host, parcel);
         break;
-    case PARCEL_PROPOSE:
-        group = group_find(host, HOST_CATALOG_GROUP);
-        if (group != NULL) {
-            catalog_on_propose(group, parcel);
-        }
-        break;
-    case PARCEL_CATALOG_ASK:
-        catalog_on_ask(host, parcel);
-        break;
-    case PARCEL_CATALOG_TOLD:
-        catalog_on_told(host, parcel);
-        break;
-    case PARCEL_PROPOSED:
-        catalog_on_proposed(host, parcel);
-        break;
     default:
-        break; /* of a newer version */
+        catalog_dispatch(host, parcel);
+        break;
     }
     parcel_free(parcel);
 }

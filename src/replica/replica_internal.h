@@ -92,6 +92,10 @@ enum parcel_kind { /* frozen: nodes of different versions */
                    PARCEL_QUARANTINED = 16, /* member -> leader: it was found to differ */
                    PARCEL_COMPARE = 17,     /* leader -> member: who has applied just that, tells */
                    PARCEL_LETTER = 18,      /* broker -> broker */
+                   PARCEL_VIEW_ASK = 22,    /* node -> node: when do you have that index? */
+                   PARCEL_VIEW_AT = 23,     /* node -> node: all shards here have it */
+                   PARCEL_VIEW_PASS = 24,   /* within a node: behind a view, to the other shards */
+                   PARCEL_VIEW_PASSED = 25, /* within a node: they have it */
 };
 
 /* One run of ops of a client within a PARCEL_OPS. */
@@ -600,6 +604,14 @@ void catalog_on_proposed(struct host *host, struct parcel *parcel);
 void catalog_on_read(struct host *host, const struct raft_read *read);
 void catalog_requests_free(struct host *host);
 
+/* --- where the catalog's changes are known (catalog_spread.c) -------------------------------- */
+void spread_applied(struct host *host, uint64_t index); /* here, and given to the other shards */
+void spread_wants(struct host *host, uint64_t index);   /* asks whoever has not told of it */
+bool spread_reached(struct host *host, uint64_t index);
+void spread_node_changed(struct host *host, struct uid node);
+void spread_on_parcel(struct host *host, struct parcel *parcel);
+void spread_free(struct host *host);
+
 /* --- reports (report.c) ---------------------------------------------------------------------- */
 void report_on_request(struct host *host, struct parcel *parcel);
 void report_on_answer(struct host *host, struct parcel *parcel);
@@ -621,6 +633,12 @@ enum node_reach {
 struct node_state {
     struct uid node;
     enum node_reach reach;
+    uint64_t view_at, view_asked;   /* catalog indexes: what it has; what it was asked for */
+    uint64_t view_wants, view_told; /* what it asked for; what it was told */
+};
+struct spread { /* what of the catalog this node's shards have (catalog_spread.c) */
+    uint64_t applied, passing, wanted;
+    uint64_t *passed; /* by shard */
 };
 struct catalog_wait { /* a proposal in the log: a request of this node, or of another one */
     uint64_t index, term;
@@ -684,6 +702,7 @@ struct host {
     struct list catalog_proposals; /* those of them that this shard proposes, the oldest first */
     VEC(struct catalog_wait) catalog_waits; /* proposals here whose outcome is wanted, by index */
     bool catalog_answers;                   /* some request may be complete */
+    struct spread *spread;
     uint64_t request_counter;
     bool catalog_changed;
     struct umap reports;

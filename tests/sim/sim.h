@@ -440,7 +440,10 @@ void sim_faults_node_up(struct sim *sim);
  * ------------------------------------------------------------
  */
 
+struct catalog_result;
 void sim_operator_act(struct sim *sim);  /* one change of replicas, or of leaders */
+/* Fails the run if a change is answered that not all shards know. */
+void sim_change_answered(struct sim *sim, int status, const struct catalog_result *result);
 void sim_operator_bury(struct sim *sim); /* a node dies for good, if the data need not */
 
 /* --- the run

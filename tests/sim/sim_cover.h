@@ -35,6 +35,7 @@
     X(SIM_SEEN_FRAME_LATE, "a link delivered a parcel late")                                       \
     X(SIM_SEEN_FORGOTTEN, "a dead node was forgotten")                                             \
     X(SIM_SEEN_ALL_NEW_REFUSED, "a record of new replicas only was refused")                       \
+    X(SIM_SEEN_CHANGE_KNOWN, "a change of the catalog was answered while no fault was at work")    \
     X(SIM_SEEN_COMMITTED, "a transaction was committed")                                           \
     X(SIM_SEEN_COMMIT_CUT, "a channel was lost while it committed")                                \
     X(SIM_SEEN_ROLLED_BACK, "a transaction was rolled back")                                       \

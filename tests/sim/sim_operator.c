@@ -27,11 +27,35 @@
 #define PROPOSE_MS      3000u
 #define FORGET_RETRY_NS (400 * SIM_MS)
 
+#define QUIET_NS (3 * SIM_S)
+
+/* Without faults: what one shard says has been done the others know. */
+void sim_change_answered(struct sim *sim, int status, const struct catalog_result *result)
+{
+    if (status != CATALOG_OK || sim->quiet_since == UINT64_MAX ||
+        sim->quiet_since + QUIET_NS > sim->now) {
+        return;
+    }
+    SIM_SOMETIMES(sim, true, SIM_SEEN_CHANGE_KNOWN);
+    for (uint32_t i = 0; i < sim->node_count; i++) {
+        for (uint32_t k = 0; sim->hosts[i].running && k < sim->options.shards; k++) {
+            const struct host *host = node_shard_host(sim->hosts[i].node, k);
+            if (host->view != NULL && host->boot != 0 && !sim->hosts[i].stop_asked &&
+                catalog_view_index(host->view) < result->index) {
+                sim_fail(sim,
+                         "change %" PRIu64 " of the catalog is answered, and shard %u of node %u "
+                         "has %" PRIu64,
+                         result->index, k, i, catalog_view_index(host->view));
+            }
+        }
+    }
+}
+
 static void on_done(void *ctx, int status, const struct catalog_result *result)
 {
     struct sim *sim = ctx;
-    (void)result;
     sim_trace(sim, "operator: status %d", status);
+    sim_change_answered(sim, status, result);
 }
 
 /* No replica of the record would have stayed: it keeps no data. */

@@ -30,6 +30,13 @@ static void on_done(void *ctx, int status, const struct catalog_result *result)
     sim_trace(sim, "policies: status %d", status);
 }
 
+/* To what it was not before: there is a view of it. */
+static void on_done_new(void *ctx, int status, const struct catalog_result *result)
+{
+    sim_change_answered(ctx, status, result);
+    on_done(ctx, status, result);
+}
+
 static struct host *some_host(struct sim *sim, uint32_t *ret_node)
 {
     const uint32_t first = (uint32_t)prng_below(&sim->policy->prng, sim->node_count);
@@ -94,9 +101,10 @@ static void act(struct sim *sim)
     policy->pattern = BYTES_LITERAL("^classic");
     policy->apply_to = CATALOG_APPLY_QUEUES;
     const uint64_t what = prng_below(prng, 8);
+    const bool another = what == 5 || what == 6;
     if (what < 5) {
         put_mirrors(sim, &w, &text);
-    } else if (what < 7) {
+    } else if (another) {
         policy->name = policy->pattern = BYTES_LITERAL("quorum");
         wire_table_put_int64(&w, "max-length", 1000000 + (int64_t)prng_below(prng, 1000000));
     } else {
@@ -107,7 +115,7 @@ static void act(struct sim *sim)
               command.kind == CATALOG_PUT_POLICY ? "put" : "delete", (int)policy->name.size,
               (const char *)policy->name.data, (int)text.size, (const char *)text.data, node);
     host_refresh(host);
-    host_catalog_propose(host, &command, PROPOSE_MS, on_done, sim);
+    host_catalog_propose(host, &command, PROPOSE_MS, another ? on_done_new : on_done, sim);
     sim_context_schedule(&sim->hosts[node].contexts[0], true);
     writer_deinit(&w);
 }

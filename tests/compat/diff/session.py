@@ -11,7 +11,6 @@ from amqp_raw import BODY, CONTENT, METHOD, Ended, Raw, start_ok, tune_ok, vhost
 
 DEADLINE_S = 10.0
 CLEAN_S = 15.0
-PROBES = 4              # more than a node has shards
 NOW_S = 300                 # how far the time of a death may be from ours
 SHOWN = 100                 # of a long string
 CAPABILITIES = ("authentication_failure_close", "consumer_cancel_notify", "connection.blocked",
@@ -505,23 +504,12 @@ class Test:
         self.record(f"{ms} ms pass")
         threading.Event().wait(ms / 1000)
 
-    def everywhere(self):
-        """Until all nodes know what one has answered: looking for what is not there makes a node
-        (and each of its shards: so several connections) ask the cluster first. Not recorded."""
-        ports = self.broker.ports
-        for port in ports * PROBES if len(ports) > 1 else ():
-            with Raw(port) as raw:
-                raw.open()
-                raw.send(put_method(1, "queue.declare", queue="nothing.of.that.name", passive=1))
-                raw.read_method(DEADLINE_S)
-
     def ctl(self, *arguments, undo=()):
         """Runs rabbitmqctl or warrenctl; `undo` is run at the end."""
         if undo:
             self.undo.append(undo)
         code = self.broker.ctl(*arguments)
         self.record(f"ctl {' '.join(arguments)}: {code}")
-        self.everywhere()
 
     def finish(self):
         """Closes what is open, in order, and deletes what was made."""

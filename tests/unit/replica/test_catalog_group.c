@@ -32,6 +32,12 @@ static void on_done(void *ctx, int status, const struct catalog_result *result)
     o->status = status;
     o->id = result != NULL ? result->id : 0;
 }
+static bool never(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+
 static bool one_done(void *ctx)
 {
     return ((struct outcome *)ctx)->done > 0;
@@ -151,6 +157,73 @@ Test(catalog_group, proposals_from_every_node_are_seen_where_they_are_answered)
     views_free(seen);
 }
 
+struct known {
+    struct outcome outcome;
+    const struct seen *seen;
+    struct bytes vhost;
+    uint32_t by; /* how many nodes had it when it was answered */
+};
+
+static void on_known(void *ctx, int status, const struct catalog_result *result)
+{
+    struct known *k = ctx;
+    on_done(&k->outcome, status, result);
+    for (uint32_t i = 0; i < 3; i++) {
+        k->by += catalog_vhost(k->seen[i].view, k->vhost) != NULL;
+    }
+}
+
+static struct known put_known(struct test_cluster *c, const struct seen *seen, uint32_t node,
+                              struct bytes vhost, uint64_t ms_max)
+{
+    struct known k = {.seen = seen, .vhost = vhost};
+    struct catalog_command command = {.kind = CATALOG_PUT_VHOST};
+    command.u.vhost.name = vhost;
+    command.u.vhost.create = true;
+    host_catalog_propose(cluster_host(c, node, 0), &command, 10000, on_known, &k);
+    cr_assert(cluster_run(c, one_done, &k.outcome, ms_max));
+    cr_assert_eq(k.outcome.status, CATALOG_OK);
+    return k;
+}
+
+/* Whoever hears of it may go on through any other node. */
+Test(catalog_group, a_change_is_answered_when_all_nodes_in_reach_have_it)
+{
+    for (uint64_t seed = 1; seed <= cluster_seeds(5); seed++) {
+        struct test_cluster *c = cluster_new(40 + seed, 3, 1 + seed % 2);
+        struct seen seen[NODES_MAX] = {0};
+        form(c, seen);
+        for (uint32_t i = 0; i < 12; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "v%u", i);
+            cr_assert_eq(put_known(c, seen, i % 3, bytes_from_cstr(name), 1000).by, 3);
+        }
+        /* One that is gone is not waited for ... */
+        cluster_crash(c, 2);
+        cr_assert_eq(put_known(c, seen, 1, BYTES_LITERAL("two"), 1000).by, 2);
+        cluster_restart(c, 2, true);
+        set_sink(c, 2, &seen[2]);
+        boot(c, 2, 2);
+        cr_assert_eq(put_known(c, seen, 0, BYTES_LITERAL("three"), 5000).by, 3);
+        /* ... nor one that goes meanwhile, and for one that only says nothing not for ever. */
+        c->held[0][2] = c->held[1][2] = true;
+        cr_assert_eq(put_known(c, seen, 1, BYTES_LITERAL("silent"), 2500).by, 2);
+        struct known k = {.seen = seen, .vhost = BYTES_LITERAL("going")};
+        struct catalog_command command = {.kind = CATALOG_PUT_VHOST};
+        command.u.vhost.name = k.vhost;
+        command.u.vhost.create = true;
+        host_catalog_propose(cluster_host(c, 1, 0), &command, 10000, on_known, &k);
+        (void)cluster_run(c, never, NULL, 500);
+        cr_assert_eq(k.outcome.done, 0);
+        cluster_crash(c, 2);
+        cr_assert(cluster_run(c, one_done, &k.outcome, 500));
+        cr_assert_eq(k.by, 2);
+        c->held[0][2] = c->held[1][2] = false;
+        cluster_free(c);
+        views_free(seen);
+    }
+}
+
 Test(catalog_group, goes_on_when_its_leader_dies)
 {
     for (uint64_t seed = 1; seed <= cluster_seeds(5); seed++) {
@@ -241,12 +314,6 @@ Test(catalog_group, a_node_whose_boot_was_ended_changes_nothing)
     cr_assert_eq(propose(c, 1, &command).status, CATALOG_OK);
     cluster_free(c);
     views_free(seen);
-}
-
-static bool never(void *ctx)
-{
-    (void)ctx;
-    return false;
 }
 
 /* Sim seed 31143: commits are slow, and whoever waits asks again and again. One entry is enough; a
