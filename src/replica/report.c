@@ -2,13 +2,15 @@
  * What: totals and consumers of a queue, from where it is served, after all ops sent before.
  * Happy path: request parcel -> the home answers once everything proposed so far is applied ->
  * done. Failure modes: nobody serves it, or the answer is lost: asked again (the likely leaders in
- * turn) until the time limit. Ownership: a request lives until done was called, once.
+ * turn) until the time limit; soon at first, since a queue that was declared just now has its
+ * leader in a few milliseconds. Ownership: a request lives until done was called, once.
  */
 #include "replica_internal.h"
 
 #include <stdio.h>
 
-#define ASK_MS          200u
+#define ASK_FIRST_MS    10u
+#define ASK_MAX_MS      200u
 #define REQUEST_NUMBERS 5u  /* request, with consumers?, the asker's node (2) and shard */
 #define REPORT_NUMBERS  19u /* request, totals, sealed */
 
@@ -18,6 +20,7 @@ struct report {
     bool consumers;
     uint64_t until_ms;
     uint32_t candidate;
+    uint32_t pause_ms; /* before it is asked again */
     struct timer timer;
     queue_report_fn done;
     void *ctx;
@@ -122,7 +125,8 @@ static void ask(struct report *report)
         finish(report, &answer);
         return;
     }
-    uint64_t next = host->now_ms + ASK_MS;
+    uint64_t next = host->now_ms + report->pause_ms;
+    report->pause_ms = report->pause_ms < ASK_MAX_MS / 2 ? report->pause_ms * 2 : ASK_MAX_MS;
     timer_add(&host->timers, &report->timer, next < report->until_ms ? next : report->until_ms,
               on_timer);
     struct uid node;
@@ -159,6 +163,7 @@ void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uin
     report->queue = queue_id;
     report->consumers = consumers;
     report->until_ms = host->now_ms + timeout_ms;
+    report->pause_ms = ASK_FIRST_MS;
     report->done = done;
     report->ctx = ctx;
     timer_init(&report->timer);
