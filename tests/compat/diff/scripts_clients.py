@@ -225,7 +225,6 @@ def topology_again(t):
         ch.call("basic.qos", count=10)
         ch.call("basic.consume", queue=name, tag="shared")
         own.call("basic.consume", queue=mine, tag="own")
-        t.everywhere()
         return ch, own
 
     first, out = t.connect(), t.channel()

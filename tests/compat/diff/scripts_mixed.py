@@ -173,9 +173,9 @@ def whichever_comes_first(t):
 @script("23", "18", kinds=("durable",))
 def expires_after_the_consumer(t):
     ch, other = t.channel(), t.channel()
-    name = t.queue(other, arguments={"x-expires": 400})
+    name = t.queue(other, arguments={"x-expires": 1000})
     ch.call("basic.consume", queue=name, tag="t")
-    t.let_pass(700)
+    t.let_pass(1500)
     ch.publish("", name, "still there")
     ch.deliveries(1)
     ch.call("basic.cancel", tag="t")

@@ -176,9 +176,9 @@ def expires_unused(t):
 @script("23", kinds=KINDS)
 def expires_not_with_a_consumer(t):
     ch = t.channel()
-    name = t.queue(ch, arguments={"x-expires": 200})
+    name = t.queue(ch, arguments={"x-expires": 1000})
     ch.call("basic.consume", queue=name, tag="t")
-    t.let_pass(500)
+    t.let_pass(1500)
     ch.call("queue.declare", queue=name, passive=1)
     ch.call("basic.cancel", tag="t")
     t.gone(name)
@@ -208,7 +208,7 @@ def expires_with_bindings(t):
     """The binding goes with it, and who publishes is told so."""
     ch = t.channel()
     exchange = t.exchange(ch, "fanout", auto_delete=1)
-    name = t.queue(ch, arguments={"x-expires": 200})
+    name = t.queue(ch, arguments={"x-expires": 1000})
     t.bind(ch, exchange, name)
     t.gone(name)
     ch.call("exchange.declare", exchange=exchange, passive=1)
