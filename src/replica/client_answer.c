@@ -342,6 +342,7 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     client->number = 0;
     client->candidate = 0;
     client->backoff_ms = CONNECTED_RETRY_MS;
+    client->soon = 0;
     for (size_t i = 0; i < body->refused.count; i++) {
         refused(client, body->refused.items[i].first, body->refused.items[i].count);
     }

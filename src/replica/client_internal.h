@@ -50,6 +50,7 @@ struct queue_client {
     VEC(struct client_reply) replies;
     struct timer retry;
     uint32_t backoff_ms;
+    uint32_t soon; /* how often it was told in a row that nobody leads */
     uint64_t progress; /* applied at the last retry */
     uint32_t candidate;
 };

@@ -1,13 +1,17 @@
 /*
  * What: how a client finds whoever leads its queue, and begins anew there.
  * Happy path: a new client tries the likely leader; one that lost it asks the members of the group
- * in turn, with RESUME, until one answers (client_answer.c). Failure modes: nothing answers, the
- * leader changed or its link broke, a replica says that it does not lead: a new session is begun
- * elsewhere. A retry timer (200 ms doubling to 1 s) runs while anything is pending: no op waits for
- * an answer that was lost. Invariants: a session has one target; whatever comes of an earlier one
- * is of the past. Threads: the host's shard. Spec: docs/replica.md, "Clients".
+ * in turn, with RESUME, until one answers (client_answer.c).
+ * Failure modes: nothing answers, the leader changed or its link broke, a replica says that it does
+ * not lead: a new session is begun elsewhere. A retry timer (200 ms doubling to 1 s; sooner at
+ * first where a replica said that nobody leads) runs while anything is pending: no op waits for an
+ * answer that was lost. Invariants: a session has one target; whatever comes of an earlier one is
+ * of the past. Threads: the host's shard. Spec: docs/replica.md, "Clients".
  */
 #include "client_internal.h"
+
+#define SOON_MS    1u /* doubling */
+#define SOON_TRIES 8u
 
 bool client_leader_of(const struct host *host, uint64_t queue, struct uid *ret_node)
 {
@@ -176,6 +180,16 @@ static void on_retry(struct timer *timer)
     client_arm(client);
 }
 
+/* A queue that was just declared begins within milliseconds, and does not know yet whom to tell. */
+static void on_soon(struct timer *timer)
+{
+    struct queue_client *client = WR_CONTAINER_OF(timer, struct queue_client, retry);
+    if (!client->gone) {
+        client_seek(client);
+        client_arm(client);
+    }
+}
+
 /* --- what is heard of leaders and nodes ------------------------------------------------------- */
 
 static void lost_contact(struct queue_client *client)
@@ -217,10 +231,15 @@ void client_on_not_here(struct host *host, uint64_t queue, uint64_t id, uint32_t
         client_resume(client, hint, HOST_SHARD_BY_GROUP);
         return;
     }
-    /* Nobody leads there: the announcement of a leader, or the timer, goes on. */
+    /* Nobody leads there: the announcement of a leader, or a timer, goes on. */
     client->candidate = client->candidate < 8 ? client->candidate : 0;
     client->session++;
     client->node = UID_NONE;
+    if (client->soon < SOON_TRIES) {
+        timer_cancel(&host->timers, &client->retry);
+        timer_add(&host->timers, &client->retry, host->now_ms + (SOON_MS << client->soon), on_soon);
+        client->soon++;
+    }
     client_arm(client);
 }
 

@@ -464,6 +464,25 @@ Test(failover, a_founder_begins_its_queue_from_a_later_record)
     cluster_free(c);
 }
 
+/* Whoever asks before a new queue has a leader asks again soon: nobody announces one to him. */
+Test(failover, a_new_queue_is_used_from_another_node_at_once)
+{
+    for (uint64_t seed = 1; seed <= cluster_seeds(20); seed++) {
+        struct test_cluster *c = cluster_new(870 + seed, 3, 1 + seed % 2);
+        struct traffic *t = wr_calloc(1, sizeof *t);
+        struct user *u = wr_calloc(1, sizeof *u);
+        uint64_t q = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
+        user_open(u, c, 1, 0, q, t);
+        user_publish(u, 1, 100);
+        cr_assert(cluster_run(c, all_confirmed, u, 100), "seed %llu", (unsigned long long)seed);
+        user_close(u);
+        cluster_settle(c, 500);
+        wr_free(u);
+        wr_free(t);
+        cluster_free(c);
+    }
+}
+
 /* A replica is replaced by one with another id on the same node: a node has one of a group, so the
  * old one must go before the new one can come. */
 Test(failover, a_replica_is_replaced_on_its_node)

@@ -240,7 +240,8 @@ Test(time, a_leader_with_a_late_clock_goes_on_from_the_time_that_was)
     cluster_crash(s.c, 0);
     cr_assert(cluster_run(s.c, all_expired, &s, 10000));
     const uint64_t took = cluster_now_ms(s.c) - begin;
-    cr_assert(took >= 1990 && took <= 2050, "%llu ms", (unsigned long long)took);
+    /* Without a leader, and with clocks that say nothing, time stands: one election, maybe two. */
+    cr_assert(took >= 1990 && took <= 2300, "%llu ms", (unsigned long long)took);
     scene_free(&s);
 }
 
