@@ -11,6 +11,7 @@
 
 #define ASK_FIRST_MS    10u
 #define ASK_MAX_MS      200u
+#define ASK_SOON_MAX    32u /* of more at a time (a listing) the answers are only slow */
 #define REQUEST_NUMBERS 5u  /* request, with consumers?, the asker's node (2) and shard */
 #define REPORT_NUMBERS  19u /* request, totals, sealed */
 
@@ -163,7 +164,7 @@ void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uin
     report->queue = queue_id;
     report->consumers = consumers;
     report->until_ms = host->now_ms + timeout_ms;
-    report->pause_ms = ASK_FIRST_MS;
+    report->pause_ms = host->reports.count < ASK_SOON_MAX ? ASK_FIRST_MS : ASK_MAX_MS;
     report->done = done;
     report->ctx = ctx;
     timer_init(&report->timer);
