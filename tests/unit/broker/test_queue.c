@@ -146,6 +146,17 @@ Test(broker_queue, a_queue_that_is_being_deleted_is_declared_anew)
     cr_assert_not_null(catalog_queue(rig.broker->view, B("/"), B("q")));
 }
 
+/* It expires after a millisecond, say: that it was declared is true all the same. */
+Test(broker_queue, what_was_declared_and_is_gone_already_was_declared)
+{
+    rig.hold = true;
+    declare("q", 0);
+    rig_catalog();
+    rig_delete("q");
+    rig.hold = false;
+    EXPECT_SAID("declare ok 'q' 0 0\n");
+}
+
 Test(broker_queue, names_of_the_server)
 {
     declare("", 0);
