@@ -316,6 +316,7 @@ struct sim_options {
     uint32_t numbered, historians, sleepers; /* sim_role_number.c, _history.c, _sleeper.c */
     uint32_t seated;                         /* clients of one user (sim_seat.c) */
     bool moves;                              /* an operator moves messages (sim_mover.c) */
+    bool copies, deletes;                    /* ... and copies them, and deletes small ones */
     uint32_t queues;
     uint32_t events; /* faults at most; UINT32_MAX = by time */
     uint64_t safety_ns;
@@ -398,6 +399,9 @@ bool sim_inner_settled(struct sim *sim, char *why, size_t size);
 void sim_mover_init(struct sim *sim);
 void sim_mover_deinit(struct sim *sim);
 void sim_mover_node_gone(struct sim *sim, uint32_t node); /* before node_free */
+/* The end of a calm run: what was moved, copied and deleted is what came, and did not come. */
+void sim_mover_check(struct sim *sim);
+#define SIM_DOOMED_SIZE 28u /* smaller ones may be deleted */
 
 /* --- connections that are counted (sim_seat.c)
  * ------------------------------------------------------------ */

@@ -51,6 +51,8 @@
     X(SIM_SEEN_TAKEN_AWAY, "a consumer held a message for too long")                               \
     X(SIM_SEEN_PEEKED, "a message was looked at")                                                  \
     X(SIM_SEEN_MOVED, "messages were moved")                                                       \
+    X(SIM_SEEN_COPIED, "messages were copied")                                                     \
+    X(SIM_SEEN_DELETED, "messages were deleted from a queue")                                      \
     X(SIM_SEEN_SEATED, "a user had several connections")                                           \
     X(SIM_SEEN_SEAT_REFUSED, "a connection was refused because of its user's limit")               \
     X(SIM_SEEN_BLOCKED, "a publisher was told that it is blocked")

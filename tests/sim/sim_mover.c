@@ -1,13 +1,16 @@
 /*
- * What: an operator who looks through a queue and moves messages out of it, page by page, as
- * warrenctl does (warren/broker_messages.h), through some node each time. His queue, the attic, has
- * publishers and no consumer; what is moved goes to the graves, which have one.
+ * What: an operator who looks through a queue and moves messages out of it, copies them or deletes
+ * small ones, page by page, as warrenctl does (warren/broker_messages.h), through some node each
+ * time. His queue, the attic, has publishers and no consumer; what is moved or copied goes to the
+ * graves, which have one.
  *
  * Checked here and by the ledger: what a peek shows is intact and in order of position; what is
- * confirmed arrives, whichever node dies in the middle of a page; without any faults it arrives
- * once. A page ends by itself within its time limit and a little, unless its node does.
+ * confirmed arrives, whichever node dies in the middle of a page; without any faults as many arrive
+ * as pages said they moved and copied, and as many do not as they said they deleted. A page ends by
+ * itself within its time limit and a little, unless its node does.
  */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "sim.h"
 
@@ -28,6 +31,7 @@ struct sim_mover {
     uint64_t next, end; /* of the pages that belong together */
     uint64_t position;  /* of the last that was shown */
     uint64_t begun_at;
+    uint64_t moved, copied, deleted;
     bool faults;
 };
 
@@ -65,7 +69,12 @@ static void on_done(void *ctx, const struct broker_fault *fault,
     if (fault->code != 0 && fault->code != 404 && fault->code != 541) {
         sim_fail(sim, "a page ends with %u %s", fault->code, fault->text);
     }
-    SIM_SOMETIMES(sim, mover->what == BROKER_PAGE_MOVE && result->done > 0, SIM_SEEN_MOVED);
+    mover->moved += mover->what == BROKER_PAGE_MOVE ? result->done : 0;
+    mover->copied += mover->what == BROKER_PAGE_COPY ? result->done : 0;
+    mover->deleted += mover->what == BROKER_PAGE_DELETE ? result->done : 0;
+    SIM_SOMETIMES(sim, mover->moved > 0, SIM_SEEN_MOVED);
+    SIM_SOMETIMES(sim, mover->copied > 0, SIM_SEEN_COPIED);
+    SIM_SOMETIMES(sim, mover->deleted > 0, SIM_SEEN_DELETED);
     mover->page = NULL;
     mover->next = fault->code == 0 ? result->next : 0;
     mover->end = mover->next == 0 ? 0 : result->end;
@@ -78,6 +87,18 @@ static void on_kill(struct sim *sim, void *arg, uint64_t node, uint64_t incarnat
     if (sim->hosts[node].running && sim->hosts[node].incarnation == incarnation && !sim->ending) {
         sim_node_end(sim, (uint32_t)node, SIM_END_KILL);
     }
+}
+
+static enum broker_page_what draw_what(struct sim *sim)
+{
+    struct prng *prng = &sim->mover->prng;
+    if (!prng_ratio(prng, 3, 4)) {
+        return BROKER_PAGE_PEEK;
+    }
+    if (sim->options.deletes && prng_ratio(prng, 1, 3)) {
+        return BROKER_PAGE_DELETE;
+    }
+    return sim->options.copies && prng_ratio(prng, 1, 3) ? BROKER_PAGE_COPY : BROKER_PAGE_MOVE;
 }
 
 static void begin_page(struct sim *sim)
@@ -95,16 +116,18 @@ static void begin_page(struct sim *sim)
     }
     if (mover->next == 0 || (sim->liveness && mover->what == BROKER_PAGE_PEEK)) {
         mover->next = mover->end = 0; /* who only looks keeps nobody waiting in the end */
-        mover->what =
-            sim->liveness || prng_ratio(&mover->prng, 3, 4) ? BROKER_PAGE_MOVE : BROKER_PAGE_PEEK;
+        mover->what = sim->liveness ? BROKER_PAGE_MOVE : draw_what(sim);
         mover->position = 0;
     }
+    char doomed[32];
+    (void)snprintf(doomed, sizeof doomed, "size < %u", SIM_DOOMED_SIZE);
     const struct broker_page_options options = {
         .what = mover->what,
         .vhost = BYTES_LITERAL("/"),
         .queue = bytes_from_cstr(attic_of(sim)->name),
         .target = bytes_from_cstr(sim->ledger.queues[sim->options.queues + SIM_AT_GRAVES].name),
-        .filter = prng_ratio(&mover->prng, 1, 2) && !sim->liveness
+        .filter = mover->what == BROKER_PAGE_DELETE ? bytes_from_cstr(doomed)
+                  : prng_ratio(&mover->prng, 1, 2) && !sim->liveness
                       ? BYTES_LITERAL("size > 100 and delivery_count < 3")
                       : BYTES_NONE,
         .places = QUEUE_PLACE_READY,
@@ -165,6 +188,38 @@ void sim_mover_init(struct sim *sim)
     }
     if (sim->options.moves) {
         sim_at(sim, sim->now + SIM_S, on_tick, NULL, 0, 0);
+    }
+}
+
+void sim_mover_check(struct sim *sim)
+{
+    const struct sim_mover *mover = sim->mover;
+    const uint32_t attic = sim->options.queues + SIM_AT_ATTIC;
+    const uint64_t left = mover->moved + mover->deleted;
+    uint64_t stored = 0; /* and maybe some whose channel was closed before their confirm */
+    uint64_t sent = 0;
+    uint64_t came = 0;
+    uint64_t first = 0; /* but for those that were first on their way to a channel that closed */
+    const uint64_t given = mover->moved + mover->copied;
+    if (!sim->options.moves || mover->faults) {
+        return; /* a page that ended early may have done more than it could tell */
+    }
+    for (size_t i = 0; i < sim->ledger.publishers.count; i++) {
+        const struct sim_publisher *p = &sim->ledger.publishers.items[i];
+        for (size_t k = 0; k < p->records.count; k++) {
+            const struct sim_record *record = &p->records.items[k];
+            sent += record->queue == attic ? 1 : 0;
+            stored += record->queue == attic && record->confirmed ? 1 : 0;
+            came += record->queue == attic ? record->buried : 0;
+            first += record->queue == attic ? record->buried_first : 0;
+        }
+    }
+    if (first > given || came < given || stored > left || left > sent) {
+        sim_fail(sim,
+                 "of %" PRIu64 " messages %" PRIu64 " are confirmed; %" PRIu64 " came, %" PRIu64
+                 " of them first; %" PRIu64 " were moved, %" PRIu64 " copied and %" PRIu64
+                 " deleted",
+                 sent, stored, came, first, mover->moved, mover->copied, mover->deleted);
     }
 }
 

@@ -58,6 +58,8 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->sleepers = prng_ratio(&prng, 1, 4) ? 1 : 0;
     o->seated = prng_ratio(&prng, 1, 4) ? SIM_SEATS + 1 + (uint32_t)prng_below(&prng, 2) : 0;
     o->moves = prng_ratio(&prng, 1, 4);
+    o->copies = o->moves && prng_ratio(&prng, 1, 2);
+    o->deletes = o->moves && prng_ratio(&prng, 1, 2);
 }
 
 static void print_options(struct sim *sim)
@@ -81,8 +83,9 @@ static void print_options(struct sim *sim)
               o->seed, o->nodes, o->late_nodes, o->shards, o->queues, o->publishers, o->consumers,
               o->getters + o->rivals + o->builders + o->autos, o->safety_ns / SIM_S,
               o->fault_every_ns / SIM_MS);
-    sim_trace(sim, "besides: %u numbered, %u historians, %u sleepers, %u seated%s", o->numbered,
-              o->historians, o->sleepers, o->seated, o->moves ? ", a mover" : "");
+    sim_trace(sim, "besides: %u numbered, %u historians, %u sleepers, %u seated%s%s%s", o->numbered,
+              o->historians, o->sleepers, o->seated, o->moves ? ", a mover" : "",
+              o->copies ? " who copies" : "", o->deletes ? " and deletes" : "");
     sim_trace(sim, "faults:%s; bodies to %u bytes, window %u, one publish in %u us", faults,
               o->body_max, o->window, o->rate_us);
 }
@@ -252,6 +255,7 @@ static void phase_liveness(struct sim *sim)
         sim_run_until(sim, sim->now + 200 * SIM_MS);
     }
     sim_ledger_check_commits(sim);
+    sim_mover_check(sim);
 }
 
 static void phase_stop(struct sim *sim)
