@@ -204,10 +204,11 @@ void queue_batch_reader_deinit(struct queue_batch_reader *r);
 
 /* --- configuration ---------------------------------------------------------------------------- */
 /* What the machine needs of the declaration and the policies; part of its replicated state. Fixed
- * at the declaration: auto_delete, single_active_consumer, priority_max. */
+ * at the declaration: auto_delete, single_active_consumer, active_stays, priority_max. */
 struct queue_config {
     bool auto_delete;            /* delete once the last consumer of at least one has gone */
     bool single_active_consumer; /* x-single-active-consumer */
+    bool active_stays;           /* its place, also when one of a higher priority comes */
     bool dead_letter; /* there is a dead-letter exchange: what dies waits for its queues to have it
                        */
     uint8_t priority_max;           /* x-max-priority, 0 = none */

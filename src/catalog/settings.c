@@ -220,6 +220,7 @@ static void fill_config(const struct catalog_queue *queue, const struct queue_se
     queue_config_default(ret);
     ret->auto_delete = queue->spec.auto_delete;
     ret->single_active_consumer = s->single_active_consumer;
+    ret->active_stays = s->single_active_consumer && queue->spec.type != CATALOG_QUORUM;
     ret->priority_max = s->priority_max;
     ret->ttl_ms = s->ttl_ms;
     ret->length_max = s->length_max;

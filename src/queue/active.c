@@ -2,11 +2,11 @@
  * What: the single active consumer: of a queue that wants one, only one consumer at a time gets
  * messages: that of the highest x-priority, and of these the one attached for longest.
  * Failure modes: when the active one leaves or its node goes down the next takes over at once. One
- * that comes with a higher priority takes over when the active one has nothing unacked; meanwhile
- * nobody gets anything new. One whose node comes back waits for its turn.
- * Invariants: all attached consumers but the active are barred, and the active too while another
- * one waits for it (draining).
- * Spec: reference queues.md section 7.
+ * that comes with a higher priority takes over when the active one has nothing unacked, and
+ * meanwhile nobody gets anything new; where the active one stays (classic queues) it waits as all
+ * others. One whose node comes back waits for its turn. Invariants: all attached consumers but the
+ * active are barred, and the active too while another one waits for it (draining). Spec: reference
+ * queues.md section 7.
  */
 #include "queue_internal.h"
 
@@ -37,11 +37,17 @@ struct queue_consumer *queue__best_consumer(const struct queue *q)
     return best;
 }
 
+bool queue__is_outranked(const struct queue *q, const struct queue_consumer *best)
+{
+    return !q->config.active_stays && q->active != NULL && best != NULL &&
+           best->priority > q->active->priority;
+}
+
 /* Who is barred follows from who is active and who would be. */
 void queue__bar_others(struct queue *q)
 {
     const struct queue_consumer *best = queue__best_consumer(q);
-    q->draining = q->active != NULL && best != NULL && best->priority > q->active->priority;
+    q->draining = queue__is_outranked(q, best);
     for (size_t i = 0; i < q->clients.count; i++) {
         const struct queue_client *client = q->clients.items[i];
         for (size_t k = 0; k < client->consumers.count; k++) {
@@ -70,7 +76,7 @@ void queue__choose_active(struct queue *q)
     struct queue_consumer *active = q->active;
     q->active_stale = false;
     if (active == NULL || active->client->suspended ||
-        (best->priority > active->priority && rangemap_is_empty(&active->unacked))) {
+        (queue__is_outranked(q, best) && rangemap_is_empty(&active->unacked))) {
         q->active = best;
     }
     queue__bar_others(q);

@@ -207,7 +207,7 @@ static const char *check_active(const struct queue *q)
     }
     CHECK(active->attached && !active->dead && !active->client->suspended,
           "active consumer cannot");
-    CHECK(q->draining == (best->priority > active->priority), "draining, or not, wrongly");
+    CHECK(q->draining == queue__is_outranked(q, best), "draining, or not, wrongly");
     CHECK(!q->draining || !rangemap_is_empty(&active->unacked), "draining what is empty");
     return NULL;
 }

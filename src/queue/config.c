@@ -2,8 +2,9 @@
  * What: the configuration of a queue machine and its encoding, which is part of snapshots and is
  * the argument of a CONFIG op. Frozen layouts:
  *
- *   version 2: u8 2; u8 flags (1 auto-delete, 2 single active consumer, 4 dead letter); u8
- *   priority_max; u8 overflow; varints ttl_ms + 1, length_max + 1, bytes_max + 1, expires_ms + 1
+ *   version 2: u8 2; u8 flags (1 auto-delete, 2 single active consumer, 4 dead letter, 8 the active
+ * one stays); u8 priority_max; u8 overflow; varints ttl_ms + 1, length_max + 1, bytes_max + 1,
+ * expires_ms + 1
  *   ("none" is 0), dedup_window_ms, delivery_limit + 1
  *   version 1, only read: u8 1; u8 flags (1, 2); u8 priority_max; varints ttl_ms, length_max,
  *   bytes_max, expires_ms, delivery_limit + 1
@@ -18,7 +19,8 @@
 #define CONFIG_AUTO_DELETE  1u
 #define CONFIG_SINGLE       2u
 #define CONFIG_DEAD_LETTER  4u
-#define CONFIG_FLAGS_KNOWN  7u
+#define CONFIG_STAYS        8u
+#define CONFIG_FLAGS_KNOWN  15u
 #define CONFIG_FLAGS_1      3u /* Of version 1. */
 #define DELIVERY_LIMIT_NONE (-1)
 
@@ -27,6 +29,7 @@ void queue_config_default(struct queue_config *config)
     *config = (struct queue_config){
         .auto_delete = false,
         .single_active_consumer = false,
+        .active_stays = false,
         .dead_letter = false,
         .priority_max = 0,
         .overflow = QUEUE_DROP_HEAD,
@@ -47,6 +50,7 @@ void queue__config_put(struct writer *w, const struct queue_config *config)
     put_u8(w, CONFIG_VERSION);
     put_u8(w, (uint8_t)((config->auto_delete ? CONFIG_AUTO_DELETE : 0u) |
                         (config->single_active_consumer ? CONFIG_SINGLE : 0u) |
+                        (config->active_stays ? CONFIG_STAYS : 0u) |
                         (config->dead_letter ? CONFIG_DEAD_LETTER : 0u)));
     put_u8(w, config->priority_max);
     put_u8(w, config->overflow);
@@ -89,6 +93,7 @@ bool queue__config_get(struct reader *r, struct queue_config *ret_config)
     }
     config.auto_delete = (flags & CONFIG_AUTO_DELETE) != 0;
     config.single_active_consumer = (flags & CONFIG_SINGLE) != 0;
+    config.active_stays = (flags & CONFIG_STAYS) != 0;
     config.dead_letter = (flags & CONFIG_DEAD_LETTER) != 0;
     config.delivery_limit = (int64_t)delivery_limit - 1;
     *ret_config = config;

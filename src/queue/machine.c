@@ -91,6 +91,7 @@ static void configure(struct queue_apply *a, const struct queue_op *op)
     }
     config.auto_delete = q->config.auto_delete;
     config.single_active_consumer = q->config.single_active_consumer;
+    config.active_stays = q->config.active_stays;
     config.priority_max = q->config.priority_max;
     if (config.expires_ms != q->config.expires_ms) {
         queue__used(q);

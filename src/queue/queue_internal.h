@@ -137,6 +137,8 @@ void queue__forget_nacked(struct queue_client *client);
 void queue__choose_active(struct queue *q);
 void queue__bar_others(struct queue *q);
 struct queue_consumer *queue__best_consumer(const struct queue *q);
+/* Somebody of a higher priority takes over from the active one, or waits for it to be done. */
+bool queue__is_outranked(const struct queue *q, const struct queue_consumer *best);
 bool queue__is_active(const struct queue *q, const struct queue_consumer *consumer);
 
 /* publishers.c, ids.c: exactly-once publishing */

@@ -23,6 +23,7 @@ void queue_config_fixed(const struct catalog_queue *record, struct queue_config 
     queue_config_default(config);
     config->auto_delete = declared.auto_delete;
     config->single_active_consumer = declared.single_active_consumer;
+    config->active_stays = declared.active_stays;
     config->priority_max = declared.priority_max;
 }
 
@@ -30,7 +31,7 @@ void queue_config_fixed(const struct catalog_queue *record, struct queue_config 
 void queue_config_put(struct writer *w, const struct queue_config *config)
 {
     put_u8(w, config->auto_delete);
-    put_u8(w, config->single_active_consumer);
+    put_u8(w, (config->single_active_consumer ? 1u : 0u) | (config->active_stays ? 2u : 0u));
     put_u8(w, config->priority_max);
     put_le64(w, config->ttl_ms);
     put_le64(w, config->length_max);
@@ -43,7 +44,9 @@ void queue_config_get(struct reader *r, struct queue_config *config)
 {
     queue_config_default(config);
     config->auto_delete = rd_u8(r) != 0;
-    config->single_active_consumer = rd_u8(r) != 0;
+    const uint8_t single = rd_u8(r);
+    config->single_active_consumer = (single & 1u) != 0;
+    config->active_stays = (single & 2u) != 0;
     config->priority_max = rd_u8(r);
     config->ttl_ms = rd_le64(r);
     config->length_max = rd_le64(r);

@@ -96,8 +96,9 @@ static bool configs_equal(const struct queue_config *a, const struct queue_confi
 {
     return a->auto_delete == b->auto_delete &&
            a->single_active_consumer == b->single_active_consumer &&
-           a->dead_letter == b->dead_letter && a->priority_max == b->priority_max &&
-           a->overflow == b->overflow && a->ttl_ms == b->ttl_ms && a->length_max == b->length_max &&
+           a->active_stays == b->active_stays && a->dead_letter == b->dead_letter &&
+           a->priority_max == b->priority_max && a->overflow == b->overflow &&
+           a->ttl_ms == b->ttl_ms && a->length_max == b->length_max &&
            a->bytes_max == b->bytes_max && a->expires_ms == b->expires_ms &&
            a->dedup_window_ms == b->dedup_window_ms && a->delivery_limit == b->delivery_limit;
 }
@@ -125,6 +126,7 @@ static void check_config(struct home *home)
     queue_settings_config(record, &want);
     want.auto_delete = to_be.auto_delete;
     want.single_active_consumer = to_be.single_active_consumer;
+    want.active_stays = to_be.active_stays;
     want.priority_max = to_be.priority_max;
     if (configs_equal(&to_be, &want)) {
         return;

@@ -537,6 +537,7 @@ static void configure(struct model *m)
     struct queue_config config = m->next_config;
     config.auto_delete = m->config.auto_delete;
     config.single_active_consumer = m->config.single_active_consumer;
+    config.active_stays = m->config.active_stays;
     config.priority_max = m->config.priority_max;
     m->used = config.expires_ms == m->config.expires_ms ? m->used : m->now;
     m->config = config;

@@ -98,7 +98,7 @@ void model_update_active(struct model *m)
     }
     if (m->active != NULL && m->active->attached &&
         !m->suspended[model_boot_of(m->active_client)] &&
-        (best->priority <= m->active->priority ||
+        (m->config.active_stays || best->priority <= m->active->priority ||
          model_unacked(m, m->active_client, m->active_id) > 0)) {
         return;
     }
@@ -114,7 +114,8 @@ static bool is_barred(const struct model *m, const struct model_consumer *k)
     uint32_t id;
     const struct model_consumer *best = best_consumer((struct model *)(uintptr_t)m, &client, &id);
     return m->config.single_active_consumer &&
-           (k != m->active || (best != NULL && best->priority > k->priority));
+           (k != m->active ||
+            (best != NULL && best->priority > k->priority && !m->config.active_stays));
 }
 
 static bool can_take(const struct model *m, uint32_t c, uint32_t i)

@@ -175,6 +175,7 @@ static void expect_config(const uint8_t *bytes, size_t size, const struct queue_
     cr_assert_eq(queue__config_decode(bytes_make(bytes, size), &got), 0);
     cr_assert(got.auto_delete == wanted->auto_delete && got.dead_letter == wanted->dead_letter &&
               got.single_active_consumer == wanted->single_active_consumer &&
+              got.active_stays == wanted->active_stays &&
               got.priority_max == wanted->priority_max && got.overflow == wanted->overflow &&
               got.ttl_ms == wanted->ttl_ms && got.length_max == wanted->length_max &&
               got.bytes_max == wanted->bytes_max && got.expires_ms == wanted->expires_ms &&
@@ -185,7 +186,7 @@ static void expect_config(const uint8_t *bytes, size_t size, const struct queue_
 Test(queue_codec, both_versions_of_a_configuration_are_read)
 {
     static const uint8_t first[] = {1, 3, 9, 4, 5, 6, 7, 8};
-    static const uint8_t second[] = {2, 7, 9, 2, 5, 6, 7, 8, 9, 0};
+    static const uint8_t second[] = {2, 15, 9, 2, 5, 6, 7, 8, 9, 0};
     static const uint8_t all_default[] = {2, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     struct queue_config config = {
         .auto_delete = true,
@@ -199,6 +200,7 @@ Test(queue_codec, both_versions_of_a_configuration_are_read)
     };
     expect_config(first, sizeof(first), &config);
     config.dead_letter = true;
+    config.active_stays = true;
     config.overflow = QUEUE_REJECT_PUBLISH_DLX;
     config.dedup_window_ms = 9;
     config.delivery_limit = -1;
@@ -304,33 +306,33 @@ Test(queue_codec, what_cannot_be_is_refused)
         uint8_t bytes[16];
         size_t size;
     } cases[] = {
-        {{1, 0}, 2},                                        /* no ops */
-        {{1, 5, 6}, 3},                                     /* more ops than bytes */
-        {{1, 0xff, 0xff, 0xff, 0x7f, 6}, 6},                /* far too many */
-        {{1, 1, 0}, 3},                                     /* kind 0 */
-        {{1, 1, 15}, 3},                                    /* no such kind */
-        {{0, 1, 26}, 3},                                    /* nor this */
-        {{1, 1, 12, 1, 1, 8}, 6},                           /* TAKE from no place that there is */
-        {{1, 1, 0x21, 8, 1, 1, 1, 1}, 8},                   /* ENQUEUE with an unknown flag */
-        {{1, 1, 0x21, 1, 0, 1}, 6},                         /* a publisher without a name */
-        {{1, 1, 0x21, 1, 1, 'p', 0}, 7},                    /* its number is 0 */
-        {{1, 1, 0x21, 4, 0}, 5},                            /* no delay */
-        {{1, 1, 13, 1, 1}, 5},                              /* PEEK cut off */
-        {{1, 1, 20, 1}, 4},                                 /* the host's op from a client */
-        {{0, 1, 6}, 3},                                     /* a client's op from the host */
-        {{0, 1, 20 | 0x80, 1, 1}, 5},                       /* the host's with a seq */
-        {{1, 1, 6 | 0x80, 0}, 4},                           /* seq 0 */
-        {{1, 1, 6 | 0x40}, 3},                              /* unknown bit */
-        {{1, 1, 5, 1, 1, 1, 0}, 7},                         /* outcome 0 */
-        {{1, 1, 5, 1, 1, 1, 5}, 7},                         /* outcome 5 */
-        {{1, 1, 3, 0x80, 0x80, 0x80, 0x80, 0x10}, 8},       /* consumer over 32 bits */
-        {{1, 1, 2, 1, 0, 0, 0, 9, 'x'}, 9},                 /* name longer than the rest */
-        {{0, 1, 20, 0x80, 0x80, 0x80, 0x80, 0x10}, 8},      /* boot over 32 bits */
-        {{0, 1, 24, 1, 1}, 5},                              /* config cut off */
-        {{0, 1, 24, 8, 1, 4, 0, 0, 0, 0, 0, 0}, 12},        /* config with an unknown flag */
-        {{0, 1, 24, 8, 3, 0, 0, 0, 0, 0, 0, 0}, 12},        /* config of a later version */
-        {{0, 1, 24, 10, 2, 8, 0, 0, 0, 0, 0, 0, 0, 0}, 14}, /* version 2 with an unknown flag */
-        {{0, 1, 24, 10, 2, 0, 0, 3, 0, 0, 0, 0, 0, 0}, 14}, /* no such overflow */
+        {{1, 0}, 2},                                         /* no ops */
+        {{1, 5, 6}, 3},                                      /* more ops than bytes */
+        {{1, 0xff, 0xff, 0xff, 0x7f, 6}, 6},                 /* far too many */
+        {{1, 1, 0}, 3},                                      /* kind 0 */
+        {{1, 1, 15}, 3},                                     /* no such kind */
+        {{0, 1, 26}, 3},                                     /* nor this */
+        {{1, 1, 12, 1, 1, 8}, 6},                            /* TAKE from no place that there is */
+        {{1, 1, 0x21, 8, 1, 1, 1, 1}, 8},                    /* ENQUEUE with an unknown flag */
+        {{1, 1, 0x21, 1, 0, 1}, 6},                          /* a publisher without a name */
+        {{1, 1, 0x21, 1, 1, 'p', 0}, 7},                     /* its number is 0 */
+        {{1, 1, 0x21, 4, 0}, 5},                             /* no delay */
+        {{1, 1, 13, 1, 1}, 5},                               /* PEEK cut off */
+        {{1, 1, 20, 1}, 4},                                  /* the host's op from a client */
+        {{0, 1, 6}, 3},                                      /* a client's op from the host */
+        {{0, 1, 20 | 0x80, 1, 1}, 5},                        /* the host's with a seq */
+        {{1, 1, 6 | 0x80, 0}, 4},                            /* seq 0 */
+        {{1, 1, 6 | 0x40}, 3},                               /* unknown bit */
+        {{1, 1, 5, 1, 1, 1, 0}, 7},                          /* outcome 0 */
+        {{1, 1, 5, 1, 1, 1, 5}, 7},                          /* outcome 5 */
+        {{1, 1, 3, 0x80, 0x80, 0x80, 0x80, 0x10}, 8},        /* consumer over 32 bits */
+        {{1, 1, 2, 1, 0, 0, 0, 9, 'x'}, 9},                  /* name longer than the rest */
+        {{0, 1, 20, 0x80, 0x80, 0x80, 0x80, 0x10}, 8},       /* boot over 32 bits */
+        {{0, 1, 24, 1, 1}, 5},                               /* config cut off */
+        {{0, 1, 24, 8, 1, 4, 0, 0, 0, 0, 0, 0}, 12},         /* config with an unknown flag */
+        {{0, 1, 24, 8, 3, 0, 0, 0, 0, 0, 0, 0}, 12},         /* config of a later version */
+        {{0, 1, 24, 10, 2, 16, 0, 0, 0, 0, 0, 0, 0, 0}, 14}, /* version 2 with an unknown flag */
+        {{0, 1, 24, 10, 2, 0, 0, 3, 0, 0, 0, 0, 0, 0}, 14},  /* no such overflow */
         {{1, 2, 6 | 0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 6}, 14},
     };
     for (size_t i = 0; i < WR_ARRAY_SIZE(cases); i++) {

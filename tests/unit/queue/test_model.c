@@ -482,6 +482,7 @@ static void one_run(struct run *run, uint64_t seed)
     config.priority_max = prng_ratio(&run->prng, 1, 2) ? 3 : 0;
     config.auto_delete = prng_ratio(&run->prng, 1, 10);
     config.single_active_consumer = prng_ratio(&run->prng, 1, 4);
+    config.active_stays = config.single_active_consumer && prng_ratio(&run->prng, 1, 2);
     if (prng_ratio(&run->prng, 4, 5)) {
         random_config(run, &config);
     }

@@ -72,6 +72,23 @@ Test(queue_options, a_better_consumer_waits_until_the_active_one_has_nothing)
     cr_assert_eq(active(), D);
 }
 
+Test(queue_options, an_active_consumer_that_stays_is_followed_by_the_best)
+{
+    config.single_active_consumer = true;
+    config.active_stays = true;
+    restart();
+    attach_with_priority(B, 0);
+    attach_with_priority(C, 1);
+    attach_with_priority(D, 5);
+    cr_assert_eq(active(), B);
+    rig_publish(&rig, A, 2);
+    RIG_EXPECT(&rig, "APPLIED 1.1 seq=2\nDELIVER 1.2/1 ordinal=1 position=1+1");
+    rig_settle(&rig, B, 1, 1, 1, QUEUE_ACK);
+    cr_assert_eq(active(), B);
+    rig_simple(&rig, B, QUEUE_OP_CLOSE, 0);
+    cr_assert_eq(active(), D);
+}
+
 Test(queue_options, a_delayed_message_goes_behind_what_came_before_its_time)
 {
     rig_publish_as(&rig, A, (struct queue_op){.flags = QUEUE_HAS_DELAY, .limit = 20});
