@@ -143,6 +143,7 @@ struct broker_session {
     char name[600];
     char provided_name[256];
     char auth_mechanism[16];
+    struct env_tls *tls; /* NULL: without */
     const char *protocol;
     struct slice client_properties;
     struct bytes publisher; /* its name for itself (x-publisher-id): a view into these */
