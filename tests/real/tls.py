@@ -66,7 +66,7 @@ class Tls(Raw):
         """Closes as it should be: close-ok, then the broker's close_notify."""
         self.send(method(0, 10, 50, b"\0\xc8" + short("") + bytes(4)))
         self.expect(10, 51)
-        self.socket.settimeout(5)
+        self.socket.settimeout(15)      # RabbitMQ takes its time
         if self.socket.recv(1) != b"":
             raise ValueError("bytes after close-ok")
         self.close()
