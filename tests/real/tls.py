@@ -27,6 +27,7 @@ SUBJECT = "/C=DE/O=Acme, Inc./CN=jürgen"
 DN = "CN=j\\C3\\BCrgen,O=Acme\\, Inc.,C=DE"     # what RabbitMQ calls him
 HALF_OPEN = 700                                 # more than one shard keeps
 IDLE = 500
+PERF = os.path.join(clusters.ROOT, "build", "release", "src", "perf", "warren-perf")
 
 
 class Tls(Raw):
@@ -66,7 +67,7 @@ class Tls(Raw):
         """Closes as it should be: close-ok, then the broker's close_notify."""
         self.send(method(0, 10, 50, b"\0\xc8" + short("") + bytes(4)))
         self.expect(10, 51)
-        self.socket.settimeout(15)      # RabbitMQ takes its time
+        self.socket.settimeout(40)      # RabbitMQ waits 30 s for the client to close
         if self.socket.recv(1) != b"":
             raise ValueError("bytes after close-ok")
         self.close()
@@ -478,6 +479,19 @@ def clients_on_one_node(cluster, pki):
 def clients_on_three_nodes(cluster, pki):
     pika_by_certificate(cluster, pki)
     suites(cluster, pki, ("python", "go"))
+
+
+@check(*PEER, nodes=3)
+def warren_perf_by_certificate(cluster, pki):
+    add_user(cluster, DN)
+    uris = ",".join(f"amqps://localhost:{node.tls_port}" for node in cluster.nodes)
+    trust = ["--cacert", pki.path("ca.pem")]
+    ours = ["--cert", pki.path("client.pem"), "--key", pki.path("client.key"), "-se"]
+    load = ["-x2", "-y2", "-s", "50000", "-c", "50", "-q", "50", "-f", "persistent", "-u", "load",
+            "-C500", "--quiet"]
+    for more, wanted in ((trust + ours, 0), (ours, 0), (["--cacert", pki.path("stranger-ca.pem")], 1)):
+        done = subprocess.run([PERF, "-H", uris, *load, *more], check=False)
+        equal(f"warren-perf {more}", done.returncode, wanted)
 
 
 # --- starting ----------------------------------------------------------------------------------

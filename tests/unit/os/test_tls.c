@@ -415,7 +415,7 @@ Test(tls, a_damaged_record_ends_the_session)
 static void expect_slice(const struct slice *s, const char *text)
 {
     cr_assert_eq(s->size, strlen(text), "%.*s", (int)s->size, (const char *)slice_data(s));
-    cr_assert_eq(memcmp(slice_data(s), text, s->size), 0);
+    cr_assert(s->size == 0 || memcmp(slice_data(s), text, s->size) == 0);
 }
 
 static void expect_login(struct pair *p, const char *name)
