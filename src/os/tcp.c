@@ -555,13 +555,14 @@ static void tls_received(struct env_conn *conn, const uint8_t *data, size_t size
         context->sink->on_bytes(context->sink_ctx, conn, context->tls_buffer, n);
     }
     os_tls_feed(session, NULL, 0);
-    if (conn->closing || conn->close_after_flush) {
-        return;
-    }
     enum os_tls_state state = os_tls_state(session);
     if (state == OS_TLS_OPEN) {
         tls_handshake_over(conn, "");
-    } else if (state == OS_TLS_FAILED) {
+    }
+    if (conn->closing || conn->close_after_flush) {
+        return;
+    }
+    if (state == OS_TLS_FAILED) {
         tls_fail(conn, os_tls_failure(session));
     } else if (state == OS_TLS_ENDED) {
         tls_say_goodbye(conn);
