@@ -110,13 +110,20 @@ static void run(struct server *s, uint32_t wanted)
 
 /* --- clients ---------------------------------------------------------------------------------- */
 
-static int dial(const struct server *s)
+/* room: of what is received and not read; 0 = as the system likes */
+static int dial_with_room(const struct server *s, int room)
 {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    RIG_CHECK(room == 0 || setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) == 0);
     in.sin_port = htons(s->port);
     RIG_CHECK(fd >= 0 && connect(fd, (struct sockaddr *)(void *)&in, sizeof in) == 0);
     return fd;
+}
+
+static int dial(const struct server *s)
+{
+    return dial_with_room(s, 0);
 }
 
 struct session {
@@ -344,6 +351,27 @@ Test(tls_tcp, a_client_that_just_goes_is_gone, .timeout = 60)
     run(&s, 1);
     cr_assert_eq(s.received, 1);
     cr_assert_eq(s.rig.warnings, 0);
+}
+
+/* TLS itself answers here: each of the client's key updates makes us say one of ours. */
+static void client_updates_keys(struct server *s)
+{
+    struct session c = {.ctx = pki_client(&s->pki, NULL, TLS1_3_VERSION),
+                        .fd = dial_with_room(s, 4096)};
+    c.ssl = SSL_new(c.ctx);
+    RIG_CHECK(c.ssl != NULL && SSL_set_fd(c.ssl, c.fd) == 1 && SSL_connect(c.ssl) == 1);
+    do {
+        RIG_CHECK(SSL_key_update(c.ssl, SSL_KEY_UPDATE_REQUESTED) == 1);
+    } while (SSL_do_handshake(c.ssl) == 1);
+    close_session(&c);
+}
+
+Test(tls_tcp, a_client_that_makes_us_answer_and_does_not_read_is_cut_off, .timeout = 120)
+{
+    struct server s = {.bytes = ignore, .client = client_updates_keys};
+    run(&s, 1);
+    cr_assert_eq(s.rig.warnings, 1);
+    cr_assert_not_null(strstr(s.rig.last, "TLS: it makes us answer and does not read"));
 }
 
 /* --- what is no TLS --------------------------------------------------------------------------- */
