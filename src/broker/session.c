@@ -65,8 +65,9 @@ static struct env_tls *tls_copy(const struct env_tls *tls)
     return copied;
 }
 
-static void tls_free(struct env_tls *tls)
+void session_free_tls(struct broker_session *session)
 {
+    struct env_tls *tls = session->tls;
     if (tls != NULL) {
         slice_unref(&tls->subject);
         slice_unref(&tls->issuer);
@@ -136,7 +137,7 @@ static void session_end(struct broker_session *session)
     if (session->deletions == 0) {
         list_remove(&session->link);
         slice_unref(&session->client_properties);
-        tls_free(session->tls);
+        session_free_tls(session);
         umap_deinit(&session->exclusive);
         wr_free(session);
     }
