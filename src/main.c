@@ -118,6 +118,33 @@ static void on_signal(void *ctx, int signal_number)
     }
 }
 
+static struct os_tls_options tls_options(const struct config *config)
+{
+    static const enum os_tls_login logins[] = {[CONFIG_LOGIN_DN] = OS_TLS_LOGIN_DN,
+                                               [CONFIG_LOGIN_CN] = OS_TLS_LOGIN_CN,
+                                               [CONFIG_LOGIN_SAN] = OS_TLS_LOGIN_SAN};
+    static const enum os_tls_san sans[] = {[CONFIG_SAN_DNS] = OS_TLS_SAN_DNS,
+                                           [CONFIG_SAN_IP] = OS_TLS_SAN_IP,
+                                           [CONFIG_SAN_EMAIL] = OS_TLS_SAN_EMAIL,
+                                           [CONFIG_SAN_URI] = OS_TLS_SAN_URI,
+                                           [CONFIG_SAN_OTHER] = OS_TLS_SAN_OTHER};
+    const struct config_tls *tls = &config->tls;
+    return (struct os_tls_options){.cacertfile = tls->cacertfile,
+                                   .certfile = tls->certfile,
+                                   .keyfile = tls->keyfile,
+                                   .password = tls->password,
+                                   .ciphers = tls->cipher_names,
+                                   .verify_peer = tls->verify_peer,
+                                   .fail_if_no_peer_cert = tls->fail_if_no_peer_cert,
+                                   .depth = tls->depth,
+                                   .tls12 = tls->tls12,
+                                   .tls13 = tls->tls13,
+                                   .honor_cipher_order = tls->honor_cipher_order,
+                                   .login_from = logins[tls->login_from],
+                                   .san_type = sans[tls->san_type],
+                                   .san_index = tls->san_index};
+}
+
 static int start(struct program *program, char *errmsg)
 {
     struct config *config = &program->config;
@@ -127,7 +154,9 @@ static int start(struct program *program, char *errmsg)
         return rc;
     }
     (void)snprintf(kv_dir, sizeof kv_dir, "%s/checkpoints", config->data_dir);
+    struct os_tls_options tls = tls_options(config);
     struct os_options options = {.shards = config->shards,
+                                 .tls = config->ssl.count > 0 ? &tls : NULL,
                                  .kv_dir = kv_dir,
                                  .logger = &program->logger,
                                  .on_signal = on_signal,

@@ -14,6 +14,14 @@
 #include "warren/logger.h"
 
 struct amqp_server;
+
+/* What clients may log in with. EXTERNAL: the certificate they have shown, where they have. */
+enum amqp_mechanism {
+    AMQP_MECHANISM_PLAIN = 1,
+    AMQP_MECHANISM_AMQPLAIN = 2,
+    AMQP_MECHANISM_EXTERNAL = 4
+};
+
 struct amqp_options {
     uint32_t handshake_timeout_ms; /* 10000 */
     uint32_t heartbeat_s;          /* offered in tune; 60 */
@@ -22,6 +30,7 @@ struct amqp_options {
     uint32_t channel_max;          /* 2047; 0 = 65535 */
     uint64_t message_size_max;     /* 16 MiB */
     bool guest_loopback_only;
+    uint32_t mechanisms; /* enum amqp_mechanism; 0 = PLAIN and AMQPLAIN */
     const char *product, *version, *platform, *cluster_name,
         *node_name; /* borrowed for the server's life */
     const struct logger *logger;

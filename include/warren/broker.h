@@ -80,12 +80,15 @@ struct broker_session_info { /* strings are copied */
     struct bytes provided_name;
     uint32_t channel_max, frame_max, heartbeat_s;
     const char *auth_mechanism;
+    const struct env_tls *tls; /* NULL: without */
 };
 /* Checks a user's password (constant time, also for unknown users). loopback: the peer address is a
  * loopback one (guest is refused otherwise). Synchronous. true = accepted; user's name is then used
  * with broker_session_open. */
 bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password,
                          bool loopback);
+/* The same for a user whom a certificate has proved: he only has to be there. */
+bool broker_authenticate_external(struct broker *broker, struct bytes user, bool loopback);
 /* Opens a session: vhost exists, user may use it. NULL with fault (530) otherwise. on_close is
  * called when an operator or the node wants the connection closed (320 with text). */
 struct broker_session *broker_session_open(struct broker *broker,

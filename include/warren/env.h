@@ -46,7 +46,22 @@ struct net_addr {
     uint16_t port;
 };
 
-enum env_listener { ENV_LISTEN_AMQP = 1, ENV_LISTEN_CLUSTER = 2, ENV_LISTEN_HTTP = 3 };
+enum env_listener {
+    ENV_LISTEN_AMQP = 1,
+    ENV_LISTEN_CLUSTER = 2,
+    ENV_LISTEN_HTTP = 3,
+    ENV_LISTEN_AMQPS = 4 /* AMQP over TLS; on_accept comes before the TLS handshake */
+};
+
+/* What a TLS connection has negotiated, in the words of RabbitMQ's listings, and who its peer is.
+ */
+struct env_tls {
+    char protocol[12]; /* "tlsv1.3" */
+    char key_exchange[16], cipher[24], hash[12];
+    bool verified;                          /* the peer has shown a certificate, which is good */
+    struct slice subject, issuer, validity; /* of that: texts; otherwise SLICE_NONE */
+    struct slice login; /* the user's name by it and the configuration; size 0: it has none */
+};
 
 /* Upcalls. Slices and strings are borrowed for the duration of the call. */
 struct env_sink {
@@ -132,9 +147,12 @@ struct env_ops {
     void (*conn_close)(struct env_conn *conn, bool graceful, uint32_t linger_ms);
     void *(*conn_user)(const struct env_conn *conn);
     void (*conn_set_user)(struct env_conn *conn, void *user);
+    /* NULL: the connection is not one over TLS, or its handshake is not over (what on_bytes brings
+     * comes after it). Valid until on_closed. */
+    const struct env_tls *(*conn_tls)(const struct env_conn *conn);
     /* Gives a connection to another context of the node: there on_moved(user) is called; here it is
-     * dead after the call. Only legal when nothing is queued for sending and everything that
-     * on_bytes brought was consumed. */
+     * dead after the call. Only legal without TLS, when nothing is queued for sending and
+     * everything that on_bytes brought was consumed. */
     void (*conn_move)(struct env_conn *conn, uint32_t context, void *user);
 
     /* --- files (log context; reads from any shard) -------------------------------------------- */

@@ -15,11 +15,38 @@
 #include "warren/logger.h"
 #include "warren/uid.h"
 
+/* --- TLS of the listeners for clients (src/os/tls*.c, docs/tls.md) -----------------------------
+ */
+enum os_tls_login { OS_TLS_LOGIN_DN, OS_TLS_LOGIN_CN, OS_TLS_LOGIN_SAN };
+enum os_tls_san {
+    OS_TLS_SAN_DNS,
+    OS_TLS_SAN_IP,
+    OS_TLS_SAN_EMAIL,
+    OS_TLS_SAN_URI,
+    OS_TLS_SAN_OTHER
+};
+struct os_tls_options {           /* texts are borrowed for the call; NULL or "" = not given */
+    const char *cacertfile;       /* PEM; needed with verify_peer */
+    const char *certfile;         /* PEM, with intermediate certificates */
+    const char *keyfile;          /* PEM; not given: certfile */
+    const char *password;         /* of the key */
+    const char *ciphers;          /* names with ':' between, OpenSSL's or the standard's */
+    bool verify_peer;             /* ask for a certificate, and refuse one that is no good */
+    bool fail_if_no_peer_cert;    /* ... and whoever has none */
+    uint32_t depth;               /* certificates between the peer's and an authority's, at most */
+    bool tls12, tls13;            /* versions spoken */
+    bool honor_cipher_order;      /* our order counts, not the client's */
+    enum os_tls_login login_from; /* where the user's name of a certificate is */
+    enum os_tls_san san_type;
+    uint32_t san_index; /* among the names of that type, from 0 */
+};
+
 struct os_node;
 struct os_options {
     uint32_t shards;
-    const char *kv_dir;          /* directory of the checkpoint store; made when missing */
-    const struct logger *logger; /* borrowed */
+    const struct os_tls_options *tls; /* NULL: there are no listeners with TLS */
+    const char *kv_dir;               /* directory of the checkpoint store; made when missing */
+    const struct logger *logger;      /* borrowed */
     void (*on_signal)(void *ctx,
                       int signal_number); /* SIGTERM, SIGINT, SIGHUP; called in shard 0's context */
     void *signal_ctx;

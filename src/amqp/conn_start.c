@@ -1,6 +1,6 @@
 /*
- * What: from the first byte to connection.open-ok: protocol header, SASL (PLAIN, AMQPLAIN), tune,
- * open.
+ * What: from the first byte to connection.open-ok: protocol header, SASL (PLAIN, AMQPLAIN,
+ * EXTERNAL), tune, open.
  *
  * Failure modes: a wrong header is answered with ours and the socket ends; wrong credentials get
  * 403 after a pause when the client knows authentication_failure_close, otherwise the socket just
@@ -12,6 +12,38 @@
 
 #include "amqp_internal.h"
 
+static const struct {
+    enum amqp_mechanism mechanism;
+    const char *name;
+} mechanisms[] = {{AMQP_MECHANISM_PLAIN, "PLAIN"},
+                  {AMQP_MECHANISM_AMQPLAIN, "AMQPLAIN"},
+                  {AMQP_MECHANISM_EXTERNAL, "EXTERNAL"}};
+
+/* NULL: the client has shown no certificate. */
+static const struct env_tls *verified_peer(const struct amqp_conn *conn)
+{
+    const struct env_tls *tls = conn->server->env->ops->conn_tls(conn->conn);
+    return tls != NULL && tls->verified ? tls : NULL;
+}
+
+static bool is_offered(const struct amqp_conn *conn, enum amqp_mechanism mechanism)
+{
+    return (conn->server->options.mechanisms & mechanism) != 0 &&
+           (mechanism != AMQP_MECHANISM_EXTERNAL || verified_peer(conn) != NULL);
+}
+
+static struct bytes list_mechanisms(const struct amqp_conn *conn, char out[64])
+{
+    struct strbuf s;
+    strbuf_init(&s, out, 64);
+    for (size_t i = 0; i < WR_ARRAY_SIZE(mechanisms); i++) {
+        if (is_offered(conn, mechanisms[i].mechanism)) {
+            strbuf_printf(&s, "%s%s", strbuf_bytes(&s).size > 0 ? " " : "", mechanisms[i].name);
+        }
+    }
+    return strbuf_bytes(&s);
+}
+
 static void send_start(struct amqp_conn *conn, uint8_t major, uint8_t minor)
 {
     static const char *const capabilities[] = {
@@ -19,6 +51,7 @@ static void send_start(struct amqp_conn *conn, uint8_t major, uint8_t minor)
         "consumer_cancel_notify",       "connection.blocked",         "consumer_priorities",
         "authentication_failure_close", "per_consumer_qos",           "direct_reply_to"};
     const struct amqp_options *o = &conn->server->options;
+    char offered[64];
     struct writer w;
     writer_init(&w, 1024);
     uint32_t mark = wire_table_put_table_begin(&w, "capabilities");
@@ -38,7 +71,7 @@ static void send_start(struct amqp_conn *conn, uint8_t major, uint8_t minor)
     start.connection_start.version_major = major;
     start.connection_start.version_minor = minor;
     start.connection_start.server_properties = writer_bytes(&w);
-    start.connection_start.mechanisms = bytes_from_cstr("PLAIN AMQPLAIN");
+    start.connection_start.mechanisms = list_mechanisms(conn, offered);
     start.connection_start.locales = bytes_from_cstr("en_US");
     conn_send(conn, 0, &start);
     writer_deinit(&w);
@@ -164,10 +197,54 @@ static void read_client_properties(struct amqp_conn *conn, struct bytes properti
     }
 }
 
-static void on_start_ok(struct amqp_conn *conn, const struct wire_connection_start_ok *ok)
+/* 0: there is no such mechanism, or not for this client. */
+static uint32_t choose_mechanism(struct amqp_conn *conn, struct bytes name)
+{
+    for (size_t i = 0; i < WR_ARRAY_SIZE(mechanisms); i++) {
+        if (bytes_eq_cstr(name, mechanisms[i].name) && is_offered(conn, mechanisms[i].mechanism)) {
+            (void)snprintf(conn->mechanism, sizeof conn->mechanism, "%s", mechanisms[i].name);
+            return (uint32_t)mechanisms[i].mechanism;
+        }
+    }
+    return 0;
+}
+
+static void log_in_with_password(struct amqp_conn *conn, uint32_t mechanism, struct bytes response)
 {
     struct bytes user = BYTES_NONE;
     struct bytes password = BYTES_NONE;
+    bool parsed = mechanism == AMQP_MECHANISM_PLAIN
+                      ? parse_plain(response, &user, &password)
+                      : wire_table_get_string(response, "LOGIN", &user) &&
+                            wire_table_get_string(response, "PASSWORD", &password);
+    if (!parsed || !copy_user(conn, user)) {
+        refuse_login(conn, false, "malformed response");
+    } else if (!broker_authenticate(conn->server->broker, user, password,
+                                    is_loopback(conn->peer.host))) {
+        refuse_login(conn, true,
+                     "invalid credentials, or a user that may connect from this host only");
+    } else {
+        send_tune(conn);
+    }
+}
+
+/* The response does not count: who it is says the certificate. */
+static void log_in_with_certificate(struct amqp_conn *conn)
+{
+    const struct slice *login = &verified_peer(conn)->login;
+    struct bytes user = bytes_from_slice(login);
+    if (user.size == 0 || !copy_user(conn, user)) {
+        refuse_login(conn, true, "its certificate has no name that could be a user's");
+    } else if (!broker_authenticate_external(conn->server->broker, user,
+                                             is_loopback(conn->peer.host))) {
+        refuse_login(conn, true, "no such user, or one that may connect from this host only");
+    } else {
+        send_tune(conn);
+    }
+}
+
+static void on_start_ok(struct amqp_conn *conn, const struct wire_connection_start_ok *ok)
+{
     if (wire_table_validate(ok->client_properties, NULL) != WIRE_OK) {
         wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
                "%s:%u sent broken client properties", conn->peer.host, conn->peer.port);
@@ -175,28 +252,14 @@ static void on_start_ok(struct amqp_conn *conn, const struct wire_connection_sta
         return;
     }
     read_client_properties(conn, ok->client_properties);
-    bool parsed = false;
-    if (bytes_eq_cstr(ok->mechanism, "PLAIN")) {
-        (void)snprintf(conn->mechanism, sizeof conn->mechanism, "PLAIN");
-        parsed = parse_plain(ok->response, &user, &password);
-    } else if (bytes_eq_cstr(ok->mechanism, "AMQPLAIN")) {
-        (void)snprintf(conn->mechanism, sizeof conn->mechanism, "AMQPLAIN");
-        parsed = wire_table_get_string(ok->response, "LOGIN", &user) &&
-                 wire_table_get_string(ok->response, "PASSWORD", &password);
-    } else {
+    uint32_t mechanism = choose_mechanism(conn, ok->mechanism);
+    if (mechanism == 0) {
         refuse_login(conn, false, "unknown SASL mechanism");
-        return;
+    } else if (mechanism == AMQP_MECHANISM_EXTERNAL) {
+        log_in_with_certificate(conn);
+    } else {
+        log_in_with_password(conn, mechanism, ok->response);
     }
-    if (!parsed || !copy_user(conn, user)) {
-        refuse_login(conn, false, "malformed response");
-        return;
-    }
-    if (!broker_authenticate(conn->server->broker, user, password, is_loopback(conn->peer.host))) {
-        refuse_login(conn, true,
-                     "invalid credentials, or a user that may connect from this host only");
-        return;
-    }
-    send_tune(conn);
 }
 
 /* --- tune and open ---------------------------------------------------------------------------- */
@@ -277,7 +340,8 @@ static void on_open(struct amqp_conn *conn, const struct wire_connection_open *o
                                        .channel_max = conn->channel_max,
                                        .frame_max = conn->frame_max,
                                        .heartbeat_s = conn->heartbeat_s,
-                                       .auth_mechanism = conn->mechanism};
+                                       .auth_mechanism = conn->mechanism,
+                                       .tls = conn->server->env->ops->conn_tls(conn->conn)};
     conn->session = broker_session_open(conn->server->broker, &info, on_broker_close, conn, &fault);
     if (conn->session == NULL) {
         conn_fault(conn, fault.code, 10, 40, "%s", fault.text);

@@ -155,6 +155,9 @@ struct amqp_server *amqp_server_new(struct env *env, struct broker *broker,
     server->env = env;
     server->broker = broker;
     server->options = *options;
+    if (options->mechanisms == 0) {
+        server->options.mechanisms = AMQP_MECHANISM_PLAIN | AMQP_MECHANISM_AMQPLAIN;
+    }
     list_init(&server->conns);
     list_init(&server->dirty);
     list_init(&server->touched);

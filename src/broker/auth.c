@@ -70,16 +70,26 @@ bool auth_password(struct broker *broker, struct bytes user, struct bytes passwo
                             password);
 }
 
-bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password,
-                         bool loopback)
+static bool may_come_from_there(const struct broker *broker, struct bytes user, bool loopback)
 {
-    bool ok = auth_password(broker, user, password);
-    if (ok && broker->options.guest_loopback_only && !loopback && bytes_eq_cstr(user, "guest")) {
+    if (broker->options.guest_loopback_only && !loopback && bytes_eq_cstr(user, "guest")) {
         wr_log(broker->logger, LOG_LEVEL_WARNING, "auth",
                "user 'guest' can only connect via localhost");
         return false;
     }
-    return ok;
+    return true;
+}
+
+bool broker_authenticate(struct broker *broker, struct bytes user, struct bytes password,
+                         bool loopback)
+{
+    return auth_password(broker, user, password) && may_come_from_there(broker, user, loopback);
+}
+
+bool broker_authenticate_external(struct broker *broker, struct bytes user, bool loopback)
+{
+    return broker->view != NULL && user.size <= NAME_MAX_SIZE &&
+           catalog_user(broker->view, user) != NULL && may_come_from_there(broker, user, loopback);
 }
 
 bool auth_check(struct broker_session *session, enum permission permission, const char *kind,

@@ -83,6 +83,7 @@ static void free_session_list(struct list *sessions)
         struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
         list_remove(&session->link);
         slice_unref(&session->client_properties);
+        session_free_tls(session);
         umap_deinit(&session->exclusive);
         wr_free(session);
     }

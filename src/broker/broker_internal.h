@@ -143,6 +143,7 @@ struct broker_session {
     char name[600];
     char provided_name[256];
     char auth_mechanism[16];
+    struct env_tls *tls; /* NULL: without */
     const char *protocol;
     struct slice client_properties;
     struct bytes publisher; /* its name for itself (x-publisher-id): a view into these */
@@ -169,6 +170,7 @@ struct broker_session {
 };
 struct bytes session_vhost(const struct broker_session *session);
 struct bytes session_user(const struct broker_session *session);
+void session_free_tls(struct broker_session *session);
 void session_deleted(struct broker_session *session); /* one of its deletions is done */
 void session_force_close(struct broker_session *session, const char *reason); /* on_close, once */
 /* Users, vhosts or limits have changed: closes sessions whose user or vhost is gone. */

@@ -84,6 +84,24 @@ static const char *connection_state(const struct broker_session *s)
     return flow ? "flow" : s->state;
 }
 
+/* Columns that do not apply are left out: the listing shows them empty. */
+static void row_tls(struct row *row, const struct env_tls *tls)
+{
+    row_bool(row, "ssl", tls != NULL);
+    if (tls == NULL) {
+        return;
+    }
+    row_text(row, "ssl_protocol", bytes_from_cstr(tls->protocol));
+    row_text(row, "ssl_key_exchange", bytes_from_cstr(tls->key_exchange));
+    row_text(row, "ssl_cipher", bytes_from_cstr(tls->cipher));
+    row_text(row, "ssl_hash", bytes_from_cstr(tls->hash));
+    if (tls->verified) {
+        row_text(row, "peer_cert_subject", bytes_from_slice(&tls->subject));
+        row_text(row, "peer_cert_issuer", bytes_from_slice(&tls->issuer));
+        row_text(row, "peer_cert_validity", bytes_from_slice(&tls->validity));
+    }
+}
+
 static void emit_connection(const struct broker_session *s, broker_row_fn fn, void *ctx)
 {
     struct row row = {.count = 0};
@@ -97,7 +115,7 @@ static void emit_connection(const struct broker_session *s, broker_row_fn fn, vo
     row_number(&row, "peer_port", s->peer.port);
     row_text(&row, "host", bytes_from_cstr(s->local.host));
     row_number(&row, "port", s->local.port);
-    row_bool(&row, "ssl", false);
+    row_tls(&row, s->tls);
     row_text(&row, "protocol", bytes_from_cstr(s->protocol));
     row_text(&row, "auth_mechanism", bytes_from_cstr(s->auth_mechanism));
     row_number(&row, "timeout", s->heartbeat_s);

@@ -54,6 +54,29 @@ static bool may_open(struct broker *broker, const struct broker_session_info *in
     return true;
 }
 
+static struct env_tls *tls_copy(const struct env_tls *tls)
+{
+    struct env_tls *copied = wr_alloc(sizeof *copied);
+    *copied = *tls;
+    (void)slice_ref(&tls->subject);
+    (void)slice_ref(&tls->issuer);
+    (void)slice_ref(&tls->validity);
+    (void)slice_ref(&tls->login);
+    return copied;
+}
+
+void session_free_tls(struct broker_session *session)
+{
+    struct env_tls *tls = session->tls;
+    if (tls != NULL) {
+        slice_unref(&tls->subject);
+        slice_unref(&tls->issuer);
+        slice_unref(&tls->validity);
+        slice_unref(&tls->login);
+        wr_free(tls);
+    }
+}
+
 struct broker_session *broker_session_open(struct broker *broker,
                                            const struct broker_session_info *info,
                                            void (*on_close)(void *ctx, const char *reason),
@@ -77,6 +100,7 @@ struct broker_session *broker_session_open(struct broker *broker,
     (void)snprintf(session->auth_mechanism, sizeof session->auth_mechanism, "%s",
                    info->auth_mechanism);
     session->protocol = info->protocol;
+    session->tls = info->tls != NULL ? tls_copy(info->tls) : NULL;
     session->client_properties =
         slice_copy(info->client_properties.data, info->client_properties.size);
     if (!wire_table_get_string(bytes_from_slice(&session->client_properties), "x-publisher-id",
@@ -113,6 +137,7 @@ static void session_end(struct broker_session *session)
     if (session->deletions == 0) {
         list_remove(&session->link);
         slice_unref(&session->client_properties);
+        session_free_tls(session);
         umap_deinit(&session->exclusive);
         wr_free(session);
     }

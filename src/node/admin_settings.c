@@ -88,15 +88,20 @@ json_t *settings_watermark_json(const struct shard *shard)
                : json_pack("{s:f}", "relative", (double)s->memory_relative_ppm / 1000000.0);
 }
 
+static json_t *ports_json(const struct config_listeners *listeners)
+{
+    json_t *ports = json_array();
+    for (uint32_t i = 0; i < listeners->count; i++) {
+        (void)json_array_append_new(ports, json_integer(listeners->addrs[i].port));
+    }
+    return ports;
+}
+
 static json_t *rabbit_json(const struct shard *shard)
 {
     const struct config *config = shard->config;
-    json_t *ports = json_array();
-    for (uint32_t i = 0; i < config->listener_count; i++) {
-        (void)json_array_append_new(ports, json_integer(config->listeners[i].port));
-    }
     return json_pack(
-        "{s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}",
+        "{s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o, s:o}",
         "channel_max", (json_int_t)config->channel_max, "consumer_max_per_channel",
         (json_int_t)config->consumers_max, "consumer_timeout",
         (json_int_t)config->consumer_timeout_ms, "default_user", config->default_user,
@@ -106,7 +111,8 @@ static json_t *rabbit_json(const struct shard *shard)
         (json_int_t)config->heartbeat_s, "log_level", log_level_name(shard->settings.log_level),
         "max_message_size", (json_int_t)config->message_size_max, "memory_monitor_interval",
         (json_int_t)config->memory_interval_ms, "quorum_cluster_size",
-        (json_int_t)config->quorum_initial_size, "tcp_listeners", ports, "vm_memory_high_watermark",
+        (json_int_t)config->quorum_initial_size, "ssl_listeners", ports_json(&config->ssl),
+        "tcp_listeners", ports_json(&config->tcp), "vm_memory_high_watermark",
         settings_watermark_json(shard));
 }
 

@@ -11,6 +11,7 @@
 #include "warren/str.h"
 
 #include "config.h"
+#include "config_internal.h"
 
 enum value_kind {
     VALUE_TEXT,
@@ -36,13 +37,13 @@ struct parse {
     char *errmsg;
 };
 
-static int why_invalid(char *why, const char *text)
+int config__invalid(char *why, const char *text)
 {
     (void)snprintf(why, 200, "%s", text);
     return WR_E_INVALID;
 }
 
-static bool parse_u64(struct bytes text, uint64_t *ret_value)
+bool config__u64(struct bytes text, uint64_t *ret_value)
 {
     uint64_t value = 0;
     if (text.size == 0 || text.size > 19) {
@@ -58,7 +59,7 @@ static bool parse_u64(struct bytes text, uint64_t *ret_value)
     return true;
 }
 
-static bool parse_flag(struct bytes text, bool *ret_value)
+bool config__flag(struct bytes text, bool *ret_value)
 {
     if (bytes_eq_cstr(text, "true") || bytes_eq_cstr(text, "on") || bytes_eq_cstr(text, "yes")) {
         *ret_value = true;
@@ -71,7 +72,7 @@ static bool parse_flag(struct bytes text, bool *ret_value)
     return false;
 }
 
-static bool copy_text(char *out, size_t capacity, struct bytes text)
+bool config__text(char *out, size_t capacity, struct bytes text)
 {
     if (text.size >= capacity) {
         return false;
@@ -105,11 +106,11 @@ static bool parse_listener(struct bytes text, struct net_addr *ret_addr)
         if (host.size >= 2 && host.data[0] == '[' && host.data[host.size - 1] == ']') {
             host = (struct bytes){host.data + 1, host.size - 2};
         }
-        if (!copy_text(addr.host, sizeof addr.host, host)) {
+        if (!config__text(addr.host, sizeof addr.host, host)) {
             return false;
         }
     }
-    if (!parse_u64(digits, &port) || port == 0 || port > 65535) {
+    if (!config__u64(digits, &port) || port == 0 || port > 65535) {
         return false;
     }
     addr.port = (uint16_t)port;
@@ -119,46 +120,68 @@ static bool parse_listener(struct bytes text, struct net_addr *ret_addr)
 
 /* --- special keys ----------------------------------------------------------------------------- */
 
-static int set_listener(struct config *config, struct bytes rest, struct bytes value, char *why)
+static int put_listener(struct config_listeners *listeners, struct bytes rest, struct bytes value,
+                        char *why)
 {
     struct net_addr addr;
     char name[CONFIG_NAME_MAX];
-    if (!copy_text(name, sizeof name, rest)) {
-        return why_invalid(why, "the listener's name is too long");
+    if (!config__text(name, sizeof name, rest)) {
+        return config__invalid(why, "the listener's name is too long");
     }
     if (!parse_listener(value, &addr)) {
-        return why_invalid(why, "expected a port or address:port");
+        return config__invalid(why, "expected a port or address:port");
     }
     uint32_t i = 0;
-    while (i < config->listener_count && strcmp(config->listener_keys[i], name) != 0) {
+    while (i < listeners->count && strcmp(listeners->keys[i], name) != 0) {
         i++;
     }
     if (i == CONFIG_LISTENERS_MAX) {
-        return why_invalid(why, "too many listeners (at most 16)");
+        return config__invalid(why, "too many listeners (at most 16)");
     }
-    config->listener_count += i == config->listener_count;
-    config->listeners_given = true;
-    config->listeners[i] = addr;
-    memcpy(config->listener_keys[i], name, sizeof name);
+    listeners->count += i == listeners->count;
+    listeners->addrs[i] = addr;
+    memcpy(listeners->keys[i], name, sizeof name);
     return 0;
+}
+
+static int set_listener(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    config->listeners_given = true;
+    return put_listener(&config->tcp, rest, value, why);
+}
+
+static int set_tls_listener(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    return put_listener(&config->ssl, rest, value, why);
 }
 
 static int set_no_listener(struct config *config, struct bytes rest, struct bytes value, char *why)
 {
     (void)rest;
     if (!bytes_eq_cstr(value, "none")) {
-        return why_invalid(why, "expected none");
+        return config__invalid(why, "expected none");
     }
     config->listeners_given = true;
-    config->listener_count = 0;
+    config->tcp.count = 0;
+    return 0;
+}
+
+static int set_no_tls_listener(struct config *config, struct bytes rest, struct bytes value,
+                               char *why)
+{
+    (void)rest;
+    if (!bytes_eq_cstr(value, "none")) {
+        return config__invalid(why, "expected none");
+    }
+    config->ssl.count = 0;
     return 0;
 }
 
 static int set_port(struct bytes value, uint16_t *field, char *why)
 {
     uint64_t port = 0;
-    if (!parse_u64(value, &port) || port == 0 || port > 65535) {
-        return why_invalid(why, "expected a port, 1 to 65535");
+    if (!config__u64(value, &port) || port == 0 || port > 65535) {
+        return config__invalid(why, "expected a port, 1 to 65535");
     }
     *field = (uint16_t)port;
     return 0;
@@ -182,9 +205,9 @@ static int set_log_file(struct config *config, struct bytes rest, struct bytes v
 {
     (void)rest;
     struct bytes path = bytes_eq_cstr(value, "false") ? BYTES_NONE : value;
-    return copy_text(config->log_file, sizeof config->log_file, path)
+    return config__text(config->log_file, sizeof config->log_file, path)
                ? 0
-               : why_invalid(why, "the value is too long");
+               : config__invalid(why, "the value is too long");
 }
 
 /* 0 = no limit; otherwise at least what the handshake needs. */
@@ -193,7 +216,7 @@ static int set_frame_max(struct config *config, struct bytes rest, struct bytes 
     uint64_t size = 0;
     (void)rest;
     if (str_parse_size(value, &size) != 0 || (size != 0 && size < 4096) || size > 16777216) {
-        return why_invalid(why, "expected 0 or a size of 4096 to 16777216");
+        return config__invalid(why, "expected 0 or a size of 4096 to 16777216");
     }
     config->frame_max = (uint32_t)size;
     return 0;
@@ -202,9 +225,9 @@ static int set_frame_max(struct config *config, struct bytes rest, struct bytes 
 static int set_cluster_host(struct config *config, struct bytes rest, struct bytes value, char *why)
 {
     (void)rest;
-    return copy_text(config->cluster_listener.host, sizeof config->cluster_listener.host, value)
+    return config__text(config->cluster_listener.host, sizeof config->cluster_listener.host, value)
                ? 0
-               : why_invalid(why, "address too long");
+               : config__invalid(why, "address too long");
 }
 
 /* "warren2@host-b", "warren2@host-b:25672": the part before a port is the name. */
@@ -222,30 +245,31 @@ static bool parse_peer(struct bytes value, struct config_peer *peer)
         struct bytes digits = {colon + 1, (size_t)(host.data + host.size - colon - 1)};
         host.size = (size_t)(colon - host.data);
         name.size = (size_t)(colon - value.data);
-        if (!parse_u64(digits, &port) || port == 0 || port > 65535) {
+        if (!config__u64(digits, &port) || port == 0 || port > 65535) {
             return false;
         }
     }
     peer->addr.port = (uint16_t)port; /* 0: the same port as ours, see config_finish */
-    return host.size > 0 && copy_text(peer->name, sizeof peer->name, name) &&
-           copy_text(peer->addr.host, sizeof peer->addr.host, host);
+    return host.size > 0 && config__text(peer->name, sizeof peer->name, name) &&
+           config__text(peer->addr.host, sizeof peer->addr.host, host);
 }
 
 static int set_peer(struct config *config, struct bytes rest, struct bytes value, char *why)
 {
     struct config_peer peer = {.key = ""};
-    if (!copy_text(peer.key, sizeof peer.key, rest)) {
-        return why_invalid(why, "the line's name is too long");
+    if (!config__text(peer.key, sizeof peer.key, rest)) {
+        return config__invalid(why, "the line's name is too long");
     }
     if (!parse_peer(value, &peer)) {
-        return why_invalid(why, "expected name@host or name@host:port, with a port of 1 to 65535");
+        return config__invalid(why,
+                               "expected name@host or name@host:port, with a port of 1 to 65535");
     }
     uint32_t i = 0;
     while (i < config->peer_count && strcmp(config->peers[i].key, peer.key) != 0) {
         i++;
     }
     if (i == CONFIG_PEERS_MAX) {
-        return why_invalid(why, "too many nodes (at most 64)");
+        return config__invalid(why, "too many nodes (at most 64)");
     }
     config->peer_count += i == config->peer_count;
     config->peers[i] = peer;
@@ -260,24 +284,24 @@ static int set_backend(struct config *config, struct bytes rest, struct bytes va
         bytes_eq_cstr(value, "rabbit_peer_discovery_classic_config")) {
         return 0;
     }
-    return why_invalid(why, "only classic_config is supported in this version");
+    return config__invalid(why, "only classic_config is supported in this version");
 }
 
 static int set_loopback(struct config *config, struct bytes rest, struct bytes value, char *why)
 {
     if (rest.size == 0) { /* loopback_users = none */
         if (!bytes_eq_cstr(value, "none")) {
-            return why_invalid(why, "expected none");
+            return config__invalid(why, "expected none");
         }
         config->guest_loopback_only = false;
         return 0;
     }
     if (!bytes_eq_cstr(rest, "guest")) {
-        return why_invalid(why, "only loopback_users.guest is supported in this version");
+        return config__invalid(why, "only loopback_users.guest is supported in this version");
     }
-    return parse_flag(value, &config->guest_loopback_only)
+    return config__flag(value, &config->guest_loopback_only)
                ? 0
-               : why_invalid(why, "expected true or false");
+               : config__invalid(why, "expected true or false");
 }
 
 static int set_partition_handling(struct config *config, struct bytes rest, struct bytes value,
@@ -287,7 +311,7 @@ static int set_partition_handling(struct config *config, struct bytes rest, stru
     (void)rest;
     return bytes_eq_cstr(value, "ignore")
                ? 0
-               : why_invalid(why, "only ignore is supported in this version");
+               : config__invalid(why, "only ignore is supported in this version");
 }
 
 static int set_consumers_max(struct config *config, struct bytes rest, struct bytes value,
@@ -296,8 +320,8 @@ static int set_consumers_max(struct config *config, struct bytes rest, struct by
     uint64_t number = 0;
     (void)rest;
     if (!bytes_eq_cstr(value, "infinity") &&
-        (!parse_u64(value, &number) || number == 0 || number > UINT32_MAX)) {
-        return why_invalid(why, "expected a whole number above 0, or infinity");
+        (!config__u64(value, &number) || number == 0 || number > UINT32_MAX)) {
+        return config__invalid(why, "expected a whole number above 0, or infinity");
     }
     config->consumers_max = (uint32_t)number;
     return 0;
@@ -309,7 +333,7 @@ static int set_memory_relative(struct config *config, struct bytes rest, struct 
     (void)rest;
     return str_parse_millionths(value, 1000000, &config->memory_relative_ppm) == 0
                ? 0
-               : why_invalid(why, "expected a number from 0 to 1, such as 0.6");
+               : config__invalid(why, "expected a number from 0 to 1, such as 0.6");
 }
 
 #define FIELD(field) offsetof(struct config, field), sizeof(((struct config *)0)->field)
@@ -318,6 +342,24 @@ static const struct config_key keys[] = {
     {"nodename", VALUE_TEXT, FIELD(nodename), 0, 0, NULL},
     {"listeners.tcp", VALUE_SPECIAL, 0, 0, 0, 0, set_no_listener},
     {"listeners.tcp.*", VALUE_SPECIAL, 0, 0, 0, 0, set_listener},
+    {"listeners.ssl", VALUE_SPECIAL, 0, 0, 0, 0, set_no_tls_listener},
+    {"listeners.ssl.*", VALUE_SPECIAL, 0, 0, 0, 0, set_tls_listener},
+    {"ssl_options.cacertfile", VALUE_TEXT, FIELD(tls.cacertfile), 0, 0, NULL},
+    {"ssl_options.certfile", VALUE_TEXT, FIELD(tls.certfile), 0, 0, NULL},
+    {"ssl_options.keyfile", VALUE_TEXT, FIELD(tls.keyfile), 0, 0, NULL},
+    {"ssl_options.password", VALUE_TEXT, FIELD(tls.password), 0, 0, NULL},
+    {"ssl_options.verify", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_verify},
+    {"ssl_options.fail_if_no_peer_cert", VALUE_FLAG, FIELD(tls.fail_if_no_peer_cert), 0, 0, NULL},
+    {"ssl_options.depth", VALUE_U32, FIELD(tls.depth), 0, 255, NULL},
+    {"ssl_options.honor_cipher_order", VALUE_FLAG, FIELD(tls.honor_cipher_order), 0, 0, NULL},
+    {"ssl_options.versions.*", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_version},
+    {"ssl_options.ciphers.*", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_cipher},
+    {"ssl_options.client_renegotiation", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_always_false},
+    {"ssl_options.secure_renegotiate", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_always_true},
+    {"ssl_cert_login_from", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_login_from},
+    {"ssl_cert_login_san_type", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_san_type},
+    {"ssl_cert_login_san_index", VALUE_U32, FIELD(tls.san_index), 0, 1000, NULL},
+    {"auth_mechanisms.*", VALUE_SPECIAL, 0, 0, 0, 0, config__mechanism},
     {"distribution.listener.port_range.min", VALUE_SPECIAL, 0, 0, 0, 0, set_cluster_port},
     {"distribution.listener.port_range.max", VALUE_SPECIAL, 0, 0, 0, 0, set_cluster_port_max},
     {"distribution.listener.interface", VALUE_SPECIAL, 0, 0, 0, 0, set_cluster_host},
@@ -395,6 +437,7 @@ static const char *const ignored_keys[] = {
     "socket_writer.*",
     "delegate_count",
     "ssl_handshake_timeout",
+    "ssl_options.honor_ecc_order",
 };
 
 /* Does key match the pattern? rest = what the '*' stands for. */
@@ -438,23 +481,25 @@ static int set_value(struct config *config, const struct config_key *key, struct
     char level[32];
     switch (key->kind) {
     case VALUE_TEXT:
-        return copy_text(field, key->size, value) ? 0 : why_invalid(why, "the value is too long");
+        return config__text(field, key->size, value)
+                   ? 0
+                   : config__invalid(why, "the value is too long");
     case VALUE_U32:
-        return parse_u64(value, &number) ? set_number(key, field, number, why)
-                                         : why_invalid(why, "expected a whole number");
+        return config__u64(value, &number) ? set_number(key, field, number, why)
+                                           : config__invalid(why, "expected a whole number");
     case VALUE_U64:
-        return parse_u64(value, &number) ? set_number(key, field, number, why)
-                                         : why_invalid(why, "expected a whole number");
+        return config__u64(value, &number) ? set_number(key, field, number, why)
+                                           : config__invalid(why, "expected a whole number");
     case VALUE_SIZE:
         return str_parse_size(value, &number) == 0
                    ? set_number(key, field, number, why)
-                   : why_invalid(why, "expected a size such as 1048576, 64MiB or 500MB");
+                   : config__invalid(why, "expected a size such as 1048576, 64MiB or 500MB");
     case VALUE_FLAG:
-        return parse_flag(value, field) ? 0 : why_invalid(why, "expected true or false");
+        return config__flag(value, field) ? 0 : config__invalid(why, "expected true or false");
     case VALUE_LEVEL:
-        if (!copy_text(level, sizeof level, value) || log_level_parse(level, field) != 0) {
-            return why_invalid(why,
-                               "expected debug, info, notice, warning, error, critical or none");
+        if (!config__text(level, sizeof level, value) || log_level_parse(level, field) != 0) {
+            return config__invalid(
+                why, "expected debug, info, notice, warning, error, critical or none");
         }
         return 0;
     case VALUE_SPECIAL:
@@ -481,7 +526,7 @@ static int parse_line(struct parse *p, struct bytes line,
         value = (struct bytes){value.data + 1, value.size - 2};
     }
     struct bytes rest;
-    if (!copy_text(name, sizeof name, key)) {
+    if (!config__text(name, sizeof name, key)) {
         (void)snprintf(p->errmsg, 512, "line %u: the key is too long", p->line);
         return WR_E_INVALID;
     }
@@ -521,6 +566,7 @@ void config_defaults(struct config *config)
         .message_size_max = 16777216,
         .consumer_timeout_ms = 1800000,
         .guest_loopback_only = true,
+        .tls = {.depth = 10},
         .default_user = "guest",
         .default_pass = "guest",
         .default_vhost = "/",
@@ -602,8 +648,8 @@ int config_finish(struct config *config, char *errmsg)
     const char *at = strchr(config->nodename, '@');
     const char *wrong = NULL;
     if (!config->listeners_given) {
-        config->listeners[0] = (struct net_addr){.host = "", .port = 5672};
-        config->listener_count = 1;
+        config->tcp.addrs[0] = (struct net_addr){.host = "", .port = 5672};
+        config->tcp.count = 1;
     }
     if (at == NULL || at == config->nodename || at[1] == 0 || strchr(at + 1, '@') != NULL) {
         (void)snprintf(errmsg, 512, "nodename '%.200s' is not of the form name@host",
@@ -625,5 +671,6 @@ int config_finish(struct config *config, char *errmsg)
         (void)snprintf(errmsg, 512, "%s", wrong);
         return WR_E_INVALID;
     }
-    return finish_peers(config, errmsg);
+    int rc = config__tls_finish(config, errmsg);
+    return rc != 0 ? rc : finish_peers(config, errmsg);
 }

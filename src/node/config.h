@@ -14,6 +14,8 @@
 #define CONFIG_NOT_GIVEN     UINT64_MAX
 #define CONFIG_LISTENERS_MAX 16
 #define CONFIG_PEERS_MAX     64
+#define CONFIG_LIST_MAX      48
+#define CONFIG_VALUE_MAX     64
 
 #define CONFIG_NAME_MAX                                                                            \
     64 /* of what stands for the '*' in listeners.tcp.*, classic_config.nodes.* */
@@ -24,14 +26,48 @@ struct config_peer {
     struct net_addr addr;      /* the name's host part and the cluster port */
 };
 
+struct config_listeners {
+    struct net_addr addrs[CONFIG_LISTENERS_MAX];
+    char keys[CONFIG_LISTENERS_MAX][CONFIG_NAME_MAX]; /* what stands for the '*' */
+    uint32_t count;
+};
+
+/* Values of keys that end in '.N': a later line with the same N replaces the value. */
+struct config_list {
+    char keys[CONFIG_LIST_MAX][CONFIG_NAME_MAX], values[CONFIG_LIST_MAX][CONFIG_VALUE_MAX];
+    uint32_t count;
+};
+
+enum config_login { CONFIG_LOGIN_DN, CONFIG_LOGIN_CN, CONFIG_LOGIN_SAN };
+enum config_san {
+    CONFIG_SAN_DNS,
+    CONFIG_SAN_IP,
+    CONFIG_SAN_EMAIL,
+    CONFIG_SAN_URI,
+    CONFIG_SAN_OTHER
+};
+
+struct config_tls { /* ssl_options.*, for all of listeners.ssl.* */
+    char cacertfile[1024], certfile[1024], keyfile[1024]; /* "" = not given */
+    char password[256];
+    bool verify_peer, fail_if_no_peer_cert, honor_cipher_order;
+    uint32_t depth;
+    struct config_list versions, ciphers;                  /* none: all that are known to be good */
+    bool tls12, tls13;                                     /* of versions */
+    char cipher_names[CONFIG_LIST_MAX * CONFIG_VALUE_MAX]; /* of ciphers, ':' between */
+    enum config_login login_from;
+    enum config_san san_type;
+    uint32_t san_index;
+};
+
 struct config {
     char nodename[256];
-    struct net_addr listeners[CONFIG_LISTENERS_MAX];
-    char listener_keys[CONFIG_LISTENERS_MAX][CONFIG_NAME_MAX];
-    uint32_t listener_count;
-    bool listeners_given;
-    struct net_addr cluster_listener; /* host "" = every address */
-    uint16_t cluster_port_max;        /* 0 = not given; only checked: one port is used, the least */
+    struct config_listeners tcp, ssl;
+    bool listeners_given; /* of tcp: otherwise there is one */
+    struct config_tls tls;
+    struct config_list auth_mechanisms; /* none: PLAIN and AMQPLAIN */
+    struct net_addr cluster_listener;   /* host "" = every address */
+    uint16_t cluster_port_max; /* 0 = not given; only checked: one port is used, the least */
     char cookie[256];
     char data_dir[1024], log_file[1024]; /* log_file "" = stderr */
     bool log_console;                    /* to stderr as well as to log_file */

@@ -46,24 +46,36 @@ static void put_memory(json_t *status, const struct shard *shard)
                               json_integer((json_int_t)shard->settings.disk_free_limit));
 }
 
-static void add_listener(json_t *list, const char *node, const char *host, uint16_t port, bool amqp)
+enum listener_kind { LISTENER_AMQP, LISTENER_AMQPS, LISTENER_CLUSTER };
+
+static void add_listener(json_t *list, const char *node, const char *host, uint16_t port,
+                         enum listener_kind kind)
 {
-    (void)json_array_append_new(
-        list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node, "interface",
-                        host[0] == 0 ? "[::]" : host, "port", (int)port, "protocol",
-                        amqp ? "amqp" : "clustering", "purpose",
-                        amqp ? "AMQP 0-9-1" : "inter-node and CLI tool communication"));
+    static const char *const words[][2] = {
+        [LISTENER_AMQP] = {"amqp", "AMQP 0-9-1"},
+        [LISTENER_AMQPS] = {"amqp/ssl", "AMQP 0-9-1 over TLS"},
+        [LISTENER_CLUSTER] = {"clustering", "inter-node and CLI tool communication"}};
+    (void)json_array_append_new(list,
+                                json_pack("{s:s, s:s, s:i, s:s, s:s}", "node", node, "interface",
+                                          host[0] == 0 ? "[::]" : host, "port", (int)port,
+                                          "protocol", words[kind][0], "purpose", words[kind][1]));
+}
+
+static void add_listeners(json_t *list, const char *node, const struct config_listeners *listeners,
+                          enum listener_kind kind)
+{
+    for (uint32_t i = 0; i < listeners->count; i++) {
+        add_listener(list, node, listeners->addrs[i].host, listeners->addrs[i].port, kind);
+    }
 }
 
 static json_t *own_listeners(const struct config *config)
 {
     json_t *list = json_array();
-    for (uint32_t i = 0; i < config->listener_count; i++) {
-        add_listener(list, config->nodename, config->listeners[i].host, config->listeners[i].port,
-                     true);
-    }
+    add_listeners(list, config->nodename, &config->tcp, LISTENER_AMQP);
+    add_listeners(list, config->nodename, &config->ssl, LISTENER_AMQPS);
     add_listener(list, config->nodename, config->cluster_listener.host,
-                 config->cluster_listener.port, false);
+                 config->cluster_listener.port, LISTENER_CLUSTER);
     return list;
 }
 
@@ -74,9 +86,9 @@ static json_t *listeners_of(const char *name, const struct catalog_node_info *in
     char host[256];
     (void)snprintf(host, sizeof host, "%.*s", (int)info->host.size, (const char *)info->host.data);
     if (info->amqp_port != 0) {
-        add_listener(list, name, host, info->amqp_port, true);
+        add_listener(list, name, host, info->amqp_port, LISTENER_AMQP);
     }
-    add_listener(list, name, host, info->cluster_port, false);
+    add_listener(list, name, host, info->cluster_port, LISTENER_CLUSTER);
     return list;
 }
 

@@ -90,8 +90,8 @@ static struct catalog_node_info own_info(const struct shard *shard)
                                       .name = bytes_from_cstr(c->nodename),
                                       .host = bytes_from_cstr(node_host(shard->node)),
                                       .cluster_port = c->cluster_listener.port,
-                                      .amqp_port = c->listener_count > 0 ? c->listeners[0].port
-                                                                         : (uint16_t)0};
+                                      .amqp_port =
+                                          c->tcp.count > 0 ? c->tcp.addrs[0].port : (uint16_t)0};
 }
 
 void formation_start(struct shard *shard)

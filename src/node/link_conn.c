@@ -39,7 +39,7 @@ static struct link_conn *link_new(struct shard *shard, bool incoming)
                                 .shard_count = shard->count};
     (void)snprintf(own.name, sizeof own.name, "%s", config->nodename);
     (void)snprintf(own.host, sizeof own.host, "%s", node_host(shard->node));
-    own.amqp_port = config->listener_count > 0 ? config->listeners[0].port : 0;
+    own.amqp_port = config->tcp.count > 0 ? config->tcp.addrs[0].port : 0;
     uint8_t nonce[32];
     shard->env->ops->random_secret(shard->env, nonce, sizeof nonce);
     link->tag = CONN_LINK;

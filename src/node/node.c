@@ -158,6 +158,18 @@ static void shard_build_host(struct node *node, uint32_t number, struct env *env
     shard_connect_host(shard);
 }
 
+static uint32_t mechanisms_of(const struct config_list *list)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < list->count; i++) {
+        const char *name = list->values[i]; /* one of these three, or the file was refused */
+        found |= strcmp(name, "PLAIN") == 0      ? AMQP_MECHANISM_PLAIN
+                 : strcmp(name, "AMQPLAIN") == 0 ? AMQP_MECHANISM_AMQPLAIN
+                                                 : AMQP_MECHANISM_EXTERNAL;
+    }
+    return found;
+}
+
 static void shard_build_rest(struct node *node, struct shard *shard)
 {
     const struct config *c = node->config;
@@ -180,6 +192,7 @@ static void shard_build_rest(struct node *node, struct shard *shard)
                                 .channel_max = c->channel_max,
                                 .message_size_max = c->message_size_max,
                                 .guest_loopback_only = c->guest_loopback_only,
+                                .mechanisms = mechanisms_of(&c->auth_mechanisms),
                                 .product = c->product,
                                 .version = WARREN_VERSION,
                                 .platform = "C",

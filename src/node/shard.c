@@ -29,22 +29,37 @@ static void value_mail_destroy(struct mail *mail)
     wr_free(mail);
 }
 
-static void open_listeners(struct shard *shard)
+static bool open_some(struct shard *shard, enum env_listener kind, const char *what,
+                      const struct config_listeners *listeners)
 {
     char errmsg[256];
+    for (uint32_t i = 0; i < listeners->count; i++) {
+        const struct net_addr *addr = &listeners->addrs[i];
+        if (shard->env->ops->listen(shard->env, kind, addr, errmsg) != 0) {
+            shard->env->ops->stop(shard->env, 1, errmsg);
+            return false;
+        }
+        wr_log(shard->logger, LOG_LEVEL_INFO, "listener", "started %s listener on %s:%u", what,
+               addr->host[0] == 0 ? "[::]" : addr->host, addr->port);
+    }
+    return true;
+}
+
+static void open_listeners(struct shard *shard)
+{
     if (shard->listening || shard->shutting) {
         return;
     }
     shard->listening = true;
-    for (uint32_t i = 0; i < shard->config->listener_count; i++) {
-        const struct net_addr *addr = &shard->config->listeners[i];
-        if (shard->env->ops->listen(shard->env, ENV_LISTEN_AMQP, addr, errmsg) != 0) {
-            shard->env->ops->stop(shard->env, 1, errmsg);
-            return;
-        }
-        wr_log(shard->logger, LOG_LEVEL_INFO, "listener", "started TCP listener on %s:%u",
-               addr->host[0] == 0 ? "[::]" : addr->host, addr->port);
+    if (open_some(shard, ENV_LISTEN_AMQP, "TCP", &shard->config->tcp)) {
+        (void)open_some(shard, ENV_LISTEN_AMQPS, "TLS", &shard->config->ssl);
     }
+}
+
+static void close_listeners(struct shard *shard)
+{
+    shard->env->ops->unlisten(shard->env, ENV_LISTEN_AMQP);
+    shard->env->ops->unlisten(shard->env, ENV_LISTEN_AMQPS);
 }
 
 static void apply_boot(struct shard *shard, uint32_t boot)
@@ -70,7 +85,7 @@ void shard_set_boot(struct shard *shard, uint32_t boot)
     if (boot != 0) {
         open_listeners(shard);
     } else {
-        shard->env->ops->unlisten(shard->env, ENV_LISTEN_AMQP);
+        close_listeners(shard);
         shard->listening = false;
     }
 }
@@ -183,7 +198,7 @@ void shard_start_shutdown(struct shard *shard, const char *why)
     }
     WR_ASSERT(shard->number == 0);
     wr_log(shard->logger, LOG_LEVEL_INFO, "node", "shutting down: %s", why);
-    shard->env->ops->unlisten(shard->env, ENV_LISTEN_AMQP);
+    close_listeners(shard);
     for (uint32_t i = 1; i < shard->count; i++) {
         struct node_mail_value *m = node_mail_new(NODE_MAIL_SHUT, 0, NULL);
         m->mail.destroy = value_mail_destroy;

@@ -94,6 +94,9 @@ static void take_over(struct os_context *context, struct socket_mail *owned)
 {
     struct env_conn *conn = os_tcp_adopt(context, owned->fd, owned->user);
     context->dirty = true;
+    if (owned->mail.kind != OS_MAIL_MOVED && owned->kind == ENV_LISTEN_AMQPS) {
+        os_tcp_begin_tls(conn, &owned->peer);
+    }
     if (owned->mail.kind == OS_MAIL_MOVED) {
         context->sink->on_moved(context->sink_ctx, conn, owned->user);
     } else {
@@ -271,6 +274,10 @@ static int env_listen(struct env *env, enum env_listener kind, const struct net_
 {
     struct os_context *context = os_context_of(env);
     WR_ASSERT(env->context == 0);
+    if (kind == ENV_LISTEN_AMQPS && context->node->tls == NULL) {
+        (void)snprintf(errmsg, 256, "TLS is not set up");
+        return WR_E_STATE;
+    }
     if (addr->port == 0) {
         (void)snprintf(errmsg, 256, "port 0 is not a port to listen on");
         return WR_E_INVALID;

@@ -30,6 +30,7 @@
 #include "warren/mem.h"
 
 #include "os_internal.h"
+#include "tls.h"
 
 /* TSan does not see that the mailbox orders what is written before post() before what is read after
  * receipt: it is told. */
@@ -330,6 +331,7 @@ static void shard_deinit(struct os_context *context)
     int rc = uv_loop_close(&context->loop);
     WR_ASSERT_OP(rc, ==, 0);
     wr_free(context->receive_buffer);
+    wr_free(context->tls_buffer);
 }
 
 static void shard_run(struct os_context *context)
@@ -545,6 +547,7 @@ static int context_init(struct os_node *node, uint32_t number)
     list_init(&context->to_flush);
     list_init(&context->to_read);
     list_init(&context->listeners);
+    list_init(&context->tls_handshakes);
     list_init(&context->reads);
     list_init(&context->kv_writes);
     int rc = 0;
@@ -593,7 +596,8 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
             return rc;
         }
     }
-    int rc = os_kv_open(options->kv_dir, &node->kv, errmsg);
+    int rc = options->tls != NULL ? os_tls_server_new(options->tls, &node->tls, errmsg) : 0;
+    rc = rc != 0 ? rc : os_kv_open(options->kv_dir, &node->kv, errmsg);
     if (rc != 0) {
         os_node_free(node);
         return rc;
@@ -701,6 +705,7 @@ void os_node_free(struct os_node *node)
         wr_free(node->contexts[i].done);
     }
     os_kv_close(node->kv);
+    os_tls_server_free(node->tls);
     wr_free(node->contexts);
     wr_free(node);
 }

@@ -14,7 +14,9 @@
 #include "warren/os.h"
 #include "warren/vec.h"
 
-#define OS_RECEIVE_SIZE (128u * 1024u)
+#define OS_RECEIVE_SIZE       (128u * 1024u)
+#define OS_TLS_BUFFER         (OS_RECEIVE_SIZE + 32u * 1024u) /* all plaintext of one read */
+#define OS_TLS_HANDSHAKES_MAX 512u /* of one shard, begun and not ended */
 
 /* Mail kinds of the os layer itself; consumed before the sink sees them. */
 #define OS_MAIL_ACCEPTED 0x0501u
@@ -24,6 +26,7 @@
 
 struct os_kv;
 struct os_node;
+struct os_tls_server;
 
 /* A completion that is due in the next turn (work that was done at once). */
 struct os_done {
@@ -63,6 +66,9 @@ struct os_context {
     struct list to_flush;    /* connections with something to send this turn */
     struct list to_read;     /* connections that had a full buffer: read on after the turn */
     struct list listeners;
+    uint8_t *tls_buffer;        /* plaintext; NULL until a connection has TLS */
+    struct list tls_handshakes; /* connections in it, the oldest first */
+    uint32_t tls_handshake_count;
 
     /* Log context: an eventfd loop. */
     int event_fd;
@@ -82,6 +88,7 @@ struct os_node {
     struct os_context *contexts;
     const struct logger *logger;
     struct os_kv *kv;
+    struct os_tls_server *tls; /* NULL: no listeners with TLS */
     uv_signal_t signals[3];
     uint32_t signal_count; /* of those that are open */
     void (*on_signal)(void *ctx, int signal_number);
@@ -130,6 +137,8 @@ void os_tcp_connected_later(struct os_context *context, struct env_conn *conn, i
  * good: then, or with -1, the connection fails as soon as it is there). Its user is set; reading
  * begins with the next round of the loop. */
 struct env_conn *os_tcp_adopt(struct os_context *context, int fd, void *user);
+/* What comes and goes over a connection that was just adopted is TLS, we being the server. */
+void os_tcp_begin_tls(struct env_conn *conn, const struct net_addr *peer);
 /* listen.c */
 void os_listen_ops(struct env_ops *ops);
 void os_listen_on_mail(struct os_context *context, struct mail *owned_mail);

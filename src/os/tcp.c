@@ -6,11 +6,16 @@
  * written with uv_write; meanwhile the queue gathers more. connect() tries the addresses of a name
  * one after the other.
  *
+ * With TLS (tls.h): what is read is decrypted before on_bytes, what is queued is encrypted when it
+ * is flushed, never much more of it than the kernel takes: so a backlog stays what the user gave
+ * us. A connection without pays for that with one look at a pointer per read and per flush.
+ *
  * Closing: at once (conn_destroy), or gracefully: what is queued, then FIN, then what the peer
  * still sends is read and thrown away until it closes too or the linger time is over. (A socket
  * that is closed with unread bytes is reset, and the reset may overtake the last words.)
  *
- * Failure modes: a read or write error closes the connection: on_closed(error) from the loop.
+ * Failure modes: a read or write error closes the connection: on_closed(error) from the loop. A TLS
+ * error closes it gracefully, so that the alert arrives, and is logged here, where it is known.
  *
  * Invariants: I1 every env_conn gets exactly one on_closed, unless it was moved or its connect
  * failed. I2 references of slices are held until the kernel has the bytes. I3 no upcall from inside
@@ -31,8 +36,22 @@
 #include "warren/mem.h"
 
 #include "os_internal.h"
+#include "tls.h"
 
-#define OS_IOV_MAX 256
+#define OS_IOV_MAX     256
+#define TLS_LINGER_MS  1000u
+#define TLS_OUT_ENOUGH (64u * 1024u) /* ciphertext waiting for the kernel: no more is made */
+#define TLS_OUT_MAX                                                                                \
+    (256u * 1024u) /* ... and no more than this of what a peer makes us say without reading it */
+
+/* What a connection with TLS has besides. */
+struct conn_tls {
+    struct env_conn *conn;
+    struct os_tls *session; /* NULL until the first byte comes */
+    struct sendq out;       /* ciphertext */
+    struct list link;       /* context->tls_handshakes, while it is in the handshake */
+    struct net_addr peer;
+};
 
 struct env_conn {
     union {
@@ -45,9 +64,10 @@ struct env_conn {
     struct list flush_link; /* context->to_flush */
     struct list read_link;  /* context->to_read: stopped until the end of the turn */
     void *user;
-    VEC(struct slice) queue; /* queued, not yet given to the kernel */
-    uint32_t queue_head;
-    size_t backlog, low, high;
+    struct conn_tls *tls; /* NULL: plain */
+    struct sendq queue;   /* queued by the user, not yet given to the kernel, or to TLS */
+    struct sendq *wire;   /* what goes to the kernel: queue, or with TLS tls->out */
+    size_t low, high;
     bool above_high;
     bool connecting, closing, paused, moved;
     bool resolving, reopening; /* the handle is not to be closed now, see I4 */
@@ -115,6 +135,7 @@ static struct env_conn *conn_new(struct os_context *context)
     conn->context = context;
     conn->high = 1024 * 1024;
     conn->low = 256 * 1024;
+    conn->wire = &conn->queue;
     list_init(&conn->flush_link);
     list_init(&conn->read_link);
     list_insert_before(&context->connections, &conn->link);
@@ -123,12 +144,20 @@ static struct env_conn *conn_new(struct os_context *context)
     return conn;
 }
 
+static void tls_free(struct conn_tls *tls)
+{
+    os_tls_free(tls->session);
+    sendq_deinit(&tls->out);
+    list_remove(&tls->link);
+    wr_free(tls);
+}
+
 static void conn_free(struct env_conn *conn)
 {
-    for (uint32_t i = conn->queue_head; i < conn->queue.count; i++) {
-        slice_unref(&conn->queue.items[i]);
+    if (conn->tls != NULL) {
+        tls_free(conn->tls);
     }
-    vec_deinit(&conn->queue);
+    sendq_deinit(&conn->queue);
     uv_freeaddrinfo(conn->addresses);
     list_remove(&conn->link);
     list_remove(&conn->flush_link);
@@ -162,17 +191,39 @@ static void on_handle_closed(uv_handle_t *handle)
     }
 }
 
+/* One that ends in the middle is told of; nothing at all was only a look at the port. */
+static void tls_handshake_over(struct env_conn *conn, const char *why)
+{
+    struct os_context *context = conn->context;
+    struct conn_tls *tls = conn->tls;
+    if (tls == NULL || list_is_empty(&tls->link)) {
+        return;
+    }
+    list_remove(&tls->link);
+    context->tls_handshake_count--;
+    if (os_tls_state(tls->session) == OS_TLS_HANDSHAKE && !os_is_silent(context)) {
+        wr_log(context->node->logger, LOG_LEVEL_WARNING, "connection",
+               "%s:%u: TLS: closed in the middle of the handshake%s", tls->peer.host,
+               tls->peer.port, why);
+    }
+}
+
 static void conn_destroy(struct env_conn *conn, int error)
 {
     if (!conn->closing) {
         conn->closing = true;
-        conn->close_error = error;
+        conn->close_error = conn->close_error != 0 ? conn->close_error : error;
         list_remove(&conn->flush_link);
+        tls_handshake_over(conn, "");
         if (!conn->resolving && !conn->reopening) {
             uv_close(&conn->uv.handle, on_handle_closed);
         }
     }
 }
+
+static void tls_received(struct env_conn *conn, const uint8_t *data, size_t size);
+static void tls_fill(struct env_conn *conn);
+static void conn_close_gracefully(struct env_conn *conn, uint32_t linger_ms);
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
@@ -189,8 +240,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     struct os_context *context = conn->context;
     if (n > 0) {
         context->dirty = true;
-        if (!conn->close_after_flush) {
+        if (!conn->close_after_flush && conn->tls == NULL) {
             context->sink->on_bytes(context->sink_ctx, conn, (const uint8_t *)buf->base, (size_t)n);
+        } else if (!conn->close_after_flush) {
+            tls_received(conn, (const uint8_t *)buf->base, (size_t)n);
         }
         if ((size_t)n == OS_RECEIVE_SIZE && !conn->closing && !conn->paused) {
             /* A full buffer: libuv would go on reading many more of them before anything else of
@@ -216,29 +269,14 @@ static void conn_start(struct env_conn *conn)
 
 static void conn_flush(struct env_conn *conn);
 
-static void conn_consumed(struct env_conn *conn, size_t bytes)
+static size_t backlog_of(const struct env_conn *conn)
 {
-    conn->backlog -= bytes;
-    while (bytes > 0) {
-        struct slice *s = &conn->queue.items[conn->queue_head];
-        if (bytes < s->size) {
-            s->offset += (uint32_t)bytes;
-            s->size -= (uint32_t)bytes;
-            break;
-        }
-        bytes -= s->size;
-        slice_unref(s);
-        conn->queue_head++;
-    }
-    if (conn->queue_head == conn->queue.count) {
-        conn->queue_head = 0;
-        conn->queue.count = 0;
-    }
+    return conn->queue.size + (conn->tls != NULL ? conn->tls->out.size : 0);
 }
 
 static void conn_check_drained(struct env_conn *conn)
 {
-    if (conn->above_high && conn->backlog <= conn->low && !conn->closing) {
+    if (conn->above_high && backlog_of(conn) <= conn->low && !conn->closing) {
         conn->above_high = false;
         conn->context->dirty = true;
         conn->context->sink->on_drained(conn->context->sink_ctx, conn);
@@ -263,33 +301,44 @@ static void on_written(uv_write_t *request, int status)
         conn_destroy(conn, os_error(status));
         return;
     }
+    const struct sendq *wire = conn->wire;
     size_t bytes = 0;
     for (uint32_t i = 0; i < conn->write_slices; i++) {
-        bytes += conn->queue.items[conn->queue_head + i].size;
+        bytes += wire->slices.items[wire->head + i].size;
     }
-    conn_consumed(conn, bytes);
+    sendq_consume(conn->wire, bytes);
     conn_flush(conn);
     conn_check_drained(conn);
 }
 
 static uint32_t conn_iov(const struct env_conn *conn, uv_buf_t *bufs)
 {
+    const struct sendq *wire = conn->wire;
     uint32_t n = 0;
-    for (uint32_t i = conn->queue_head; i < conn->queue.count && n < OS_IOV_MAX; i++, n++) {
-        const struct slice *s = &conn->queue.items[i];
+    for (size_t i = wire->head; i < wire->slices.count && n < OS_IOV_MAX; i++, n++) {
+        const struct slice *s = &wire->slices.items[i];
         bufs[n] = uv_buf_init((char *)(uintptr_t)slice_data(s), s->size);
     }
     return n;
 }
 
+/* Is there something for the kernel? */
+static bool conn_prepare(struct env_conn *conn)
+{
+    if (conn->tls != NULL) {
+        tls_fill(conn);
+    }
+    return conn->wire->size > 0;
+}
+
 static void conn_flush(struct env_conn *conn)
 {
     uv_buf_t bufs[OS_IOV_MAX];
-    while (!conn->writing && !conn->closing && !conn->connecting && conn->backlog > 0) {
+    while (!conn->writing && !conn->closing && !conn->connecting && conn_prepare(conn)) {
         uint32_t n = conn_iov(conn, bufs);
         int rc = uv_try_write(&conn->uv.stream, bufs, n);
         if (rc > 0) {
-            conn_consumed(conn, (size_t)rc);
+            sendq_consume(conn->wire, (size_t)rc);
             continue;
         }
         if (rc != UV_EAGAIN && rc < 0) {
@@ -305,7 +354,7 @@ static void conn_flush(struct env_conn *conn)
         }
         conn->writing = true;
     }
-    if (conn->close_after_flush && conn->backlog == 0 && !conn->writing && !conn->closing) {
+    if (conn->close_after_flush && backlog_of(conn) == 0 && !conn->writing && !conn->closing) {
         conn->writing = true;
         conn->shutdown_request.data = conn;
         if (uv_shutdown(&conn->shutdown_request, &conn->uv.stream, on_shutdown) != 0) {
@@ -346,21 +395,10 @@ static void env_conn_send(struct env_conn *conn, struct slice *owned, uint32_t c
         }
         return;
     }
-    if (conn->queue_head > 1024 && conn->queue_head > conn->queue.count / 2) {
-        conn->queue.count -= conn->queue_head;
-        memmove(conn->queue.items, conn->queue.items + conn->queue_head,
-                conn->queue.count * sizeof *conn->queue.items);
-        conn->queue_head = 0;
-    }
     for (uint32_t i = 0; i < count; i++) {
-        if (owned[i].size == 0) {
-            slice_unref(&owned[i]);
-            continue;
-        }
-        vec_push(&conn->queue, owned[i]);
-        conn->backlog += owned[i].size;
+        sendq_push(&conn->queue, owned[i]);
     }
-    if (conn->backlog > conn->high) {
+    if (backlog_of(conn) > conn->high) {
         conn->above_high = true;
     }
     schedule_flush(conn);
@@ -368,7 +406,7 @@ static void env_conn_send(struct env_conn *conn, struct slice *owned, uint32_t c
 
 static size_t env_conn_backlog(const struct env_conn *conn)
 {
-    return conn->backlog;
+    return backlog_of(conn);
 }
 
 static void env_conn_set_watermarks(struct env_conn *conn, size_t low, size_t high)
@@ -398,15 +436,8 @@ static void on_linger(uv_timer_t *timer)
     conn_destroy(timer->data, WR_E_TIMEOUT);
 }
 
-static void env_conn_close(struct env_conn *conn, bool graceful, uint32_t linger_ms)
+static void conn_close_gracefully(struct env_conn *conn, uint32_t linger_ms)
 {
-    if (conn->closing) {
-        return;
-    }
-    if (!graceful || conn->connecting) {
-        conn_destroy(conn, 0);
-        return;
-    }
     if (!conn->close_after_flush) {
         conn->close_after_flush = true;
         conn->linger_open = true;
@@ -415,6 +446,167 @@ static void env_conn_close(struct env_conn *conn, bool graceful, uint32_t linger
         (void)uv_timer_start(&conn->linger, on_linger, linger_ms, 0);
         schedule_flush(conn);
     }
+}
+
+/* --- TLS -------------------------------------------------------------------------------------- */
+
+/* The alert goes out first; the user hears of the end when the peer has closed, or lingered. */
+static void tls_fail(struct env_conn *conn, const char *why)
+{
+    const struct conn_tls *tls = conn->tls;
+    wr_log(conn->context->node->logger, LOG_LEVEL_WARNING, "connection", "%s:%u: TLS: %s",
+           tls->peer.host, tls->peer.port, why);
+    tls_handshake_over(conn, "");
+    sendq_deinit(&conn->queue);
+    conn->close_error = WR_E_INVALID;
+    conn_close_gracefully(conn, TLS_LINGER_MS);
+}
+
+/* The next piece of the queue, as one record: its own memory if it is large, otherwise gathered. */
+static size_t tls_gather(struct env_conn *conn, const uint8_t **ret_data)
+{
+    const struct sendq *q = &conn->queue;
+    const struct slice *s = &q->slices.items[q->head];
+    uint8_t *scratch = conn->context->tls_buffer;
+    if (s->size >= OS_TLS_RECORD || s->size == q->size) {
+        *ret_data = slice_data(s);
+        return s->size < OS_TLS_RECORD ? s->size : OS_TLS_RECORD;
+    }
+    size_t n = 0;
+    for (size_t i = q->head; i < q->slices.count && n < OS_TLS_RECORD; i++) {
+        s = &q->slices.items[i];
+        size_t part = s->size < OS_TLS_RECORD - n ? s->size : OS_TLS_RECORD - n;
+        memcpy(scratch + n, slice_data(s), part);
+        n += part;
+    }
+    *ret_data = scratch;
+    return n;
+}
+
+/* Encrypts what is queued, until there is enough for the kernel. */
+static void tls_fill(struct env_conn *conn)
+{
+    struct conn_tls *tls = conn->tls;
+    if (tls->session == NULL) {
+        return;
+    }
+    while (os_tls_state(tls->session) == OS_TLS_OPEN && conn->queue.size > 0 &&
+           tls->out.size < TLS_OUT_ENOUGH) {
+        const uint8_t *data;
+        size_t n = tls_gather(conn, &data);
+        if (!os_tls_write(tls->session, data, n)) {
+            tls_fail(conn, os_tls_failure(tls->session));
+            return;
+        }
+        sendq_consume(&conn->queue, n);
+    }
+    if (conn->close_after_flush && conn->queue.size == 0) {
+        os_tls_shutdown(tls->session);
+    }
+}
+
+/* close_notify, if the kernel takes it now. */
+static void tls_say_goodbye(struct env_conn *conn)
+{
+    if (conn->tls != NULL && conn->tls->session != NULL && !conn->writing) {
+        sendq_deinit(&conn->queue);
+        os_tls_shutdown(conn->tls->session);
+        conn_flush(conn);
+    }
+}
+
+/* A handshake costs memory and time before we know who asks: there are not too many at once, and
+ * it is the oldest that goes, so that nobody keeps others out by holding on to his. */
+static void tls_limit_handshakes(struct os_context *context)
+{
+    if (context->tls_handshake_count <= OS_TLS_HANDSHAKES_MAX) {
+        return;
+    }
+    struct list *link = list_first(&context->tls_handshakes);
+    struct conn_tls *oldest = WR_CONTAINER_OF(link, struct conn_tls, link);
+    tls_handshake_over(oldest->conn, ": too many have begun since");
+    conn_destroy(oldest->conn, WR_E_LIMIT);
+}
+
+static struct os_tls *tls_session(struct env_conn *conn)
+{
+    struct conn_tls *tls = conn->tls;
+    struct os_context *context = conn->context;
+    if (context->tls_buffer == NULL) {
+        context->tls_buffer = wr_alloc(OS_TLS_BUFFER);
+    }
+    if (tls->session == NULL) {
+        tls->session = os_tls_new(context->node->tls, &tls->out);
+        list_push_back(&context->tls_handshakes, &tls->link);
+        context->tls_handshake_count++;
+        tls_limit_handshakes(context);
+    }
+    return tls->session;
+}
+
+static void tls_received(struct env_conn *conn, const uint8_t *data, size_t size)
+{
+    struct os_context *context = conn->context;
+    struct os_tls *session = tls_session(conn);
+    size_t n;
+    os_tls_feed(session, data, size);
+    while (!conn->closing && !conn->close_after_flush &&
+           (n = os_tls_read(session, context->tls_buffer, OS_TLS_BUFFER)) > 0) {
+        context->sink->on_bytes(context->sink_ctx, conn, context->tls_buffer, n);
+    }
+    os_tls_feed(session, NULL, 0);
+    enum os_tls_state state = os_tls_state(session);
+    if (state == OS_TLS_OPEN) {
+        tls_handshake_over(conn, "");
+    }
+    if (conn->closing || conn->close_after_flush) {
+        return;
+    }
+    if (state == OS_TLS_FAILED) {
+        tls_fail(conn, os_tls_failure(session));
+    } else if (state == OS_TLS_ENDED) {
+        tls_say_goodbye(conn);
+        conn_destroy(conn, 0);
+        return;
+    }
+    if (conn->tls->out.size > TLS_OUT_MAX) {
+        tls_fail(conn, "it makes us answer and does not read");
+        conn_destroy(conn, 0);
+    } else if (conn->tls->out.size > 0) {
+        conn_flush(conn);
+    }
+}
+
+static const struct env_tls *env_conn_tls(const struct env_conn *conn)
+{
+    const struct conn_tls *tls = conn->tls;
+    return tls != NULL && tls->session != NULL ? os_tls_info(tls->session) : NULL;
+}
+
+void os_tcp_begin_tls(struct env_conn *conn, const struct net_addr *peer)
+{
+    struct conn_tls *tls = wr_calloc(1, sizeof *tls);
+    WR_ASSERT(conn->context->node->tls != NULL);
+    tls->conn = conn;
+    tls->peer = *peer;
+    list_init(&tls->link);
+    conn->tls = tls;
+    conn->wire = &tls->out;
+}
+
+/* --- closing ---------------------------------------------------------------------------------- */
+
+static void env_conn_close(struct env_conn *conn, bool graceful, uint32_t linger_ms)
+{
+    if (conn->closing) {
+        return;
+    }
+    if (!graceful || conn->connecting) {
+        tls_say_goodbye(conn);
+        conn_destroy(conn, 0);
+        return;
+    }
+    conn_close_gracefully(conn, linger_ms);
 }
 
 static void *env_conn_user(const struct env_conn *conn)
@@ -473,7 +665,7 @@ static void on_connect(uv_connect_t *request, int status)
     }
     conn->connecting = false;
     conn_start(conn);
-    if (conn->backlog > 0) {
+    if (conn->queue.size > 0) {
         schedule_flush(conn);
     }
     conn->context->dirty = true;
@@ -551,11 +743,11 @@ static void env_conn_move(struct env_conn *conn, uint32_t to, void *user)
 {
     struct os_context *context = conn->context;
     WR_ASSERT_OP(to, <, context->node->context_count - 1);
-    WR_ASSERT(!conn->connecting && !conn->close_after_flush);
+    WR_ASSERT(!conn->connecting && !conn->close_after_flush && conn->tls == NULL);
     int copy = -1; /* of what has failed meanwhile: the other side sees it fail */
     uv_os_fd_t fd;
     if (!conn->closing) {
-        WR_ASSERT_OP(conn->backlog, ==, 0);
+        WR_ASSERT_OP(conn->queue.size, ==, 0);
         WR_ASSERT(!conn->writing);
         if (uv_fileno(&conn->uv.handle, &fd) == 0) {
             copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -585,5 +777,6 @@ void os_tcp_ops(struct env_ops *ops)
     ops->conn_close = env_conn_close;
     ops->conn_user = env_conn_user;
     ops->conn_set_user = env_conn_set_user;
+    ops->conn_tls = env_conn_tls;
     ops->conn_move = env_conn_move;
 }

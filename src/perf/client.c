@@ -63,9 +63,12 @@ static void on_written(uv_write_t *req, int status)
 
 void client_flush(struct client *c)
 {
-    if (c->writing || c->fill.size == 0 || !c->handle_active ||
-        uv_is_closing((uv_handle_t *)&c->tcp)) {
+    const bool nothing = c->fill.size == 0 && (c->tls == NULL || tls_pending(c->tls) == 0);
+    if (c->writing || nothing || !c->handle_active || uv_is_closing((uv_handle_t *)&c->tcp)) {
         return;
+    }
+    if (c->tls != NULL) {
+        tls_seal(c->tls, &c->fill);
     }
     c->sent_ns = now_ns();
     uv_stream_t *stream = (uv_stream_t *)&c->tcp;
@@ -105,6 +108,8 @@ static void on_closed(uv_handle_t *handle)
     c->fill.size = 0;
     c->flight.size = 0;
     wire_frame_reader_deinit(&c->reader);
+    tls_free(c->tls);
+    c->tls = NULL;
 }
 
 /* Forget what belonged to the connection; what was not confirmed is kept for sending again. */
@@ -180,15 +185,18 @@ static void on_start(struct client *c)
     wire_table_put_bool(&w, "authentication_failure_close", true);
     wire_value_put_end(&w, mark);
     uint8_t response[600];
-    const int size =
-        snprintf((char *)response, sizeof(response), "%c%s%c%s", 0, u->user, 0, u->password);
-    const struct wire_method start_ok = {.id = WIRE_CONNECTION_START_OK,
-                                         .connection_start_ok = {
-                                             .client_properties = writer_bytes(&w),
-                                             .mechanism = BYTES_LITERAL("PLAIN"),
-                                             .response = bytes_make(response, (size_t)size),
-                                             .locale = BYTES_LITERAL("en_US"),
-                                         }};
+    const bool external = c->perf->options->external;
+    const int size = external ? 0
+                              : snprintf((char *)response, sizeof(response), "%c%s%c%s", 0, u->user,
+                                         0, u->password);
+    const struct wire_method start_ok = {
+        .id = WIRE_CONNECTION_START_OK,
+        .connection_start_ok = {
+            .client_properties = writer_bytes(&w),
+            .mechanism = bytes_from_cstr(external ? "EXTERNAL" : "PLAIN"),
+            .response = bytes_make(response, (size_t)size),
+            .locale = BYTES_LITERAL("en_US"),
+        }};
     client_send(c, 0, &start_ok);
     writer_deinit(&w);
 }
@@ -344,6 +352,48 @@ static void on_frame(struct client *c, const struct wire_frame *frame, uint64_t 
     /* Else the content of a basic.return: only its method counts. */
 }
 
+static void take_input(struct client *c, struct bytes input, uint64_t now)
+{
+    struct wire_frame frame;
+    enum wire_read result = WIRE_READ_MORE;
+    while (c->state != CLIENT_DOWN &&
+           (result = wire_frame_next(&c->reader, &input, &frame)) == WIRE_READ_FRAME) {
+        on_frame(c, &frame, now);
+    }
+    if (c->state != CLIENT_DOWN && result == WIRE_READ_FAULT) {
+        client_fail(c, "broken stream: %s", wire_fault_text(c->reader.fault));
+    }
+}
+
+static void send_header(struct client *c)
+{
+    memcpy(client_reserve(c, WIRE_PROTOCOL_HEADER_SIZE), wire_protocol_header,
+           WIRE_PROTOCOL_HEADER_SIZE);
+    client_commit(c, WIRE_PROTOCOL_HEADER_SIZE);
+    client_flush(c);
+}
+
+static void take_sealed_input(struct client *c, const void *data, size_t size, uint64_t now)
+{
+    bool opened = false;
+    const char *why = tls_receive(c->tls, data, size, &opened);
+    size_t n = 0;
+    if (opened) {
+        send_header(c);
+    }
+    while (why == NULL && c->state != CLIENT_DOWN) {
+        why = tls_read(c->tls, c->perf->plain_buffer, READ_BUFFER_SIZE, &n);
+        if (n == 0) {
+            break;
+        }
+        take_input(c, bytes_make(c->perf->plain_buffer, n), now);
+    }
+    if (why != NULL && c->state != CLIENT_DOWN) {
+        client_flush(c); /* the alert */
+        client_fail(c, "TLS: %s", why);
+    }
+}
+
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
 {
     struct client *c = stream->data;
@@ -356,18 +406,12 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
     }
     const uint64_t now = now_ns();
     c->received_ns = now;
-    struct bytes input = bytes_make(buf->base, (size_t)size);
-    struct wire_frame frame;
-    enum wire_read result = WIRE_READ_MORE;
-    while (c->state != CLIENT_DOWN &&
-           (result = wire_frame_next(&c->reader, &input, &frame)) == WIRE_READ_FRAME) {
-        on_frame(c, &frame, now);
+    if (c->tls == NULL) {
+        take_input(c, bytes_make(buf->base, (size_t)size), now);
+    } else {
+        take_sealed_input(c, buf->base, (size_t)size, now);
     }
     if (c->state == CLIENT_DOWN) {
-        return;
-    }
-    if (result == WIRE_READ_FAULT) {
-        client_fail(c, "broken stream: %s", wire_fault_text(c->reader.fault));
         return;
     }
     if (c->role == ROLE_CONSUMER) {
@@ -400,10 +444,12 @@ static void on_connected(uv_connect_t *req, int status)
     }
     uv_tcp_nodelay(&c->tcp, 1);
     uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
-    memcpy(client_reserve(c, WIRE_PROTOCOL_HEADER_SIZE), wire_protocol_header,
-           WIRE_PROTOCOL_HEADER_SIZE);
-    client_commit(c, WIRE_PROTOCOL_HEADER_SIZE);
-    client_flush(c);
+    if (c->tls == NULL) {
+        send_header(c);
+    } else {
+        take_sealed_input(c, NULL, 0, now_ns()); /* the first flight */
+        client_flush(c);
+    }
 }
 
 static void begin_connect(struct client *c)
@@ -419,9 +465,10 @@ static void begin_connect(struct client *c)
     c->sent_ns = c->begun_ns;
     c->heartbeat = 0;
     wire_frame_reader_init(&c->reader, 131072);
-    const int err = uv_tcp_connect(&c->connect, &c->tcp,
-                                   (const struct sockaddr *)&c->perf->options->uris[c->uri].address,
-                                   on_connected);
+    const struct uri *u = &c->perf->options->uris[c->uri];
+    c->tls = u->tls ? tls_new(c->perf->tls, u->host) : NULL;
+    const int err =
+        uv_tcp_connect(&c->connect, &c->tcp, (const struct sockaddr *)&u->address, on_connected);
     if (err < 0) {
         client_fail(c, "connecting: %s", uv_strerror(err));
     }

@@ -60,6 +60,11 @@
     X(OPT_GAP, "", "--gap-report", false, "longest gap without confirm or delivery; --reconnect")  \
     X(OPT_SILENCE, "", "--silence", true, "ms without an answer that count as cut off")            \
     X(OPT_CONNECT, "", "--connect-timeout", true, "ms for connecting (default 1000)")              \
+    X(OPT_CA, "", "--cacert", true, "PEM file: verify brokers of amqps:// URIs by it")             \
+    X(OPT_TRUST, "-udsc", "--use-default-ssl-context", false, "... by the system's authorities")   \
+    X(OPT_CERT, "", "--cert", true, "PEM file: our certificate")                                   \
+    X(OPT_CERT_KEY, "", "--key", true, "PEM file: its key (default: in the same file)")            \
+    X(OPT_EXTERNAL, "-se", "--sasl-external", false, "log in by it (EXTERNAL)")                    \
     X(OPT_VERSION, "-v", "--version", false, "the version of warren-perf")                         \
     X(OPT_HELP, "-?", "--help", false, "this text")
 
@@ -126,13 +131,11 @@ static const struct {
     {"-rkcs", "--routing-key-cache-size", true, false},
     {"-S", "--slow-start", false, false},
     {"-sb", "--skip-binding-queues", false, false},
-    {"-se", "--sasl-external", false, false},
     {"-so", "--stream-consumer-offset", true, false},
     {"-sq", "--stream-queue", false, false},
     {"-sst", "--servers-startup-timeout", true, false},
     {"-sul", "--servers-up-limit", true, false},
     {"-T", "--body-content-type", true, false},
-    {"-udsc", "--use-default-ssl-context", false, false},
     {"-vl", "--variable-latency", true, false},
     {"-vr", "--variable-rate", true, false},
     {"-vs", "--variable-size", true, false},
@@ -191,6 +194,8 @@ static void add_uri(struct options *o, struct bytes text)
     snprintf(u->user, sizeof(u->user), "%s", parts.user);
     snprintf(u->password, sizeof(u->password), "%s", parts.password);
     snprintf(u->vhost, sizeof(u->vhost), "%s", parts.vhost);
+    snprintf(u->host, sizeof(u->host), "%s", parts.host);
+    u->tls = parts.tls;
     resolve(u, parts.host, parts.port);
 }
 
@@ -457,6 +462,30 @@ static bool apply_load(struct options *o, enum option id, const char *value)
     }
 }
 
+/* Options about TLS. */
+static bool apply_tls(struct options *o, enum option id, const char *value)
+{
+    switch ((unsigned)id) {
+    case OPT_CA:
+        o->ca_file = value;
+        return true;
+    case OPT_TRUST:
+        o->default_trust = true;
+        return true;
+    case OPT_CERT:
+        o->cert_file = value;
+        return true;
+    case OPT_CERT_KEY:
+        o->key_file = value;
+        return true;
+    case OPT_EXTERNAL:
+        o->external = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* All others. */
 static void apply_other(struct options *o, enum option id, const char *value)
 {
@@ -658,7 +687,8 @@ void options_parse(struct options *o, int argc, char **argv)
             }
             value = argv[++i];
         }
-        if (!apply_model(o, id, value, &props) && !apply_load(o, id, value)) {
+        if (!apply_model(o, id, value, &props) && !apply_load(o, id, value) &&
+            !apply_tls(o, id, value)) {
             apply_other(o, id, value);
         }
     }

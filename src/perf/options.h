@@ -16,6 +16,8 @@ struct uri {
     char password[256];
     char vhost[256];
     char text[600]; /* host:port, for messages */
+    char host[256];
+    bool tls;
     struct sockaddr_storage address;
 };
 
@@ -59,6 +61,9 @@ struct options {
     bool reconnect, gap_report;
     uint64_t silence_ms; /* 0 = off */
     uint64_t connect_timeout_ms;
+
+    const char *ca_file, *cert_file, *key_file; /* PEM, or NULL */
+    bool default_trust, external;
 };
 
 /* Fill from the command line; prints what is wrong (or the help) and exits the process. */

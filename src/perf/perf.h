@@ -91,6 +91,19 @@ struct out {
     size_t size, capacity;
 };
 
+/* tls.c: texts say what is wrong and live for ever; NULL = nothing */
+struct tls;
+struct ssl_ctx_st;
+struct ssl_ctx_st *tls_context_new(const struct options *o); /* exits when a file is no good */
+void tls_context_free(struct ssl_ctx_st *ctx);
+struct tls *tls_new(struct ssl_ctx_st *ctx, const char *host);
+void tls_free(struct tls *t);
+/* What came, also nothing: goes on with the handshake. */
+const char *tls_receive(struct tls *t, const void *data, size_t size, bool *ret_opened);
+const char *tls_read(struct tls *t, void *data, size_t size, size_t *ret_size); /* 0: no more */
+size_t tls_pending(const struct tls *t);
+void tls_seal(struct tls *t, struct out *o); /* what is in it becomes ciphertext */
+
 enum client_state { CLIENT_DOWN, CLIENT_CONNECTING, CLIENT_OPEN, CLIENT_CLOSING };
 
 struct client {
@@ -103,6 +116,7 @@ struct client {
     bool writing;       /* `flight` is being written */
     bool was_ready;
     unsigned failures; /* since it was ready */
+    struct tls *tls;   /* NULL: plain */
     uv_tcp_t tcp;
     uv_connect_t connect;
     uv_write_t write;
@@ -144,6 +158,8 @@ struct perf {
     uint64_t reconnects;
     int exit_code;
     uint8_t *read_buffer;
+    uint8_t *plain_buffer; /* what was read over TLS, decrypted */
+    struct ssl_ctx_st *tls;
 };
 
 #define READ_BUFFER_SIZE (256u * 1024)

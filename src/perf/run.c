@@ -297,6 +297,12 @@ static void perf_init(struct perf *perf, struct options *o)
     perf->client_count = 1 + o->consumers + o->producers;
     perf->clients = wr_calloc(perf->client_count, sizeof(*perf->clients));
     perf->read_buffer = wr_alloc(READ_BUFFER_SIZE);
+    for (unsigned i = 0; i < perf->options->uri_count && perf->tls == NULL; i++) {
+        if (perf->options->uris[i].tls) {
+            perf->tls = tls_context_new(perf->options);
+            perf->plain_buffer = wr_alloc(READ_BUFFER_SIZE);
+        }
+    }
     hist_clear(&perf->consumer_interval);
     hist_clear(&perf->consumer_total);
     hist_clear(&perf->confirm_interval);
@@ -364,6 +370,8 @@ static void perf_deinit(struct perf *perf)
     }
     wr_free(perf->clients);
     wr_free(perf->read_buffer);
+    wr_free(perf->plain_buffer);
+    tls_context_free(perf->tls);
 }
 
 int main(int argc, char **argv)

@@ -6,6 +6,8 @@
  */
 #include "uri.h"
 
+#include <string.h>
+
 #include "warren/str.h"
 
 /* Copy with %XX decoded. False: it does not fit, or C's strings cannot hold it. */
@@ -70,10 +72,13 @@ const char *uri_parse(struct bytes text, struct uri_parts *ret_parts)
         .user = "guest", .password = "guest", .vhost = "/", .host = "127.0.0.1", .port = "5672"};
     struct bytes authority;
     struct bytes path;
-    if (!bytes_starts_with(text, BYTES_LITERAL("amqp://"))) {
-        return "not an amqp:// URI (TLS is not supported)";
+    parts.tls = bytes_starts_with(text, BYTES_LITERAL("amqps://"));
+    if (parts.tls) {
+        memcpy(parts.port, "5671", 5);
+    } else if (!bytes_starts_with(text, BYTES_LITERAL("amqp://"))) {
+        return "not an amqp:// or amqps:// URI";
     }
-    (void)str_split(after(text, 7), '/', &authority, &path);
+    (void)str_split(after(text, parts.tls ? 8 : 7), '/', &authority, &path);
     if (path.size > 0 && !decode(path, parts.vhost)) {
         return why;
     }

@@ -9,10 +9,11 @@
 struct uri_parts { /* decoded, each ends with a NUL; what the URI does not say is the default */
     char user[URI_PART_SIZE], password[URI_PART_SIZE], vhost[URI_PART_SIZE];
     char host[URI_PART_SIZE], port[URI_PART_SIZE];
+    bool tls; /* amqps:// */
 };
 
-/* amqp://user:password@host:port/vhost, all but the first part optional. NULL, or what is wrong
- * with it: a text that lives for ever. */
+/* amqp://user:password@host:port/vhost or amqps://..., all but the first part optional. NULL, or
+ * what is wrong with it: a text that lives for ever. */
 const char *uri_parse(struct bytes text, struct uri_parts *ret_parts);
 
 #endif

@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         WR_ASSERT((rc == 0) == (errmsg[0] == 0));
     }
     if (rc == 0) {
-        WR_ASSERT(c->listener_count <= CONFIG_LISTENERS_MAX && c->peer_count <= CONFIG_PEERS_MAX);
+        WR_ASSERT(c->tcp.count <= CONFIG_LISTENERS_MAX && c->peer_count <= CONFIG_PEERS_MAX);
         WR_ASSERT(c->shards <= 64 && c->frame_max <= 16777216 && c->cluster_listener.port != 0);
         WR_ASSERT(strlen(c->nodename) < sizeof c->nodename && strchr(c->nodename, '@') != NULL);
         for (uint32_t i = 0; i < c->peer_count; i++) {

@@ -292,6 +292,7 @@ class Suite:
         self.step("bad-input", self.script, "bad_input", "--warren", hard, "--later", later.FILE)
         self.step("damage", self.script, "damage", "--warren", hard)
         self.step("limits", self.script, "limits", "--warren", hard)
+        self.step("tls", self.script, "tls", "--warren", hard, "--shards", "2")
         self.step("consumers", self.script, "consumers", "--warren", hard)
         self.step("ctl", self.script, "ctl", "--warren", hard)
         self.step("ctl-table", self.script, "ctl_table", "--warren", hard)

@@ -49,7 +49,7 @@
 #define SIM_AMQP_PORT     5672
 #define SIM_COMPARE_EVERY 16u /* applied indexes at which replicas compare their machines */
 #define SIM_CLUSTER_PORT  25672
-#define SIM_LISTENERS     4u /* enum env_listener as index */
+#define SIM_LISTENERS     5u /* enum env_listener as index */
 
 struct sim;
 struct sim_host;
@@ -186,6 +186,7 @@ void sim_net_flush(struct sim_context *context); /* end of a turn */
 void sim_conn_free_all(struct sim_context *context);
 /* The network part of env_ops. */
 int sim_listen(struct env *env, enum env_listener kind, const struct net_addr *addr, char *errmsg);
+const struct env_tls *sim_conn_tls(const struct env_conn *conn); /* NULL: there is no TLS here */
 void sim_unlisten(struct env *env, enum env_listener kind);
 struct env_conn *sim_connect(struct env *env, const struct net_addr *addr, void *user);
 void sim_conn_send(struct env_conn *conn, struct slice *owned, uint32_t count);

@@ -262,6 +262,12 @@ void *sim_conn_user(const struct env_conn *conn)
     return conn->user;
 }
 
+const struct env_tls *sim_conn_tls(const struct env_conn *conn)
+{
+    (void)conn;
+    return NULL;
+}
+
 void sim_conn_set_user(struct env_conn *conn, void *user)
 {
     conn->user = user;

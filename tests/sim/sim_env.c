@@ -537,6 +537,7 @@ const struct env_ops sim_env_ops = {
     .conn_close = sim_conn_close,
     .conn_user = sim_conn_user,
     .conn_set_user = sim_conn_set_user,
+    .conn_tls = sim_conn_tls,
     .conn_move = sim_conn_move,
     .dir_list = op_dir_list,
     .dir_make = op_dir_make,

@@ -106,10 +106,10 @@ static void fill_config(struct sim *sim, struct sim_host *host)
     (void)snprintf(config->cluster_listener.host, sizeof config->cluster_listener.host, "sim%u",
                    host->index);
     config->listeners_given = true;
-    config->listener_count = 1;
-    (void)snprintf(config->listeners[0].host, sizeof config->listeners[0].host, "sim%u",
+    config->tcp.count = 1;
+    (void)snprintf(config->tcp.addrs[0].host, sizeof config->tcp.addrs[0].host, "sim%u",
                    host->index);
-    config->listeners[0].port = SIM_AMQP_PORT;
+    config->tcp.addrs[0].port = SIM_AMQP_PORT;
     config->cluster_listener.port = SIM_CLUSTER_PORT;
     for (uint32_t i = 0; i < sim->node_count && sim->node_count > 1; i++) {
         struct config_peer *peer = &config->peers[config->peer_count++];

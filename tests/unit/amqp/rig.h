@@ -56,6 +56,7 @@ struct rig {
     struct env env;
     struct amqp_server *server;
     struct amqp_options options;
+    const struct env_tls *tls; /* of the connection; NULL: plain */
     struct env_conn conn;
     uint64_t now_ms;
     /* the fake broker */

@@ -302,6 +302,139 @@ Test(amqp_handshake, malformed_responses_never_reach_the_broker)
     }
 }
 
+/* --- EXTERNAL --------------------------------------------------------------------------------- */
+
+static struct env_tls peer_called(const char *login)
+{
+    return (struct env_tls){
+        .protocol = "tlsv1.3", .verified = true, .login = slice_copy(login, strlen(login))};
+}
+
+static void start_with(uint32_t mechanisms, const struct env_tls *tls)
+{
+    rig.tls = tls;
+    rig.options.mechanisms = mechanisms;
+    amqp_server_free(rig.server);
+    rig.server = amqp_server_new(&rig.env, NULL, &rig.options);
+    rig_connect("127.0.0.1");
+    rig_header();
+}
+
+static void next_connection(void)
+{
+    wire_frame_reader_deinit(&rig.reader);
+    buf_unref(rig.conn.out);
+    rig.conn.out = NULL;
+}
+
+static void expect_offer(const char *list)
+{
+    char expected[100];
+    (void)snprintf(expected, sizeof expected, " mechanisms=\"%s\" ", list);
+    cr_assert_not_null(strstr(rig_out(), expected), "%s", list);
+}
+
+#define ALL (AMQP_MECHANISM_PLAIN | AMQP_MECHANISM_AMQPLAIN | AMQP_MECHANISM_EXTERNAL)
+
+Test(amqp_handshake, what_is_offered_is_what_is_configured_and_possible)
+{
+    struct env_tls known = peer_called("CN=guest");
+    static const struct env_tls unknown = {.protocol = "tlsv1.3"};
+    const struct {
+        uint32_t mechanisms;
+        const struct env_tls *tls;
+        const char *offer;
+    } rows[] = {{0, NULL, "PLAIN AMQPLAIN"},
+                {0, &known, "PLAIN AMQPLAIN"},
+                {ALL, NULL, "PLAIN AMQPLAIN"},
+                {ALL, &unknown, "PLAIN AMQPLAIN"},
+                {ALL, &known, "PLAIN AMQPLAIN EXTERNAL"},
+                {AMQP_MECHANISM_EXTERNAL, &known, "EXTERNAL"},
+                {AMQP_MECHANISM_EXTERNAL, &unknown, ""},
+                {AMQP_MECHANISM_AMQPLAIN, NULL, "AMQPLAIN"}};
+    for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
+        start_with(rows[i].mechanisms, rows[i].tls);
+        expect_offer(rows[i].offer);
+        next_connection();
+    }
+    slice_unref(&known.login);
+}
+
+static void log_in_external(const char *response)
+{
+    struct wire_method m = rig_start_ok("EXTERNAL", bytes_from_cstr(response), BYTES_NONE);
+    rig_send(0, &m);
+}
+
+Test(amqp_handshake, a_certificate_says_who_the_client_is)
+{
+    struct env_tls known = peer_called("CN=guest");
+    start_with(ALL, &known);
+    (void)rig_out();
+    log_in_external("\xff whatever it says");
+    EXPECT_CALLS("authenticate_external CN=guest\n");
+    EXPECT_OUT(TUNE);
+    tune_ok(8, 131072, 60);
+    open_vhost("/");
+    EXPECT_CALLS("session_open CN=guest / name=\n");
+    EXPECT_OUT("0 connection.open-ok\n");
+    slice_unref(&known.login);
+}
+
+Test(amqp_handshake, a_certificate_of_nobody_is_refused_and_told)
+{
+    char long_name[300] = "";
+    memset(long_name, 'n', sizeof long_name - 1);
+    const char *const names[] = {"CN=nobody", "", long_name};
+    for (size_t i = 0; i < WR_ARRAY_SIZE(names); i++) {
+        struct env_tls peer = peer_called(names[i]);
+        start_with(ALL, &peer);
+        (void)rig_out();
+        struct wire_method m = rig_start_ok("EXTERNAL", BYTES_NONE, BYTES_NONE);
+        struct writer w;
+        writer_init(&w, 64);
+        uint32_t mark = wire_table_put_table_begin(&w, "capabilities");
+        wire_table_put_bool(&w, "authentication_failure_close", true);
+        wire_value_put_end(&w, mark);
+        m.connection_start_ok.client_properties = writer_bytes(&w);
+        rig_send(0, &m);
+        writer_deinit(&w);
+        EXPECT_CALLS(i == 0 ? "authenticate_external CN=nobody\n" : "");
+        rig_pass(1001);
+        EXPECT_OUT("0 connection.close reply-code=403 reply-text=\"ACCESS_REFUSED - Login was "
+                   "refused using authentication mechanism EXTERNAL. For details see the broker "
+                   "logfile.\" class-id=0 method-id=0\nend\n");
+        next_connection();
+        slice_unref(&peer.login);
+    }
+}
+
+/* As if there were no such mechanism. */
+Test(amqp_handshake, what_is_not_offered_is_not_there)
+{
+    static const struct env_tls unknown = {.protocol = "tlsv1.3"};
+    struct env_tls known = peer_called("CN=guest");
+    start_with(ALL, &unknown); /* no certificate */
+    (void)rig_out();
+    log_in_external("");
+    rig_pass(1001);
+    EXPECT_OUT("reset\n");
+    next_connection();
+    start_with(AMQP_MECHANISM_PLAIN, &known); /* not configured */
+    (void)rig_out();
+    log_in_external("");
+    rig_pass(1001);
+    EXPECT_OUT("reset\n");
+    next_connection();
+    start_with(AMQP_MECHANISM_EXTERNAL, &known); /* no passwords here */
+    (void)rig_out();
+    log_in("guest", "guest");
+    rig_pass(1001);
+    EXPECT_OUT("reset\n");
+    EXPECT_CALLS("");
+    slice_unref(&known.login);
+}
+
 Test(amqp_handshake, a_name_that_fits_in_no_shortstr_is_no_user)
 {
     char response[1024] = {0};

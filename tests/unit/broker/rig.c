@@ -594,7 +594,8 @@ struct broker_session *rig_session(const char *user, const char *vhost)
                                        .peer = {.host = "127.0.0.1", .port = 1},
                                        .local = {.host = "127.0.0.1", .port = 5672},
                                        .protocol = "AMQP 0-9-1",
-                                       .auth_mechanism = "PLAIN"};
+                                       .auth_mechanism = "PLAIN",
+                                       .tls = rig.tls};
     struct broker_session *session = broker_session_open(rig.broker, &info, on_close, NULL, &fault);
     if (session == NULL) {
         strbuf_printf(&rig.said, "%u%s %s\n", fault.code, fault.connection ? "!" : "", fault.text);

@@ -48,6 +48,7 @@ struct confirmed {
 struct rig {
     struct env env;
     struct broker *broker;
+    const struct env_tls *tls; /* of the next session; NULL: none */
     struct broker_session *session;
     struct broker_channel *ch;
     struct catalog *catalog;

@@ -374,3 +374,16 @@ Test(broker_rules, passwords)
     cr_assert_not(broker_authenticate(rig.broker, B("who"), B("who"), true));
     cr_assert_not(broker_authenticate(rig.broker, B(""), B(""), true));
 }
+
+/* Whom a certificate proves has to be there, and stays bound to where he may come from. */
+Test(broker_rules, users_without_passwords)
+{
+    static const uint8_t long_name[300];
+    cr_assert(broker_authenticate_external(rig.broker, B("guest"), true));
+    cr_assert_not(broker_authenticate_external(rig.broker, B("guest"), false));
+    cr_assert(broker_authenticate_external(rig.broker, B("actor"), false));
+    cr_assert_not(broker_authenticate_external(rig.broker, B("Actor"), true));
+    cr_assert_not(broker_authenticate_external(rig.broker, B(""), true));
+    cr_assert_not(
+        broker_authenticate_external(rig.broker, bytes_make(long_name, sizeof long_name), true));
+}

@@ -268,6 +268,48 @@ Test(broker_session, listings_name_queue_clients)
     cr_assert_str_eq(text, "client_properties=[] clients=[] ");
 }
 
+static void on_protected(void *ctx, const char *const *names, const char *const *values,
+                         uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (strncmp(names[i], "ssl", 3) == 0 || strncmp(names[i], "peer_cert", 9) == 0) {
+            strbuf_printf(ctx, "%s=%s ", names[i], values[i]);
+        }
+    }
+    strbuf_add_cstr(ctx, "\n");
+}
+
+Test(broker_session, listings_tell_how_a_connection_is_protected)
+{
+    char text[1000];
+    struct strbuf s;
+    struct env_tls tls = {.protocol = "tlsv1.2",
+                          .key_exchange = "ecdhe_rsa",
+                          .cipher = "aes_256_gcm",
+                          .hash = "aead"};
+    strbuf_init(&s, text, sizeof text);
+    rig.tls = &tls;
+    struct broker_session *anonymous = rig_session("guest", "/");
+    tls.verified = true;
+    tls.subject = slice_copy("CN=\"a\"", 6);
+    tls.issuer = slice_copy("CN=ca", 5);
+    tls.validity = slice_copy("then - now", 10);
+    struct broker_session *known = rig_session("guest", "/");
+    slice_unref(&tls.subject); /* the session has its own */
+    slice_unref(&tls.issuer);
+    slice_unref(&tls.validity);
+    broker_list_connections(rig.broker, on_protected, &s);
+    cr_assert_str_eq(text, "ssl=false \n"
+                           "ssl=true ssl_protocol=\"tlsv1.2\" ssl_key_exchange=\"ecdhe_rsa\" "
+                           "ssl_cipher=\"aes_256_gcm\" ssl_hash=\"aead\" \n"
+                           "ssl=true ssl_protocol=\"tlsv1.2\" ssl_key_exchange=\"ecdhe_rsa\" "
+                           "ssl_cipher=\"aes_256_gcm\" ssl_hash=\"aead\" "
+                           "peer_cert_subject=\"CN=\\\"a\\\"\" peer_cert_issuer=\"CN=ca\" "
+                           "peer_cert_validity=\"then - now\" \n");
+    broker_session_close(anonymous, NULL, NULL);
+    broker_session_close(known, NULL, NULL);
+}
+
 Test(broker_session, listings)
 {
     char text[500];

@@ -187,7 +187,7 @@ Test(config, a_line_that_is_none_is_refused)
     bad("a = 1", "line 1: unknown key 'a'");
     bad("\n= 1", "line 2: unknown key ''");
     bad("heartbeats = 1", "line 1: unknown key 'heartbeats'");
-    bad("listeners.ssl.1 = 5671", "line 1: unknown key 'listeners.ssl.1'"); /* not silently plain */
+    bad("ssl_options.certfiles = x", "line 1: unknown key 'ssl_options.certfiles'");
     char text[600];
     memset(text, 'k', sizeof(text));
     memcpy(text + 500, " = 1", 5);
@@ -252,18 +252,18 @@ Test(config, listeners)
 {
     struct config c = good("listeners.tcp.default = 5673\nlisteners.tcp.2 = 127.0.0.1:1\n"
                            "listeners.tcp.3 = [::1]:65535\nlisteners.tcp.4 = host.example:5672\n");
-    cr_assert_eq(c.listener_count, 4);
-    cr_assert_str_eq(c.listeners[0].host, "");
-    cr_assert_eq(c.listeners[0].port, 5673);
-    cr_assert_str_eq(c.listeners[1].host, "127.0.0.1");
-    cr_assert_str_eq(c.listeners[2].host, "::1");
-    cr_assert_eq(c.listeners[2].port, 65535);
-    cr_assert_str_eq(c.listeners[3].host, "host.example");
+    cr_assert_eq(c.tcp.count, 4);
+    cr_assert_str_eq(c.tcp.addrs[0].host, "");
+    cr_assert_eq(c.tcp.addrs[0].port, 5673);
+    cr_assert_str_eq(c.tcp.addrs[1].host, "127.0.0.1");
+    cr_assert_str_eq(c.tcp.addrs[2].host, "::1");
+    cr_assert_eq(c.tcp.addrs[2].port, 65535);
+    cr_assert_str_eq(c.tcp.addrs[3].host, "host.example");
     c = good("listeners.tcp.1 = 1\nlisteners.tcp.2 = 2\nlisteners.tcp.1 = 3\n");
-    cr_assert_eq(c.listener_count, 2);
-    cr_assert_eq(c.listeners[0].port, 3); /* the later one of the same name wins */
+    cr_assert_eq(c.tcp.count, 2);
+    cr_assert_eq(c.tcp.addrs[0].port, 3); /* the later one of the same name wins */
     c = good("listeners.tcp.1 = 1\nlisteners.tcp = none\n");
-    cr_assert_eq(c.listener_count, 0);
+    cr_assert_eq(c.tcp.count, 0);
     cr_assert(c.listeners_given);
     bad("listeners.tcp = 5672", "line 1: bad value for 'listeners.tcp': expected none");
     static const char *const wrong[] = {"0",
@@ -341,6 +341,79 @@ static void finish_fails(const char *text, const char *expected)
     cr_assert_str_eq(errmsg, expected);
 }
 
+#define TLS_FILES "ssl_options.certfile = c\nssl_options.keyfile = k\nssl_options.cacertfile = a\n"
+
+Test(config, listeners_with_tls)
+{
+    char errmsg[512];
+    struct config c = good("data_dir = d\nlisteners.ssl.default = 5671\nlisteners.ssl.2 = [::1]:1\n"
+                           "listeners.ssl.default = 127.0.0.1:5673\n" TLS_FILES
+                           "ssl_options.password = secret\nssl_options.verify = verify_peer\n"
+                           "ssl_options.fail_if_no_peer_cert = true\nssl_options.depth = 2\n"
+                           "ssl_options.honor_cipher_order = true\n"
+                           "ssl_options.versions.1 = tlsv1.2\nssl_options.versions.1 = tlsv1.3\n"
+                           "ssl_options.ciphers.1 = TLS_AES_256_GCM_SHA384\n"
+                           "ssl_options.ciphers.2 = ECDHE-RSA-AES256-GCM-SHA384\n");
+    cr_assert_eq(config_finish(&c, errmsg), 0);
+    cr_assert_eq(c.tcp.count, 1); /* the plain one is there until it is said to be none */
+    cr_assert_eq(c.ssl.count, 2);
+    cr_assert_str_eq(c.ssl.addrs[0].host, "127.0.0.1");
+    cr_assert_eq(c.ssl.addrs[0].port, 5673);
+    cr_assert_str_eq(c.tls.cacertfile, "a");
+    cr_assert_str_eq(c.tls.certfile, "c");
+    cr_assert_str_eq(c.tls.keyfile, "k");
+    cr_assert_str_eq(c.tls.password, "secret");
+    cr_assert(c.tls.verify_peer && c.tls.fail_if_no_peer_cert && c.tls.honor_cipher_order);
+    cr_assert_eq(c.tls.depth, 2);
+    cr_assert(!c.tls.tls12 && c.tls.tls13);
+    cr_assert_str_eq(c.tls.cipher_names, "TLS_AES_256_GCM_SHA384:ECDHE-RSA-AES256-GCM-SHA384");
+    c = good("data_dir = d\nlisteners.ssl.1 = 1\nlisteners.ssl = none\n");
+    cr_assert_eq(config_finish(&c, errmsg), 0);
+    cr_assert_eq(c.ssl.count, 0);
+    cr_assert(!c.tls.verify_peer && c.tls.tls12 && c.tls.tls13);
+    cr_assert_eq(c.tls.depth, 10);
+    bad("listeners.ssl = 5671", "line 1: bad value for 'listeners.ssl': expected none");
+    bad("listeners.ssl.1 = x",
+        "line 1: bad value for 'listeners.ssl.1': expected a port or address:port");
+    bad("ssl_options.verify = peer",
+        "line 1: bad value for 'ssl_options.verify': expected verify_peer or verify_none");
+    bad("ssl_options.versions.1 = tlsv1.1",
+        "line 1: bad value for 'ssl_options.versions.1': expected tlsv1.2 or tlsv1.3; older ones "
+        "are not spoken");
+    bad("ssl_options.ciphers.1 = A:B",
+        "line 1: bad value for 'ssl_options.ciphers.1': expected the name of one cipher suite");
+    bad("ssl_options.client_renegotiation = true",
+        "line 1: bad value for 'ssl_options.client_renegotiation': only false is supported");
+    bad("ssl_options.secure_renegotiate = false",
+        "line 1: bad value for 'ssl_options.secure_renegotiate': only true is supported: without "
+        "it TLS is not safe");
+    (void)good("ssl_options.client_renegotiation = false\nssl_options.secure_renegotiate = true\n"
+               "ssl_options.honor_ecc_order = true\n");
+    cr_assert_eq(ignored_count, 1);
+}
+
+Test(config, who_logs_in_and_how)
+{
+    struct config c = good("auth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = EXTERNAL\n"
+                           "ssl_cert_login_from = subject_alternative_name\n"
+                           "ssl_cert_login_san_type = email\nssl_cert_login_san_index = 3\n");
+    cr_assert_eq(c.auth_mechanisms.count, 2);
+    cr_assert_str_eq(c.auth_mechanisms.values[1], "EXTERNAL");
+    cr_assert_eq(c.tls.login_from, CONFIG_LOGIN_SAN);
+    cr_assert_eq(c.tls.san_type, CONFIG_SAN_EMAIL);
+    cr_assert_eq(c.tls.san_index, 3);
+    cr_assert_eq(good("ssl_cert_login_from = common_name").tls.login_from, CONFIG_LOGIN_CN);
+    cr_assert_eq(good("").tls.login_from, CONFIG_LOGIN_DN);
+    cr_assert_eq(good("ssl_cert_login_san_type = other_name").tls.san_type, CONFIG_SAN_OTHER);
+    bad("auth_mechanisms.1 = ANONYMOUS",
+        "line 1: bad value for 'auth_mechanisms.1': expected PLAIN, "
+        "AMQPLAIN or EXTERNAL");
+    bad("ssl_cert_login_from = cn", "line 1: bad value for 'ssl_cert_login_from': expected "
+                                    "distinguished_name, common_name or subject_alternative_name");
+    bad("ssl_cert_login_san_type = x", "line 1: bad value for 'ssl_cert_login_san_type': expected "
+                                       "dns, ip, email, uri or other_name");
+}
+
 Test(config, what_only_the_whole_can_tell)
 {
     char errmsg[512];
@@ -348,11 +421,20 @@ Test(config, what_only_the_whole_can_tell)
                            "2 = b@h\ndistribution.listener.port_range.min = 7\n");
     cr_assert_eq(config_finish(&c, errmsg), 0);
     cr_assert_eq(c.peers[1].addr.port, 7); /* the same port as ours */
-    cr_assert_eq(c.listener_count, 1);
-    cr_assert_eq(c.listeners[0].port, 5672);
+    cr_assert_eq(c.tcp.count, 1);
+    cr_assert_eq(c.tcp.addrs[0].port, 5672);
     c = good("data_dir = d\nlisteners.tcp = none\n");
     cr_assert_eq(config_finish(&c, errmsg), 0);
-    cr_assert_eq(c.listener_count, 0);
+    cr_assert_eq(c.tcp.count, 0);
+    finish_fails("data_dir = d\nlisteners.ssl.1 = 1", "listeners.ssl needs ssl_options.certfile");
+    finish_fails("data_dir = d\nlisteners.ssl.1 = 1\nssl_options.certfile = c\n"
+                 "ssl_options.verify = verify_peer",
+                 "ssl_options.verify = verify_peer needs ssl_options.cacertfile");
+    finish_fails("data_dir = d\nssl_options.fail_if_no_peer_cert = true",
+                 "ssl_options.fail_if_no_peer_cert needs ssl_options.verify = verify_peer");
+    finish_fails("data_dir = d\nlisteners.ssl.1 = 1\n" TLS_FILES "auth_mechanisms.1 = EXTERNAL",
+                 "auth_mechanisms: EXTERNAL needs listeners.ssl and ssl_options.verify = "
+                 "verify_peer");
     finish_fails("", "no data directory: give data_dir in the file or --data DIR");
     finish_fails("data_dir = d\nnodename = a", "nodename 'a' is not of the form name@host");
     finish_fails("data_dir = d\nnodename = @h", "nodename '@h' is not of the form name@host");

@@ -104,6 +104,7 @@ static void count_warnings(void *ctx, enum log_level level, const char *componen
     struct rig *rig = ctx;
     if (level >= LOG_LEVEL_WARNING && level != LOG_LEVEL_CRITICAL) {
         (void)fprintf(stderr, "<%s> %s\n", component, line);
+        (void)snprintf(rig->last, sizeof rig->last, "%s", line);
         (void)__atomic_add_fetch(&rig->warnings, 1, __ATOMIC_SEQ_CST);
     }
 }
@@ -115,6 +116,11 @@ void rig_path(const struct rig *rig, const char *name, char path[256])
 
 void rig_init(struct rig *rig, uint32_t shards)
 {
+    rig_init_tls(rig, shards, NULL);
+}
+
+void rig_init_tls(struct rig *rig, uint32_t shards, const struct os_tls_options *tls)
+{
     static struct env_sink quiet;
     const char *base = getenv("TMPDIR");
     char kv_dir[256];
@@ -124,7 +130,8 @@ void rig_init(struct rig *rig, uint32_t shards)
     RIG_CHECK(mkdtemp(rig->dir) != NULL);
     rig->logger = (struct logger){.sink = count_warnings, .ctx = rig, .level = LOG_LEVEL_INFO};
     rig_path(rig, "kv", kv_dir);
-    const struct os_options options = {.shards = shards, .kv_dir = kv_dir, .logger = &rig->logger};
+    const struct os_options options = {
+        .shards = shards, .tls = tls, .kv_dir = kv_dir, .logger = &rig->logger};
     int rc = os_node_new(&options, &rig->os, errmsg);
     if (rc != 0) {
         rig_fail(errmsg, __FILE__, __LINE__);

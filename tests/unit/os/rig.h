@@ -16,11 +16,13 @@ struct rig {
     char dir[128];
     uint32_t shards;
     uint32_t warnings; /* lines logged at warning or above; any thread: __atomic */
+    char last[512];    /* ... and the last of them */
 };
 
 /* What rig_sink returns has every upcall that is NULL in `partial` replaced by one that aborts. */
 struct env_sink rig_sink(struct env_sink partial);
 void rig_init(struct rig *rig, uint32_t shards);
+void rig_init_tls(struct rig *rig, uint32_t shards, const struct os_tls_options *tls);
 struct env *rig_env(struct rig *rig, uint32_t context);
 /* Sets the sink of one context; the others get one that does nothing but take mail never. */
 void rig_set(struct rig *rig, uint32_t context, const struct env_sink *sink, void *ctx);

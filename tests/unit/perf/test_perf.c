@@ -248,13 +248,20 @@ Test(uri, parts_and_defaults)
     cr_assert_str_eq(p.host, "::1");
     cr_assert_str_eq(p.port, "99");
     cr_assert_str_eq(p.vhost, "v/h");
+    cr_assert_not(p.tls);
+    cr_assert_null(uri_parse(BYTES_LITERAL("amqps://h/v"), &p));
+    cr_assert(p.tls);
+    cr_assert_str_eq(p.host, "h");
+    cr_assert_str_eq(p.port, "5671");
+    cr_assert_null(uri_parse(BYTES_LITERAL("amqps://h:1"), &p));
+    cr_assert_str_eq(p.port, "1");
 }
 
 Test(uri, what_is_none_is_refused)
 {
     char text[400] = "amqp://";
     cr_assert_str_eq(why("amqp://h:1/%zz"), "");
-    cr_assert_str_neq(why("amqps://h"), "");
+    cr_assert_str_neq(why("http://h"), "");
     cr_assert_str_neq(why("amqp://[::1"), "");
     cr_assert_str_neq(why("amqp://[::1]5672"), "");
     cr_assert_str_neq(why("amqp://a%00b@h"), "");

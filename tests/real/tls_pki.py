@@ -1,0 +1,38 @@
+"""Authorities and certificates, made with the openssl program when they are needed."""
+
+import os
+import subprocess
+
+
+def openssl(*arguments):
+    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(f"openssl {arguments[0]}: {done.stderr.strip()[-300:]}")
+
+
+class Pki:
+    """Files below `folder`: ca, and NAME.pem with NAME.key for each certificate."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.makedirs(folder, exist_ok=True)
+        for name in ("ca", "stranger-ca"):
+            openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "10", "-subj",
+                    f"/CN={name}", "-keyout", self.path(name + ".key"), "-out",
+                    self.path(name + ".pem"))
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def certificate(self, name, subject, names="DNS:localhost,IP:127.0.0.1", issuer="ca", days=10):
+        """Signed by an issuer; days < 0: it was valid until then."""
+        extensions = self.path(name + ".ext")
+        with open(extensions, "w", encoding="utf-8") as file:
+            file.write(f"subjectAltName={names}\n")
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-utf8", "-subj", subject, "-keyout",
+                self.path(name + ".key"), "-out", self.path(name + ".csr"))
+        openssl("x509", "-req", "-in", self.path(name + ".csr"), "-CA",
+                self.path(issuer + ".pem"), "-CAkey", self.path(issuer + ".key"),
+                "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out",
+                self.path(name + ".pem"))
+        return self.path(name + ".pem"), self.path(name + ".key")
