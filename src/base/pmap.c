@@ -148,10 +148,19 @@ static uint32_t level_bit(uint64_t hash, unsigned level)
     return UINT32_C(1) << ((hash >> (level * LEVEL_BITS)) & LEVEL_MASK);
 }
 
+/* Without the instruction, which not every x86-64 has, the compiler calls a function. */
+static inline uint32_t count_bits(uint32_t x)
+{
+    x -= (x >> 1) & UINT32_C(0x55555555);
+    x = (x & UINT32_C(0x33333333)) + ((x >> 2) & UINT32_C(0x33333333));
+    x = (x + (x >> 4)) & UINT32_C(0x0f0f0f0f);
+    return (x * UINT32_C(0x01010101)) >> 24;
+}
+
 /* Position of the child for `bit`, whether it is there or not. */
 static uint32_t bit_position(const struct pmap_node *node, uint32_t bit)
 {
-    return (uint32_t)__builtin_popcount(node->bitmap & (bit - 1));
+    return count_bits(node->bitmap & (bit - 1));
 }
 
 /* In a collision node: the position of the first key that is not less. */

@@ -77,7 +77,12 @@ static void chunk_open(struct rangemap_chunk *chunk, uint32_t position)
     WR_ASSERT_OP(chunk->count, <, chunk->capacity);
     struct range_run *runs = &chunk->runs[chunk->begin];
     const bool room_behind = chunk->begin + chunk->count < chunk->capacity;
-    if (chunk->begin > 0 && (!room_behind || position < chunk->count / 2U)) {
+    if (!room_behind && position == chunk->count) {
+        /* A window that slides through the chunk: all the room there is, not one place each time.
+         */
+        memmove(chunk->runs, runs, position * sizeof(*runs));
+        chunk->begin = 0;
+    } else if (chunk->begin > 0 && (!room_behind || position < chunk->count / 2U)) {
         memmove(runs - 1, runs, position * sizeof(*runs));
         chunk->begin--;
     } else {
@@ -86,18 +91,18 @@ static void chunk_open(struct rangemap_chunk *chunk, uint32_t position)
     chunk->count++;
 }
 
-/* Close the hole that taking out the run at the position leaves. */
-static void chunk_close(struct rangemap_chunk *chunk, uint32_t position)
+/* Close the hole that taking out `count` runs from the position on leaves. */
+static void chunk_close(struct rangemap_chunk *chunk, uint32_t position, uint32_t count)
 {
     struct range_run *runs = &chunk->runs[chunk->begin];
-    if (position < chunk->count / 2U) {
-        memmove(runs + 1, runs, position * sizeof(*runs));
-        chunk->begin++;
+    const uint32_t behind = chunk->count - position - count;
+    if (position < behind) {
+        memmove(runs + count, runs, position * sizeof(*runs));
+        chunk->begin = (uint16_t)(chunk->begin + count);
     } else {
-        memmove(runs + position, runs + position + 1,
-                (chunk->count - position - 1U) * sizeof(*runs));
+        memmove(runs + position, runs + position + count, behind * sizeof(*runs));
     }
-    chunk->count--;
+    chunk->count = (uint16_t)(chunk->count - count);
 }
 
 /* Directory. */
@@ -321,12 +326,13 @@ static bool may_join(const struct rangemap *m, uint32_t index)
     return count <= CHUNK_JOIN_MAX && count <= chunk_at(m, index)->capacity;
 }
 
-/* Take out the run at the place; what its keys were is the caller's business. */
-static void erase_run(struct rangemap *m, struct place at)
+/* Take out `count` runs of one chunk from the place on; what their keys were is the caller's
+ * business. */
+static void erase_runs(struct rangemap *m, struct place at, uint32_t count)
 {
     struct rangemap_chunk *chunk = chunk_at(m, at.chunk);
-    chunk_close(chunk, at.run);
-    m->runs--;
+    chunk_close(chunk, at.run, count);
+    m->runs -= count;
     if (chunk->count == 0) {
         if (m->dir_count > 1) {
             dir_remove(m, at.chunk);
@@ -409,8 +415,13 @@ static void append(struct rangemap *m, const struct range_run *run)
     }
     const struct place at = last_place(m);
     struct range_run *last = run_at(m, at);
+    struct rangemap_chunk *chunk = chunk_at(m, at.chunk);
     if (joins(last, run)) {
         last->count += run->count;
+    } else if (WR_LIKELY(chunk->begin + chunk->count < chunk->capacity)) {
+        last[1] = *run;
+        chunk->count++;
+        m->runs++;
     } else {
         insert_run(m, (struct place){at.chunk, at.run + 1}, run);
     }
@@ -429,7 +440,7 @@ static void insert_between(struct rangemap *m, const struct place *left, const s
     if (joins_left) {
         left_run->count += run->count + (joins_right ? right_run->count : 0);
         if (joins_right) {
-            erase_run(m, *right);
+            erase_runs(m, *right, 1);
         }
     } else if (joins_right) {
         right_run->first = run->first;
@@ -505,7 +516,7 @@ static void remove_within(struct rangemap *m, struct place at, uint64_t first, u
     WR_ASSERT(run->first <= first && end <= run_end);
     m->keys -= end - first;
     if (run->first == first && run_end == end) {
-        erase_run(m, at);
+        erase_runs(m, at, 1);
     } else if (run->first == first) {
         *run = cut(run, end, run_end);
         note_first(m, at);
@@ -518,28 +529,52 @@ static void remove_within(struct rangemap *m, struct place at, uint64_t first, u
     }
 }
 
+/* Takes out the runs of one chunk, from the place on, that end by `end`: at least the first one.
+ * Returns the end of the last. */
+static uint64_t remove_whole(struct rangemap *m, struct place at, uint64_t end,
+                             rangemap_piece_fn piece, void *ctx)
+{
+    struct rangemap_chunk *chunk = chunk_at(m, at.chunk);
+    uint32_t position = at.run;
+    uint64_t last_end = 0;
+    for (; position < chunk->count && range_run_end(chunk_run(chunk, position)) <= end;
+         position++) {
+        const struct range_run gone = *chunk_run(chunk, position);
+        last_end = range_run_end(&gone);
+        m->keys -= gone.count;
+        if (piece != NULL) {
+            piece(ctx, &gone);
+        }
+    }
+    erase_runs(m, at, position - at.run);
+    return last_end;
+}
+
 uint64_t rangemap_remove(struct rangemap *m, uint64_t first, uint64_t count,
                          rangemap_piece_fn piece, void *ctx)
 {
     const uint64_t end = count > UINT64_MAX - first ? UINT64_MAX : first + count;
-    uint64_t removed = 0;
+    const uint64_t before = m->keys;
     struct place at;
     while (first < end && find_from(m, first, &at)) {
         const struct range_run *run = run_at(m, at);
         if (run->first >= end) {
             break;
         }
+        if (run->first >= first && range_run_end(run) <= end) {
+            first = remove_whole(m, at, end, piece, ctx);
+            continue;
+        }
         const uint64_t cut_first = run->first > first ? run->first : first;
         const uint64_t cut_end = range_run_end(run) < end ? range_run_end(run) : end;
         const struct range_run gone = cut(run, cut_first, cut_end);
         remove_within(m, at, cut_first, cut_end);
-        removed += gone.count;
         if (piece != NULL) {
             piece(ctx, &gone);
         }
         first = cut_end;
     }
-    return removed;
+    return before - m->keys;
 }
 
 bool rangemap_remove_key(struct rangemap *m, uint64_t key, struct range_attr *ret_attr)

@@ -2,8 +2,8 @@
  * What: publishing: checks, routing, handing to the queues.
  *
  * Happy path: (exchange, key) is in the channel's route cache for the present view: the targets are
- * known and the permission was checked; a message without headers, expiration, user-id or reply-to
- * needs no further check. Otherwise: permission, existence, `internal`, properties, route. The
+ * known and the permission was checked; of a message without headers, user-id or reply-to only the
+ * expiration is checked. Otherwise: permission, existence, `internal`, properties, route. The
  * cache takes only what the key alone decided (route_result.key_only).
  *
  * A look-up that misses (no such exchange, or nothing routed) waits for one read barrier and is
@@ -363,7 +363,11 @@ static bool publish_checked(struct broker_channel *ch, const struct route_cache_
         return false;
     }
     const struct way way = {slot->targets.items, NULL, slot->targets.count};
-    struct message built = publish_rebuild(ch, message, false, routing.reply_here);
+    if (!routing.reply_here) {
+        *ret_result = pass_on(ch, &way, message, token, &routing.more, fault);
+        return true;
+    }
+    struct message built = publish_rebuild(ch, message, false, true);
     *ret_result = pass_on(ch, &way, built, token, &routing.more, fault);
     message_unref(built);
     return true;
@@ -379,9 +383,12 @@ static enum broker_publish_result publish(struct broker_channel *ch, struct mess
     if (WR_LIKELY(slot != NULL && cache_holds(ch, slot, exchange, key))) {
         struct bytes props = message_props(&message);
         uint16_t flags = props.size >= 2 ? bytes_load_be16(props.data) : 0;
-        if (WR_LIKELY((flags & CHECKED_PROPS) == 0 && !slot->wants_ids)) {
+        if (WR_LIKELY((flags & CHECKED_PROPS & ~WIRE_PROP_EXPIRATION) == 0 && !slot->wants_ids)) {
             const struct way way = {slot->targets.items, NULL, slot->targets.count};
             ch->publish_looked = false;
+            if ((flags & WIRE_PROP_EXPIRATION) != 0 && !publish_check_expiration(props, fault)) {
+                return BROKER_REFUSED;
+            }
             return pass_on(ch, &way, message, token, NULL, fault);
         }
         enum broker_publish_result result;

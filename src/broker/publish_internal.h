@@ -17,6 +17,8 @@ struct routing {
 
 bool publish_check_props(const struct broker_channel *ch, struct bytes raw, struct routing *routing,
                          struct broker_fault *fault);
+/* Only that property. */
+bool publish_check_expiration(struct bytes raw, struct broker_fault *fault);
 /* Digits, which were checked when the message came. */
 uint64_t publish_expiration_ms(struct bytes text);
 /* The message with other properties, and another time to live. Borrows it; the caller owns the

@@ -52,6 +52,12 @@ static bool check_expiration(struct bytes text, struct broker_fault *fault)
     return false;
 }
 
+bool publish_check_expiration(struct bytes raw, struct broker_fault *fault)
+{
+    struct bytes value;
+    return !wire_props_get(raw, WIRE_PROP_EXPIRATION, &value) || check_expiration(value, fault);
+}
+
 /* Digits, which were checked when the message came. */
 uint64_t publish_expiration_ms(struct bytes text)
 {
@@ -223,10 +229,7 @@ bool publish_check_props(const struct broker_channel *ch, struct bytes raw, stru
     if (WR_LIKELY((flags & (CHECKED_PROPS | WIRE_PROP_MESSAGE_ID)) == 0)) {
         return true;
     }
-    if (!check_reply_to(ch, raw, routing, fault)) {
-        return false;
-    }
-    if (wire_props_get(raw, WIRE_PROP_EXPIRATION, &value) && !check_expiration(value, fault)) {
+    if (!check_reply_to(ch, raw, routing, fault) || !publish_check_expiration(raw, fault)) {
         return false;
     }
     struct bytes headers = wire_props_headers(raw);

@@ -37,6 +37,33 @@ void queue__give(struct queue_apply *a, struct queue_consumer *consumer, bool no
     }
 }
 
+/* To whom the next messages go, the first in the ring of the group, and how many: nothing but these
+ * changes its capacity. */
+static struct queue_consumer *next_consumer(const struct queue_group *group, uint64_t *ret_room)
+{
+    struct queue_consumer *consumer =
+        WR_CONTAINER_OF(list_first(&group->ring), struct queue_consumer, link);
+    const uint64_t capacity = queue__capacity(consumer);
+    WR_ASSERT_OP(capacity, >, 0);
+    *ret_room = group->eligible == 1 ? capacity : 1;
+    return consumer;
+}
+
+/* It got something: others are next. */
+static void served(struct queue_group *group, struct queue_consumer *consumer)
+{
+    struct queue_client *client = consumer->client;
+    if (client->limit != 0 && client->held >= client->limit) {
+        queue__client_update(client);
+    } else {
+        queue__consumer_update(consumer);
+    }
+    if (consumer->in_ring && group->eligible > 1) {
+        list_remove(&consumer->link);
+        list_push_back(&group->ring, &consumer->link);
+    }
+}
+
 void queue__deliver(struct queue_apply *a)
 {
     struct queue *q = a->queue;
@@ -45,25 +72,56 @@ void queue__deliver(struct queue_apply *a)
         return;
     }
     while (q->ready > 0 && (group = next_group(q)) != NULL) {
-        struct queue_consumer *consumer =
-            WR_CONTAINER_OF(list_first(&group->ring), struct queue_consumer, link);
-        struct queue_client *client = consumer->client;
-        const uint64_t capacity = queue__capacity(consumer);
-        WR_ASSERT_OP(capacity, >, 0);
+        uint64_t room;
+        struct queue_consumer *consumer = next_consumer(group, &room);
         struct range_run piece;
-        const bool found = queue__ready_pop(q, group->eligible == 1 ? capacity : 1, &piece);
-        WR_ASSERT(found);
-        queue__give(a, consumer, consumer->no_ack, &piece);
-        if (client->limit != 0 && client->held >= client->limit) {
-            queue__client_update(client);
-        } else {
-            queue__consumer_update(consumer);
+        for (; room > 0 && queue__ready_pop(q, room, &piece); room -= piece.count) {
+            queue__give(a, consumer, consumer->no_ack, &piece);
         }
-        if (consumer->in_ring && group->eligible > 1) {
-            list_remove(&consumer->link);
-            list_push_back(&group->ring, &consumer->link);
-        }
+        served(group, consumer);
     }
+}
+
+/* The next of queue->fresh, at most `max` messages of one run. */
+static struct range_run pop_fresh(struct queue *q, size_t *at, uint64_t max)
+{
+    struct range_run *next = &q->fresh.items[*at];
+    struct range_run piece = *next;
+    if (piece.count > max) {
+        piece.count = max;
+        next->first += max;
+        next->count -= max;
+        next->attr.value = next->first;
+    } else {
+        (*at)++;
+    }
+    queue__ready_uncount(q, &piece);
+    return piece;
+}
+
+/* What was enqueued last in a command goes straight to consumers who wait for it: what nobody takes
+ * goes to the levels. The same as through the levels, where many runs cost many look-ups. */
+void queue__deliver_gathered(struct queue_apply *a)
+{
+    struct queue *q = a->queue;
+    struct queue_group *group;
+    size_t at = 0;
+    queue__order_gathered(a);
+    if (q->ready > a->fresh_count || queue_sealed(q)) {
+        queue__place_fresh(a, 0);
+        return;
+    }
+    while (at < q->fresh.count && (group = next_group(q)) != NULL) {
+        uint64_t room;
+        struct queue_consumer *consumer = next_consumer(group, &room);
+        while (room > 0 && at < q->fresh.count) {
+            const struct range_run piece = pop_fresh(q, &at, room);
+            queue__give(a, consumer, consumer->no_ack, &piece);
+            room -= piece.count;
+        }
+        served(group, consumer);
+    }
+    queue__place_fresh(a, at);
 }
 
 /* Gathered messages, handed out as they would be at the end of the batch: what is published and

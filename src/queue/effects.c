@@ -1,10 +1,11 @@
 /*
  * What: sends effects to the sink, gathering what can be said at once: DELIVERs of consecutive
- * positions and ordinals of one consumer with one delivery count (or death), DROPs of neighbouring
- * positions, and NACKEDs of consecutive ops.
- * Invariants: 1. a gathered DELIVER goes out before any other effect and before the DROP of its
- * messages; 2. a gathered DROP may be overtaken by other effects but never goes out before a
- * DELIVER that was there first; 3. nothing stays gathered when queue_apply returns.
+ * positions and ordinals of one consumer with one delivery count (or death), NACKEDs of consecutive
+ * ops, and all DROPs of the command: what leaves in the order of its priority is a few runs of
+ * positions all the same.
+ * Invariants: 1. a gathered DELIVER goes out before any other effect; 2. DROPs come last, by
+ * position, no two of them neighbours, and only then are their messages taken out of `live`;
+ * 3. nothing stays gathered when queue_apply returns.
  */
 #include "queue_internal.h"
 
@@ -16,13 +17,35 @@ static void flush_deliver(struct queue_apply *a)
     }
 }
 
-static void flush_drop(struct queue_apply *a)
+static void drop_span(struct queue_apply *a, uint64_t first, uint64_t count)
 {
-    if (a->drop_count > 0) {
-        const struct queue_effect effect = {
-            .kind = QUEUE_EFFECT_DROP, .position = a->drop_first, .count = a->drop_count};
+    const uint64_t removed = rangemap_remove(&a->queue->live, first, count, NULL, NULL);
+    WR_ASSERT_OP(removed, ==, count);
+    const struct queue_effect effect = {
+        .kind = QUEUE_EFFECT_DROP, .position = first, .count = count};
+    a->sink->effect(a->sink->ctx, &effect);
+}
+
+static void flush_drops(struct queue_apply *a)
+{
+    if (a->drop_count == 0) {
+        return;
+    }
+    struct queue_spans *drops = &a->queue->drops;
+    if (WR_LIKELY(drops->count == 0)) {
+        drop_span(a, a->drop_first, a->drop_count);
         a->drop_count = 0;
-        a->sink->effect(a->sink->ctx, &effect);
+        return;
+    }
+    vec_push(drops, (struct queue_span){a->drop_first, a->drop_count});
+    a->drop_count = 0;
+    queue__spans_join(drops);
+    for (size_t i = 0; i < drops->count; i++) {
+        drop_span(a, drops->items[i].first, drops->items[i].count);
+    }
+    vec_clear(drops);
+    if (drops->capacity > QUEUE_SCRATCH_KEPT) {
+        vec_deinit(drops);
     }
 }
 
@@ -38,7 +61,7 @@ void queue__flush_effects(struct queue_apply *a)
 {
     flush_deliver(a);
     flush_nacked(a);
-    flush_drop(a);
+    flush_drops(a);
 }
 
 /* Any effect but DELIVER and DROP. */
@@ -115,7 +138,7 @@ void queue__emit_deliver_dead(struct queue_apply *a, const struct queue_consumer
     };
 }
 
-void queue__emit_drop(struct queue_apply *a, uint64_t position, uint64_t count)
+void queue__remove(struct queue_apply *a, uint64_t position, uint64_t count)
 {
     WR_ASSERT_OP(count, >, 0);
     if (a->drop_count > 0 && a->drop_first + a->drop_count == position) {
@@ -125,7 +148,7 @@ void queue__emit_drop(struct queue_apply *a, uint64_t position, uint64_t count)
         a->drop_count += count;
     } else {
         if (a->drop_count > 0) {
-            queue__flush_effects(a);
+            vec_push(&a->queue->drops, (struct queue_span){a->drop_first, a->drop_count});
         }
         a->drop_first = position;
         a->drop_count = count;

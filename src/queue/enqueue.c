@@ -1,7 +1,8 @@
 /*
  * What: takes what publishers send: refuses it, knows it already, delays it, or makes it ready.
- * Happy path: a batch enqueues n messages of one size, priority and expiry: they are gathered and
- * put into their level as one run, usually by making its last run longer.
+ * Happy path: a batch enqueues n messages of one size, priority and expiry: they are gathered as
+ * one run. When nothing else is ready and somebody can take messages, they are handed out from
+ * there; otherwise they go to their level, usually by making its last run longer.
  * Spec: docs/queue-machine.md, "Publishing".
  */
 #include "queue_internal.h"
@@ -31,15 +32,73 @@ static void flush_run(struct queue_apply *a)
     };
     a->run_count = 0;
     a->run_size = QUEUE_NO_RUN;
-    queue__ready_put(a->queue, &piece);
+    a->fresh_count += piece.count;
+    queue__ready_count(a->queue, &piece);
+    vec_push(&a->queue->fresh, piece);
 }
 
-void queue__flush_gathered(struct queue_apply *a)
+static void end_gathering(struct queue_apply *a)
 {
     struct queue *q = a->queue;
     flush_run(a);
     queue__add_live(q, a->live_first, q->next_position - a->live_first);
     a->live_first = 0;
+}
+
+void queue__place_fresh(struct queue_apply *a, size_t from)
+{
+    struct queue *q = a->queue;
+    for (size_t i = from; i < q->fresh.count; i++) {
+        queue__ready_place(q, &q->fresh.items[i]);
+    }
+    vec_clear(&q->fresh);
+    a->fresh_count = 0;
+    if (WR_UNLIKELY(q->fresh.capacity > QUEUE_SCRATCH_KEPT)) {
+        vec_deinit(&q->fresh);
+    }
+}
+
+void queue__flush_gathered(struct queue_apply *a)
+{
+    end_gathering(a);
+    queue__place_fresh(a, 0);
+}
+
+/* The highest level first, in each by position: runs are put to where those of their level begin.
+ */
+static void sort_fresh(struct queue *q)
+{
+    struct queue_pieces sorted = {.count = 0};
+    size_t begin[QUEUE_LEVELS_MAX];
+    size_t sum = 0;
+    memset(begin, 0, (q->config.priority_max + 1u) * sizeof(begin[0]));
+    for (size_t i = 0; i < q->fresh.count; i++) {
+        begin[q->fresh.items[i].attr.d]++;
+    }
+    for (size_t level = q->config.priority_max + 1u; level-- > 0;) {
+        const size_t count = begin[level];
+        begin[level] = sum;
+        sum += count;
+    }
+    vec_reserve(&sorted, q->fresh.count);
+    for (size_t i = 0; i < q->fresh.count; i++) {
+        sorted.items[begin[q->fresh.items[i].attr.d]++] = q->fresh.items[i];
+    }
+    sorted.count = q->fresh.count;
+    vec_deinit(&q->fresh);
+    q->fresh = sorted;
+}
+
+void queue__order_gathered(struct queue_apply *a)
+{
+    struct queue *q = a->queue;
+    end_gathering(a);
+    for (size_t i = 1; i < q->fresh.count; i++) {
+        if (q->fresh.items[i].attr.d > q->fresh.items[i - 1].attr.d) {
+            sort_fresh(q);
+            return;
+        }
+    }
 }
 
 /* Begins another run: the message has other attributes than those that are gathered. */

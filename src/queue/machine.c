@@ -67,6 +67,8 @@ void queue_free(struct queue *queue)
     vec_deinit(&queue->groups);
     vec_deinit(&queue->takers);
     vec_deinit(&queue->suspended);
+    vec_deinit(&queue->fresh);
+    vec_deinit(&queue->drops);
     wr_free(queue);
 }
 
@@ -288,7 +290,6 @@ static void apply_client_batch(struct queue_apply *a, const struct queue_batch *
             queue__choose_active(a->queue);
         }
     }
-    queue__flush_enqueued(a);
     if (heard) {
         queue__forget_nacked(client);
         queue__emit_applied(a, client->id, client->last_seq);
@@ -304,6 +305,9 @@ static void emit_alone(struct queue_apply *a, enum queue_effect_kind kind)
 /* What follows from what the ops did. */
 static void finish(struct queue_apply *a)
 {
+    if (a->live_first != 0) {
+        queue__deliver_gathered(a);
+    }
     queue__deliver(a);
     queue__expire(a);
     queue__drop_over(a);
@@ -344,8 +348,8 @@ void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch 
             queue__choose_active(queue);
         }
     }
-    WR_ASSERT_OP(a.run_count, ==, 0);
     finish(&a);
+    WR_ASSERT_OP(a.live_first, ==, 0);
 }
 
 void queue_redeliver(const struct queue *queue, uint64_t client, uint32_t consumer, uint64_t from,

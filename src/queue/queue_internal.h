@@ -15,7 +15,9 @@ void queue__emit_deliver(struct queue_apply *a, const struct queue_consumer *con
 /* The same of dead letters. */
 void queue__emit_deliver_dead(struct queue_apply *a, const struct queue_consumer *consumer,
                               uint64_t ordinal, const struct range_run *piece);
-void queue__emit_drop(struct queue_apply *a, uint64_t position, uint64_t count);
+/* Messages that are in no place any more: forget them and let their bytes go. Both happen when the
+ * effects are flushed. */
+void queue__remove(struct queue_apply *a, uint64_t position, uint64_t count);
 void queue__emit_reply(struct queue_apply *a, struct queue_client *client, uint64_t seq,
                        enum queue_status status, uint64_t value);
 void queue__emit_nacked(struct queue_apply *a, uint64_t client, uint64_t seq, uint64_t count);
@@ -33,6 +35,9 @@ void queue__timeline_deinit(struct queue_timeline *t);
 /* By b (time), then by position; by position. */
 void queue__pieces_sort_by_time(struct queue_pieces *pieces);
 void queue__pieces_sort(struct queue_pieces *pieces);
+
+/* spans.c: brings them into order and joins those that touch; none overlap. */
+void queue__spans_join(struct queue_spans *spans);
 
 /* expiry.c */
 bool queue__is_expired(const struct queue *q, uint64_t expiry);
@@ -83,7 +88,8 @@ uint64_t queue__delayed_purge(struct queue_apply *a);
 /* enqueue.c */
 void queue__enqueue(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
 void queue__flush_gathered(struct queue_apply *a);
-/* Puts what is gathered in its place. Must run before anything else looks at the queue. */
+/* Puts what is gathered in its place. Must run before anything else looks at the queue, but for
+ * handing out at the end of a command, which takes it from queue->fresh. */
 static inline void queue__flush_enqueued(struct queue_apply *a)
 {
     if (a->live_first != 0) {
@@ -91,6 +97,10 @@ static inline void queue__flush_enqueued(struct queue_apply *a)
     }
 }
 void queue__add_live(struct queue *q, uint64_t position, uint64_t count);
+/* What is gathered is counted as ready, and is in queue->fresh in the order of its delivery. */
+void queue__order_gathered(struct queue_apply *a);
+/* What is in queue->fresh from that index on goes to its levels; queue->fresh is empty then. */
+void queue__place_fresh(struct queue_apply *a, size_t from);
 
 /* ready.c */
 #define QUEUE_PLACE_OF(level, released) ((uint32_t)(level)*2 + ((released) ? 1u : 0u))
@@ -99,6 +109,19 @@ uint64_t queue__released_before(const struct range_attr *attr);
 uint64_t queue__ready_next_size(const struct queue *q); /* Body size of the next; one is ready. */
 bool queue__ready_pop(struct queue *q, uint64_t max, struct range_run *ret_piece);
 void queue__ready_put(struct queue *q, const struct range_run *piece);
+/* The two halves of it: counting, and finding a place. */
+static inline void queue__ready_count(struct queue *q, const struct range_run *run)
+{
+    q->ready += run->count;
+    q->bytes_ready += run->count * run->attr.a;
+}
+static inline void queue__ready_uncount(struct queue *q, const struct range_run *run)
+{
+    WR_ASSERT_OP(q->ready, >=, run->count);
+    q->ready -= run->count;
+    q->bytes_ready -= run->count * run->attr.a;
+}
+void queue__ready_place(struct queue *q, const struct range_run *piece);
 /* A run of messages that were delayed (key = release number), behind all that are released. */
 void queue__released_put(struct queue *q, uint32_t level, const struct range_run *run);
 /* What there is of keys [first, first + count) of a place leaves it and is added to *pieces. */
@@ -107,8 +130,6 @@ void queue__ready_take(struct queue *q, uint32_t place, uint64_t first, uint64_t
 /* A run of a place as a piece: key = value = position. */
 struct range_run queue__ready_piece(uint32_t place, const struct range_run *run);
 uint64_t queue__ready_purge(struct queue_apply *a);
-/* Messages that are in no place any more: forget them and let their bytes go. */
-void queue__remove(struct queue_apply *a, uint64_t position, uint64_t count);
 
 /* dead.c */
 void queue__die(struct queue_apply *a, const struct range_run *piece, enum queue_death reason);
@@ -176,6 +197,7 @@ void queue__credit(struct queue_client *client, const struct queue_op *op);
 
 /* deliver.c */
 void queue__deliver(struct queue_apply *a);
+void queue__deliver_gathered(struct queue_apply *a);
 void queue__give(struct queue_apply *a, struct queue_consumer *consumer, bool no_ack,
                  const struct range_run *piece);
 /* Before something looks at the ready messages in the middle of a batch. */

@@ -68,6 +68,14 @@ struct queue_timeline {
 /* Runs of messages, each with key = value = position. */
 VEC_TYPE(queue_pieces, struct range_run);
 
+/* Positions [first, first + count). */
+struct queue_span {
+    uint64_t first;
+    uint64_t count;
+};
+
+VEC_TYPE(queue_spans, struct queue_span);
+
 /* Consumers of one x-priority; ring = those that can take a message now, the next one first. */
 struct queue_group {
     int32_t priority;
@@ -184,7 +192,14 @@ struct queue {
     struct list publishers;     /* The one that has not enqueued for longest first. */
     struct map publisher_index; /* By id; derived. */
     struct map ids;             /* Hash of a message id -> time of enqueue, in that order. */
+
+    /* Empty between commands; here so that a command need not allocate them. */
+    struct queue_pieces fresh; /* Enqueued, counted as ready, not yet in their levels. */
+    struct queue_spans drops;  /* No longer in any place, but still in `live`. */
 };
+
+/* What fresh and drops keep allocated. */
+#define QUEUE_SCRATCH_KEPT 64u
 
 /* No message has this size. */
 #define QUEUE_NO_RUN UINT32_MAX
@@ -196,10 +211,11 @@ struct queue_apply {
     const struct queue_sink *sink;
     struct queue_effect deliver; /* Gathered DELIVER; count 0 = none. */
     struct queue_effect nacked;  /* Gathered NACKED. */
-    uint64_t drop_first;         /* Gathered DROP. */
+    uint64_t drop_first;         /* The DROP that grows; those before it are in queue->drops. */
     uint64_t drop_count;
-    uint64_t live_first; /* Positions from here on are not yet in `live`; 0 = all are. */
-    uint64_t run_first;  /* Enqueued messages not yet in their level; equal attributes. */
+    uint64_t fresh_count; /* Messages in queue->fresh. */
+    uint64_t live_first;  /* Positions from here on are not yet in `live`; 0 = all are. */
+    uint64_t run_first;   /* Enqueued messages not yet in `fresh`; equal attributes. */
     uint64_t run_count;
     uint64_t run_expiry;
     uint32_t run_size; /* QUEUE_NO_RUN when run_count is 0. */

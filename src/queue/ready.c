@@ -32,33 +32,38 @@ struct range_run queue__ready_piece(uint32_t place, const struct range_run *run)
     return piece;
 }
 
-static void note_put(struct queue *q, uint32_t place, const struct range_run *run)
+static void note_placed(struct queue *q, uint32_t place, const struct range_run *run)
 {
     const uint32_t level = place / 2;
     q->level_used[level / BITS] |= UINT64_C(1) << (level % BITS);
-    q->ready += run->count;
-    q->bytes_ready += run->count * run->attr.a;
     if (run->attr.b != 0) {
         const struct queue_moment moment = {run->attr.b - 1, run->first, run->count, place};
         queue__timeline_add(&q->expiry, &moment);
     }
 }
 
-/* Puts messages in their place by position: new ones, and those that come back. */
-void queue__ready_put(struct queue *q, const struct range_run *piece)
+void queue__ready_place(struct queue *q, const struct range_run *piece)
 {
     const uint32_t level = piece->attr.d;
     WR_ASSERT_OP(level, <=, q->config.priority_max);
     WR_ASSERT_OP(piece->first, ==, piece->attr.value);
     rangemap_insert(&q->levels[level].ready, piece->first, piece->count, &piece->attr);
-    note_put(q, QUEUE_PLACE_OF(level, false), piece);
+    note_placed(q, QUEUE_PLACE_OF(level, false), piece);
+}
+
+/* Puts messages in their place by position. */
+void queue__ready_put(struct queue *q, const struct range_run *piece)
+{
+    queue__ready_count(q, piece);
+    queue__ready_place(q, piece);
 }
 
 void queue__released_put(struct queue *q, uint32_t level, const struct range_run *run)
 {
     WR_ASSERT_OP(level, <=, q->config.priority_max);
     rangemap_insert(&q->levels[level].released, run->first, run->count, &run->attr);
-    note_put(q, QUEUE_PLACE_OF(level, true), run);
+    queue__ready_count(q, run);
+    note_placed(q, QUEUE_PLACE_OF(level, true), run);
 }
 
 /* The highest level that has a message, or -1. */
@@ -72,11 +77,9 @@ static int top_level(const struct queue *q)
     return -1;
 }
 
-static void note_taken(struct queue *q, uint32_t level, uint64_t count, uint64_t size)
+static void note_taken(struct queue *q, uint32_t level, const struct range_run *piece)
 {
-    WR_ASSERT_OP(q->ready, >=, count);
-    q->ready -= count;
-    q->bytes_ready -= count * size;
+    queue__ready_uncount(q, piece);
     if (rangemap_is_empty(&q->levels[level].ready) &&
         rangemap_is_empty(&q->levels[level].released)) {
         q->level_used[level / BITS] &= ~(UINT64_C(1) << (level % BITS));
@@ -129,7 +132,7 @@ bool queue__ready_pop(struct queue *q, uint64_t max, struct range_run *ret_piece
     } else {
         pop_with_released(level, (uint32_t)top, max, ret_piece);
     }
-    note_taken(q, (uint32_t)top, ret_piece->count, ret_piece->attr.a);
+    note_taken(q, (uint32_t)top, ret_piece);
     return true;
 }
 
@@ -151,15 +154,8 @@ void queue__ready_take(struct queue *q, uint32_t place, uint64_t first, uint64_t
     struct taking taking = {pieces, place, pieces->count};
     (void)rangemap_remove(queue__ready_map(q, place), first, count, take_piece, &taking);
     for (size_t i = taking.before; i < pieces->count; i++) {
-        note_taken(q, place / 2, pieces->items[i].count, pieces->items[i].attr.a);
+        note_taken(q, place / 2, &pieces->items[i]);
     }
-}
-
-void queue__remove(struct queue_apply *a, uint64_t position, uint64_t count)
-{
-    const uint64_t removed = rangemap_remove(&a->queue->live, position, count, NULL, NULL);
-    WR_ASSERT_OP(removed, ==, count);
-    queue__emit_drop(a, position, count);
 }
 
 /* Removes all ready messages; returns how many there were. */

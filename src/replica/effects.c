@@ -17,6 +17,7 @@
 #define DEST_BYTES_MAX                                                                             \
     (UINT64_C(1) << 20) /* then the parcel is sent before the end of the turn                      \
                          */
+#define APART_MAX 64u   /* messages of one item that lie apart */
 
 /* Effects gathered for one host. */
 struct dest {
@@ -266,6 +267,42 @@ static bool send(struct home *home, struct route *route, struct queue_effect *ef
     }
     emit(home, route, effect, NULL, 0);
     return true;
+}
+
+/* The next part of what `first` begins: consecutive ordinals, whatever their positions. */
+static bool goes_on(const struct queue_effect *first, const struct queue_effect *next,
+                    uint64_t ordinal)
+{
+    return next->kind == QUEUE_EFFECT_DELIVER && next->client == first->client &&
+           next->consumer == first->consumer && next->ordinal == ordinal &&
+           next->delivery_count == first->delivery_count && next->flags == first->flags;
+}
+
+size_t route_deliver_apart(struct home *home, struct route *route,
+                           const struct queue_effect *effects, size_t count)
+{
+    struct slice picked[APART_MAX];
+    const struct queue_effect *first = &effects[0];
+    uint64_t bytes = 0;
+    uint32_t n = 0;
+    size_t used = 0;
+    if (route->blocked || first->kind != QUEUE_EFFECT_DELIVER || (first->flags & QUEUE_DEAD) != 0 ||
+        (!is_here(home->host, route) && link_full(home, route))) {
+        return 0;
+    }
+    while (used < count && goes_on(first, &effects[used], first->ordinal + n) &&
+           effects[used].count <= APART_MAX - n && bytes < DEST_BYTES_MAX / 2 &&
+           store_pick(&home->store, effects[used].position, (uint32_t)effects[used].count,
+                      &picked[n], &bytes)) {
+        n += (uint32_t)effects[used++].count;
+    }
+    if (used < 2) {
+        return 0;
+    }
+    struct queue_effect whole = *first;
+    whole.count = n;
+    emit(home, route, &whole, picked, n);
+    return used;
 }
 
 void route_effect(struct home *home, struct route *route, const struct queue_effect *effect)

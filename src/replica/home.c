@@ -239,8 +239,10 @@ static void hold_drop(struct home *home, const struct queue_effect *effect)
 /* Carries out what the machine said, in order (effects.c delivers). */
 static void effects_of(struct home *home)
 {
-    for (size_t i = 0; i < home->effects.count; i++) {
+    size_t step = 1;
+    for (size_t i = 0; i < home->effects.count; i += step) {
         const struct queue_effect effect = home->effects.items[i];
+        step = 1;
         if (effect.kind == QUEUE_EFFECT_DROP) {
             /* A delivery that settles itself comes before its DROP: the bytes stay while any
              * delivery waits for bytes. */
@@ -270,8 +272,16 @@ static void effects_of(struct home *home)
             route = umap_get(&home->routes, effect.client);
             home->last_route = route;
         }
-        if (route != NULL) {
+        if (route == NULL) {
+            continue;
+        }
+        const size_t left = home->effects.count - i;
+        if (left > 1 && home->effects.items[i + 1].kind == QUEUE_EFFECT_DELIVER) {
+            step = route_deliver_apart(home, route, &home->effects.items[i], left);
+        }
+        if (step < 2) {
             route_effect(home, route, &effect);
+            step = 1;
         }
     }
     vec_clear(&home->effects);

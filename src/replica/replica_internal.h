@@ -231,6 +231,10 @@ void store_drop(struct store *store, uint64_t position, uint64_t count);
 /* How many from `position` on lie side by side in memory, at most `max`; *ret_first = the first. */
 uint64_t store_run(const struct store *store, uint64_t position, uint64_t max,
                    const struct slice **ret_first);
+/* Copies the (borrowed) slices of these positions and adds their bytes to *bytes; false when one is
+ * not in the ring. */
+bool store_pick(const struct store *store, uint64_t position, uint32_t count,
+                struct slice *ret_slices, uint64_t *bytes);
 void store_forget_stray(struct store *store, uint64_t position);
 const struct where_run *store_where(const struct store *store, uint64_t position);
 /* Forgets where messages below `position` are. */
@@ -333,6 +337,10 @@ void home_answer_report(struct home *home, const struct report_wait *wait);
 void home_announce_to(struct home *home, struct uid node);
 void home_check_boots(struct home *home);
 void route_effect(struct home *home, struct route *route, const struct queue_effect *effect);
+/* Messages that are delivered one after the other but lie apart, as by priority, go as one item.
+ * Returns how many of the effects that were; 0: the first one goes alone. */
+size_t route_deliver_apart(struct home *home, struct route *route,
+                           const struct queue_effect *effects, size_t count);
 void effects_flush(struct host *host);
 void effects_drop(struct host *host);
 void load_start(struct home *home, uint64_t position);

@@ -352,3 +352,19 @@ uint64_t store_run(const struct store *store, uint64_t position, uint64_t max,
     *ret_first = stray;
     return 1;
 }
+
+bool store_pick(const struct store *store, uint64_t position, uint32_t count,
+                struct slice *ret_slices, uint64_t *bytes)
+{
+    if (position < store->base || position >= store->end || count > store->end - position) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        ret_slices[i] = *slot(store, position + i);
+        if (ret_slices[i].buf == NULL) {
+            return false;
+        }
+        *bytes += ret_slices[i].size;
+    }
+    return true;
+}

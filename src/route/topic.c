@@ -1,21 +1,21 @@
 /*
  * What: topic exchanges: a trie over the words of binding keys, with `*` and `#` as children of
- * their own beside the literal words. A way that leads to one pattern only and has no more
- * wildcards is not a chain of nodes but one node with the rest of the pattern as its tail: few
- * steps, and few cache lines, in a large table. Happy path: the routing key is read word by word
+ * their own beside the literal words. A way that leads to one pattern only is not a chain of nodes
+ * but one node with the rest of the pattern as its tail: few steps, and few cache lines, in a large
+ * table. Happy path: the routing key is read word by word
  * with the set of nodes that can be active behind the words so far; a tail is compared with the
- * rest of the key at once. A `#` node, once active, stays active to the end (it may swallow any
- * word), so nothing is ever tried twice: time is words x active nodes, and there is no
- * backtracking.
- * Invariants: T1 No `#` has a `#` below it: runs of `#` are one (they match the same). T2 A node is
- * the end of a binding or has children; except for an empty trie, which is NULL. T3 A node is
- * active at most once per word. A plain node has one parent; a `#` node could be entered again by
- * its parent only when the parent has a `#` above it (`nested`), and then is marked. T4 Nodes are
- * immutable once in an index; bind and unbind copy the path, at most 257 nodes. T5 A node
- * behind a literal word, with one pattern below it that has literal words to come and nothing else,
- * is tailed; no other is. So the shape follows from the content.
- * Recursion: over the words of a pattern, at most WORDS_MAX levels.
- * Threads: any may read; made by the catalog's. Spec: AMQP reference §7.
+ * rest of the key at once, if it is literal as bytes. A `#` node, once active, stays active to the
+ * end (it may swallow any word), so nothing is ever tried twice: time is words x active nodes, and
+ * there is no backtracking. Invariants: T1 No `#` has a `#` below it: runs of `#` are one (they
+ * match the same). T2 A node is the end of a binding or has children; except for an empty trie,
+ * which is NULL. T3 A node is active at most once per word. A plain node has one parent; a `#` node
+ * could be entered again by its parent only when the parent has a `#` above it (`nested`), and then
+ * is marked. T4 Nodes are immutable once in an index; bind and unbind copy the path, at most 257
+ * nodes. T5 A node behind a literal word, with one pattern below it that has words to come and
+ * nothing else, is tailed, if none of these is a `#` but the last, and that one is the only `#` of
+ * the pattern; no other node is. So the shape follows from the content. Recursion: over the words
+ * of a pattern, at most WORDS_MAX levels. Threads: any may read; made by the catalog's. Spec: AMQP
+ * reference §7.
  */
 #include "internal.h"
 #include "keymap.h"
@@ -42,7 +42,8 @@ struct topic_node {
 
 enum node_flags {
     NODE_NESTED = 1, /* A `#` node below another one. It has a `below`, for the id. */
-    NODE_TAILED = 2, /* T5: nothing below; the bindings end behind the tail. */
+    NODE_TAILED = 2, /* T5: nothing below; the bindings end behind the tail, */
+    NODE_WILD = 4,   /* which has a `*` or a `#`. */
 };
 
 enum word_kind { WORD_LITERAL, WORD_STAR, WORD_HASH };
@@ -139,6 +140,18 @@ static struct topic_node *node_new(struct bytes word)
     return node;
 }
 
+static bool is_literal(struct bytes words)
+{
+    struct bytes word;
+    bool more = true;
+    while (next_word(&words, &more, &word)) {
+        if (word_kind(word) != WORD_LITERAL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A new node with a tail, and nothing at the end of it yet. */
 static struct topic_node *node_new_tailed(struct bytes word, struct bytes tail)
 {
@@ -147,7 +160,7 @@ static struct topic_node *node_new_tailed(struct bytes word, struct bytes tail)
     node->keyed.key_offset = offsetof(struct topic_node, text);
     node->keyed.key_size = (uint16_t)word.size;
     node->keyed.extra = (uint16_t)tail.size;
-    node->keyed.flags = NODE_TAILED;
+    node->keyed.flags = is_literal(tail) ? NODE_TAILED : NODE_TAILED | NODE_WILD;
     if (word.size > 0) {
         memcpy(node->text, word.data, word.size);
     }
@@ -235,26 +248,38 @@ struct change {
     struct catalog_binding *binding;
     struct bytes words[WORDS_MAX];
     uint32_t count;
-    uint32_t literal_from; /* All words from this one on are literal. */
-    uint64_t id;           /* Of new nodes: the binding's, with room for the depth. */
+    uint32_t tail_from; /* The words from this one on may be a tail (T5). */
+    uint64_t id;        /* Of new nodes: the binding's, with room for the depth. */
 };
+
+/* May the word be part of a tail, as far as `#` is concerned? */
+static bool fits_tail(const struct change *ch, uint32_t at, uint32_t hashes)
+{
+    return word_kind(ch->words[at]) != WORD_HASH || (at + 1 == ch->count && hashes == 1);
+}
 
 static void change_init(struct change *ch, struct catalog_binding *binding)
 {
     ch->binding = binding;
     ch->count = split_pattern(binding->key, ch->words);
-    ch->literal_from = ch->count;
-    while (ch->literal_from > 0 && word_kind(ch->words[ch->literal_from - 1]) == WORD_LITERAL) {
-        ch->literal_from--;
+    uint32_t hashes = 0;
+    for (uint32_t i = 0; i < ch->count; i++) {
+        hashes += word_kind(ch->words[i]) == WORD_HASH;
+    }
+    ch->tail_from = ch->count;
+    while (ch->tail_from > 0 && fits_tail(ch, ch->tail_from - 1, hashes)) {
+        ch->tail_from--;
     }
     ch->id = binding->id << 9; /* Depth is at most 256; ids are below 2^54. */
 }
 
-/* The words from `depth` on as they are in the key. There are some, and they are literal. */
+/* The words from `depth` on as they are in the key, a run of `#` at the end as one. There are some,
+ * and they may be a tail. */
 static struct bytes rest_of(const struct change *ch, uint32_t depth)
 {
     const uint8_t *begin = ch->words[depth].data;
-    return (struct bytes){begin, (size_t)(ch->binding->key.data + ch->binding->key.size - begin)};
+    const struct bytes last = ch->words[ch->count - 1];
+    return (struct bytes){begin, (size_t)(last.data + last.size - begin)};
 }
 
 /* May a node that stands behind so many words have a tail (T5)? */
@@ -281,7 +306,7 @@ static struct topic_node *node_behind(const struct change *ch, uint32_t depth)
         return node_new(BYTES_NONE);
     }
     if (word_kind(word) == WORD_LITERAL) {
-        return depth < ch->count && depth >= ch->literal_from
+        return depth < ch->count && depth >= ch->tail_from
                    ? node_new_tailed(word, rest_of(ch, depth))
                    : node_new(word);
     }
@@ -294,17 +319,29 @@ static struct topic_node *node_behind(const struct change *ch, uint32_t depth)
     return node;
 }
 
-/* The node with one child in the place of its tail. */
+/* Puts the words of a tail below a node that has nothing there: a node for each, up to the first
+ * literal one, whose node has what is left as its tail. */
+static void put_way(struct topic_node *node, struct bytes tail, const struct targets *targets)
+{
+    struct bytes word;
+    bool more = true;
+    (void)next_word(&tail, &more, &word);
+    const bool literal = word_kind(word) == WORD_LITERAL;
+    const struct bytes key = literal ? word : BYTES_NONE;
+    struct topic_node *child = literal && more ? node_new_tailed(key, tail) : node_new(key);
+    if (literal || !more) {
+        child->targets = targets_copy(targets);
+    } else {
+        put_way(child, tail, targets);
+    }
+    node_set_child(node, word, child);
+}
+
+/* The node with what the tail says below it. */
 static struct topic_node *untail(const struct topic_node *node)
 {
     struct topic_node *copy = node_new(keyed_key(&node->keyed));
-    struct bytes rest = node_tail(node);
-    struct bytes word;
-    bool more = true;
-    (void)next_word(&rest, &more, &word);
-    struct topic_node *child = more ? node_new_tailed(word, rest) : node_new(word);
-    child->targets = targets_copy(&node->targets);
-    node_set_child(copy, word, child);
+    put_way(copy, node_tail(node), &node->targets);
     return copy;
 }
 
@@ -315,7 +352,7 @@ static struct topic_node *node_with(const struct topic_node *node, const struct 
     struct topic_node *after = NULL;
     if (node == NULL) {
         after = node_behind(ch, depth);
-    } else if (node_is(node, NODE_TAILED) && !(depth < ch->count && depth >= ch->literal_from &&
+    } else if (node_is(node, NODE_TAILED) && !(depth < ch->count && depth >= ch->tail_from &&
                                                bytes_eq(node_tail(node), rest_of(ch, depth)))) {
         after = untail(node);
     } else {
@@ -337,32 +374,73 @@ static struct pref *topic_add(struct pref *index, struct catalog_binding *bindin
     return &node_with((struct topic_node *)index, &ch, 0)->keyed.ref;
 }
 
-/* T5, after something below the node has gone: is one literal way all there is? */
+/* The words of the only way below a node, as a tail. */
+struct way {
+    size_t size;
+    uint8_t tail[CATALOG_NAME_MAX];
+    const struct topic_node *end;
+};
+
+static void way_add(struct way *way, bool first, struct bytes words)
+{
+    WR_ASSERT_OP(way->size + !first + words.size, <=, sizeof(way->tail)); /* Of a binding key. */
+    if (!first) {
+        way->tail[way->size++] = '.';
+    }
+    if (words.size > 0) {
+        memcpy(way->tail + way->size, words.data, words.size);
+        way->size += words.size;
+    }
+}
+
+/* The only child of a node, and the word to it; NULL when there are several. */
+static const struct topic_node *sole_child(const struct topic_below *below, struct bytes *ret_word)
+{
+    if ((below->words != NULL) + (below->star != NULL) + (below->hash != NULL) != 1) {
+        return NULL;
+    }
+    if (below->words == NULL) {
+        *ret_word = below->star != NULL ? BYTES_LITERAL("*") : BYTES_LITERAL("#");
+        return below->star != NULL ? below->star : below->hash;
+    }
+    const struct keyed *child = keymap_sole(below->words);
+    *ret_word = child == NULL ? BYTES_NONE : keyed_key(child);
+    return (const struct topic_node *)child;
+}
+
+/* Is one way all there is below the node, and may it be a tail (T5)? */
+static bool find_way(const struct topic_node *node, struct way *way)
+{
+    bool first = true;
+    way->size = 0;
+    for (; !node_is_end(node); first = false) {
+        struct bytes word;
+        const struct topic_node *child =
+            targets_empty(&node->targets) ? sole_child(node->below, &word) : NULL;
+        if (child == NULL ||
+            (child == node->below->hash && (!node_is_end(child) || node_is(child, NODE_NESTED)))) {
+            return false;
+        }
+        way_add(way, first, word);
+        if (node_is(child, NODE_TAILED)) {
+            way_add(way, false, node_tail(child));
+        }
+        node = child;
+    }
+    way->end = node;
+    return !first;
+}
+
+/* After something below the node has gone. */
 static struct topic_node *node_close(struct topic_node *owned_node)
 {
-    const struct topic_below *below = owned_node->below;
-    const struct topic_node *end =
-        below == NULL ? NULL : (const struct topic_node *)keymap_sole(below->words);
-    if (end == NULL || below->star != NULL || below->hash != NULL || !node_is_end(end) ||
-        !targets_empty(&owned_node->targets)) {
+    struct way way;
+    if (!find_way(owned_node, &way)) {
         return owned_node;
     }
-    uint8_t tail[CATALOG_NAME_MAX];
-    const struct bytes word = keyed_key(&end->keyed);
-    const struct bytes rest = node_tail(end);
-    const bool tailed = node_is(end, NODE_TAILED);
-    const size_t size = word.size + (tailed ? 1 + rest.size : 0);
-    WR_ASSERT_OP(size, <=, sizeof(tail)); /* It is part of a binding key. */
-    if (word.size > 0) {
-        memcpy(tail, word.data, word.size);
-    }
-    if (tailed) {
-        tail[word.size] = '.';
-        memcpy(tail + word.size + 1, rest.data, rest.size);
-    }
     struct topic_node *node =
-        node_new_tailed(keyed_key(&owned_node->keyed), bytes_make(tail, size));
-    node->targets = targets_copy(&end->targets);
+        node_new_tailed(keyed_key(&owned_node->keyed), bytes_make(way.tail, way.size));
+    node->targets = targets_copy(&way.end->targets);
     node_unref(owned_node);
     return node;
 }
@@ -402,7 +480,8 @@ struct key_rest {
     struct bytes rest; /* Behind the word. */
     bool more;         /* There is another word. */
     struct bytes word;
-    uint64_t hash; /* keymap_hash of the word */
+    bool hashed; /* Many words are never looked up: */
+    uint64_t hash;
 };
 
 /* The node is active behind the words so far, and its `#` with it: that matches no word, too. One
@@ -436,17 +515,52 @@ static void enter(struct route_result *result, const struct topic_node *node, bo
     }
 }
 
+/* Does the tail of the node match what comes behind the word? */
+static bool tail_matches(struct route_scratch *s, const struct topic_node *node,
+                         const struct key_rest *key)
+{
+    struct bytes tail = node_tail(node);
+    struct bytes rest = key->rest;
+    struct bytes pattern;
+    struct bytes word;
+    bool more = key->more;
+    if (!node_is(node, NODE_WILD)) {
+        return more && bytes_eq(tail, rest);
+    }
+    for (bool pattern_more = true; next_word(&tail, &pattern_more, &pattern);) {
+        const enum word_kind kind = word_kind(pattern);
+        s->steps++;
+        if (kind == WORD_HASH) {
+            return true; /* It is the last. */
+        }
+        if (!next_word(&rest, &more, &word) || (kind == WORD_LITERAL && !bytes_eq(pattern, word))) {
+            return false;
+        }
+    }
+    return !more;
+}
+
+static const struct topic_node *find_child(const struct topic_below *below, struct key_rest *key)
+{
+    if (below->words == NULL) {
+        return NULL;
+    }
+    if (!key->hashed) {
+        key->hash = keymap_hash(key->word);
+        key->hashed = true;
+    }
+    return (const struct topic_node *)keymap_get(below->words, key->hash, key->word);
+}
+
 /* Enters the children of an active node that the word leads to. */
-static void step(struct route_result *result, const struct topic_node *node,
-                 const struct key_rest *key)
+static void step(struct route_result *result, const struct topic_node *node, struct key_rest *key)
 {
     const struct topic_below *below = node->below;
     result->scratch->steps++;
-    const struct topic_node *child =
-        (const struct topic_node *)keymap_get(below->words, key->hash, key->word);
+    const struct topic_node *child = find_child(below, key);
     if (child != NULL && !node_is(child, NODE_TAILED)) {
         enter(result, child, key->more);
-    } else if (child != NULL && key->more && bytes_eq(node_tail(child), key->rest)) {
+    } else if (child != NULL && tail_matches(result->scratch, child, key)) {
         targets_emit_each(&child->targets, result);
     }
     if (below->star != NULL) {
@@ -481,7 +595,7 @@ static void topic_route(const struct catalog_exchange *exchange, struct bytes ke
     while (s->current.count + s->hashes.count > 0 && next_word(&at.rest, &at.more, &at.word)) {
         /* What becomes active by this word does not consume it. */
         const size_t hash_count = s->hashes.count;
-        at.hash = keymap_hash(at.word);
+        at.hashed = false;
         for (size_t i = 0; i < s->current.count; i++) {
             step(result, s->current.items[i], &at);
         }

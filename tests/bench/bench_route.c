@@ -2,10 +2,12 @@
  * What: costs of binding and routing, in nanoseconds per operation, on one thread. Not a test:
  * prints a table. `bench-route [bindings]`, default 100000. The second part routes through an
  * exchange of each type with 100 and with so many bindings, keys spread over all of them, and
- * prints the ratio of the rates. Of several rounds the fastest counts, because
- * a machine is never quite idle.
+ * prints the ratio of the rates; through topic exchanges with keys drawn in three ways, too. Of
+ * several rounds the fastest counts, because a machine is never quite idle.
  */
 #include "route_fixture.h"
+
+#include "warren/prng.h"
 
 #include <time.h>
 
@@ -155,6 +157,112 @@ static void few_and_many(struct fixture *f, const char *type, uint32_t bindings,
     messages_free(m_many);
 }
 
+/* --- keys of a topic exchange ----------------------------------------------------------------- */
+
+enum { DRAWS = 100000 };
+
+enum draw { DRAW_UNIFORM, DRAW_ZIPF, DRAW_DIFFERENT };
+
+/* Numbers of bindings: at random; by Zipf's law (the n-th has a share of 1/n); each once, in no
+ * order. */
+static uint32_t *draw_numbers(enum draw how, uint32_t bindings)
+{
+    struct prng prng;
+    uint32_t *numbers = wr_calloc(DRAWS, sizeof(*numbers));
+    double *sums = wr_calloc(bindings, sizeof(*sums));
+    double sum = 0;
+    prng_init(&prng, 9);
+    for (uint32_t i = 0; i < bindings; i++) {
+        sum += 1.0 / (i + 1);
+        sums[i] = sum;
+    }
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        numbers[i] = how == DRAW_UNIFORM ? (uint32_t)prng_below(&prng, bindings) : i % bindings;
+        if (how == DRAW_ZIPF) {
+            const double point = (double)prng_below(&prng, 1u << 30) / (1u << 30) * sum;
+            uint32_t low = 0;
+            for (uint32_t high = bindings - 1; low < high;) {
+                const uint32_t middle = (low + high) / 2;
+                low = sums[middle] < point ? middle + 1 : low;
+                high = sums[middle] < point ? high : middle;
+            }
+            numbers[i] = (uint32_t)(low * UINT64_C(7919) % bindings); /* not the oldest */
+        }
+    }
+    for (uint32_t i = DRAWS; how == DRAW_DIFFERENT && i > 1; i--) {
+        const uint32_t other = (uint32_t)prng_below(&prng, i);
+        const uint32_t swap = numbers[i - 1];
+        numbers[i - 1] = numbers[other];
+        numbers[other] = swap;
+    }
+    wr_free(sums);
+    return numbers;
+}
+
+/* Each draw is routed once per round: what it touches has been driven out of the near caches by
+ * the others, as far as it is many. */
+static double bench_draws(struct fixture *f, const char *name, const char *format, enum draw how,
+                          uint32_t bindings)
+{
+    struct catalog_view *view = catalog_view_take(f->catalog);
+    const struct catalog_exchange *e = catalog_exchange(view, B("/"), B(name));
+    uint32_t *numbers = draw_numbers(how, bindings);
+    char(*keys)[32] = wr_calloc(DRAWS, sizeof(*keys));
+    double best = 0;
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        snprintf(keys[i], sizeof(keys[i]), format, numbers[i]);
+    }
+    for (int round = 0; round < ROUNDS / 4; round++) {
+        const uint64_t begin = now_ns();
+        for (uint32_t i = 0; i < DRAWS; i++) {
+            const struct route_input input = {.key = B(keys[i])};
+            (void)route_message(view, e, &input, &f->result);
+        }
+        const double each = (double)(now_ns() - begin) / DRAWS;
+        best = best == 0 || each < best ? each : best;
+    }
+    wr_free(keys);
+    wr_free(numbers);
+    catalog_view_unref(view);
+    return best;
+}
+
+static void bind_patterns(struct fixture *f, const char *name, const char *format,
+                          uint32_t bindings)
+{
+    exchange(f, name, "topic");
+    for (uint32_t i = 0; i < bindings; i++) {
+        char queue_name[16];
+        char key[64];
+        struct catalog_view *held = catalog_view_take(f->catalog);
+        snprintf(queue_name, sizeof(queue_name), "%u", i % 1000);
+        snprintf(key, sizeof(key), format, i);
+        must(bind_any(f, true, name, queue_name, B(key), BYTES_NONE, CATALOG_TO_QUEUE));
+        catalog_view_unref(held);
+    }
+}
+
+static void topic_keys(struct fixture *f, uint32_t bindings)
+{
+    static const char *const shapes[][2] = {
+        {"k.%u.*", "k.%u.x"}, {"%u.a.b", "%u.a.b"}, {"k.*.%u.#", "k.x.%u.y.z"}};
+    static const char *const names[] = {"uniform", "Zipf", "all different"};
+    for (size_t shape = 0; shape < WR_ARRAY_SIZE(shapes); shape++) {
+        char few[16];
+        char many[16];
+        snprintf(few, sizeof(few), "few-%zu", shape);
+        snprintf(many, sizeof(many), "many-%zu", shape);
+        bind_patterns(f, few, shapes[shape][0], 100);
+        bind_patterns(f, many, shapes[shape][0], bindings);
+        for (enum draw how = DRAW_UNIFORM; how <= DRAW_DIFFERENT; how++) {
+            const double a = bench_draws(f, few, shapes[shape][1], how, 100);
+            const double b = bench_draws(f, many, shapes[shape][1], how, bindings);
+            printf("topic %-10s %-14s %8.1f ns %12.1f ns %8.0f %%\n", shapes[shape][0], names[how],
+                   a, b, a / b * 100);
+        }
+    }
+}
+
 /* --- the rest --------------------------------------------------------------------------------- */
 
 static void bench_state(struct fixture *f, uint32_t bindings)
@@ -200,6 +308,7 @@ int main(int argc, char **argv)
     messages_free(m);
     printf("%-18s %11s %8u bindings %5s %11s %11s\n", "", "100", bindings, "rate", "bind",
            "unbind");
+    topic_keys(f, bindings);
     few_and_many(f, "topic", bindings, 40000);
     few_and_many(f, "direct", bindings, 40000);
     few_and_many(f, "headers", bindings, 40000);

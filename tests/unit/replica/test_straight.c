@@ -1,6 +1,8 @@
 /* The straight paths: local queues and groups, on one shard, across shards, across nodes. */
 #include "users.h"
 
+#include "warren/wire_table.h"
+
 static struct traffic *traffic_new(void)
 {
     return wr_calloc(1, sizeof(struct traffic));
@@ -38,6 +40,80 @@ static void publish_and_consume(struct test_cluster *c, uint64_t queue, uint32_t
     cluster_settle(c, 300);
     wr_free(u);
     wr_free(t);
+}
+
+/* A batch comes by priority, each message once and under its own ordinal, whoever is asked: what
+ * lies apart in memory travels together. */
+static void publish_priorities(uint32_t shards, uint32_t nodes, int local_shard, uint32_t con_node)
+{
+    enum { COUNT = 300, LEVELS = 4, SAME = 3, TAKEN = 100 };
+    const uint32_t all[] = {0, 1, 2};
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_int32(&w, "x-max-priority", LEVELS);
+    struct test_cluster *c = cluster_new(20 + shards + nodes, nodes, shards);
+    uint64_t q = cluster_declare_with(c, "q", all, local_shard < 0 ? nodes : 1, local_shard,
+                                      writer_bytes(&w), false);
+    writer_deinit(&w);
+    struct traffic *t = traffic_new();
+    struct user *u = users_new(3);
+    user_open(&u[0], c, 0, 0, q, t);
+    user_open(&u[1], c, con_node, shards - 1, q, t);
+    user_open(&u[2], c, con_node, 0, q, t);
+    u[0].priorities = LEVELS;
+    u[0].same_priority = SAME;
+    u[1].ack = false;
+    user_consume(&u[1], 1, 0, 0, UINT64_MAX);
+    cr_assert(cluster_run(c, replied, &u[1], 5000));
+    user_publish(&u[0], COUNT, 40);
+    cr_assert(cluster_run(c, all_seen, t, 5000));
+    cr_assert_eq(u[1].unacked.count, COUNT);
+    for (uint32_t i = 1; i < COUNT; i++) {
+        const uint32_t before = u[1].unacked.items[i - 1].number;
+        const uint32_t number = u[1].unacked.items[i].number;
+        const uint32_t level = number / SAME % LEVELS;
+        const uint32_t level_before = before / SAME % LEVELS;
+        cr_assert(level < level_before || (level == level_before && number > before), "%u after %u",
+                  number, before);
+    }
+    /* What is acked by its ordinal is gone, the rest comes to another one. */
+    vec_truncate(&u[1].unacked, TAKEN);
+    bool acked[COUNT + 1] = {false};
+    for (uint32_t i = 0; i < TAKEN; i++) {
+        acked[u[1].unacked.items[i].number] = true;
+    }
+    user_ack_all(&u[1]);
+    cluster_settle(c, 300);
+    user_close(&u[1]);
+    user_consume(&u[2], 1, 0, 0, UINT64_MAX);
+    u[2].ack = false;
+    cluster_settle(c, 500);
+    cr_assert_eq(u[2].unacked.count, COUNT - TAKEN);
+    for (uint32_t i = 0; i < COUNT - TAKEN; i++) {
+        cr_assert_not(acked[u[2].unacked.items[i].number]);
+    }
+    user_close(&u[0]);
+    user_close(&u[2]);
+    cluster_settle(c, 300);
+    wr_free(u);
+    wr_free(t);
+    cluster_free(c);
+}
+
+Test(straight, priorities_of_a_local_queue)
+{
+    publish_priorities(1, 1, 0, 0);
+    publish_priorities(2, 1, 0, 0);
+    publish_priorities(1, 2, 0, 1);
+}
+
+Test(straight, priorities_of_a_group)
+{
+    publish_priorities(1, 1, -1, 0);
+    publish_priorities(2, 1, -1, 0);
+    publish_priorities(1, 3, -1, 0);
+    publish_priorities(1, 3, -1, 1);
+    publish_priorities(1, 3, -1, 2);
 }
 
 Test(straight, local_queue_of_the_same_shard)

@@ -208,6 +208,7 @@ void user_close(struct user *u)
 void user_publish(struct user *u, uint32_t count, uint32_t body_size)
 {
     (void)cluster_host(u->cluster, u->node, u->shard);
+    const uint32_t same = u->same_priority == 0 ? 1 : u->same_priority;
     for (uint32_t i = 0; i < count; i++) {
         const struct message_parts parts = {
             .exchange = BYTES_LITERAL(""),
@@ -215,7 +216,8 @@ void user_publish(struct user *u, uint32_t count, uint32_t body_size)
             .props = BYTES_LITERAL("\x10\x00\x02"),
             .ttl_ms = u->ttl_ms > 0 ? u->ttl_ms : MESSAGE_TTL_NONE,
             .priority =
-                (uint8_t)(u->priorities == 0 ? 0 : (u->traffic->published + 1) % u->priorities)};
+                (uint8_t)(u->priorities == 0 ? 0
+                                             : (u->traffic->published + 1) / same % u->priorities)};
         uint32_t number = ++u->traffic->published;
         cr_assert_lt(number, MESSAGES_MAX);
         struct buf *b = buf_new(message_record_size(&parts, body_size));

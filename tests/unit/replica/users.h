@@ -58,6 +58,7 @@ struct user {
     bool order;
     uint32_t next_number;
     uint32_t priorities;            /* messages have priority number % this; 0 = none */
+    uint32_t same_priority;         /* of number / this % priorities; 0 = 1 */
     uint64_t ttl_ms;                /* of the next ones; 0 = none */
     struct queue_publish_more more; /* for the next ones; publish_seq counts up */
     VEC(struct dead_letter) dead;
