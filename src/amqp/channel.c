@@ -66,6 +66,7 @@ static void close_broker(struct amqp_channel *ch)
     }
     content_reset(ch);
     drop_queued(ch);
+    deliver_late_cancels(ch, false);
     rangemap_clear(&ch->unacked);
     vec_clear(&ch->tx_acks);
     ch->tx_ack_count = 0;
@@ -79,6 +80,7 @@ void channel_free(struct amqp_channel *ch)
     vec_deinit(&ch->queued);
     vec_deinit(&ch->confirms);
     vec_deinit(&ch->tx_acks);
+    vec_deinit(&ch->late_cancels);
     rangemap_deinit(&ch->confirmed_ahead);
     rangemap_deinit(&ch->unacked);
     wr_free(ch);
