@@ -357,9 +357,9 @@ def with_pika(cluster):
         expect("pika", other.stdout.readline(), f"TAKEN {count}\n")
         scene.drain(scene.clients[0])
         expect("pika", other.stdout.readline(), "UNBLOCKED\n")
-        confirmed = int(other.stdout.readline().split()[1])
+        published = int(other.stdout.readline().split()[1])
         expect("pika's exit code", other.wait(WAIT_S), 0)
-    wait_until(lambda: scene.counts().get("out0") == confirmed, WAIT_S, "nothing is lost")
+    wait_until(lambda: scene.counts().get("out0") == published, WAIT_S, "nothing is lost")
     scene.close()
 
 
