@@ -71,12 +71,17 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     request_defer_finish(r);
 }
 
+static void note_last_queue(struct broker_channel *ch, struct bytes name)
+{
+    memcpy(ch->last_queue, name.data, name.size);
+    ch->last_queue_size = (uint8_t)name.size;
+    ch->has_last_queue = true;
+}
+
 static void finish_declared(struct request *r, const struct catalog_queue *queue)
 {
     struct broker_channel *ch = r->channel;
-    memcpy(ch->last_queue, queue->spec.name.data, queue->spec.name.size);
-    ch->last_queue_size = (uint8_t)queue->spec.name.size;
-    ch->has_last_queue = true;
+    note_last_queue(ch, queue->spec.name);
     if (r->created) { /* nothing can be in it; its leader need not be found yet */
         request_defer_finish(r);
         return;
@@ -236,8 +241,13 @@ static void declare_step(struct request *r)
         finish_declared(r, queue);
         return;
     }
-    if (passive ||
-        r->result.index != 0) { /* the latter: declared, and deleted again at once by somebody */
+    if (!passive && r->created) { /* and gone again: deleted by somebody, or it expired */
+        r->made_exclusive = false;
+        note_last_queue(r->channel, r->name);
+        request_defer_finish(r);
+        return;
+    }
+    if (passive || r->result.index != 0) { /* the latter: somebody else's, and deleted at once */
         request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
         return;
     }
