@@ -2,12 +2,14 @@
  * What: totals and consumers of a queue, from where it is served, after all ops sent before.
  * Happy path: request parcel -> the home answers once everything proposed so far is applied ->
  * done. Failure modes: nobody serves it, or the answer is lost: asked again (the likely leaders in
- * turn) until the time limit. Ownership: a request lives until done was called, once.
+ * turn, soon at first) until the time limit. Ownership: a request lives until done was called,
+ * once.
  */
 #include "replica_internal.h"
 
 #include <stdio.h>
 
+#define ASK_SOON_MS     4u /* doubling: a queue that was just declared has a leader soon */
 #define ASK_MS          200u
 #define REQUEST_NUMBERS 5u  /* request, with consumers?, the asker's node (2) and shard */
 #define REPORT_NUMBERS  19u /* request, totals, sealed */
@@ -18,6 +20,7 @@ struct report {
     bool consumers;
     uint64_t until_ms;
     uint32_t candidate;
+    uint32_t again_ms; /* to the next question */
     struct timer timer;
     queue_report_fn done;
     void *ctx;
@@ -122,7 +125,8 @@ static void ask(struct report *report)
         finish(report, &answer);
         return;
     }
-    uint64_t next = host->now_ms + ASK_MS;
+    uint64_t next = host->now_ms + report->again_ms;
+    report->again_ms = report->again_ms < ASK_MS / 2 ? report->again_ms * 2 : ASK_MS;
     timer_add(&host->timers, &report->timer, next < report->until_ms ? next : report->until_ms,
               on_timer);
     struct uid node;
@@ -157,6 +161,7 @@ void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uin
     report->host = host;
     report->request = ++host->request_counter;
     report->queue = queue_id;
+    report->again_ms = ASK_SOON_MS;
     report->consumers = consumers;
     report->until_ms = host->now_ms + timeout_ms;
     report->done = done;

@@ -261,3 +261,19 @@ Test(straight, report_follows_what_was_sent_before)
     wr_free(t);
     cluster_free(c);
 }
+
+/* A client that declares a queue again at once, as many do, does not wait for long: the queue has
+ * a leader within milliseconds. */
+Test(straight, report_of_a_queue_that_was_just_declared)
+{
+    for (uint64_t seed = 1; seed <= cluster_seeds(20); seed++) {
+        const uint32_t replicas = seed % 2 == 0 ? 1 : 3;
+        struct test_cluster *c = cluster_new(30 + seed, 3, 1);
+        uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, replicas, -1);
+        struct report_result r = {0};
+        host_queue_report(cluster_host(c, seed % 3, 0), q, false, 5000, on_report, &r);
+        cr_assert(cluster_run(c, reported, &r, 60), "seed %llu", (unsigned long long)seed);
+        cr_assert_eq(r.error, 0);
+        cluster_free(c);
+    }
+}
