@@ -135,7 +135,8 @@ struct broker_channel_sink {
      * may go on. */
     void (*on_blocked)(void *ctx, bool blocked);
     /* Publishing is held back cluster-wide, and why ("low on disk"): told to a channel that has
-     * published, before on_blocked. It is over when broker_alarms() is 0. May be NULL. */
+     * published or is about to (broker_channel_alarm), before on_blocked. It is over when
+     * broker_alarms() is 0. May be NULL. */
     void (*on_alarm)(void *ctx, const char *reason);
     /* It held a message for longer than timeout_ms: it was cancelled and all of that requeued.
      * Later settles of it do nothing. */
@@ -205,6 +206,9 @@ enum broker_publish_result {
 enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
                                           uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx);
+/* Under an alarm: the channel is about to publish, and is held back before it (on_alarm,
+ * on_blocked). Without one, or held back already: nothing. */
+void broker_channel_alarm(struct broker_channel *ch);
 
 /* An unroutable message as it goes back to its publisher: without BCC, as every message leaves.
  * Consumes the reference, gives a new one. */

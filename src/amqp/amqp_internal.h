@@ -190,6 +190,7 @@ struct amqp_channel {
     struct rangemap unacked; /* tag -> value ordinal, a = queue, b = consumer */
     struct settle_run settle;
     uint64_t delivered;
+    VEC(struct slice) late_cancels; /* tags: basic.cancel goes behind the queue.delete-ok to come */
     /* tx */
     bool tx;
     bool committing; /* publishes of a commit are not confirmed yet: nothing may come meanwhile */
@@ -294,5 +295,7 @@ extern const struct broker_channel_sink deliver_sink;
 void deliver_get(void *ctx, const struct broker_delivery *delivery, bool redelivered,
                  uint32_t delivery_count, const struct message *message, uint64_t left);
 void deliver_return(struct amqp_channel *ch, const struct message *message);
+/* The queue.delete is answered: sends the basic.cancels that it caused, or forgets them. */
+void deliver_late_cancels(struct amqp_channel *ch, bool send);
 
 #endif

@@ -130,15 +130,38 @@ static void on_confirm(void *ctx, uint64_t first_token, uint64_t count, bool ack
     confirm_add(ctx, first_token, count, ack);
 }
 
+static void send_cancel(struct amqp_channel *ch, struct bytes tag)
+{
+    struct wire_method cancel = {.id = WIRE_BASIC_CANCEL};
+    cancel.basic_cancel.consumer_tag = tag;
+    cancel.basic_cancel.no_wait = true;
+    conn_send(ch->conn, ch->number, &cancel);
+}
+
+/* Who deletes the queue that it consumes from hears of that first, as from RabbitMQ: some clients
+ * close the channel when they see the cancel, and miss the reply then. */
 static void on_cancel(void *ctx, struct bytes tag)
 {
     struct amqp_channel *ch = ctx;
-    if (ch->conn->cancel_notify && !ch->closing && !ch->client_closed && conn_works(ch->conn)) {
-        struct wire_method cancel = {.id = WIRE_BASIC_CANCEL};
-        cancel.basic_cancel.consumer_tag = tag;
-        cancel.basic_cancel.no_wait = true;
-        conn_send(ch->conn, ch->number, &cancel);
+    if (!ch->conn->cancel_notify || ch->closing || ch->client_closed || !conn_works(ch->conn)) {
+        return;
     }
+    if (ch->busy && ch->request == WIRE_QUEUE_DELETE) {
+        vec_push(&ch->late_cancels, slice_copy(tag.data, tag.size));
+        return;
+    }
+    send_cancel(ch, tag);
+}
+
+void deliver_late_cancels(struct amqp_channel *ch, bool send)
+{
+    for (size_t i = 0; i < ch->late_cancels.count; i++) {
+        if (send) {
+            send_cancel(ch, bytes_from_slice(&ch->late_cancels.items[i]));
+        }
+        slice_unref(&ch->late_cancels.items[i]);
+    }
+    vec_clear(&ch->late_cancels);
 }
 
 static void on_overdue(void *ctx, struct bytes tag, uint64_t timeout_ms)

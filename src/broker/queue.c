@@ -242,6 +242,7 @@ static void declare_step(struct request *r)
         return;
     }
     if (r->created) { /* and gone again: it expires at once, or somebody has deleted it */
+        r->made_exclusive = false;
         note_last(r->channel, r->name);
         request_defer_finish(r);
         return;
@@ -353,10 +354,6 @@ static void purge_step(struct request *r)
     if (queue == NULL) {
         return;
     }
-    if (!auth_check(r->channel->session, PERMISSION_READ, "queue", queue->spec.name, &r->fault)) {
-        request_defer_finish(r);
-        return;
-    }
     struct ch_queue *q = ch_queue_open(r->channel, queue);
     request_await_reply(r, q, queue_client_purge(q->client), on_purged);
 }
@@ -417,11 +414,15 @@ static void delete_step(struct request *r)
     struct broker_channel *ch = r->channel;
     struct bytes vhost = session_vhost(ch->session);
     struct bytes name = r->name.size == 0 && ch->has_last_queue ? channel_last_queue(ch) : r->name;
-    const struct catalog_queue *queue = catalog_queue(r->broker->view, vhost, name);
     if (name.size == 0) {
         request_fail(r, 404, false, "no previously declared queue");
         return;
     }
+    if (!auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault)) {
+        request_defer_finish(r);
+        return;
+    }
+    const struct catalog_queue *queue = catalog_queue(r->broker->view, vhost, name);
     if (queue == NULL && !r->looked) {
         request_barrier(r, delete_step);
         return;
@@ -430,8 +431,7 @@ static void delete_step(struct request *r)
         request_defer_finish(r);
         return;
     }
-    if (!auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &r->fault) ||
-        !owner_check(ch->session, queue, &r->fault)) {
+    if (!owner_check(ch->session, queue, &r->fault)) {
         request_defer_finish(r);
         return;
     }

@@ -246,6 +246,11 @@ const struct catalog_queue *request_find_queue(struct request *request,
         }
         name = channel_last_queue(ch);
     }
+    /* Before the look-up: whoever may not is not told what there is. */
+    if (!auth_check(ch->session, PERMISSION_READ, "queue", name, &request->fault)) {
+        request_defer_finish(request);
+        return NULL;
+    }
     const struct catalog_queue *queue = catalog_queue(request->broker->view, vhost, name);
     if (queue == NULL && !request->looked) {
         request_barrier(request, step);

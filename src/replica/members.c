@@ -441,6 +441,9 @@ void group_booted(struct host *host, const struct catalog_queue *record)
     if (group != NULL && !group->ended) {
         check_end(group, record, own_member(host, record));
         group_reconcile(group);
+        if (group->home != NULL) {
+            home_booted(group->home);
+        }
     }
 }
 

@@ -329,6 +329,7 @@ void home_heard_time(struct home *home, uint64_t time_ms);
 void home_arm_expire(struct home *home);
 void home_config_due(struct home *home); /* its record may have changed */
 void home_tell_dead(struct home *home);
+void home_booted(struct home *home); /* the node has a boot: its dead letters can be told of */
 void home_upkeep_begin(struct home *home); /* it serves from now on */
 void home_upkeep_end(struct home *home);
 void home_upkeep_applied(struct home *home, const struct queue_batch *batch);

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#define ASK_FIRST_MS    10u
+#define ASK_FIRST_MS    4u
 #define ASK_MAX_MS      200u
 #define ASK_SOON_MAX    32u /* of more at a time (a listing) the answers are only slow */
 #define REQUEST_NUMBERS 5u  /* request, with consumers?, the asker's node (2) and shard */

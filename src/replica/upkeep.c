@@ -183,11 +183,20 @@ void home_tell_dead(struct home *home)
 {
     struct host *host = home->host;
     if (!home->serving || timer_is_pending(&home->dead_again) || !queue_dead_due(home->queue) ||
-        host->sink.on_queue_dead == NULL) {
+        host->sink.on_queue_dead == NULL ||
+        host->boot == 0) { /* without one nobody can take them */
         return;
     }
     timer_add(&host->timers, &home->dead_again, host->now_ms + DEAD_AGAIN_MS, on_dead_again);
     host->sink.on_queue_dead(host->sink.ctx, home->id);
+}
+
+void home_booted(struct home *home)
+{
+    struct host *host = home->host;
+    if (home->serving && !timer_is_pending(&home->dead_again)) {
+        timer_add(&host->timers, &home->dead_again, host->now_ms, on_dead_again);
+    }
 }
 
 /* --- begin and end --------------------------------------------------------------------------- */

@@ -207,16 +207,31 @@ void wire_describe_table(struct strbuf *s, struct bytes table)
 
 /* --- values as Erlang's terms ----------------------------------------------------------------- */
 
-/* The shortest digits that read back as the same number, with a point. */
+/* As Erlang writes it: the shortest digits that read back as the same number, always with a point;
+ * with an exponent where that is shorter, or where whole numbers are not exact any more. */
 static void add_real(struct strbuf *s, double real)
 {
-    char text[32];
-    int digits = 1;
+    char text[32]; /* [-]d[.ddd]e[+-]dd */
+    int precision = 0;
     do {
-        (void)snprintf(text, sizeof text, "%.*g", digits, real);
-    } while (++digits <= 17 && strtod(text, NULL) != real);
-    strbuf_add_cstr(s, text);
-    strbuf_add_cstr(s, strpbrk(text, ".en") == NULL ? ".0" : "");
+        (void)snprintf(text, sizeof text, "%.*e", precision, real);
+    } while (++precision < 17 && strtod(text, NULL) != real);
+    const char *e = strchr(text, 'e');
+    if (e == NULL) { /* infinite, or no number */
+        strbuf_add_cstr(s, text);
+        return;
+    }
+    const int exponent = (int)strtol(e + 1, NULL, 10);
+    const int digits = precision;
+    const int point = digits == 1 ? 2 : 1; /* ".0" or "." */
+    const int after = exponent < digits - 1 ? digits - 1 - exponent : 1;
+    const int fixed = (exponent > 0 ? exponent : 0) + 2 + after;
+    const int scientific = digits + point + snprintf(NULL, 0, "e%d", exponent);
+    if (fixed <= scientific && real < 0x1p53 && real > -0x1p53) {
+        strbuf_printf(s, "%.*f", after, real);
+    } else {
+        strbuf_printf(s, "%.*s%se%d", (int)(e - text), text, digits == 1 ? ".0" : "", exponent);
+    }
 }
 
 static void add_flat_term(struct strbuf *s, const struct wire_value *v)

@@ -420,6 +420,22 @@ def exclusive_consumer_of_a_quorum_queue(t):
     a.channel().call("basic.consume", queue=name, tag="other")
 
 
+@script("18", kinds=("transient", "durable"))
+def cancel_comes_behind_delete_ok(t):
+    """Who deletes a queue that it consumes from itself hears of that first."""
+    ch = t.channel()
+    name = t.queue(ch)
+    for tag in ("one", "two"):
+        ch.call("basic.consume", queue=name, tag=tag)
+    ch.call("queue.delete", in_order=True, queue=name)
+    ch.take(2, "basic.cancel")
+    name = t.queue(ch)
+    ch.call("basic.consume", queue=name, tag="one")
+    ch.send("queue.delete", queue=name, nowait=1)
+    ch.take(1, "basic.cancel")
+    ch.call("basic.cancel", tag="one")
+
+
 @script("18", kinds=KINDS)
 def cancel_when_the_queue_is_deleted(t):
     ch, other = t.channel(), t.channel()

@@ -192,6 +192,33 @@ def permissions(t):
         ch.closed()
 
 
+@script("55")
+def permissions_of_what_does_not_exist(t):
+    """Whoever may not is told nothing about what there is."""
+    ch = t.channel()
+    queue = t.queue(ch)
+    exchange = t.exchange(ch, "fanout")
+    a = user(t, "", "", "")
+    none, nowhere = t.name("none"), t.name("nowhere")
+    for method, fields in (
+            ("queue.declare", dict(queue=none)), ("queue.declare", dict(queue=none, passive=1)),
+            ("queue.delete", dict(queue=none)), ("queue.purge", dict(queue=none)),
+            ("exchange.declare", dict(exchange=nowhere, type="fanout", passive=1)),
+            ("exchange.delete", dict(exchange=nowhere)),
+            ("queue.bind", dict(queue=none, exchange=nowhere)),
+            ("queue.bind", dict(queue=queue, exchange=nowhere)),
+            ("queue.bind", dict(queue=none, exchange=exchange)),
+            ("queue.unbind", dict(queue=none, exchange=nowhere)),
+            ("exchange.bind", dict(destination=nowhere, source=exchange)),
+            ("exchange.bind", dict(destination=exchange, source=nowhere)),
+            ("exchange.unbind", dict(destination=nowhere, source=exchange)),
+            ("basic.get", dict(queue=none)), ("basic.consume", dict(queue=none))):
+        a.channel().call(method, **fields)
+    ch = a.channel()
+    ch.publish(nowhere, "k", "m")
+    ch.closed()
+
+
 @script("20", "54")
 def impersonator(t):
     a = user(t, ".*", ".*", ".*", tags=("impersonator",))

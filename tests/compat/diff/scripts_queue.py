@@ -124,6 +124,20 @@ def inequivalent_arguments(t):
 
 
 @script("9")
+def inequivalent_types(t):
+    """The same value in another type: integers are alike, and nothing else is."""
+    a = t.connect()
+    ch = a.channel()
+    number = t.queue(ch, "number", {"x-message-ttl": 1000})
+    for value in (("l", 1000), ("s", 1000), ("d", 1000.0), ("f", 1000.0), ("T", 1000)):
+        a.channel().call("queue.declare", queue=number, arguments={"x-message-ttl": value})
+    text = t.queue(ch, "text", {"x-overflow": "drop-head"})
+    a.channel().call("queue.declare", queue=text, arguments={"x-overflow": ("x", b"drop-head")})
+    flag = t.queue(ch, "flag", {"x-single-active-consumer": True})
+    a.channel().call("queue.declare", queue=flag, arguments={"x-single-active-consumer": 1})
+
+
+@script("9")
 def exclusive(t):
     a, b = t.connect(), t.connect()
     ch = a.channel()

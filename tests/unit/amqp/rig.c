@@ -395,6 +395,15 @@ uint32_t broker_alarms(const struct broker *broker)
     return rig.alarms;
 }
 
+void broker_channel_alarm(struct broker_channel *ch)
+{
+    cr_assert(ch->used && rig.alarms != 0);
+    if (rig.alarms_hold) {
+        ch->sink->on_alarm(ch->ctx, "low on memory");
+        ch->sink->on_blocked(ch->ctx, true);
+    }
+}
+
 uint64_t broker_publish_room(const struct broker *broker)
 {
     (void)broker;

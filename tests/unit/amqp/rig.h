@@ -72,6 +72,7 @@ struct rig {
     void *retry_ctx;
     uint64_t room;        /* what broker_publish_room says */
     uint32_t alarms;      /* what broker_alarms says */
+    bool alarms_hold;     /* broker_channel_alarm holds the channel back */
     bool publish_waits;   /* broker_publish answers BROKER_WAIT */
     bool commit_waits;    /* broker_tx_commit says that publishes are to be confirmed */
     VEC(uint64_t) tokens; /* of routed publishes */

@@ -323,6 +323,33 @@ Test(amqp_channel, nothing_is_delivered_to_a_channel_that_is_being_closed)
                "tag 9\" class-id=60 method-id=80\n");
 }
 
+/* As with RabbitMQ: clients wait for the reply, and some close the channel at the first cancel. */
+Test(amqp_channel, a_cancel_by_the_channels_own_delete_comes_behind_its_reply)
+{
+    struct wire_method m = {.id = WIRE_QUEUE_DELETE};
+    m.queue_delete.queue = B("q");
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    rig_send(1, &m);
+    rig.channels[1].sink->on_cancel(rig.channels[1].ctx, B("t"));
+    rig.channels[1].sink->on_cancel(rig.channels[1].ctx, B(""));
+    EXPECT_OUT("");
+    rig_answer(0, false, NULL, 0, 0);
+    EXPECT_OUT("1 queue.delete-ok message-count=0\n"
+               "1 basic.cancel consumer-tag=\"t\" no-wait=true\n"
+               "1 basic.cancel consumer-tag=\"\" no-wait=true\n");
+    m.queue_delete.no_wait = true;
+    rig_send(1, &m);
+    rig.channels[1].sink->on_cancel(rig.channels[1].ctx, B("t"));
+    rig_answer(0, false, NULL, 0, 0);
+    EXPECT_OUT("1 basic.cancel consumer-tag=\"t\" no-wait=true\n");
+    m.queue_delete.no_wait = false;
+    rig_send(1, &m);
+    rig.channels[1].sink->on_cancel(rig.channels[1].ctx, B("t"));
+    EXPECT_OUT(""); /* and the channel is freed with the rig */
+}
+
 Test(amqp_channel, a_close_that_crosses_an_error_is_answered)
 {
     struct wire_method m = declare("q", false);

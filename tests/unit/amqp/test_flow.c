@@ -248,6 +248,46 @@ Test(amqp_flow, one_that_only_publishes_waits)
     EXPECT_OUT("");
 }
 
+/* Not only what comes behind the first publish: no message of this moment is taken. */
+Test(amqp_flow, a_publish_that_begins_under_an_alarm_is_held_back)
+{
+    rig_open();
+    rig_channel(1);
+    send_bare(1, WIRE_CONFIRM_SELECT);
+    (void)rig_out();
+    (void)rig_calls();
+    rig.alarms = BROKER_ALARM_MEMORY;
+    rig.alarms_hold = true;
+    rig_turn();
+    publish(1, "a");
+    EXPECT_OUT("0 connection.blocked reason=\"low on memory\"\n");
+    EXPECT_CALLS("");
+    alarm_over();
+    EXPECT_OUT("0 connection.unblocked\n");
+    EXPECT_CALLS("1 publish 'x' 'k' token=1  priority=0 props=2 body='a'\n");
+}
+
+/* Those kept for another reason are not worked off into an alarm either; before a close they are.
+ */
+Test(amqp_flow, a_kept_publish_is_held_back_by_an_alarm_but_not_before_a_close)
+{
+    rig_open();
+    rig_channel(1);
+    block(true);
+    publish(1, "a");
+    publish(1, "b");
+    rig.alarms = BROKER_ALARM_MEMORY;
+    rig.alarms_hold = true;
+    rig_turn();
+    block(false);
+    EXPECT_OUT("0 connection.blocked reason=\"low on memory\"\n");
+    EXPECT_CALLS("");
+    send_bare(1, WIRE_CHANNEL_CLOSE);
+    EXPECT_OUT("1 channel.close-ok\n");
+    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n"
+                 "1 publish 'x' 'k' token=0  priority=0 props=2 body='b'\n1 channel_close\n");
+}
+
 /* --- what the client is told ------------------------------------------------------------------ */
 
 Test(amqp_flow, a_connection_is_told_once_and_when_it_is_over)

@@ -528,6 +528,19 @@ Test(broker_publish, alarms_hold_back_channels_that_publish)
     }
 }
 
+Test(broker_publish, alarms_hold_back_channels_that_are_about_to_publish)
+{
+    rig_queue("a");
+    broker_channel_alarm(rig.ch);
+    EXPECT_SAID("");
+    broker_set_alarms(rig.broker, BROKER_ALARM_MEMORY);
+    broker_channel_alarm(rig.ch);
+    broker_channel_alarm(rig.ch);
+    EXPECT_SAID("alarm low on memory\nblocked\n");
+    broker_set_alarms(rig.broker, 0);
+    EXPECT_SAID("unblocked\n");
+}
+
 /* RabbitMQ's own tests publish to nowhere. */
 Test(broker_publish, alarms_hold_back_who_publishes_to_nowhere)
 {

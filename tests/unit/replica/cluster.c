@@ -425,6 +425,12 @@ void cluster_reboot(struct test_cluster *c, uint32_t node)
     cluster_views(c);
 }
 
+void cluster_restart_unbooted(struct test_cluster *c, uint32_t node)
+{
+    node_start(c, node);
+    cluster_views(c);
+}
+
 void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot)
 {
     node_start(c, node);

@@ -120,6 +120,8 @@ void cluster_wake(struct test_cluster *c, uint32_t node);
 /* Power failure: unsynced writes are lost in part; its peers hear "lost", then "down". */
 void cluster_crash(struct test_cluster *c, uint32_t node);
 void cluster_restart(struct test_cluster *c, uint32_t node, bool new_boot);
+/* A node alone is up again, and nobody has given it a boot yet: cluster_reboot does. */
+void cluster_restart_unbooted(struct test_cluster *c, uint32_t node);
 /* The cluster took the node for dead while it lived: it has a new boot from now on. */
 void cluster_reboot(struct test_cluster *c, uint32_t node);
 int cluster_leader(struct test_cluster *c, uint64_t group); /* node, or -1 */

@@ -583,6 +583,31 @@ Test(machine, dead_letters_outlive_segments_and_restarts)
     }
 }
 
+static bool all_dead(void *ctx)
+{
+    return totals(ctx).dead == 10;
+}
+
+/* A queue is served before its node has a boot number, without which nobody can take dead letters:
+ * they are told of as soon as there is one, and not a second later. */
+Test(machine, dead_letters_are_told_when_the_boot_is_known)
+{
+    struct scene s = scene_new(550, 1, 1, 1, -1, dies_soon, WR_ARRAY_SIZE(dies_soon));
+    user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
+    publish(&s, 10, 50);
+    cluster_settle(s.c, 50);
+    cluster_crash(s.c, 0);
+    s.u[0].client = NULL;
+    s.c->dead_told = 0;
+    cluster_restart_unbooted(s.c, 0);
+    cr_assert(cluster_run(s.c, all_dead, &s, 20000));
+    cluster_settle(s.c, 100);
+    cr_assert_eq(s.c->dead_told, 0, "nobody could take them");
+    cluster_reboot(s.c, 0);
+    cr_assert(cluster_run(s.c, told_dead, s.c, 10));
+    scene_free(&s);
+}
+
 /* --- take and peek --------------------------------------------------------------------------- */
 
 Test(machine, peek_and_take)

@@ -296,6 +296,39 @@ Test(table, values_print_alone_and_types_have_rabbitmqs_names)
     cr_assert_str_eq(wire_field_name('?'), "unknown");
 }
 
+Test(table, reals_print_as_erlang_prints_them)
+{
+    static const struct {
+        double real;
+        const char *text;
+    } cases[] = {
+        {0.0, "0.0"},
+        {-0.0, "-0.0"},
+        {1.0, "1.0"},
+        {100.0, "100.0"},
+        {1000.0, "1.0e3"},
+        {-1000.0, "-1.0e3"},
+        {1234.0, "1234.0"},
+        {12300.0, "1.23e4"},
+        {123456789012.0, "123456789012.0"},
+        {0.1, "0.1"},
+        {0.0001, "0.0001"},
+        {0.00123, "0.00123"},
+        {0.0000123, "1.23e-5"},
+        {5.0e-324, "5.0e-324"},
+        {1.0e100, "1.0e100"},
+        {9007199254740992.0, "9.007199254740992e15"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char array[64];
+        struct strbuf s;
+        strbuf_init(&s, array, sizeof(array));
+        struct wire_value value = {.type = WIRE_FIELD_DOUBLE, .real = cases[i].real};
+        wire_describe_value(&s, &value);
+        cr_expect_str_eq(s.data, cases[i].text);
+    }
+}
+
 static const char all_types_json[] =
     "[[\"t\",\"bool\",true],[\"b\",\"byte\",-1],[\"B\",\"unsignedbyte\",255],[\"s\",\"short\",-2],"
     "[\"u\",\"unsignedshort\",65534],[\"I\",\"signedint\",-3],[\"i\",\"unsignedint\",4294967293],"
