@@ -6,16 +6,15 @@
  * never in no queue at all; it may come twice.
  *
  * Happy path: the host says that a queue served here has dead letters and nobody takes them ->
- * worker, ATTACH -> on_dead -> read barrier -> dead_letter_make, route, publish to each target ->
- * on_applied of all -> settle. A worker that has had nothing to do for a while closes.
- * The barrier: who binds a queue and then rejects a message may do both through another node, and
- * finds his binding obeyed; those that come while one is under way share the next.
+ * worker, ATTACH -> on_dead -> dead_letter_make, route, publish to each target -> on_applied of all
+ * -> settle. A worker that has had nothing to do for a while closes.
  *
- * Failure modes: not routable behind a barrier: dropped; with strategy at-least-once tried again
- * until it is routable. No leader for the barrier: routed by what is known here, and tried again if
- * that is nothing. A target that refuses (it is full): tried again, for that target only
- * (dead_target.c); dropped with strategy at-most-once. Another worker is attached already (that of
- * the leader before): closes; the host says again whether one is needed.
+ * Failure modes: not routable by what is known here: looked up again behind a read barrier (those
+ * that come while one is under way share the next), then dropped; with strategy at-least-once tried
+ * again until it is routable. No leader for the barrier: tried again. A target that refuses (it is
+ * full): tried again, for that target only (dead_target.c); dropped with strategy at-most-once.
+ * Another worker is attached already (that of the leader before): closes; the host says again
+ * whether one is needed.
  *
  * Invariants: 1. flight->waiting = entries of targets' waits and parked that name it =
  * flight->busy; 2. a flight is in `looks` or `retries` only with waiting = 0; 3. the worker's
@@ -321,7 +320,7 @@ static void on_dead(void *ctx, uint32_t consumer, uint64_t first_ordinal, enum q
         list_init(&flight->retry);
         const uint32_t size = flight->message.record.size;
         w->average = w->average == 0 ? size : w->average - w->average / 8 + size / 8;
-        look(w, flight);
+        dead__attempt(w, flight);
     }
     w->last = first_ordinal + count - 1;
     dead__mark(w);
