@@ -140,8 +140,8 @@ static void begin_page(struct sim *sim)
     mover->node = node;
     mover->begun_at = sim->now;
     mover->page = broker_page_start(shard->broker, &options, &sink, sim);
-    if (sim->options.faults[SIM_FAULT_KILL] && !sim->liveness && prng_ratio(&mover->prng, 1, 10)) {
-        sim_at(sim, sim->now + prng_below(&mover->prng, 30 * SIM_MS), on_kill, NULL, node,
+    if (sim->options.faults[SIM_FAULT_KILL] && !sim->liveness && prng_ratio(&mover->prng, 1, 4)) {
+        sim_at(sim, sim->now + prng_below(&mover->prng, 10 * SIM_MS), on_kill, NULL, node,
                host->incarnation);
     }
     sim_context_schedule(&sim->hosts[node].contexts[0], true);
