@@ -104,11 +104,10 @@ static struct catalog_request *request_new(struct host *host, enum request_kind 
     return request;
 }
 
-/* What founds a cluster, joins it or takes a boot number is proposed by who has none that runs. */
+/* What founds a cluster or takes a boot number is proposed by who has none that runs. */
 static bool counts_once(const struct catalog_command *command)
 {
-    return command->kind != CATALOG_CLUSTER_INIT && command->kind != CATALOG_JOIN_NODE &&
-           command->kind != CATALOG_NODE_BOOT;
+    return command->kind != CATALOG_CLUSTER_INIT && command->kind != CATALOG_NODE_BOOT;
 }
 
 static struct catalog_request *propose_new(struct host *host, const struct catalog_command *command,

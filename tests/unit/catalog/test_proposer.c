@@ -110,6 +110,19 @@ Test(proposer, a_boot_that_is_over_proposes_nothing)
     fixture_free(f);
 }
 
+/* Sim seed 500744. */
+Test(proposer, a_late_copy_of_a_join_does_not_bring_a_forgotten_node_back)
+{
+    struct fixture *f = fixture_new(2);
+    struct catalog_command join = {.kind = CATALOG_JOIN_NODE, .by = by(1, 1, 1)};
+    join.u.join = node_info(3);
+    cr_assert_eq(apply(f, &join), CATALOG_OK);
+    cr_assert_eq(do_forget(f, 3), CATALOG_OK);
+    cr_assert_eq(apply(f, &join), CATALOG_OK);
+    cr_assert_null(catalog_node(view_of(f), node_id(3)));
+    fixture_free(f);
+}
+
 Test(proposer, is_encoded_and_nonsense_is_refused)
 {
     struct catalog_command c = {.kind = CATALOG_DELETE_VHOST, .by = by(3, 300, 299)};
