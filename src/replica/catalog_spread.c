@@ -15,16 +15,6 @@
  */
 #include "replica_internal.h"
 
-static struct node_state *state_of(struct host *host, struct uid node)
-{
-    for (size_t i = 0; i < host->nodes.count; i++) {
-        if (uid_eq(host->nodes.items[i].node, node)) {
-            return &host->nodes.items[i];
-        }
-    }
-    return NULL;
-}
-
 static struct spread *spread_of(struct host *host)
 {
     if (host->spread == NULL) {
@@ -112,7 +102,7 @@ bool spread_reached(struct host *host, uint64_t index)
     const struct catalog_view *view = catalog_view_peek(host->catalog);
     const uint32_t count = catalog_nodes(view, nodes);
     for (uint32_t i = 0; i < count; i++) {
-        const struct node_state *n = state_of(host, nodes[i]->info.id);
+        const struct node_state *n = node_state_of(host, nodes[i]->info.id);
         if (nodes[i]->running && n != NULL && n->reach == NODE_UP && n->view_at < index) {
             return false;
         }
@@ -123,7 +113,7 @@ bool spread_reached(struct host *host, uint64_t index)
 /* What was asked or told over the link before may be lost. */
 void spread_node_changed(struct host *host, struct uid node)
 {
-    struct node_state *n = state_of(host, node);
+    struct node_state *n = node_state_of(host, node);
     if (n != NULL) {
         n->view_asked = n->view_wants = n->view_told = 0;
     }
@@ -151,7 +141,7 @@ void spread_on_parcel(struct host *host, struct parcel *parcel)
         return;
     }
     struct spread *s = spread_of(host);
-    struct node_state *n = state_of(host, parcel->from_node);
+    struct node_state *n = node_state_of(host, parcel->from_node);
     if (parcel->kind == PARCEL_VIEW_PASSED) {
         if (own && parcel->from_shard < host->options.shard_count &&
             index > s->passed[parcel->from_shard]) {

@@ -8,17 +8,23 @@
  */
 #include "replica_internal.h"
 
+struct node_state *node_state_of(const struct host *host, struct uid node)
+{
+    for (size_t i = 0; i < host->nodes.count; i++) {
+        if (uid_eq(host->nodes.items[i].node, node)) {
+            return &host->nodes.items[i];
+        }
+    }
+    return NULL;
+}
+
 enum node_reach host_reach(const struct host *host, struct uid node)
 {
     if (host_is_self(host, node)) {
         return NODE_UP;
     }
-    for (size_t i = 0; i < host->nodes.count; i++) {
-        if (uid_eq(host->nodes.items[i].node, node)) {
-            return host->nodes.items[i].reach;
-        }
-    }
-    return NODE_UNKNOWN;
+    const struct node_state *state = node_state_of(host, node);
+    return state == NULL ? NODE_UNKNOWN : state->reach;
 }
 
 enum node_reach host_boot_reach(const struct host *host, uint64_t boot)
@@ -45,15 +51,14 @@ enum node_reach host_boot_reach(const struct host *host, uint64_t boot)
 
 static bool set_reach(struct host *host, struct uid node, enum node_reach reach)
 {
-    for (size_t i = 0; i < host->nodes.count; i++) {
-        if (uid_eq(host->nodes.items[i].node, node)) {
-            bool changed = host->nodes.items[i].reach != reach;
-            host->nodes.items[i].reach = reach;
-            return changed;
-        }
+    struct node_state *state = node_state_of(host, node);
+    const bool changed = state == NULL || state->reach != reach;
+    if (state == NULL) {
+        vec_push(&host->nodes, (struct node_state){.node = node, .reach = reach});
+    } else {
+        state->reach = reach;
     }
-    vec_push(&host->nodes, (struct node_state){.node = node, .reach = reach});
-    return true;
+    return changed;
 }
 
 /* Effects towards a node whose link broke may be lost: its clients' routes end, and they are asked

@@ -718,6 +718,8 @@ struct host {
     VEC(uint64_t) fresh_reports; /* to be asked for the first time */
 };
 void host_mark_now(struct host *host);
+/* NULL: nothing was said of it yet, or it is this one. Valid until the next node is heard of. */
+struct node_state *node_state_of(const struct host *host, struct uid node);
 enum node_reach host_reach(const struct host *host, struct uid node);
 enum node_reach host_boot_reach(const struct host *host, uint64_t boot);
 void host_log(struct host *host, const struct log_item *item);
