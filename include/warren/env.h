@@ -63,6 +63,15 @@ struct env_tls {
     struct slice login; /* the user's name by it and the configuration; size 0: it has none */
 };
 
+/* Gives the texts back; not the structure. */
+static inline void env_tls_deinit(struct env_tls *tls)
+{
+    slice_unref(&tls->subject);
+    slice_unref(&tls->issuer);
+    slice_unref(&tls->validity);
+    slice_unref(&tls->login);
+}
+
 /* Upcalls. Slices and strings are borrowed for the duration of the call. */
 struct env_sink {
     /* A connection was accepted and given to this context. The sink sets its user pointer with

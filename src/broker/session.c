@@ -69,10 +69,7 @@ void session_free_tls(struct broker_session *session)
 {
     struct env_tls *tls = session->tls;
     if (tls != NULL) {
-        slice_unref(&tls->subject);
-        slice_unref(&tls->issuer);
-        slice_unref(&tls->validity);
-        slice_unref(&tls->login);
+        env_tls_deinit(tls);
         wr_free(tls);
     }
 }

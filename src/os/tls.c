@@ -124,7 +124,7 @@ void os_tls_free(struct os_tls *tls)
     }
     SSL_free(tls->ssl);
     if (tls->info != NULL) {
-        os_tls_info_deinit(tls->info);
+        env_tls_deinit(tls->info);
         wr_free(tls->info);
     }
     wr_free(tls);

@@ -51,6 +51,5 @@ void os_tls_describe_peer(const struct os_tls_options *options, const struct x50
                           struct env_tls *info);
 /* Erlang's words for a cipher suite, as RabbitMQ's listings have them. */
 void os_tls_describe_cipher(const struct ssl_cipher_st *cipher, struct env_tls *info);
-void os_tls_info_deinit(struct env_tls *info);
 
 #endif

@@ -265,11 +265,3 @@ void os_tls_describe_peer(const struct os_tls_options *options, const struct x50
         break;
     }
 }
-
-void os_tls_info_deinit(struct env_tls *info)
-{
-    slice_unref(&info->validity);
-    slice_unref(&info->subject);
-    slice_unref(&info->issuer);
-    slice_unref(&info->login);
-}
