@@ -3,7 +3,8 @@
 
 Each step starts its own nodes on free ports, below .dev/real/suite-PID, and ends them in an orderly way,
 which must succeed with exit code 0 and, for the sanitizers' programs, without a report. What a step
-prints goes to STEP.log there; the end of it is shown when it fails. Nothing is left running.
+prints goes to STEP.log there; when it fails, its lines that tell of failures and its end are shown. Nothing
+is left running.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import later  # noqa: E402  pylint: disable=wrong-import-position
 STEP_S = 400
 LOAD_S = 60
 SHOWN = 40              # lines of a failed step
+FAILURES = ("not ok ", "FAILED", "Traceback", "==")     # ... and those that begin so, wherever they are
 SANITIZERS = {
     # What was freed and is watched for use counts as the node's memory: not the default of 256 MiB.
     "ASAN_OPTIONS": "exitcode=97:detect_leaks=1:quarantine_size_mb=64",
@@ -85,7 +87,9 @@ class Suite:
             self.failed.append(name)
             print(f"{why}\n   the end of {self.log}:")
             with open(self.log, encoding="utf-8", errors="replace") as file:
-                print("".join("      " + line for line in file.readlines()[-SHOWN:]), flush=True)
+                lines = ["      " + line for line in file]
+            said = [line for line in lines[:-SHOWN] if line.lstrip().startswith(FAILURES)]
+            print("".join(said[:SHOWN] + ["      ...\n"] * bool(said) + lines[-SHOWN:]), flush=True)
 
     def program(self, *command, seconds=STEP_S, env=None):
         """Runs a program with its output in the step's log; its exit code. At its time limit it is

@@ -317,14 +317,20 @@ func consumeRoundRobin(t *test) {
 	for i := 0; i < 30; i++ {
 		publish(channel, "", queue, fmt.Sprint(i))
 	}
-	shares := map[string]int{}
-	for i := 0; i < 30; i++ {
+	// Acks go out in the order of the deliveries: which of the goroutines above runs first must not
+	// decide who is ready for the next message.
+	shares, waiting := map[string]int{}, map[uint64]amqp.Delivery{}
+	for tag := uint64(1); tag <= 30; {
 		select {
 		case delivery := <-all:
+			waiting[delivery.DeliveryTag] = delivery
+		case <-time.After(deadline):
+			fail("%d of 30 deliveries", tag-1)
+		}
+		for delivery, found := waiting[tag]; found; delivery, found = waiting[tag] {
 			shares[delivery.ConsumerTag]++
 			must(delivery.Ack(false))
-		case <-time.After(deadline):
-			fail("%d of 30 deliveries", i)
+			tag++
 		}
 	}
 	for i := 0; i < 3; i++ {
