@@ -184,6 +184,14 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
 void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
                        struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
                        void *ctx);
+/* The same while others of the two are under way on this channel: they share commits, and done is
+ * called in the order of the calls. False: it must wait for them, because it could fail by what is
+ * known here; nothing has happened. Whatever comes after a fault is not answered, but may be done.
+ */
+bool broker_queue_declare_ahead(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                                struct bytes args, broker_done_fn done, void *ctx);
+bool broker_queue_bind_ahead(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                             struct bytes key, struct bytes args, broker_done_fn done, void *ctx);
 void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done,
                         void *ctx); /* a = messages removed */
 void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags,

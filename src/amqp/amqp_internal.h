@@ -35,6 +35,7 @@
     2000u /* an error is told at last after this, exclusive queues or not */
 #define AMQP_AUTH_DELAY_MS 1000u
 #define AMQP_FRAME_MIN     4096u
+#define AMQP_AHEAD_MAX     32u             /* declares and binds of a channel under way at once */
 #define AMQP_HOLD_HIGH     (1024u * 1024u) /* output backlog to hold deliveries back at ... */
 #define AMQP_HOLD_LOW      (256u * 1024u)  /* ... and where they go on */
 #define AMQP_ANSWERS_MAX                                                                           \
@@ -137,6 +138,12 @@ struct content {
     uint64_t progress_ms;   /* when something of a large body last came */
 };
 
+/* A broker call of a channel that is under way. */
+struct channel_call {
+    enum wire_method_id method;
+    bool no_wait;
+};
+
 struct confirm_range {
     uint64_t first, count;
     bool ack;
@@ -161,7 +168,6 @@ struct amqp_channel {
     uint16_t number;
     bool closing;       /* sent channel.close: drops all until close-ok */
     bool client_closed; /* the client sent channel.close: close-ok is sent in the turn */
-    bool busy;          /* a broker call is under way; later frames wait */
     bool blocked;       /* publishing is held back */
     bool leaving; /* a close was sent: what is kept before it is worked off, held back or not */
     bool waiting_room;     /* a large body waits until there is memory for it */
@@ -169,8 +175,10 @@ struct amqp_channel {
     bool waiting_publish;  /* content.message waits for a read barrier */
     bool confirm;
     bool draining;
-    bool no_wait; /* of the request under way */
-    enum wire_method_id request;
+    VEC(struct channel_call) calls; /* broker calls under way, in order; later frames wait, ... */
+    bool ahead_refused;             /* ... also one that might have begun ahead of their answers */
+    enum wire_method_id request;    /* the call that began or was answered last */
+    bool no_wait;                   /* ... */
     struct content content;
     uint64_t received_at;    /* conn->received_bytes when the frame being worked on came */
     uint64_t looked_at;      /* and when the last look-up for a publish began */
@@ -272,6 +280,8 @@ bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, noth
 /* ch_*.c: one class of methods each; true = known */
 bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *method);
+/* queue.declare or bind while others of the channel are under way: has it begun, too? */
+bool ch_queue_ahead(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_basic_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_settle_method(struct amqp_channel *ch, const struct wire_method *method);
 void ch_settle_flush(struct amqp_channel *ch);

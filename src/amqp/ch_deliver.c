@@ -146,7 +146,7 @@ static void on_cancel(void *ctx, struct bytes tag)
     if (!ch->conn->cancel_notify || ch->closing || ch->client_closed || !conn_works(ch->conn)) {
         return;
     }
-    if (ch->busy && ch->request == WIRE_QUEUE_DELETE) {
+    if (ch->calls.count > 0 && ch->request == WIRE_QUEUE_DELETE) {
         vec_push(&ch->late_cancels, slice_copy(tag.data, tag.size));
         return;
     }

@@ -86,16 +86,19 @@ static void on_counted(void *ctx, const struct broker_fault *fault, struct bytes
     channel_resume(ch);
 }
 
+static uint32_t declare_flags(const struct wire_queue_declare *d)
+{
+    return (d->passive ? BROKER_PASSIVE : 0u) | (d->durable ? BROKER_DURABLE : 0u) |
+           (d->exclusive ? BROKER_EXCLUSIVE : 0u) | (d->auto_delete ? BROKER_AUTO_DELETE : 0u);
+}
+
 static void declare_queue(struct amqp_channel *ch, const struct wire_queue_declare *d)
 {
     uint8_t space[255];
-    uint32_t flags = (d->passive ? BROKER_PASSIVE : 0u) | (d->durable ? BROKER_DURABLE : 0u) |
-                     (d->exclusive ? BROKER_EXCLUSIVE : 0u) |
-                     (d->auto_delete ? BROKER_AUTO_DELETE : 0u);
     if (args_valid(ch, d->arguments, WIRE_QUEUE_DECLARE)) {
         channel_begin(ch, WIRE_QUEUE_DECLARE, d->no_wait);
-        broker_queue_declare(ch->broker, strip(d->queue, space), flags, d->arguments, on_declared,
-                             ch);
+        broker_queue_declare(ch->broker, strip(d->queue, space), declare_flags(d), d->arguments,
+                             on_declared, ch);
     }
 }
 
@@ -110,6 +113,35 @@ static void bind_queue(struct amqp_channel *ch, struct bytes queue, struct bytes
         broker_queue_bind(ch->broker, strip(queue, queue_space), strip(exchange, exchange_space),
                           key, args, method == WIRE_QUEUE_UNBIND, on_done, ch);
     }
+}
+
+static bool declare_ahead(struct amqp_channel *ch, const struct wire_queue_declare *d)
+{
+    uint8_t space[255];
+    return wire_table_validate(d->arguments, NULL) == WIRE_OK &&
+           broker_queue_declare_ahead(ch->broker, strip(d->queue, space), declare_flags(d),
+                                      d->arguments, on_declared, ch);
+}
+
+static bool bind_ahead(struct amqp_channel *ch, const struct wire_queue_bind *b)
+{
+    uint8_t queue_space[255];
+    uint8_t exchange_space[255];
+    return wire_table_validate(b->arguments, NULL) == WIRE_OK &&
+           broker_queue_bind_ahead(ch->broker, strip(b->queue, queue_space),
+                                   strip(b->exchange, exchange_space), b->routing_key, b->arguments,
+                                   on_done, ch);
+}
+
+bool ch_queue_ahead(struct amqp_channel *ch, const struct wire_method *m)
+{
+    const bool declares = m->id == WIRE_QUEUE_DECLARE;
+    const bool begins =
+        declares ? declare_ahead(ch, &m->queue_declare) : bind_ahead(ch, &m->queue_bind);
+    if (begins) {
+        channel_begin(ch, m->id, declares ? m->queue_declare.no_wait : m->queue_bind.no_wait);
+    }
+    return begins;
 }
 
 bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *m)

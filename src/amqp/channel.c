@@ -70,7 +70,8 @@ static void close_broker(struct amqp_channel *ch)
     rangemap_clear(&ch->unacked);
     vec_clear(&ch->tx_acks);
     ch->tx_ack_count = 0;
-    ch->busy = ch->blocked = ch->waiting_publish = ch->committing = ch->leaving = false;
+    vec_clear(&ch->calls);
+    ch->blocked = ch->waiting_publish = ch->committing = ch->leaving = false;
 }
 
 void channel_free(struct amqp_channel *ch)
@@ -78,6 +79,7 @@ void channel_free(struct amqp_channel *ch)
     close_broker(ch);
     list_remove(&ch->touched_link);
     vec_deinit(&ch->queued);
+    vec_deinit(&ch->calls);
     vec_deinit(&ch->confirms);
     vec_deinit(&ch->tx_acks);
     vec_deinit(&ch->late_cancels);
@@ -228,17 +230,19 @@ void channel_broker_fault(struct amqp_channel *ch, const struct broker_fault *fa
 
 void channel_begin(struct amqp_channel *ch, enum wire_method_id method, bool no_wait)
 {
-    WR_ASSERT(!ch->busy);
     ch_settle_flush(ch);
-    ch->busy = true;
+    vec_push(&ch->calls, ((struct channel_call){method, no_wait}));
     ch->request = method;
     ch->no_wait = no_wait;
 }
 
 bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault)
 {
-    WR_ASSERT(ch->busy);
-    ch->busy = false;
+    WR_ASSERT_OP(ch->calls.count, >, 0);
+    ch->request = ch->calls.items[0].method;
+    ch->no_wait = ch->calls.items[0].no_wait;
+    vec_remove(&ch->calls, 0);
+    ch->ahead_refused = ch->ahead_refused && ch->calls.count > 0;
     if (fault->code != 0) {
         channel_broker_fault(ch, fault, ch->request);
         return false;
@@ -246,10 +250,35 @@ bool channel_finish(struct amqp_channel *ch, const struct broker_fault *fault)
     return conn_works(ch->conn) && !ch->closing;
 }
 
+static bool is_held(const struct amqp_channel *ch)
+{
+    return (ch->blocked && !ch->leaving && ch->let_through == 0) || ch->waiting_publish ||
+           ch->waiting_room || ch->conn->unread;
+}
+
 static bool waits(const struct amqp_channel *ch)
 {
-    return ch->busy || (ch->blocked && !ch->leaving && ch->let_through == 0) ||
-           ch->waiting_publish || ch->waiting_room || ch->conn->unread;
+    return ch->calls.count > 0 || is_held(ch);
+}
+
+/* Declares and binds begin while others are under way, where nothing but the cluster decides about
+ * them: a commit takes a sync, and one serves many. True: it has begun. */
+static bool begins_ahead(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    struct wire_method method;
+    if (ch->calls.count == 0 || ch->calls.count >= AMQP_AHEAD_MAX || ch->ahead_refused ||
+        is_held(ch) || ch->client_closed || frame->type != WIRE_FRAME_METHOD ||
+        frame->payload.size < 4) {
+        return false;
+    }
+    const uint32_t id = bytes_load_be32(frame->payload.data);
+    if (id != (uint32_t)WIRE_QUEUE_DECLARE && id != (uint32_t)WIRE_QUEUE_BIND) {
+        return false;
+    }
+    const bool begins =
+        wire_method_decode(frame->payload, &method) == WIRE_OK && ch_queue_ahead(ch, &method);
+    ch->ahead_refused = !begins;
+    return begins;
 }
 
 /* Would a publish begin while there is an alarm? Then the channel is held back before it, as with
@@ -344,7 +373,7 @@ static bool may_pass(const struct ahead *ahead, enum kept_kind kind)
 
 static bool passes(const struct amqp_channel *ch)
 {
-    return ch->blocked && !ch->leaving && ch->let_through == 0 && !ch->busy &&
+    return ch->blocked && !ch->leaving && ch->let_through == 0 && ch->calls.count == 0 &&
            !ch->waiting_publish && !ch->closing && !ch->client_closed && !ch->conn->unread &&
            conn_works(ch->conn);
 }
@@ -478,6 +507,20 @@ static void check_next_kept(struct amqp_channel *ch)
     }
 }
 
+/* The next of the kept frames, or what is left in the place of one that passed. */
+static bool kept_begins_ahead(struct amqp_channel *ch)
+{
+    const struct saved_frame *next = &ch->queued.items[ch->queued_head];
+    const struct wire_frame frame = {
+        .type = next->type, .channel = ch->number, .payload = bytes_from_slice(&next->payload)};
+    return next->type == 0 || begins_ahead(ch, &frame);
+}
+
+static void work_nothing(struct amqp_channel *ch, const struct wire_frame *frame)
+{
+    (void)ch, (void)frame; /* it has begun */
+}
+
 void channel_resume(struct amqp_channel *ch)
 {
     if (ch->draining) {
@@ -487,12 +530,17 @@ void channel_resume(struct amqp_channel *ch)
     if (passes(ch)) {
         pass_kept(ch);
     }
-    while (!waits(ch) && !ch->closing && !ch->client_closed && conn_works(ch->conn) &&
-           ch->queued_head < ch->queued.count && !alarm_holds_kept(ch)) {
-        size_t at = ch->queued_head++;
+    while (!ch->closing && !ch->client_closed && conn_works(ch->conn) &&
+           ch->queued_head < ch->queued.count) {
+        size_t at = ch->queued_head;
+        const bool ahead = ch->calls.count > 0;
+        if (ahead ? !kept_begins_ahead(ch) : waits(ch) || alarm_holds_kept(ch)) {
+            break;
+        }
+        ch->queued_head++;
         ch->let_through -= ch->let_through > 0;
         if (ch->queued.items[at].type != 0) {
-            work_kept(ch, at, work_frame);
+            work_kept(ch, at, ahead ? work_nothing : work_frame);
         }
     }
     ch->draining = false;
@@ -666,7 +714,8 @@ void channel_frame(struct amqp_channel *ch, const struct wire_frame *frame)
     }
     if (WR_UNLIKELY(waits(ch) || ch->client_closed || ch->queued_head < ch->queued.count ||
                     alarm_holds(ch, frame->type, frame->payload))) {
-        if (!overtakes(ch, frame)) {
+        const bool next = ch->queued_head == ch->queued.count && !ch->draining;
+        if (!overtakes(ch, frame) && !(next && begins_ahead(ch, frame))) {
             keep_frame(ch, frame);
         }
         return;

@@ -389,7 +389,14 @@ struct request {
     bool made_exclusive; /* queue.declare: an exclusive queue is being proposed */
     bool created;        /* queue.declare: by us, just now */
     bool sealed;         /* queue.delete: by us */
-    int status;          /* of the last proposal */
+    bool declares;       /* a queue.declare */
+    bool is_last;        /* ... after which the queue is the channel's last one */
+    bool ahead;          /* began while others were under way: ends after them */
+    bool sure;           /* proposed, and nothing but what others do meanwhile can make it fail */
+    bool behind;         /* bind: its queue is being declared by a request before it */
+    void (*in_turn)(struct request *request); /* waits for those before it, then goes on with this;
+                                                 NULL: does not */
+    int status;                               /* of the last proposal */
     struct catalog_result result;
     uint64_t wait_index;
     uint64_t queue_id, count, consumers;
@@ -412,6 +419,12 @@ void request_fail(struct request *request, uint16_t code, bool connection, const
 void request_finish(struct request *request); /* reports request->fault or success with name, count,
                                                  consumers; frees */
 void request_defer_finish(struct request *request);
+/* Goes on with this once all before it on its channel have ended. */
+void request_in_turn(struct request *request, void (*go_on)(struct request *request));
+/* May another declare or bind of the channel begin now, before those under way have ended? */
+bool request_may_begin_ahead(const struct broker_channel *ch);
+/* A queue of that name is being declared by one of them. */
+bool request_is_declaring(const struct broker_channel *ch, struct bytes name);
 void request_barrier(struct request *request, void (*step)(struct request *request));
 void request_propose(struct request *request, const struct catalog_command *command,
                      void (*step)(struct request *request));

@@ -199,9 +199,17 @@ static void binding_made(struct request *r)
     }
 }
 
+static void bind_step(struct request *r);
+
 static void binding_done(struct request *r)
 {
     if (request_unavailable(r)) {
+        return;
+    }
+    r->sure = r->status == CATALOG_OK || r->status == CATALOG_EXISTS;
+    if (r->status == CATALOG_NO_QUEUE && r->behind) { /* was applied before its queue's declare */
+        r->behind = false;
+        request_in_turn(r, bind_step);
         return;
     }
     if (r->status == CATALOG_NO_EXCHANGE && !r->unbind) {
@@ -218,8 +226,6 @@ static void binding_done(struct request *r)
     }
 }
 
-static void bind_step(struct request *r);
-
 /* The destination must exist; for a queue it must also be ours. false = the request has ended or
  * waits. */
 static bool check_destination(struct request *r)
@@ -228,6 +234,9 @@ static bool check_destination(struct request *r)
     if (r->kind == BIND_QUEUE) {
         const struct catalog_queue *queue =
             catalog_queue(r->broker->view, session_vhost(session), r->name);
+        if (queue == NULL && r->behind) {
+            return true;
+        }
         if (queue == NULL && !r->looked) {
             request_barrier(r, bind_step);
             return false;
@@ -292,6 +301,18 @@ static bool check_unbind_owner(struct request *r, const struct catalog_binding_s
     return true;
 }
 
+/* A type whose bindings want nothing of the queue, and nothing to be done when they are made. */
+static bool is_plain(const struct catalog_exchange *x)
+{
+    static const char *const types[] = {"direct", "fanout", "topic", "headers"};
+    for (size_t i = 0; i < WR_ARRAY_SIZE(types); i++) {
+        if (bytes_eq_cstr(x->type, types[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void bind_step(struct request *r)
 {
     struct broker_session *session = r->channel->session;
@@ -327,6 +348,7 @@ static void bind_step(struct request *r)
         .destination_kind = r->kind == BIND_QUEUE ? CATALOG_TO_QUEUE : CATALOG_TO_EXCHANGE};
     r->newly = catalog_binding(r->broker->view, &command.u.binding) == NULL;
     if (check_binding(r, x) && check_unbind_owner(r, &command.u.binding)) {
+        r->sure = !r->unbind && is_plain(x);
         request_propose(r, &command, binding_done);
     }
 }
@@ -351,13 +373,22 @@ void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, s
     }
 }
 
-void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
-                       struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
-                       void *ctx)
+static bool queue_may_be_bound(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                               struct broker_fault *fault)
+{
+    return auth_check(ch->session, PERMISSION_WRITE, "queue", queue, fault) &&
+           auth_check(ch->session, PERMISSION_READ, "exchange", exchange, fault);
+}
+
+static void queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                       struct bytes key, struct bytes args, bool unbind, bool ahead,
+                       broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     r->kind = BIND_QUEUE;
     r->unbind = unbind;
+    r->behind = ahead;
+    r->ahead = ahead;
     if (queue.size == 0 && ch->has_last_queue) {
         queue = channel_last_queue(ch);
         if (key.size == 0) {
@@ -371,10 +402,49 @@ void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct byt
         request_fail(r, 403, false, "%s", default_refusal);
     } else if (args.size > CATALOG_ARGUMENTS_MAX) {
         request_fail(r, 406, false, "the arguments of the binding are too large");
-    } else if (!auth_check(ch->session, PERMISSION_WRITE, "queue", queue, &r->fault) ||
-               !auth_check(ch->session, PERMISSION_READ, "exchange", exchange, &r->fault)) {
+    } else if (!queue_may_be_bound(ch, queue, exchange, &r->fault)) {
         request_defer_finish(r);
     } else {
         bind_step(r);
     }
+}
+
+void broker_queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                       struct bytes key, struct bytes args, bool unbind, broker_done_fn done,
+                       void *ctx)
+{
+    queue_bind(ch, queue, exchange, key, args, unbind, false, done, ctx);
+}
+
+/* Nothing stands against the binding, unless others change something meanwhile. */
+static bool binds_for_sure(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                           struct bytes key, struct bytes args)
+{
+    struct broker_session *session = ch->session;
+    const struct catalog_view *view = ch->broker->view;
+    const struct bytes vhost = session_vhost(session);
+    const struct catalog_exchange *x = catalog_exchange(view, vhost, exchange);
+    const struct catalog_queue *known = catalog_queue(view, vhost, queue);
+    struct broker_fault fault = {0};
+    char why[300];
+    struct strbuf s;
+    strbuf_init(&s, why, sizeof why);
+    const struct route_binding binding = {.key = key, .arguments = args, .queue = known};
+    return queue.size > 0 && exchange.size > 0 && args.size <= CATALOG_ARGUMENTS_MAX && x != NULL &&
+           is_plain(x) && queue_may_be_bound(ch, queue, exchange, &fault) &&
+           auth_check_topic(session, PERMISSION_READ, x, key, &fault) &&
+           (known == NULL ? request_is_declaring(ch, queue)
+                          : owner_check(session, known, &fault)) &&
+           route_validate_binding(x->router, &binding, &s) == 0;
+}
+
+bool broker_queue_bind_ahead(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                             struct bytes key, struct bytes args, broker_done_fn done, void *ctx)
+{
+    const bool begins =
+        request_may_begin_ahead(ch) && binds_for_sure(ch, queue, exchange, key, args);
+    if (begins) {
+        queue_bind(ch, queue, exchange, key, args, false, true, done, ctx);
+    }
+    return begins;
 }

@@ -3,8 +3,9 @@
  *
  * Declaring: checks -> look-up (one read barrier on a miss of a passive declare) -> proposal with
  * the placement decided here -> the view -> equivalence with what is there now -> counts from the
- * queue's leader. Deleting: the queue machine is sealed first (that decides if-unused and if-empty
- * atomically and gives the count), then the catalog forgets it. Who finds it gone looks again.
+ * queue's leader. Many may be under way on one channel (broker_queue_declare_ahead). Deleting: the
+ * queue machine is sealed first (that decides if-unused and if-empty atomically and gives the
+ * count), then the catalog forgets it. Who finds it gone looks again.
  */
 #include "broker_internal.h"
 
@@ -71,17 +72,10 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     request_defer_finish(r);
 }
 
-static void note_last(struct broker_channel *ch, struct bytes name)
-{
-    memcpy(ch->last_queue, name.data, name.size);
-    ch->last_queue_size = (uint8_t)name.size;
-    ch->has_last_queue = true;
-}
-
 static void finish_declared(struct request *r, const struct catalog_queue *queue)
 {
     struct broker_channel *ch = r->channel;
-    note_last(ch, queue->spec.name);
+    r->is_last = true;
     if (r->created) { /* nothing can be in it; its leader need not be found yet */
         request_defer_finish(r);
         return;
@@ -142,6 +136,7 @@ static void declared(struct request *r)
     if (r->status == CATALOG_OK || r->status == CATALOG_EXISTS) {
         r->looked = true;
         r->created = r->status == CATALOG_OK;
+        r->sure = r->created;
         declare_step(r);
         return;
     }
@@ -156,6 +151,14 @@ static void declared(struct request *r)
     }
     request_fail(r, 541, true, "queue '%.*s' in vhost '%s' could not be declared: %s", FMT(r->name),
                  r->channel->session->vhost, catalog_status_text(r->status));
+}
+
+/* Only the catalog knows how many queues there will be when it comes to this one. */
+static bool has_limit(const struct broker_session *session)
+{
+    const struct catalog_vhost *vhost =
+        catalog_vhost(session->broker->view, session_vhost(session));
+    return vhost == NULL || vhost->limits.queues_max >= 0;
 }
 
 static void propose_queue(struct request *r, uint8_t type)
@@ -191,21 +194,17 @@ static void propose_queue(struct request *r, uint8_t type)
         spec->local.boot = broker->boot;
         spec->local.shard = broker->options.shard;
     }
+    r->sure = !has_limit(session);
     request_propose(r, &command, declared);
 }
 
-static bool may_declare_new(struct request *r)
+static bool may_declare_new(struct broker_session *session, struct bytes name, struct bytes args,
+                            struct broker_fault *fault)
 {
-    struct broker_session *session = r->channel->session;
     struct bytes dlx;
-    if (wire_table_get_string(r->args, "x-dead-letter-exchange", &dlx)) {
-        if (!auth_check(session, PERMISSION_READ, "queue", r->name, &r->fault) ||
-            !auth_check(session, PERMISSION_WRITE, "exchange", dlx, &r->fault)) {
-            request_defer_finish(r);
-            return false;
-        }
-    }
-    return true;
+    return !wire_table_get_string(args, "x-dead-letter-exchange", &dlx) ||
+           (auth_check(session, PERMISSION_READ, "queue", name, fault) &&
+            auth_check(session, PERMISSION_WRITE, "exchange", dlx, fault));
 }
 
 /* From here on the session answers for its deletion. */
@@ -243,7 +242,7 @@ static void declare_step(struct request *r)
     }
     if (r->created) { /* and gone again: it expires at once, or somebody has deleted it */
         r->made_exclusive = false;
-        note_last(r->channel, r->name);
+        r->is_last = true;
         request_defer_finish(r);
         return;
     }
@@ -252,13 +251,12 @@ static void declare_step(struct request *r)
         request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
         return;
     }
-    if (!args_check_queue(session_vhost(session), r->name, r->args, r->flags, &type, &r->fault)) {
+    if (!args_check_queue(session_vhost(session), r->name, r->args, r->flags, &type, &r->fault) ||
+        !may_declare_new(session, r->name, r->args, &r->fault)) {
         request_defer_finish(r);
         return;
     }
-    if (may_declare_new(r)) {
-        propose_queue(r, type);
-    }
+    propose_queue(r, type);
 }
 
 /* Arguments without x-queue-type get the vhost's default, where a queue with these properties can
@@ -285,10 +283,17 @@ static struct bytes with_default_type(const struct broker_channel *ch, uint32_t 
     return writer_bytes(w);
 }
 
+static bool is_reserved(struct bytes name)
+{
+    return bytes_starts_with(name, bytes_from_cstr("amq."));
+}
+
 static void declare(struct broker_channel *ch, struct bytes name, uint32_t flags, struct bytes args,
-                    broker_done_fn done, void *ctx)
+                    bool ahead, broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
+    r->declares = true;
+    r->ahead = ahead;
     char generated[64];
     uint8_t type = CATALOG_CLASSIC;
     bool passive = (flags & BROKER_PASSIVE) != 0;
@@ -312,7 +317,7 @@ static void declare(struct broker_channel *ch, struct bytes name, uint32_t flags
         request_fail(r, 404, false, "no queue '' in vhost '%s'", ch->session->vhost);
     } else if (reply_is_queue(name)) {
         reply_declare(r);
-    } else if (!passive && !generate && bytes_starts_with(name, bytes_from_cstr("amq."))) {
+    } else if (!passive && !generate && is_reserved(name)) {
         request_fail(r, 403, false, "queue name '%.*s' contains reserved prefix 'amq.*'",
                      FMT(name));
     } else if (args.size > CATALOG_ARGUMENTS_MAX) {
@@ -330,8 +335,41 @@ void broker_queue_declare(struct broker_channel *ch, struct bytes name, uint32_t
 {
     struct writer w;
     writer_init(&w, 64);
-    declare(ch, name, flags, with_default_type(ch, flags, args, &w), done, ctx);
+    declare(ch, name, flags, with_default_type(ch, flags, args, &w), false, done, ctx);
     writer_deinit(&w);
+}
+
+/* A new queue for sure, unless somebody else makes it meanwhile. */
+static bool declares_new(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                         struct bytes args)
+{
+    struct broker_session *session = ch->session;
+    struct broker_fault fault = {0};
+    uint8_t type = CATALOG_CLASSIC;
+    return name.size > 0 && (flags & BROKER_PASSIVE) == 0 && !reply_is_queue(name) &&
+           !is_reserved(name) && args.size <= CATALOG_ARGUMENTS_MAX &&
+           auth_check(session, PERMISSION_CONFIGURE, "queue", name, &fault) &&
+           catalog_queue(ch->broker->view, session_vhost(session), name) == NULL &&
+           !has_limit(session) && !request_is_declaring(ch, name) &&
+           args_check_queue(session_vhost(session), name, args, flags, &type, &fault) &&
+           may_declare_new(session, name, args, &fault);
+}
+
+bool broker_queue_declare_ahead(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                                struct bytes args, broker_done_fn done, void *ctx)
+{
+    bool begins = request_may_begin_ahead(ch);
+    if (begins) {
+        struct writer w;
+        writer_init(&w, 64);
+        struct bytes all = with_default_type(ch, flags, args, &w);
+        begins = declares_new(ch, name, flags, all);
+        if (begins) {
+            declare(ch, name, flags, all, true, done, ctx);
+        }
+        writer_deinit(&w);
+    }
+    return begins;
 }
 
 /* --- purge ------------------------------------------------------------------------------------ */

@@ -2,11 +2,12 @@
  * What: one asynchronous call of a front end: what it waits for, and how it ends.
  *
  * A request is driven by its `step`, which is called again after each thing it waited for: a read
- * barrier, a proposal and the view that contains it, a queue's reply. Failure modes: time limit ->
- * 541; its channel closed -> nobody is told, pending callbacks find channel == NULL and free it.
+ * barrier, a proposal and the view that contains it, a queue's reply. Declares and binds of a
+ * channel may be under way together; they end in the order of the calls. Failure modes: time limit
+ * -> 541; its channel closed -> nobody is told, pending callbacks find channel == NULL and free it.
  *
  * Invariant: exactly one of {a catalog or report callback under way, queue->request, view_waits,
- * deferred} holds a request.
+ * deferred, in_turn} holds a request.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -58,9 +59,69 @@ static void request_free(struct request *request)
     wr_free(request);
 }
 
+/* --- calls under way together ----------------------------------------------------------------- */
+
+void request_in_turn(struct request *request, void (*go_on)(struct request *request))
+{
+    WR_ASSERT(request->in_turn == NULL);
+    if (list_first(&request->channel->requests) == &request->link) {
+        broker_defer(request->broker, go_on, request);
+    } else {
+        request->in_turn = go_on;
+    }
+}
+
+/* The oldest one has ended: the next one, if it waits for that, goes on in this turn. */
+static void let_next_go_on(struct broker_channel *ch)
+{
+    struct list *link = list_first(&ch->requests);
+    struct request *next = link == NULL ? NULL : WR_CONTAINER_OF(link, struct request, link);
+    if (next != NULL && next->in_turn != NULL) {
+        broker_defer(next->broker, next->in_turn, next);
+        next->in_turn = NULL;
+    }
+}
+
+bool request_may_begin_ahead(const struct broker_channel *ch)
+{
+    LIST_FOREACH(link, &ch->requests) {
+        const struct request *r = WR_CONTAINER_OF(link, struct request, link);
+        if (!r->sure || r->fault.code != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool request_is_declaring(const struct broker_channel *ch, struct bytes name)
+{
+    LIST_FOREACH(link, &ch->requests) {
+        const struct request *r = WR_CONTAINER_OF(link, struct request, link);
+        if (r->declares && bytes_eq(r->name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --- ends ------------------------------------------------------------------------------------- */
+
 void request_finish(struct request *request)
 {
     struct broker_channel *ch = request->channel;
+    if (ch != NULL && request->ahead && list_first(&ch->requests) != &request->link) {
+        request_in_turn(request, request_finish);
+        return;
+    }
+    if (ch != NULL && request->is_last && request->fault.code == 0) {
+        memcpy(ch->last_queue, request->name.data, request->name.size);
+        ch->last_queue_size = (uint8_t)request->name.size;
+        ch->has_last_queue = true;
+    }
+    if (ch != NULL) {
+        list_remove(&request->link);
+        let_next_go_on(ch);
+    }
     if (ch != NULL && request->done != NULL) {
         broker_done_fn done = request->done;
         void *ctx = request->ctx;
@@ -113,6 +174,9 @@ void request_abandon(struct request *request)
         request_defer_finish(request);
     } else if (!list_is_empty(&request->wait_link)) {
         list_remove(&request->wait_link);
+        request_defer_finish(request);
+    } else if (request->in_turn != NULL) {
+        request->in_turn = NULL;
         request_defer_finish(request);
     }
 }

@@ -64,6 +64,7 @@ struct rig {
     struct broker_channel channels[32];
     VEC(struct fake_call) waiting;
     bool answer;        /* calls are answered with success in the next turn */
+    bool ahead;         /* declares and binds may begin while others are under way */
     bool session_waits; /* broker_session_wait; answered by on_ready */
     void (*on_ready)(void *ctx, const struct broker_fault *fault);
     bool no_channels;  /* the user's limit is reached */
