@@ -1,10 +1,11 @@
 /*
  * What: the contexts of a real node: threads, loops, mailboxes, timers, and the order of upcalls.
  *
- * Happy path: a shard is a libuv loop. I/O callbacks make upcalls and mark the context dirty; the
- * check and prepare handles (after poll, before blocking) run one turn when it is dirty:
- * sink->turn(), then all connections with output are flushed. The log context has no loop library:
- * it sleeps in poll() on an eventfd, takes its mail, runs turns until no completion is left.
+ * Happy path: a shard is a libuv loop that is woken by an eventfd. I/O callbacks make upcalls and
+ * mark the context dirty; the check and prepare handles (after poll, before blocking) run one turn
+ * when it is dirty: sink->turn(), then all connections with output are flushed. The log context has
+ * no loop library: it sleeps in poll() on an eventfd, takes its mail, runs turns until no
+ * completion is left.
  *
  * Failure modes: stop() sets the exit code and wakes every context; each leaves its loop after the
  * current turn. Undelivered mail is destroyed in os_node_free.
@@ -83,17 +84,15 @@ static uint64_t env_wall_ms(struct env *env)
 
 /* --- mail ------------------------------------------------------------------------------------- */
 
+/* Not with uv_async_send: whoever is woken by that spins until the sender is back from its write,
+ * and the scheduler likes to put the two on one CPU. */
 static void wake_context(struct os_context *context)
 {
-    if (context->is_log) {
-        uint64_t one = 1;
-        ssize_t n;
-        do {
-            n = write(context->event_fd, &one, sizeof one);
-        } while (n < 0 && errno == EINTR);
-    } else {
-        (void)uv_async_send(&context->async);
-    }
+    uint64_t one = 1;
+    ssize_t n;
+    do {
+        n = write(context->event_fd, &one, sizeof one);
+    } while (n < 0 && errno == EINTR);
 }
 
 void os_post(struct os_context *to, struct mail *mail)
@@ -242,9 +241,18 @@ static void on_prepare(uv_prepare_t *handle)
     leave_if_stopping(context);
 }
 
-static void on_async(uv_async_t *handle)
+static void take_mail(struct os_context *context)
 {
-    os_drain_mail(handle->data);
+    uint64_t count;
+    ssize_t got = read(context->event_fd, &count, sizeof count);
+    (void)got;
+    os_drain_mail(context);
+}
+
+static void on_mail(uv_poll_t *handle, int status, int events)
+{
+    (void)status, (void)events;
+    take_mail(handle->data);
 }
 
 static void on_timer(uv_timer_t *handle)
@@ -293,8 +301,7 @@ static int shard_init(struct os_context *context)
         return os_error(rc);
     }
     context->loop.data = context;
-    rc = uv_async_init(&context->loop, &context->async,
-                       on_async); /* the only one that needs a descriptor */
+    rc = uv_poll_init(&context->loop, &context->mail, context->event_fd);
     if (rc != 0) {
         (void)uv_loop_close(&context->loop);
         return os_error(rc);
@@ -303,8 +310,9 @@ static int shard_init(struct os_context *context)
     (void)uv_prepare_init(&context->loop, &context->prepare);
     (void)uv_idle_init(&context->loop, &context->idle);
     (void)uv_timer_init(&context->loop, &context->timer);
-    context->async.data = context->check.data = context->prepare.data = context->timer.data =
+    context->mail.data = context->check.data = context->prepare.data = context->timer.data =
         context;
+    (void)uv_poll_start(&context->mail, UV_READABLE, on_mail);
     (void)uv_check_start(&context->check, on_check);
     (void)uv_prepare_start(&context->prepare, on_prepare);
     context->receive_buffer = wr_alloc(OS_RECEIVE_SIZE);
@@ -317,7 +325,7 @@ static void shard_deinit(struct os_context *context)
 {
     os_listen_close_all(context);
     os_tcp_close_all(context);
-    uv_close((uv_handle_t *)&context->async, NULL);
+    uv_close((uv_handle_t *)&context->mail, NULL);
     uv_close((uv_handle_t *)&context->check, NULL);
     uv_close((uv_handle_t *)&context->prepare, NULL);
     uv_close((uv_handle_t *)&context->idle, NULL);
@@ -357,10 +365,7 @@ static void log_run(struct os_context *context)
         struct pollfd fd = {.fd = context->event_fd, .events = POLLIN};
         int n = poll(&fd, 1, timeout_ms);
         if (n > 0) {
-            uint64_t count;
-            ssize_t got = read(context->event_fd, &count, sizeof count);
-            (void)got;
-            os_drain_mail(context);
+            take_mail(context);
         }
         if (context->wake_at_ns != UINT64_MAX && os_now_ns() >= context->wake_at_ns) {
             context->wake_at_ns = UINT64_MAX;
@@ -550,12 +555,13 @@ static int context_init(struct os_node *node, uint32_t number)
     list_init(&context->tls_handshakes);
     list_init(&context->reads);
     list_init(&context->kv_writes);
-    int rc = 0;
-    if (context->is_log) {
-        context->event_fd = eventfd(0, EFD_CLOEXEC);
-        rc = context->event_fd < 0 ? os_error(-errno) : 0;
-    } else {
-        rc = shard_init(context);
+    context->event_fd = eventfd(0, EFD_CLOEXEC);
+    if (context->event_fd < 0) {
+        return os_error(-errno);
+    }
+    int rc = context->is_log ? 0 : shard_init(context);
+    if (rc != 0) {
+        (void)close(context->event_fd);
     }
     context->ready = rc == 0;
     return rc;
@@ -681,7 +687,6 @@ static void log_deinit(struct os_context *context)
         cmm_smp_mb();
         settle_mail(context);
     }
-    (void)close(context->event_fd);
 }
 
 void os_node_free(struct os_node *node)
@@ -701,6 +706,7 @@ void os_node_free(struct os_node *node)
     for (uint32_t i = 0; i < node->context_count; i++) {
         if (node->contexts[i].ready) {
             settle_mail(&node->contexts[i]);
+            (void)close(node->contexts[i].event_fd);
         }
         wr_free(node->contexts[i].done);
     }

@@ -54,7 +54,7 @@ struct os_context {
 
     /* Shards: libuv. */
     uv_loop_t loop;
-    uv_async_t async;
+    uv_poll_t mail; /* of event_fd */
     uv_check_t check;
     uv_prepare_t prepare;
     uv_idle_t idle; /* active while turns are left over for the next round of the loop: it then does
@@ -70,8 +70,8 @@ struct os_context {
     struct list tls_handshakes; /* connections in it, the oldest first */
     uint32_t tls_handshake_count;
 
-    /* Log context: an eventfd loop. */
-    int event_fd;
+    int event_fd; /* what others wake it by */
+    /* Log context: a loop of its own around that. */
     uint32_t works; /* threads at work for it; their mail is still to come */
 
     struct os_done *done;
