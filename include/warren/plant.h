@@ -18,6 +18,7 @@
     X(follower_serves, "a replica goes on to serve when it leads no more")                         \
     X(exclusive_survives, "an exclusive queue stays when its owner's connection ends")             \
     X(number_forgotten, "a publisher's number is not passed on to the queue")                      \
+    X(binding_refused, "a binding that is applied before its queue is refused")                    \
     X(delay_forgotten, "what is to be delayed is ready at once")                                   \
     X(history_forgotten, "a history does not keep what is confirmed")                              \
     X(replay_short, "a replay leaves out the newest message")                                      \

@@ -5,6 +5,8 @@
  * Each is: checks that need no look-up, the look-up (with one read barrier when it misses), the
  * proposal, and the look at its outcome.
  */
+#include "warren/plant.h"
+
 #include "broker_internal.h"
 
 static const char default_refusal[] = "operation not permitted on the default exchange";
@@ -207,7 +209,8 @@ static void binding_done(struct request *r)
         return;
     }
     r->sure = r->status == CATALOG_OK || r->status == CATALOG_EXISTS;
-    if (r->status == CATALOG_NO_QUEUE && r->behind) { /* was applied before its queue's declare */
+    if (r->status == CATALOG_NO_QUEUE && r->behind && !wr_planted(WR_PLANT_binding_refused)) {
+        /* It was applied before its queue's declare. */
         r->behind = false;
         request_in_turn(r, bind_step);
         return;

@@ -1,11 +1,11 @@
 /*
  * What: the contexts of a real node: threads, loops, mailboxes, timers, and the order of upcalls.
  *
- * Happy path: a shard is a libuv loop that is woken by an eventfd. I/O callbacks make upcalls and
- * mark the context dirty; the check and prepare handles (after poll, before blocking) run one turn
- * when it is dirty: sink->turn(), then all connections with output are flushed. The log context has
- * no loop library: it sleeps in poll() on an eventfd, takes its mail, runs turns until no
- * completion is left.
+ * Happy path: a shard is a libuv loop, woken by an eventfd. I/O callbacks make upcalls and mark the
+ * context dirty; the check and prepare handles (after poll, before blocking) run one turn when it
+ * is dirty: sink->turn(), then all connections with output are flushed. The log context has no loop
+ * library: it sleeps in poll() on its eventfd, takes its mail, runs turns until no completion is
+ * left.
  *
  * Failure modes: stop() sets the exit code and wakes every context; each leaves its loop after the
  * current turn. Undelivered mail is destroyed in os_node_free.

@@ -6,7 +6,8 @@
  *   refused with 405, and is not once the owner's connection is over.
  * - The builder: declares a durable queue, fills it, reads it, deletes it and declares it again.
  * What was confirmed before a queue was deleted has ended with it and must never come again.
- * - Auto-delete: the queue is there as long as it has its consumer, and goes with it.
+ * - Auto-delete: the queue is there as long as it has its consumer, and goes with it. Before it,
+ * and without waiting, other queues are declared and bound, which are there when it is.
  *
  * What holds only without faults is checked when none was at work since the claim began.
  */
@@ -260,6 +261,45 @@ static void auto_name(const struct channel *channel, char out[64])
                    channel->epoch, channel->rounds);
 }
 
+static void side_name(const struct channel *channel, uint32_t number, char out[64])
+{
+    (void)snprintf(out, 64, "side-%u-%u-%u-%u-%u-%u", channel->client->number, channel->number,
+                   channel->epoch, channel->rounds, channel->step == AUTO_CANCELS, number);
+}
+
+/* Begun together by the node, if it can: they share commits. */
+static void declare_side_queues(struct channel *channel)
+{
+    channel->put = (uint32_t)prng_below(prng_of(channel), 16);
+    for (uint32_t i = 0; i < channel->put; i++) {
+        char name[64];
+        side_name(channel, i, name);
+        struct wire_method m = {.id = WIRE_QUEUE_DECLARE};
+        m.queue_declare.queue = bytes_from_cstr(name);
+        m.queue_declare.exclusive = true;
+        m.queue_declare.no_wait = true;
+        channel_send(channel, &m);
+        m = (struct wire_method){.id = WIRE_QUEUE_BIND};
+        m.queue_bind.queue = bytes_from_cstr(name);
+        m.queue_bind.exchange = BYTES_LITERAL("amq.direct");
+        m.queue_bind.routing_key = bytes_from_cstr(name);
+        m.queue_bind.no_wait = true;
+        channel_send(channel, &m);
+    }
+}
+
+static void delete_side_queues(struct channel *channel)
+{
+    for (uint32_t i = 0; i < channel->put; i++) {
+        char name[64];
+        side_name(channel, i, name);
+        struct wire_method m = {.id = WIRE_QUEUE_DELETE};
+        m.queue_delete.queue = bytes_from_cstr(name);
+        m.queue_delete.no_wait = true;
+        channel_send(channel, &m);
+    }
+}
+
 static void auto_tick(struct channel *channel)
 {
     char name[64];
@@ -271,6 +311,7 @@ static void auto_tick(struct channel *channel)
             role_wake_in(channel, SIM_S);
         } else {
             channel->since = sim_of(channel)->now;
+            declare_side_queues(channel);
             declare(channel, name, false);
         }
         break;
@@ -280,10 +321,18 @@ static void auto_tick(struct channel *channel)
         role_send_op(channel, &m);
         break;
     case AUTO_LOOKS:
+        if (channel->put > 0 && prng_ratio(prng_of(channel), 1, 2)) {
+            side_name(channel, (uint32_t)prng_below(prng_of(channel), channel->put), name);
+        }
+        declare(channel, name, true);
+        delete_side_queues(channel);
+        break;
     case AUTO_GONE:
         declare(channel, name, true);
         break;
     case AUTO_CANCELS:
+        declare_side_queues(channel);
+        delete_side_queues(channel);
         m.id = WIRE_BASIC_CANCEL;
         m.basic_cancel.consumer_tag = BYTES_LITERAL("c");
         role_send_op(channel, &m);
@@ -341,6 +390,11 @@ static void auto_refused(struct channel *channel, uint16_t code)
 {
     struct sim *sim = sim_of(channel);
     SIM_SOMETIMES(sim, code == 404 && channel->step == AUTO_GONE, SIM_SEEN_AUTO_DELETED);
+    if ((channel->step == AUTO_DECLARES || channel->step == AUTO_CANCELS) &&
+        (code == 404 || quiet_since(sim, channel->since))) {
+        sim_fail(sim, "client %u: declaring and binding its queues is refused with %u",
+                 channel->client->number, code);
+    }
     if (code == 404 && (channel->step == AUTO_CONSUMES || channel->step == AUTO_LOOKS) &&
         quiet_since(sim, channel->since)) {
         sim_fail(sim, "client %u: its queue is gone before its consumer", channel->client->number);
