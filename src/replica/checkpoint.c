@@ -11,8 +11,9 @@
  * RECORDS: LOG_GROUP, LOG_HARD_STATE, LOG_CHECKPOINT to the newest segment; entries not applied yet
  * are written again (relog.c).
  *
- * WAIT: until all of it is durable. Then the cores compact, positions are forgotten, and
- * log_release(S) is sent.
+ * WAIT: until all of it is durable.
+ *
+ * RELEASE: the cores compact, positions are forgotten; in the end log_release(S) is sent.
  *
  * A message is written to the store at most once: its position then lies below store.kv_end and has
  * no log position any more. Failure modes: a full disk: the step is tried again every second;
@@ -42,6 +43,7 @@ void checkpoint_free(struct host *host)
         relog_deinit(&job->groups.items[i].relog);
     }
     vec_deinit(&job->groups);
+    vec_deinit(&job->relogging);
     vec_deinit(&job->ranges);
     vec_deinit(&job->ops);
     wr_free(job);
@@ -149,6 +151,7 @@ void checkpoint_retire(struct host *host, uint32_t segment, uint64_t bytes)
     while (umap_next(&it)) {
         struct group *group = it.value;
         if (needs(group, segment)) {
+            group->checkpoint_place = job->groups.count;
             vec_push(&job->groups,
                      (struct checkpoint_group){.id = group->id, .incarnation = group->incarnation});
         }
@@ -212,20 +215,20 @@ static void flush(struct host *host)
 
 /* --- RECORDS ---------------------------------------------------------------------------------- */
 
-static struct checkpoint_group *job_group(struct host *host, uint64_t id, uint64_t incarnation)
+/* NULL: the group is not part of it. */
+static struct checkpoint_group *job_group(const struct group *group)
 {
-    struct checkpoint_job *job = host->checkpoint;
-    for (size_t i = 0; job != NULL && i < job->groups.count; i++) {
-        if (job->groups.items[i].id == id && job->groups.items[i].incarnation == incarnation) {
-            return &job->groups.items[i];
-        }
+    const struct checkpoint_job *job = group->host->checkpoint;
+    if (job == NULL || group->checkpoint_place >= job->groups.count) {
+        return NULL;
     }
-    return NULL;
+    struct checkpoint_group *g = &job->groups.items[group->checkpoint_place];
+    return g->id == group->id && g->incarnation == group->incarnation ? g : NULL;
 }
 
-struct relog *checkpoint_relog(struct host *host, uint64_t group, uint64_t incarnation)
+struct relog *checkpoint_relog(const struct group *group)
 {
-    struct checkpoint_group *g = job_group(host, group, incarnation);
+    struct checkpoint_group *g = job_group(group);
     return g != NULL ? &g->relog : NULL;
 }
 
@@ -254,6 +257,7 @@ static void records_of(struct group *group, struct checkpoint_group *g, uint32_t
         /* Not applied when the snapshot was made. */
         g->compact = snapshot;
         relog_begin(group, &g->relog, snapshot + 1);
+        vec_push(&group->host->checkpoint->relogging, group->checkpoint_place);
     }
     struct raft_term term = {0};
     if (snapshot > 0) {
@@ -261,6 +265,7 @@ static void records_of(struct group *group, struct checkpoint_group *g, uint32_t
         WR_ASSERT(rc == 0);
     }
     g->waits = true;
+    group->host->checkpoint->missing++;
     group_log(group, LOG_CHECKPOINT, term, snapshot, 0, RELOG_GENERATION, SLICE_NONE);
 }
 
@@ -276,6 +281,7 @@ static void records(struct host *host)
     }
     if (job->at == job->groups.count) {
         job->phase = PHASE_WAIT;
+        job->at = 0;
     }
     host_mark_now(host);
 }
@@ -285,17 +291,63 @@ static void records(struct host *host)
 /* A record of this job is durable. */
 void checkpoint_on_item(struct group *group, const struct log_item *item)
 {
-    struct checkpoint_group *g = job_group(group->host, group->id, group->incarnation);
+    struct checkpoint_group *g = job_group(group);
     if (g == NULL || item->generation != RELOG_GENERATION) {
         return;
     }
     if (item->kind == LOG_CHECKPOINT) {
+        group->host->checkpoint->missing -= g->waits;
         g->waits = false;
     } else {
         relog_written(&g->relog, item);
     }
     host_mark_now(group->host);
 }
+
+/* Of a group that is still part of the job. */
+static bool is_open(struct group *group, struct checkpoint_group *g)
+{
+    if (group == NULL || group->failed[0] != 0) {
+        return false;
+    }
+    relog_go_on(group, &g->relog);
+    return g->waits || !relog_is_done(&g->relog);
+}
+
+/* Looks at each group only when nothing seems to be missing, and now and then, since some may have
+ * gone: there may be very many. */
+static bool all_durable(struct host *host, struct checkpoint_job *job)
+{
+    for (size_t i = 0; i < job->relogging.count; i++) {
+        struct checkpoint_group *g = &job->groups.items[job->relogging.items[i]];
+        if (is_open(checkpoint_group_of(host, g), g) && job->look_ms > host->now_ms) {
+            return false;
+        }
+    }
+    if (job->missing > 0 && job->look_ms > host->now_ms) {
+        return false;
+    }
+    size_t open = 0;
+    job->missing = 0;
+    for (size_t i = 0; i < job->groups.count; i++) {
+        struct checkpoint_group *g = &job->groups.items[i];
+        open += is_open(checkpoint_group_of(host, g), g) ? 1 : 0;
+        job->missing += g->waits ? 1 : 0;
+    }
+    job->look_ms = host->now_ms + LOOK_MS;
+    return open == 0;
+}
+
+static void wait(struct host *host)
+{
+    struct checkpoint_job *job = host->checkpoint;
+    if (all_durable(host, job)) {
+        job->phase = PHASE_RELEASE;
+        host_mark_now(host);
+    }
+}
+
+/* --- RELEASE ---------------------------------------------------------------------------------- */
 
 static void release_group(struct group *group, struct checkpoint_group *g, uint32_t segment)
 {
@@ -314,35 +366,9 @@ static void release_group(struct group *group, struct checkpoint_group *g, uint3
     }
 }
 
-static void wait(struct host *host)
+static void release_end(struct host *host)
 {
     struct checkpoint_job *job = host->checkpoint;
-    for (size_t i = 0; i < job->groups.count; i++) {
-        struct checkpoint_group *g = &job->groups.items[i];
-        struct group *group = checkpoint_group_of(host, g);
-        if (group == NULL || group->failed[0] != 0) {
-            continue;
-        }
-        relog_go_on(group, &g->relog);
-        if (g->waits || !relog_is_done(&g->relog)) {
-            return;
-        }
-    }
-    for (size_t i = 0; i < job->groups.count; i++) {
-        struct checkpoint_group *g = &job->groups.items[i];
-        struct group *group = checkpoint_group_of(host, g);
-        if (group != NULL && group->failed[0] != 0) {
-            /* It stands still and may need its old entries: the segments stay (I1), until the node
-             * starts again. */
-            return;
-        }
-    }
-    for (size_t i = 0; i < job->groups.count; i++) {
-        struct group *group = checkpoint_group_of(host, &job->groups.items[i]);
-        if (group != NULL && group->raft != NULL) {
-            release_group(group, &job->groups.items[i], job->segment);
-        }
-    }
     uint32_t segment = job->segment;
     uint32_t again = job->again;
     uint64_t again_bytes = job->again_bytes;
@@ -351,6 +377,28 @@ static void wait(struct host *host)
     log_release(host->env, segment);
     if (again > segment) {
         checkpoint_retire(host, again, again_bytes);
+    }
+}
+
+static void release(struct host *host)
+{
+    struct checkpoint_job *job = host->checkpoint;
+    for (uint32_t n = 0; n < RECORDS_PER_TURN && job->at < job->groups.count; n++, job->at++) {
+        struct checkpoint_group *g = &job->groups.items[job->at];
+        struct group *group = checkpoint_group_of(host, g);
+        if (group != NULL && group->failed[0] != 0) {
+            /* It stands still and may need its old entries: the segments stay (I1), until the node
+             * starts again. */
+            return;
+        }
+        if (group != NULL && group->raft != NULL) {
+            release_group(group, g, job->segment);
+        }
+    }
+    if (job->at < job->groups.count) {
+        host_mark_now(host);
+    } else {
+        release_end(host);
     }
 }
 
@@ -379,9 +427,15 @@ void checkpoint_work(struct host *host)
     case PHASE_WAIT:
         wait(host);
         break;
+    case PHASE_RELEASE:
+        release(host);
+        break;
     }
     job = host->checkpoint;
-    if (job != NULL && job->retry_ms > host->now_ms && !timer_is_pending(&host->checkpoint_timer)) {
-        timer_add(&host->timers, &host->checkpoint_timer, job->retry_ms, on_retry);
+    const uint64_t next_ms = job == NULL                ? 0
+                             : job->phase == PHASE_WAIT ? job->look_ms
+                                                        : job->retry_ms;
+    if (next_ms > host->now_ms && !timer_is_pending(&host->checkpoint_timer)) {
+        timer_add(&host->timers, &host->checkpoint_timer, next_ms, on_retry);
     }
 }

@@ -6,8 +6,9 @@
 
 #define RECORDS_PER_TURN 256u
 #define RETRY_MS         1000u
+#define LOOK_MS          100u
 
-enum phase { PHASE_COPY = 1, PHASE_FLUSH, PHASE_RECORDS, PHASE_WAIT };
+enum phase { PHASE_COPY = 1, PHASE_FLUSH, PHASE_RECORDS, PHASE_WAIT, PHASE_RELEASE };
 
 struct checkpoint_group {
     uint64_t id, incarnation;
@@ -34,6 +35,10 @@ struct checkpoint_job {
     uint64_t asked;
     uint64_t serial;
     uint64_t retry_ms;
+    /* WAIT: */
+    size_t missing; /* groups whose LOG_CHECKPOINT is on its way, some of which may be gone */
+    VEC(size_t) relogging; /* those that had entries to be written again */
+    uint64_t look_ms;      /* when all groups are looked at, whatever is missing */
 };
 
 static inline bool segment_is_below(uint32_t segment, uint32_t limit)

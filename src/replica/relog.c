@@ -56,8 +56,9 @@ static void on_relog_read(void *ctx, int error, const struct slice *payloads, ui
 {
     struct relog_read *read = ctx;
     struct group *group = group_find(read->host, read->group);
-    struct relog *r = checkpoint_relog(read->host, read->group, read->incarnation);
-    if (group != NULL && group->incarnation == read->incarnation && r != NULL) {
+    const bool same = group != NULL && group->incarnation == read->incarnation;
+    struct relog *r = same ? checkpoint_relog(group) : NULL;
+    if (r != NULL) {
         r->reading = false;
         if (error != 0) {
             group_fail(group, "its log cannot be read");

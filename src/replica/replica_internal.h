@@ -421,7 +421,8 @@ struct group {
         segment_checkpoint; /* where the newest record of each kind is; 0 = none */
     uint32_t meta_pending;  /* such records under way */
     uint64_t checkpoint_index;
-    struct list dirty; /* in host->dirty_groups */
+    size_t checkpoint_place; /* in the job under way, if it is there at all */
+    struct list dirty;       /* in host->dirty_groups */
     struct timer tick;
     struct timer reconcile;
     /* apply */
@@ -553,7 +554,7 @@ void relog_deinit(struct relog *r);
 /* Bytes that would have to be written again; not much above `most`. */
 uint64_t relog_bytes(const struct host *host, uint32_t segment, uint64_t most);
 /* Of the job under way; NULL: it has ended. */
-struct relog *checkpoint_relog(struct host *host, uint64_t group, uint64_t incarnation);
+struct relog *checkpoint_relog(const struct group *group);
 struct kv_request {
     uint64_t token;
     void (*done)(struct host *host, struct kv_request *request, int result,
