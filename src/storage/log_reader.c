@@ -10,6 +10,8 @@
  * Invariants
  * I1  A file is closed only when no read of it is under way (`reads` == 0).
  * I2  fn is called exactly once per request that was accepted, from log_reader_on_file.
+ * I3  by_token has each extent whose read is under way: after a start there are as many requests as
+ *     groups, so none is looked for among all.
  *
  * Ownership: an extent owns the buffer that was read; payloads are slices of it.
  */
@@ -19,6 +21,7 @@
 
 #include "warren/err.h"
 #include "warren/list.h"
+#include "warren/map.h"
 
 #define FILES_MAX     16u
 #define LOCATIONS_MAX 64u
@@ -37,6 +40,7 @@ struct reader_file {
 };
 
 struct extent {
+    struct request *request;
     struct reader_file *file;
     uint64_t token;
     uint32_t offset, size;
@@ -50,14 +54,15 @@ struct request {
     void *ctx;
     uint32_t count, extent_count, extents_missing;
     int error;
-    struct log_location locations[LOCATIONS_MAX];
-    struct extent extents[LOCATIONS_MAX];
+    struct log_location *locations; /* `count` of each, behind the request */
+    struct extent *extents;
 };
 
 struct log_reader {
     struct env *env;
     char *log_dir;
     struct list files, requests;
+    struct umap by_token; /* of reads under way, but for those of headers -> struct extent */
     uint32_t file_count;
     uint64_t next_token;
 };
@@ -72,6 +77,7 @@ struct log_reader *log_reader_new(struct env *env, const char *dir)
     reader->next_token = LOG_READER_TOKEN_BASE;
     list_init(&reader->files);
     list_init(&reader->requests);
+    umap_init(&reader->by_token, (struct hash_seed){0}); /* tokens are ours */
     return reader;
 }
 
@@ -103,6 +109,7 @@ void log_reader_free(struct log_reader *reader)
     LIST_FOREACH_SAFE(link, &reader->files) {
         file_free(reader, WR_CONTAINER_OF(link, struct reader_file, link));
     }
+    umap_deinit(&reader->by_token);
     wr_free(reader->log_dir);
     wr_free(reader);
 }
@@ -202,6 +209,7 @@ static void cut_extents(struct request *request)
             request->extent_count == 0 ? NULL : &request->extents[request->extent_count - 1];
         if (extent == NULL || !extent_takes(extent, location, segment)) {
             extent = &request->extents[request->extent_count++];
+            extent->request = request;
             extent->location = i;
             extent->offset = location->position.offset - RECORD_HEADER_SIZE;
             segment = location->position.segment;
@@ -211,16 +219,25 @@ static void cut_extents(struct request *request)
     }
 }
 
+static struct request *request_new(const struct log_location *locations, uint32_t count)
+{
+    struct request *request = wr_calloc(
+        1, sizeof(*request) + count * (sizeof(*request->locations) + sizeof(*request->extents)));
+    list_init(&request->link);
+    request->extents = (struct extent *)(void *)(request + 1);
+    request->locations = (struct log_location *)(void *)(request->extents + count);
+    request->count = count;
+    memcpy(request->locations, locations, count * sizeof(*locations));
+    return request;
+}
+
 int log_reader_read(struct log_reader *reader, const struct log_location *locations, uint32_t count,
                     log_reader_fn fn, void *ctx)
 {
     WR_ASSERT(count >= 1 && count <= LOCATIONS_MAX);
-    struct request *request = wr_calloc(1, sizeof(*request));
-    list_init(&request->link);
+    struct request *request = request_new(locations, count);
     request->fn = fn;
     request->ctx = ctx;
-    request->count = count;
-    memcpy(request->locations, locations, count * sizeof(*locations));
     cut_extents(request);
     for (uint32_t i = 0; i < request->extent_count; i++) {
         struct extent *extent = &request->extents[i];
@@ -240,6 +257,7 @@ int log_reader_read(struct log_reader *reader, const struct log_location *locati
             extent->file->header_token = read_start(reader, extent->file, 0, SEGMENT_HEADER_SIZE);
         }
         extent->token = read_start(reader, extent->file, extent->offset, extent->size);
+        (void)umap_put(&reader->by_token, extent->token, extent);
     }
     evict(reader);
     return 0;
@@ -324,21 +342,6 @@ static void on_header(struct log_reader *reader, struct reader_file *file, struc
     }
 }
 
-static struct extent *extent_find(struct log_reader *reader, uint64_t token,
-                                  struct request **ret_request)
-{
-    LIST_FOREACH(link, &reader->requests) {
-        struct request *request = WR_CONTAINER_OF(link, struct request, link);
-        for (uint32_t i = 0; i < request->extent_count; i++) {
-            if (request->extents[i].token == token) {
-                *ret_request = request;
-                return &request->extents[i];
-            }
-        }
-    }
-    return NULL;
-}
-
 static struct reader_file *header_find(struct log_reader *reader, uint64_t token)
 {
     LIST_FOREACH(link, &reader->files) {
@@ -350,27 +353,45 @@ static struct reader_file *header_find(struct log_reader *reader, uint64_t token
     return NULL;
 }
 
+static void finish_if_ready(struct log_reader *reader, struct request *request)
+{
+    struct reader_file *files[LOCATIONS_MAX];
+    const uint32_t count = request->extent_count;
+    if (!request_ready(request)) {
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        files[i] = request->extents[i].file;
+    }
+    request_finish(request);
+    /* The request was what kept its files: each extent holds one of `reads`. */
+    for (uint32_t i = 0; i < count; i++) {
+        if (--files[i]->reads == 0 && files[i]->doomed) {
+            file_free(reader, files[i]);
+        }
+    }
+}
+
+/* A header is there: any request may have waited for it. */
 static void finish_ready(struct log_reader *reader)
 {
     /* fn may add requests (never ready) but not remove any. */
     LIST_FOREACH_SAFE(link, &reader->requests) {
-        struct request *request = WR_CONTAINER_OF(link, struct request, link);
-        if (request_ready(request)) {
-            struct reader_file *files[LOCATIONS_MAX];
-            const uint32_t count = request->extent_count;
-            for (uint32_t i = 0; i < count; i++) {
-                files[i] = request->extents[i].file;
-            }
-            request_finish(request);
-            /* The request was what kept its files: each extent holds one of `reads`. */
-            for (uint32_t i = 0; i < count; i++) {
-                if (--files[i]->reads == 0 && files[i]->doomed) {
-                    file_free(reader, files[i]);
-                }
-            }
-        }
+        finish_if_ready(reader, WR_CONTAINER_OF(link, struct request, link));
     }
-    evict(reader);
+}
+
+static void on_extent(struct log_reader *reader, struct extent *extent, struct buf *owned_data,
+                      int64_t result)
+{
+    struct request *request = extent->request;
+    extent->token = 0;
+    extent->data = owned_data;
+    request->extents_missing--;
+    if (request->error == 0 && result != (int64_t)extent->size) {
+        request->error = result < 0 ? (int)result : WR_E_CORRUPT;
+    }
+    finish_if_ready(reader, request);
 }
 
 bool log_reader_on_file(struct log_reader *reader, uint64_t token, int64_t result)
@@ -383,17 +404,12 @@ bool log_reader_on_file(struct log_reader *reader, uint64_t token, int64_t resul
     if (file != NULL) {
         on_header(reader, file, data, result);
         file->reads--; /* a request still holds the file */
+        finish_ready(reader);
     } else {
-        struct request *request = NULL;
-        struct extent *extent = extent_find(reader, token, &request);
+        struct extent *extent = umap_remove(&reader->by_token, token);
         WR_ASSERT(extent != NULL);
-        extent->token = 0;
-        extent->data = data;
-        request->extents_missing--;
-        if (request->error == 0 && result != (int64_t)extent->size) {
-            request->error = result < 0 ? (int)result : WR_E_CORRUPT;
-        }
+        on_extent(reader, extent, data, result);
     }
-    finish_ready(reader);
+    evict(reader);
     return true;
 }
