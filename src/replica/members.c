@@ -24,6 +24,8 @@
  */
 #include "replica_internal.h"
 
+#include <stdlib.h>
+
 #define RECONCILE_MS 200u
 #define ORPHAN_MS    2000u
 
@@ -447,27 +449,37 @@ void group_booted(struct host *host, const struct catalog_queue *record)
     }
 }
 
+static int compare_ids(const void *a, const void *b)
+{
+    const uint64_t *one = a;
+    const uint64_t *other = b;
+    return *one < *other ? -1 : *one > *other;
+}
+
+/* Ids are the catalog's indexes: a view that has come to an id names the group, or it has ended.
+ * In order, so that none is looked at twice while the catalog's log is applied again. */
 void queue_groups_unnamed(struct host *host, bool first)
 {
     struct umap_iter it = umap_iterate(&host->groups);
     while (first && umap_next(&it)) {
         vec_push(&host->unnamed, it.key);
     }
-    size_t kept = 0;
-    for (size_t i = 0; i < host->unnamed.count; i++) {
-        const uint64_t id = host->unnamed.items[i];
+    if (first && host->unnamed.count > 0) {
+        qsort(host->unnamed.items, host->unnamed.count, sizeof host->unnamed.items[0], compare_ids);
+    }
+    for (; host->unnamed_at < host->unnamed.count; host->unnamed_at++) {
+        const uint64_t id = host->unnamed.items[host->unnamed_at];
         struct group *group = group_find(host, id);
-        if (id == HOST_CATALOG_GROUP || group == NULL || group->ended ||
-            catalog_queue_by_id(host->view, id) != NULL) {
+        if (id == HOST_CATALOG_GROUP || group == NULL || group->ended) {
             continue;
         }
-        if (id <= catalog_view_index(host->view)) { /* ids are the catalog's indexes */
+        if (id > catalog_view_index(host->view)) {
+            return;
+        }
+        if (catalog_queue_by_id(host->view, id) == NULL) {
             group_end(group);
-        } else {
-            host->unnamed.items[kept++] = id;
         }
     }
-    host->unnamed.count = kept;
 }
 
 void queue_group_view(struct host *host, const struct catalog_queue *before,

@@ -676,8 +676,10 @@ struct host {
     uint64_t incarnations;
     struct catalog_view *view;
     struct umap groups, locals, clients, queues;
-    VEC(uint64_t) unnamed; /* recovered groups whose queue no view had: to come, or gone */
-    struct umap ended;     /* group -> members that were replicas here and ended (members.c) */
+    VEC(uint64_t)
+    unnamed; /* recovered groups, by id: those from unnamed_at on no view has named yet */
+    size_t unnamed_at;
+    struct umap ended; /* group -> members that were replicas here and ended (members.c) */
     VEC(struct node_state) nodes;
     struct list dirty_groups, dirty_homes, dirty_clients;
     VEC(struct parcel *) inbox;
