@@ -6,6 +6,7 @@ With --driver rabbitmq the checks that concern both run against Debian's rabbitm
 
 import argparse
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -114,10 +115,11 @@ PEER = ("ssl_options.verify = verify_peer", "auth_mechanisms.1 = PLAIN",
 CHECKS = []
 
 
-def check(*lines, nodes=1, both=False):
-    """A check with a cluster of its own; both: RabbitMQ passes it, too."""
+def check(*lines, nodes=1, both=False, live=False):
+    """A check with a cluster of its own; both: RabbitMQ passes it, too; live: with files of its own
+    as well."""
     def add(function):
-        CHECKS.append((function.__name__.replace("_", "-"), function, lines, nodes, both))
+        CHECKS.append((function.__name__.replace("_", "-"), function, lines, nodes, both, live))
         return function
     return add
 
@@ -392,6 +394,151 @@ def one_byte_at_a_time(cluster, pki):
         equal("the answer begins with a method frame", data[:3], b"\1\0\0")
 
 
+# --- new files ---------------------------------------------------------------------------------
+
+NEWS = "the files of TLS have changed and are in use from now on"
+STAYS = "what was read before stays in use"
+
+
+class Live:
+    """The files that the node uses, below a folder of their own: they are exchanged while it runs."""
+
+    def __init__(self, cluster, pki):
+        self.node, self.cluster, self.pki = cluster.nodes[0], cluster, pki
+        self.folder = pki.live
+
+    def put(self, name, source):
+        """Over the old one, byte by byte as cp does it."""
+        shutil.copyfile(self.pki.path(source), os.path.join(self.folder, name))
+
+    def status(self):
+        return (self.cluster.ctl_json("status") or {}).get("tls_certificate") or {}
+
+    def shown(self):
+        """The common name of the certificate that a client sees now."""
+        context = ssl.create_default_context(cafile=self.pki.path("ca.pem"))
+        context.load_cert_chain(self.pki.path("client.pem"), self.pki.path("client.key"))
+        with socket.create_connection(("127.0.0.1", self.node.tls_port)) as plain, \
+                context.wrap_socket(plain, server_hostname="localhost") as session:
+            subject = session.getpeercert()["subject"]
+        return dict(pair for rdn in subject for pair in rdn)["commonName"]
+
+    def await_shown(self, name):
+        wait_until(lambda: self.shown() == name, 20, f"the certificate of {name} is in use")
+
+    def await_refused(self, part):
+        wait_until(lambda: part in self.status().get("problem", ""), 20,
+                   f"the files are refused: {part}")
+
+    def lets_in(self, certificate):
+        Tls(self.node.tls_port, self.pki, certificate).open().bye()
+
+
+@check(*PEER, live=True)
+def a_new_certificate_counts_without_a_restart(cluster, pki):
+    live = Live(cluster, pki)
+    equal("before", live.shown(), "localhost")
+    steady = Tls(live.node.tls_port, pki).open()
+    live.put("server.pem", "next.pem")
+    live.put("server.key", "next.key")
+    live.await_shown("next")
+    equal("status", [live.status()[k] for k in ("subject", "issuer", "problem")],
+          ["CN=next", "CN=ca", ""])
+    equal("lines", log_of(cluster, live.node).count(NEWS), 1)
+    wait_for_line(cluster, live.node, "of 'CN=next' by 'CN=ca', is valid until "
+                  + live.status()["valid_until"])
+    round_trip(steady)
+    steady.bye()
+    code, text = cluster.ctl(live.node, "status")
+    if code != 0 or f"Valid until: {live.status()['valid_until']}" not in text:
+        raise ClusterError(f"status: {text}")
+
+
+@check(*PEER, "ssl_options.fail_if_no_peer_cert = true", live=True)
+def new_authorities_count_without_a_restart(cluster, pki):
+    live = Live(cluster, pki)
+    add_user(cluster, DN)
+    steady = Tls(live.node.tls_port, pki, "client").external()
+    cannot_connect(cluster, pki, "stranger")
+    live.put("ca.pem", "stranger-ca.pem")
+    wait_for_line(cluster, live.node, NEWS)
+    live.lets_in("stranger")
+    cannot_connect(cluster, pki, "client")
+    round_trip(steady)      # he was let in, and stays
+    steady.bye()
+
+
+@check(*PEER, live=True)
+def files_that_are_no_good_change_nothing(cluster, pki):
+    live = Live(cluster, pki)
+    live.put("server.pem", "server.ext")
+    live.await_refused("ssl_options.certfile: ")
+    for _ in range(20):
+        equal("shown", live.shown(), "localhost")
+        live.lets_in("client")
+    wait_for_line(cluster, live.node, STAYS)
+    code, text = cluster.ctl(live.node, "status")
+    if code != 0 or "The files that are there now are not used: ssl_options.certfile: " not in text:
+        raise ClusterError(f"status: {text}")
+    os.unlink(os.path.join(live.folder, "ca.pem"))
+    live.put("server.pem", "next.pem")
+    live.put("server.key", "next.key")
+    live.await_refused("ssl_options.cacertfile: ")
+    equal("of a good certificate with missing authorities nothing is used", live.shown(), "localhost")
+    live.put("ca.pem", "ca.pem")
+    live.await_shown("next")
+    equal("problem", live.status()["problem"], "")
+
+
+@check(*PEER, live=True)
+def a_key_may_come_after_its_certificate(cluster, pki):
+    live = Live(cluster, pki)
+    live.put("server.pem", "next.pem")
+    live.await_refused("key values mismatch")
+    equal("in between", live.shown(), "localhost")
+    live.put("server.key", "next.key")
+    live.await_shown("next")
+    wait_for_line(cluster, live.node, STAYS)
+    wait_for_line(cluster, live.node, NEWS)
+
+
+@check(*PEER, live=True)
+def files_behind_a_link_that_is_flipped_are_seen(cluster, pki):
+    live = Live(cluster, pki)
+    for name in ("server", "next"):
+        folder = os.path.join(live.folder, "data-" + name)
+        os.mkdir(folder)
+        for file, source in (("ca.pem", "ca.pem"), ("server.pem", name + ".pem"),
+                             ("server.key", name + ".key")):
+            shutil.copyfile(pki.path(source), os.path.join(folder, file))
+
+    def flip(name):
+        path = os.path.join(live.folder, "..data")
+        os.symlink("data-" + name, path + "_tmp")
+        os.rename(path + "_tmp", path)
+    flip("server")
+    for file in ("ca.pem", "server.pem", "server.key"):
+        os.symlink(os.path.join("..data", file), os.path.join(live.folder, file + "_tmp"))
+        os.rename(os.path.join(live.folder, file + "_tmp"), os.path.join(live.folder, file))
+    equal("shown", live.shown(), "localhost")
+    flip("next")
+    live.await_shown("next")
+    flip("server")
+    live.await_shown("localhost")
+    equal("refused", log_of(cluster, live.node).count(STAYS), 0)
+
+
+@check(*PEER, live=True)
+def a_certificate_that_ends_soon_is_a_warning(cluster, pki):
+    live = Live(cluster, pki)
+    live.put("server.pem", "soon.pem")
+    live.put("server.key", "soon.key")
+    wait_for_line(cluster, live.node, "of 'CN=soon' by 'CN=ca', expires in 9 days: it is valid until")
+    live.put("server.pem", "expired.pem")
+    live.put("server.key", "expired.key")
+    wait_for_line(cluster, live.node, "of 'CN=late' by 'CN=ca', has expired: it was valid until")
+
+
 # --- memory ------------------------------------------------------------------------------------
 
 def growth_by_a_lazy_consumer(node, feeder, lazy, queue):
@@ -538,6 +685,8 @@ def make_pki(folder):
     pki.certificate("server", "/CN=localhost")
     pki.certificate("client", SUBJECT, "DNS:client.example.org,email:j@example.org")
     pki.certificate("expired", "/CN=late", days=-1)
+    pki.certificate("next", "/CN=next")
+    pki.certificate("soon", "/CN=soon", days=10)
     pki.certificate("stranger", "/CN=stranger", issuer="stranger-ca")
     return pki
 
@@ -558,8 +707,19 @@ def form(cluster, pki, lines):
     wait_until(listens, clusters.START_S, "the node greets")
 
 
+def live_files(pki, folder):
+    """What the server uses, once more; the lines for it."""
+    pki.live = folder
+    os.makedirs(folder)
+    for name in ("ca.pem", "server.pem", "server.key"):
+        shutil.copyfile(pki.path(name), os.path.join(folder, name))
+    return tuple(f"ssl_options.{key} = {os.path.join(folder, name)}" for key, name in (
+        ("cacertfile", "ca.pem"), ("certfile", "server.pem"), ("keyfile", "server.key")))
+
+
 def run_check(options, pki, folder, chosen):
-    name, function, lines, nodes, _both = chosen
+    name, function, lines, nodes, _both, live = chosen
+    lines += live_files(pki, f"{folder}-{name}-live") if live else ()
     driver = (Rabbit if options.driver == "rabbitmq" else Warren)(options, pki, lines,
                                                                    tls_ports(options))
     with clusters.Cluster(driver, nodes, f"{folder}-{name}", ports=plain_ports(options)) as cluster:

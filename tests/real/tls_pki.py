@@ -17,14 +17,14 @@ class Pki:
         self.folder = folder
         os.makedirs(folder, exist_ok=True)
         for name in ("ca", "stranger-ca"):
-            openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "10", "-subj",
+            openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "60", "-subj",
                     f"/CN={name}", "-keyout", self.path(name + ".key"), "-out",
                     self.path(name + ".pem"))
 
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def certificate(self, name, subject, names="DNS:localhost,IP:127.0.0.1", issuer="ca", days=10):
+    def certificate(self, name, subject, names="DNS:localhost,IP:127.0.0.1", issuer="ca", days=60):
         """Signed by an issuer; days < 0: it was valid until then."""
         extensions = self.path(name + ".ext")
         with open(extensions, "w", encoding="utf-8") as file:
