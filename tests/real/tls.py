@@ -19,6 +19,7 @@ from amqp_raw import BODY, HEADER, Ended, Raw, content, frame, method, publish, 
 from bad_handshake import CLIENT_HELLO
 from cluster import ClusterError, wait_until
 from tls_pki import Pki
+from tls_raw import TlsRaw
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(clusters.ROOT, "tests", "compat"))
@@ -31,22 +32,8 @@ IDLE = 500
 PERF = os.path.join(clusters.ROOT, "build", "release", "src", "perf", "warren-perf")
 
 
-class Tls(Raw):
+class Tls(TlsRaw):
     """An AMQP speaker over TLS."""
-
-    def __init__(self, port, pki, certificate=None, version=None, host="127.0.0.1", timeout=5.0):
-        super().__init__(port, host, timeout)
-        context = ssl.create_default_context(cafile=pki.path("ca.pem"))
-        if version is not None:
-            context.minimum_version = context.maximum_version = version
-        if certificate is not None:
-            context.load_cert_chain(pki.path(certificate + ".pem"), pki.path(certificate + ".key"))
-        try:
-            self.socket = context.wrap_socket(self.socket, server_hostname="localhost",
-                                              suppress_ragged_eofs=False)
-        except BaseException:
-            self.socket.close()
-            raise
 
     def offered(self):
         """The mechanisms of connection.start."""
