@@ -241,6 +241,17 @@ def without_plain_no_password_helps(cluster, pki):
     Tls(cluster.nodes[0].tls_port, pki, "client").external().bye()
 
 
+@check(*PEER, "ssl_options.keyfile = PKI/pkcs8.key", "ssl_options.password = secret", both=True)
+def a_locked_key_is_opened_with_its_password(cluster, pki):
+    Tls(cluster.nodes[0].tls_port, pki).open().bye()
+
+
+@check(*PEER, "ssl_options.keyfile = PKI/traditional.key", "ssl_options.password = secret",
+       both=True)
+def a_locked_key_of_the_old_form_too(cluster, pki):
+    Tls(cluster.nodes[0].tls_port, pki).open().bye()
+
+
 # --- what is refused ---------------------------------------------------------------------------
 
 def cannot_connect(cluster, pki, certificate):
@@ -262,6 +273,55 @@ def certificates_that_are_no_good_do_not_get_in(cluster, pki):
         cannot_connect(cluster, pki, certificate)
         wait_for_line(cluster, node, line)
     Tls(node.tls_port, pki, "client").open().bye()
+
+
+@check(*PEER, "ssl_options.depth = 1", both=True)
+def as_many_authorities_between_as_depth_says(cluster, pki):
+    Tls(cluster.nodes[0].tls_port, pki, "deep").open().bye()
+    cannot_connect(cluster, pki, "deeper")
+
+
+@check(*PEER, "ssl_options.depth = 0", both=True)
+def none_between_if_depth_is_zero(cluster, pki):
+    Tls(cluster.nodes[0].tls_port, pki, "client").open().bye()
+    cannot_connect(cluster, pki, "deep")
+
+
+@check(*PEER, "ssl_options.versions.1 = tlsv1.3", both=True)
+def one_version_only(cluster, pki):
+    node = cluster.nodes[0]
+    Tls(node.tls_port, pki, version=ssl.TLSVersion.TLSv1_3).open().bye()
+    try:
+        Tls(node.tls_port, pki, version=ssl.TLSVersion.TLSv1_2)
+    except (ssl.SSLError, ConnectionError):
+        return
+    raise ClusterError("TLS 1.2 is spoken")
+
+
+def chosen_suite(node, pki):
+    """Which of two that the client has, in his order."""
+    context = ssl.create_default_context(cafile=pki.path("ca.pem"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384")
+    with socket.create_connection(("127.0.0.1", node.tls_port)) as plain, \
+            context.wrap_socket(plain, server_hostname="localhost") as session:
+        return session.cipher()[0]
+
+
+SUITES = ("ssl_options.versions.1 = tlsv1.2",
+          "ssl_options.ciphers.1 = ECDHE-RSA-AES256-GCM-SHA384",
+          "ssl_options.ciphers.2 = ECDHE-RSA-AES128-GCM-SHA256")
+
+
+@check(*PEER, *SUITES, "ssl_options.honor_cipher_order = true",
+       "ssl_options.honor_ecc_order = true", both=True)
+def our_order_of_suites_counts_if_it_is_to(cluster, pki):
+    equal("the suite", chosen_suite(cluster.nodes[0], pki), "ECDHE-RSA-AES256-GCM-SHA384")
+
+
+@check(*PEER, *SUITES, "ssl_options.honor_cipher_order = false", both=True)
+def otherwise_the_clients_order_counts(cluster, pki):
+    equal("the suite", chosen_suite(cluster.nodes[0], pki), "ECDHE-RSA-AES128-GCM-SHA256")
 
 
 @check(*PEER)
@@ -647,6 +707,8 @@ def starts_only_with_what_it_needs(options, pki, folder):
             ("ssl_options.certfile = /nowhere/cert.pem", 1,
              "ssl_options.certfile: /nowhere/cert.pem: No such file or directory"),
             (f"ssl_options.keyfile = {pki.path('client.key')}", 1, "key values mismatch"),
+            (f"ssl_options.keyfile = {pki.path('pkcs8.key')}", 1, "pkcs8.key: "),
+            ("ssl_options.dhfile = /f", 78, "'ssl_options.dhfile' is not supported: only elliptic"),
             (f"ssl_options.certfile = {pki.path('server.ext')}", 1, "server.ext: "),
             ("ssl_options.ciphers.1 = NONE-SUCH", 1, "'NONE-SUCH' is no cipher suite known here"),
             ("ssl_options.verify = maybe", 78,
@@ -674,6 +736,14 @@ def make_pki(folder):
     pki.certificate("expired", "/CN=late", days=-1)
     pki.certificate("next", "/CN=next")
     pki.certificate("soon", "/CN=soon", days=10)
+    pki.certificate("middle", "/CN=middle", authority=True)
+    pki.certificate("lower", "/CN=lower", issuer="middle", authority=True)
+    for name, issuer, chain in (("deep", "middle", ["middle.pem"]),
+                                ("deeper", "lower", ["lower.pem", "middle.pem"])):
+        pki.certificate(name, f"/CN={name}", issuer=issuer)
+        pki.join(name + ".pem", name + ".pem", *chain)
+    pki.lock("pkcs8.key", "server.key", "secret")
+    pki.lock("traditional.key", "server.key", "secret", traditional=True)
     pki.certificate("stranger", "/CN=stranger", issuer="stranger-ca")
     return pki
 
@@ -706,6 +776,7 @@ def live_files(pki, folder):
 
 def run_check(options, pki, folder, chosen):
     name, function, lines, nodes, _both, live = chosen
+    lines = tuple(line.replace("PKI/", pki.path("")) for line in lines)
     lines += live_files(pki, f"{folder}-{name}-live") if live else ()
     driver = (Rabbit if options.driver == "rabbitmq" else Warren)(options, pki, lines,
                                                                    tls_ports(options))
