@@ -269,6 +269,21 @@ Test(tls_files, broken_and_missing_files_leave_everything_as_it_was)
     site_deinit(&s);
 }
 
+Test(tls_files, a_new_key_may_be_locked_with_the_same_password)
+{
+    struct site s;
+    site_init(&s);
+    os_tls_server_free(s.server);
+    char password[] = "secret";
+    s.options.password = password;
+    cr_assert_eq(os_tls_server_new(&s.options, &s.server, s.errmsg), 0);
+    memset(password, 'x', 6); /* borrowed for the call only */
+    copy(s.pki.locked_key, s.key);
+    cr_assert_eq(change_is_seen(&s), OS_TLS_LOOK_LOADED);
+    cr_assert(gets_in(&s, s.pki.client_cert, "localhost"));
+    site_deinit(&s);
+}
+
 /* --- links ------------------------------------------------------------------------------------ */
 
 /* A new link is put over the old one in one step. */
