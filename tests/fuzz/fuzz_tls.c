@@ -28,7 +28,15 @@ void rig_fail(const char *what, const char *file, int line)
     abort();
 }
 
-enum { SERVERS = 4, VERSIONS = 3, CERTIFICATES = 4, STEPS_MAX = 120, PIECE_MAX = 20000 };
+enum {
+    SERVERS = 4,
+    VERSIONS = 3,
+    CERTIFICATES = 4,
+    STEPS_MAX = 120,
+    PIECE_MAX = 20000,
+    PIECES_MAX = 4000,
+    ROOM_MAX = 5000
+};
 enum shown { SHOWN_NONE, SHOWN_GOOD, SHOWN_EXPIRED, SHOWN_OTHER };
 
 static struct os_tls_server *servers[SERVERS]; /* bit 0: verify_peer, bit 1: and none is refused */
@@ -45,8 +53,9 @@ struct world {
     enum os_tls_state last;
     enum shown shown;
     uint8_t server;
-    bool touched; /* the network has done something to the bytes */
-    bool forgets; /* as tcp.c: what is not used of the input is taken back */
+    bool touched;    /* the network has done something to the bytes */
+    bool forgets;    /* as tcp.c: what is not used of the input is taken back */
+    uint32_t pieces; /* so far: when it is enough, they are large ones */
     uint64_t client_said, server_heard, server_said, client_heard;
 };
 
@@ -154,6 +163,7 @@ static void server_hears(struct world *w, const uint8_t *plain, size_t size)
 /* In memory of its own, which is gone afterwards: nothing of it may be needed any more. */
 static void feed(struct world *w, const uint8_t *data, size_t size, size_t room)
 {
+    room = room < ROOM_MAX ? room : ROOM_MAX;
     uint8_t *copy = wr_memdup(data, size);
     uint8_t *plain = wr_alloc(room);
     size_t n;
@@ -257,8 +267,11 @@ static void to_server(struct world *w, size_t piece, size_t room, struct damage 
         w->touched = true;
     }
     for (int i = 0; i < 1 + (damage.twice && size > 0); i++) {
-        for (size_t at = 0; at < size; at += piece) {
-            feed(w, copy + at, piece < size - at ? piece : size - at, room);
+        for (size_t at = 0; at < size;) {
+            size_t most = w->pieces++ < PIECES_MAX ? piece : PIECE_MAX;
+            size_t n = most < size - at ? most : size - at;
+            feed(w, copy + at, n, room);
+            at += n;
         }
         w->touched = w->touched || i > 0;
     }
