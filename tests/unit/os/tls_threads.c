@@ -65,6 +65,17 @@ static void session(void)
     sendq_deinit(&out);
 }
 
+/* As fast as it can: what a session is made of is exchanged just then. */
+static void *make_and_free(void *arg)
+{
+    (void)arg;
+    while (atomic_load_explicit(&threads_left, memory_order_relaxed) > 0) {
+        struct sendq out = {0};
+        os_tls_free(os_tls_new(server, &out));
+    }
+    return NULL;
+}
+
 /* Sessions go on until the files have been exchanged often enough under them. */
 static void *make_sessions(void *arg)
 {
@@ -93,7 +104,7 @@ static void exchange(bool second)
 
 int main(void)
 {
-    pthread_t threads[THREADS];
+    pthread_t threads[THREADS], hurried;
     char errmsg[256] = "";
     pki_init(&pki);
     (void)snprintf(cert, sizeof cert, "%.100s/used-cert.pem", pki.dir);
@@ -112,12 +123,14 @@ int main(void)
     for (int i = 0; i < THREADS; i++) {
         RIG_CHECK(pthread_create(&threads[i], NULL, make_sessions, NULL) == 0);
     }
+    RIG_CHECK(pthread_create(&hurried, NULL, make_and_free, NULL) == 0);
     for (uint32_t i = 0; atomic_load(&threads_left) > 0; i++) {
         exchange(i % 2 == 0);
     }
     for (int i = 0; i < THREADS; i++) {
         RIG_CHECK(pthread_join(threads[i], NULL) == 0);
     }
+    RIG_CHECK(pthread_join(hurried, NULL) == 0);
     os_tls_server_free(server);
     RIG_CHECK(unlink(cert) == 0 && unlink(key) == 0);
     pki_deinit(&pki);
