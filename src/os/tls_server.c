@@ -8,7 +8,7 @@
  * Failure modes: files that cannot be read, or do not belong together: the old ones stay in use,
  * and every look tries again. That is told once for each change of the files.
  *
- * Invariants: I1 what is in use is of one reading: certificate, key and authorities. I2 the stamp
+ * Invariants: I1 what is in use is of one reading, during which no file has changed. I2 the stamp
  * of what is in use was taken before its files were read: what changes meanwhile is seen later.
  *
  * Threads: `lock` guards what sessions are made of and what is told of it. The stamps are of
@@ -175,6 +175,11 @@ static enum os_tls_look load(struct os_tls_server *server, const struct stamp *s
     struct env_certificate certificate = {.problem = ""};
     char errmsg[256] = "";
     bool good = os_tls_context_new(&server->options, &ctx, errmsg) == 0;
+    struct stamp after = stamp_now(&server->options);
+    if (!same(&after, stamp)) { /* half of it may be old: the next looks wait for it to rest */
+        SSL_CTX_free(ctx);
+        return OS_TLS_LOOK_NOTHING;
+    }
     if (good) {
         os_tls_describe_own(SSL_CTX_get0_certificate(ctx), &certificate);
         server->in_use = *stamp;
