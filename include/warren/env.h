@@ -72,6 +72,14 @@ static inline void env_tls_deinit(struct env_tls *tls)
     slice_unref(&tls->login);
 }
 
+/* The certificate that this node's listeners with TLS show. */
+struct env_certificate {
+    char subject[256], issuer[256];       /* distinguished names as in struct env_tls; may be cut */
+    char valid_from[24], valid_until[24]; /* "2026-07-01T12:00:00Z" */
+    int64_t from_s, until_s;              /* the same in Unix time */
+    char problem[256]; /* why the files that are there now are not used; "": they are */
+};
+
 /* Upcalls. Slices and strings are borrowed for the duration of the call. */
 struct env_sink {
     /* A connection was accepted and given to this context. The sink sets its user pointer with
@@ -159,6 +167,8 @@ struct env_ops {
     /* NULL: the connection is not one over TLS, or its handshake is not over (what on_bytes brings
      * comes after it). Valid until on_closed. */
     const struct env_tls *(*conn_tls)(const struct env_conn *conn);
+    /* false: there is none, for nobody listens with TLS. Any context. */
+    bool (*certificate)(struct env *env, struct env_certificate *ret);
     /* Gives a connection to another context of the node: there on_moved(user) is called; here it is
      * dead after the call. Only legal without TLS, when nothing is queued for sending and
      * everything that on_bytes brought was consumed. */

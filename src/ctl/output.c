@@ -309,6 +309,23 @@ static void print_memory(json_t *status)
     }
 }
 
+static void print_certificate(json_t *certificate)
+{
+    static const char *const lines[][2] = {{"File", "file"},
+                                           {"Subject", "subject"},
+                                           {"Issuer", "issuer"},
+                                           {"Valid from", "valid_from"},
+                                           {"Valid until", "valid_until"}};
+    const char *problem = json_string_value(json_object_get(certificate, "problem"));
+    if (json_is_object(certificate)) {
+        heading("TLS certificate");
+        print_lines(certificate, lines, sizeof lines / sizeof lines[0]);
+        if (problem != NULL && problem[0] != 0) {
+            (void)printf("The files that are there now are not used: %s\n", problem);
+        }
+    }
+}
+
 void output_status(const struct output_options *o, json_t *status)
 {
     static const char *const runtime[][2] = {{"Uptime (seconds)", "uptime"},
@@ -346,6 +363,7 @@ void output_status(const struct output_options *o, json_t *status)
     print_lines(json_object_get(status, "totals"), totals, sizeof totals / sizeof totals[0]);
     heading("Listeners");
     print_listeners(json_object_get(status, "listeners"));
+    print_certificate(json_object_get(status, "tls_certificate"));
 }
 
 static void print_names(const char *title, json_t *names)

@@ -352,6 +352,8 @@ static const struct config_key keys[] = {
     {"ssl_options.fail_if_no_peer_cert", VALUE_FLAG, FIELD(tls.fail_if_no_peer_cert), 0, 0, NULL},
     {"ssl_options.depth", VALUE_U32, FIELD(tls.depth), 0, 255, NULL},
     {"ssl_options.honor_cipher_order", VALUE_FLAG, FIELD(tls.honor_cipher_order), 0, 0, NULL},
+    {"ssl_options.honor_ecc_order", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_ecc_order},
+    {"ssl_options.reuse_sessions", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_always_false},
     {"ssl_options.versions.*", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_version},
     {"ssl_options.ciphers.*", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_cipher},
     {"ssl_options.client_renegotiation", VALUE_SPECIAL, 0, 0, 0, 0, config__tls_always_false},
@@ -437,11 +439,11 @@ static const char *const ignored_keys[] = {
     "socket_writer.*",
     "delegate_count",
     "ssl_handshake_timeout",
-    "ssl_options.honor_ecc_order",
+    "ssl_options.hibernate_after",
+    "ssl_options.log_alert",
 };
 
-/* Does key match the pattern? rest = what the '*' stands for. */
-static bool key_matches(const char *pattern, struct bytes key, struct bytes *ret_rest)
+bool config__key_matches(const char *pattern, struct bytes key, struct bytes *ret_rest)
 {
     size_t n = strlen(pattern);
     *ret_rest = (struct bytes){key.data + key.size, 0};
@@ -531,7 +533,7 @@ static int parse_line(struct parse *p, struct bytes line,
         return WR_E_INVALID;
     }
     for (size_t i = 0; i < WR_ARRAY_SIZE(keys); i++) {
-        if (key_matches(keys[i].name, key, &rest)) {
+        if (config__key_matches(keys[i].name, key, &rest)) {
             int rc = set_value(p->config, &keys[i], rest, value, why);
             if (rc != 0) {
                 (void)snprintf(p->errmsg, 512, "line %u: bad value for '%s': %s", p->line, name,
@@ -541,12 +543,18 @@ static int parse_line(struct parse *p, struct bytes line,
         }
     }
     for (size_t i = 0; i < WR_ARRAY_SIZE(ignored_keys); i++) {
-        if (key_matches(ignored_keys[i], key, &rest)) {
+        if (config__key_matches(ignored_keys[i], key, &rest)) {
             if (ignored != NULL) {
                 ignored(ctx, p->line, name);
             }
             return 0;
         }
+    }
+    const char *refused = config__tls_refused(key);
+    if (refused != NULL) {
+        (void)snprintf(p->errmsg, 512, "line %u: '%s' is not supported: %s", p->line, name,
+                       refused);
+        return WR_E_INVALID;
     }
     (void)snprintf(p->errmsg, 512, "line %u: unknown key '%s'", p->line, name);
     return WR_E_INVALID;

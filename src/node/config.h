@@ -51,6 +51,7 @@ struct config_tls { /* ssl_options.*, for all of listeners.ssl.* */
     char cacertfile[1024], certfile[1024], keyfile[1024]; /* "" = not given */
     char password[256];
     bool verify_peer, fail_if_no_peer_cert, honor_cipher_order;
+    bool honor_ecc_order, ecc_order_given; /* only checked: it is one setting with the other */
     uint32_t depth;
     struct config_list versions, ciphers;                  /* none: all that are known to be good */
     bool tls12, tls13;                                     /* of versions */

@@ -91,6 +91,44 @@ int config__tls_always_false(struct config *config, struct bytes rest, struct by
     return only(value, false, why);
 }
 
+int config__tls_ecc_order(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    (void)rest;
+    config->tls.ecc_order_given = true;
+    return config__flag(value, &config->tls.honor_ecc_order)
+               ? 0
+               : config__invalid(why, "expected true or false");
+}
+
+/* What would be weaker, or otherwise, than whoever wrote it believes is no start, not a line that
+ * is overlooked. */
+const char *config__tls_refused(struct bytes key)
+{
+    static const struct {
+        const char *pattern, *why;
+    } refused[] = {
+        {"ssl_options.dh", "only elliptic curves are used to agree on keys"},
+        {"ssl_options.dhfile", "only elliptic curves are used to agree on keys"},
+        {"ssl_options.cacerts.*", "give a file, ssl_options.cacertfile"},
+        {"ssl_options.cert", "give a file, ssl_options.certfile"},
+        {"ssl_options.key.*", "give a file, ssl_options.keyfile"},
+        {"ssl_options.crl_*", "revocation lists are not looked at"},
+        {"ssl_options.psk_identity", "there are no pre-shared keys"},
+        {"ssl_options.sni", "there is one certificate, for every name"},
+        {"ssl_options.sni.*", "there is one certificate, for every name"},
+        {"ssl_options.signature_algs.*", "they are OpenSSL's"},
+        {"ssl_options.eccs.*", "they are OpenSSL's"},
+        {"ssl_options.supported_groups.*", "they are OpenSSL's"},
+    };
+    for (size_t i = 0; i < WR_ARRAY_SIZE(refused); i++) {
+        struct bytes rest;
+        if (config__key_matches(refused[i].pattern, key, &rest)) {
+            return refused[i].why;
+        }
+    }
+    return NULL;
+}
+
 int config__tls_login_from(struct config *config, struct bytes rest, struct bytes value, char *why)
 {
     static const char *const words[] = {"distinguished_name", "common_name",
@@ -142,6 +180,10 @@ static const char *what_is_wrong(const struct config *config)
     const struct config_tls *tls = &config->tls;
     if (tls->fail_if_no_peer_cert && !tls->verify_peer) {
         return "ssl_options.fail_if_no_peer_cert needs ssl_options.verify = verify_peer";
+    }
+    if (tls->ecc_order_given && tls->honor_ecc_order != tls->honor_cipher_order) {
+        return "ssl_options.honor_ecc_order and ssl_options.honor_cipher_order must be the same: "
+               "there is one setting for both";
     }
     if (config->ssl.count > 0 && tls->certfile[0] == 0) {
         return "listeners.ssl needs ssl_options.certfile";

@@ -79,6 +79,23 @@ static json_t *own_listeners(const struct config *config)
     return list;
 }
 
+/* The one that our listeners with TLS show; null: there are none. */
+static json_t *certificate_json(const struct shard *shard)
+{
+    struct env_certificate c;
+    if (!shard->env->ops->certificate(shard->env, &c)) {
+        return json_null();
+    }
+    json_t *row = json_object();
+    listing_put_text(row, "file", bytes_from_cstr(shard->config->tls.certfile));
+    listing_put_text(row, "subject", bytes_from_cstr(c.subject));
+    listing_put_text(row, "issuer", bytes_from_cstr(c.issuer));
+    listing_put_text(row, "valid_from", bytes_from_cstr(c.valid_from));
+    listing_put_text(row, "valid_until", bytes_from_cstr(c.valid_until));
+    listing_put_text(row, "problem", bytes_from_cstr(c.problem));
+    return row;
+}
+
 /* What the catalog knows of another node: where it is reached, and its first port for clients. */
 static json_t *listeners_of(const char *name, const struct catalog_node_info *info)
 {
@@ -191,6 +208,7 @@ void control__begin_status(struct shard *shard, struct link_conn *link)
                   "is_under_maintenance", 0, "alarms", alarms_json(shard), "totals", total,
                   "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
                   (json_int_t)groups.leading, "listeners", own_listeners(config));
+    (void)json_object_set_new(job->status, "tls_certificate", certificate_json(shard));
     put_memory(job->status, shard);
     control__list_sessions(job, ROWS_CONNECTIONS, NULL, true);
     job->starting = false;

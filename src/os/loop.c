@@ -331,6 +331,7 @@ static void shard_deinit(struct os_context *context)
     uv_close((uv_handle_t *)&context->idle, NULL);
     uv_close((uv_handle_t *)&context->timer, NULL);
     if (context->env.context == 0) {
+        os_tls_watch_stop(context->node->tls_watch);
         for (uint32_t i = 0; i < context->node->signal_count; i++) {
             uv_close((uv_handle_t *)&context->node->signals[i], NULL);
         }
@@ -534,6 +535,7 @@ static void ops_fill(struct env_ops *ops)
     };
     os_tcp_ops(ops);
     os_listen_ops(ops);
+    os_tls_watch_ops(ops);
     os_file_ops(ops);
     os_kv_ops(ops);
     os_memory_ops(ops);
@@ -607,6 +609,9 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
     if (rc != 0) {
         os_node_free(node);
         return rc;
+    }
+    if (node->tls != NULL) {
+        os_tls_watch_start(&node->contexts[0]);
     }
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file over `ulimit -f` is an error with a text, too */
@@ -711,6 +716,7 @@ void os_node_free(struct os_node *node)
         wr_free(node->contexts[i].done);
     }
     os_kv_close(node->kv);
+    os_tls_watch_free(node->tls_watch);
     os_tls_server_free(node->tls);
     wr_free(node->contexts);
     wr_free(node);

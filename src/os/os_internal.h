@@ -27,6 +27,7 @@
 struct os_kv;
 struct os_node;
 struct os_tls_server;
+struct os_tls_watch;
 
 /* A completion that is due in the next turn (work that was done at once). */
 struct os_done {
@@ -89,6 +90,7 @@ struct os_node {
     const struct logger *logger;
     struct os_kv *kv;
     struct os_tls_server *tls; /* NULL: no listeners with TLS */
+    struct os_tls_watch *tls_watch;
     uv_signal_t signals[3];
     uint32_t signal_count; /* of those that are open */
     void (*on_signal)(void *ctx, int signal_number);
@@ -139,6 +141,11 @@ void os_tcp_connected_later(struct os_context *context, struct env_conn *conn, i
 struct env_conn *os_tcp_adopt(struct os_context *context, int fd, void *user);
 /* What comes and goes over a connection that was just adopted is TLS, we being the server. */
 void os_tcp_begin_tls(struct env_conn *conn, const struct net_addr *peer);
+/* tls_watch.c: of shard 0. free: when its loop is closed; stop and free accept NULL. */
+void os_tls_watch_start(struct os_context *context);
+void os_tls_watch_stop(struct os_tls_watch *watch);
+void os_tls_watch_free(struct os_tls_watch *watch);
+void os_tls_watch_ops(struct env_ops *ops);
 /* listen.c */
 void os_listen_ops(struct env_ops *ops);
 void os_listen_on_mail(struct os_context *context, struct mail *owned_mail);

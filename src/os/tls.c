@@ -12,7 +12,7 @@
  * of a record is kept by OpenSSL). I2 the state only goes forward. I3 OpenSSL's error queue, which
  * is the thread's, is empty before each call.
  *
- * Threads: a session belongs to one context; the server's SSL_CTX may be used from all of them.
+ * Threads: a session belongs to one context; the server may be used from all of them.
  */
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -21,8 +21,7 @@
 
 #include "warren/mem.h"
 
-#include "tls.h"
-#include "tls_server.h"
+#include "tls_internal.h"
 
 struct os_tls {
     struct os_tls_server *server;
@@ -100,8 +99,10 @@ struct os_tls *os_tls_new(struct os_tls_server *server, struct sendq *out)
     tls->server = server;
     tls->out = out;
     ERR_clear_error();
-    tls->ssl = SSL_new(server->ctx);
-    BIO *bio = BIO_new(server->bio);
+    SSL_CTX *ctx = os_tls_server_ctx(server);
+    tls->ssl = SSL_new(ctx); /* which has a reference of its own */
+    SSL_CTX_free(ctx);
+    BIO *bio = BIO_new(os_tls_server_bio(server));
     if (tls->ssl == NULL || bio == NULL) {
         BIO_free(bio);
         tls->state = OS_TLS_FAILED;
@@ -176,7 +177,7 @@ static void fail_as_openssl_says(struct os_tls *tls)
 
 static void handshake_done(struct os_tls *tls)
 {
-    const struct os_tls_options *options = &tls->server->options;
+    const struct os_tls_options *options = os_tls_server_options(tls->server);
     tls->info = wr_calloc(1, sizeof *tls->info);
     (void)snprintf(tls->info->protocol, sizeof tls->info->protocol, "%s",
                    SSL_version(tls->ssl) == TLS1_3_VERSION ? "tlsv1.3" : "tlsv1.2");

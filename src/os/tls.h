@@ -3,8 +3,9 @@
 /*
  * TLS between a byte stream and its user, without sockets (docs/tls.md). Ciphertext goes in with
  * os_tls_feed and comes out in a send queue; plaintext comes out of os_tls_read and goes in with
- * os_tls_write. Nothing here blocks, calls back or logs. A server belongs to the node and is never
- * changed once it is made; a session belongs to one context.
+ * os_tls_write. Nothing of a session blocks, calls back or logs. A server belongs to the node; what
+ * it has of its files may be exchanged at any time, and a session keeps what it began with. A
+ * session belongs to one context.
  */
 #include "warren/env.h"
 #include "warren/os.h"
@@ -18,6 +19,13 @@ struct os_tls_server;
 int os_tls_server_new(const struct os_tls_options *options, struct os_tls_server **ret_server,
                       char *errmsg);
 void os_tls_server_free(struct os_tls_server *server); /* accepts NULL */
+/* Looks whether the files have changed and are at rest, and reads them if so (blocking; one caller
+ * at a time, of any thread). LOADED: sessions made from now on use what was read. REFUSED: nothing
+ * of it is used, and errmsg[256] says why; it is returned once for each change of the files. */
+enum os_tls_look { OS_TLS_LOOK_NOTHING, OS_TLS_LOOK_LOADED, OS_TLS_LOOK_REFUSED };
+enum os_tls_look os_tls_server_look(struct os_tls_server *server, char *errmsg);
+/* Our certificate that is in use. Any thread. */
+void os_tls_server_certificate(struct os_tls_server *server, struct env_certificate *ret);
 
 enum os_tls_state {
     OS_TLS_HANDSHAKE,
@@ -27,7 +35,7 @@ enum os_tls_state {
 };
 
 struct os_tls;
-/* out: where ciphertext is put; borrowed for the session's life, as is the server. */
+/* out: where ciphertext is put; borrowed for the session's life, as is the server. Any thread. */
 struct os_tls *os_tls_new(struct os_tls_server *server, struct sendq *out);
 void os_tls_free(struct os_tls *tls); /* accepts NULL */
 enum os_tls_state os_tls_state(const struct os_tls *tls);

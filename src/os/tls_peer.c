@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "tls.h"
+#include "tls_internal.h"
 
 struct word {
     int nid;
@@ -231,15 +231,50 @@ static struct slice alternative_name(const X509 *certificate, const struct os_tl
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
+static void format_time(char *out, size_t capacity, const struct tm *tm)
+{
+    (void)snprintf(out, capacity, "%04d-%02d-%02dT%02d:%02d:%02dZ", tm->tm_year + 1900,
+                   tm->tm_mon + 1, tm->tm_mday, tm->tm_hour, tm->tm_min, tm->tm_sec);
+}
+
 static void add_time(struct buf **out, const ASN1_TIME *time)
 {
     struct tm tm = {.tm_mday = 1};
     char text[80];
     if (ASN1_TIME_to_tm(time, &tm) == 1) {
-        (void)snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year + 1900,
-                       tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+        format_time(text, sizeof text, &tm);
         add_text(out, text);
     }
+}
+
+static void put_name(char *out, size_t capacity, const X509_NAME *name)
+{
+    struct slice text = distinguished_name(name);
+    size_t n = text.size < capacity ? text.size : capacity - 1;
+    memcpy(out, slice_data(&text), n);
+    out[n] = 0;
+    slice_unref(&text);
+}
+
+static int64_t put_time(char out[24], const ASN1_TIME *time)
+{
+    struct tm tm = {.tm_mday = 1};
+    if (ASN1_TIME_to_tm(time, &tm) != 1) {
+        return 0;
+    }
+    char text[80];
+    format_time(text, sizeof text, &tm);
+    (void)snprintf(out, 24, "%.23s", text);
+    return (int64_t)timegm(&tm);
+}
+
+void os_tls_describe_own(const X509 *certificate, struct env_certificate *ret)
+{
+    *ret = (struct env_certificate){.problem = ""};
+    put_name(ret->subject, sizeof ret->subject, X509_get_subject_name(certificate));
+    put_name(ret->issuer, sizeof ret->issuer, X509_get_issuer_name(certificate));
+    ret->from_s = put_time(ret->valid_from, X509_get0_notBefore(certificate));
+    ret->until_s = put_time(ret->valid_until, X509_get0_notAfter(certificate));
 }
 
 void os_tls_describe_peer(const struct os_tls_options *options, const struct x509_st *certificate,

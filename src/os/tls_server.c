@@ -1,231 +1,124 @@
 /*
- * What: the TLS server's certificate, key, authorities and rules, as an SSL_CTX.
+ * What: the TLS server of a node: the SSL_CTX that is in use, and its successor when the files of
+ * it have changed (docs/tls.md, New certificates).
  *
- * Failure modes: a file that is missing, unreadable or wrong, a key that does not belong to the
- * certificate, a cipher that nobody knows: a text that names the setting and the file, at start.
+ * Happy path: os_tls_server_look finds the files changed, and as the look before found them; they
+ * are read, and the new SSL_CTX takes the old one's place. Sessions keep the one they began with.
  *
- * Sessions are not resumed: a ticket would outlive the verification of the client's certificate,
- * and clients of a broker keep their connections. Compression and renegotiation are off.
+ * Failure modes: files that cannot be read, or do not belong together: the old ones stay in use,
+ * and every look tries again. That is told once for each change of the files.
  *
- * Ownership: the server owns the SSL_CTX, which its sessions reference. Threads: made before the
- * node runs; read by all shards.
+ * Invariants: I1 what is in use is of one reading, during which no file has changed. I2 the stamp
+ * of what is in use was taken before its files were read: what changes meanwhile is seen later.
+ *
+ * Threads: `lock` guards what sessions are made of and what is told of it. The stamps are of
+ * whoever looks. All else is not changed once it is made.
  */
 #include <errno.h>
-#include <openssl/err.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "warren/err.h"
 #include "warren/mem.h"
 
-#include "tls.h"
-#include "tls_server.h"
+#include "tls_internal.h"
 
-#define CIPHERS_MAX 4096u
+enum { FILE_CERTIFICATE, FILE_KEY, FILE_AUTHORITIES, FILES };
 
-static int wrong_file(char *errmsg, const char *setting, const char *path, const char *why)
-{
-    (void)snprintf(errmsg, 256, "ssl_options.%s: %.120s: %.80s", setting, path, why);
-    return WR_E_INVALID;
-}
-
-static const char *openssl_reason(void)
-{
-    const char *reason = ERR_reason_error_string(ERR_peek_error());
-    return reason != NULL ? reason : "not what it should be";
-}
-
-/* OpenSSL's own words for a file that is not there are none for people. */
-static int check_readable(const char *setting, const char *path, char *errmsg)
-{
-    if (path == NULL || path[0] == 0) {
-        (void)snprintf(errmsg, 256, "ssl_options.%s is not given", setting);
-        return WR_E_INVALID;
-    }
-    FILE *file = fopen(path, "re");
-    char byte;
-    size_t n = file != NULL ? fread(&byte, 1, 1, file) : 0;
-    int error = errno;
-    if (file == NULL || ferror(file)) {
-        if (file != NULL) {
-            (void)fclose(file);
-        }
-        return wrong_file(errmsg, setting, path, strerror(error));
-    }
-    (void)fclose(file);
-    return n == 1 ? 0 : wrong_file(errmsg, setting, path, "it is empty");
-}
-
-/* Without this OpenSSL would ask on the terminal. */
-static int on_password(char *out, int size, int writing, void *user)
-{
-    const char *password = user;
-    size_t n = password == NULL ? 0 : strlen(password);
-    (void)writing;
-    if (n == 0 || n > (size_t)size) {
-        return -1;
-    }
-    memcpy(out, password, n);
-    return (int)n;
-}
-
-static int load_identity(SSL_CTX *ctx, const struct os_tls_options *options, char *errmsg)
-{
-    const char *key =
-        options->keyfile != NULL && options->keyfile[0] != 0 ? options->keyfile : options->certfile;
-    int rc = check_readable("certfile", options->certfile, errmsg);
-    rc = rc != 0 ? rc : check_readable("keyfile", key, errmsg);
-    if (rc != 0) {
-        return rc;
-    }
-    SSL_CTX_set_default_passwd_cb(ctx, on_password);
-    SSL_CTX_set_default_passwd_cb_userdata(ctx, (void *)(uintptr_t)options->password);
-    if (SSL_CTX_use_certificate_chain_file(ctx, options->certfile) != 1) {
-        return wrong_file(errmsg, "certfile", options->certfile, openssl_reason());
-    }
-    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1) {
-        return wrong_file(errmsg, "keyfile", key, openssl_reason());
-    }
-    SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
-    return SSL_CTX_check_private_key(ctx) == 1
-               ? 0
-               : wrong_file(errmsg, "keyfile", key, "it does not belong to the certificate");
-}
-
-static int load_authorities(SSL_CTX *ctx, const struct os_tls_options *options, char *errmsg)
-{
-    int mode = SSL_VERIFY_PEER;
-    if (!options->verify_peer) {
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
-        return 0;
-    }
-    int rc = check_readable("cacertfile", options->cacertfile, errmsg);
-    if (rc != 0) {
-        return rc;
-    }
-    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(options->cacertfile);
-    if (names == NULL || SSL_CTX_load_verify_file(ctx, options->cacertfile) != 1) {
-        sk_X509_NAME_pop_free(names, X509_NAME_free);
-        return wrong_file(errmsg, "cacertfile", options->cacertfile, openssl_reason());
-    }
-    SSL_CTX_set_client_CA_list(ctx, names);
-    if (options->fail_if_no_peer_cert) {
-        mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-    }
-    SSL_CTX_set_verify(ctx, mode, NULL);
-    SSL_CTX_set_verify_depth(ctx, (int)options->depth);
-    return 0;
-}
-
-struct cipher_lists {
-    char old[CIPHERS_MAX], new[CIPHERS_MAX]; /* up to TLS 1.2, and of TLS 1.3; ':' between */
+/* Of a file, through links; only compared. All of one size, so that there are no gaps. */
+struct file_stamp {
+    int64_t error; /* errno; the rest is 0 then */
+    uint64_t device, inode;
+    int64_t size, modified_s, modified_ns, changed_s, changed_ns;
 };
 
-static bool is_suite_of_13(const char *name)
+struct stamp {
+    struct file_stamp files[FILES];
+};
+
+struct os_tls_server {
+    struct os_tls_options options; /* with texts of our own */
+    BIO_METHOD *bio;
+    pthread_mutex_t lock;
+    SSL_CTX *ctx;
+    struct env_certificate certificate;
+    struct stamp in_use, seen, told; /* of what is in use; at the last look; of the last refusal */
+};
+
+/* --- stamps ----------------------------------------------------------------------------------- */
+
+static void stamp_file(struct file_stamp *ret, const char *path)
 {
-    return strncmp(name, "TLS_", 4) == 0 && strstr(name, "_WITH_") == NULL;
+    struct stat st;
+    *ret = (struct file_stamp){.error = 0};
+    if (path == NULL || stat(path, &st) != 0) {
+        ret->error = path == NULL ? ENOENT : errno;
+        return;
+    }
+    ret->device = (uint64_t)st.st_dev;
+    ret->inode = (uint64_t)st.st_ino;
+    ret->size = (int64_t)st.st_size;
+    ret->modified_s = (int64_t)st.st_mtim.tv_sec;
+    ret->modified_ns = (int64_t)st.st_mtim.tv_nsec;
+    ret->changed_s = (int64_t)st.st_ctim.tv_sec; /* also of rights and names */
+    ret->changed_ns = (int64_t)st.st_ctim.tv_nsec;
 }
 
-static bool add_name(char *list, const char *name)
+static struct stamp stamp_now(const struct os_tls_options *options)
 {
-    size_t used = strlen(list);
-    int n = snprintf(list + used, CIPHERS_MAX - used, "%s%s", used > 0 ? ":" : "", name);
-    return n > 0 && (size_t)n < CIPHERS_MAX - used;
+    struct stamp stamp = {.files = {{.error = 0}}};
+    stamp_file(&stamp.files[FILE_CERTIFICATE], options->certfile);
+    stamp_file(&stamp.files[FILE_KEY], os_tls_keyfile(options));
+    if (options->verify_peer) { /* nobody reads it otherwise */
+        stamp_file(&stamp.files[FILE_AUTHORITIES], options->cacertfile);
+    }
+    return stamp;
 }
 
-static int sort_ciphers(SSL_CTX *ctx, const char *names, struct cipher_lists *lists, char *errmsg)
+static bool same(const struct stamp *a, const struct stamp *b)
 {
-    while (*names != 0) {
-        char name[128];
-        size_t n = strcspn(names, ":");
-        bool known = n > 0 && n < sizeof name;
-        if (known) {
-            memcpy(name, names, n);
-            name[n] = 0;
-            if (is_suite_of_13(name)) {
-                known = SSL_CTX_set_ciphersuites(ctx, name) == 1 && add_name(lists->new, name);
-            } else {
-                const char *own = OPENSSL_cipher_name(name); /* of the standard's name */
-                const char *used = strncmp(name, "TLS_", 4) == 0 ? own : name;
-                known = SSL_CTX_set_cipher_list(ctx, used) == 1 && add_name(lists->old, used);
-            }
-        }
-        if (!known) {
-            (void)snprintf(errmsg, 256, "ssl_options.ciphers: '%.*s' is no cipher suite known here",
-                           (int)(n < 100 ? n : 100), names);
-            return WR_E_INVALID;
-        }
-        names += n;
-        names += *names == ':';
-    }
-    return 0;
+    return memcmp(a, b, sizeof *a) == 0;
 }
 
-/* What is not listed is not offered: without a suite of its own a version is none, either. */
-static int set_ciphers(SSL_CTX *ctx, const struct os_tls_options *options, char *errmsg)
+/* --- life ------------------------------------------------------------------------------------- */
+
+static char *copy(const char *text)
 {
-    struct cipher_lists lists = {.old = ""};
-    bool v12 = options->tls12;
-    bool v13 = options->tls13;
-    if (options->ciphers != NULL && options->ciphers[0] != 0) {
-        int rc = sort_ciphers(ctx, options->ciphers, &lists, errmsg);
-        if (rc != 0) {
-            return rc;
-        }
-        v12 = v12 && lists.old[0] != 0;
-        v13 = v13 && lists.new[0] != 0;
-        if ((v12 && SSL_CTX_set_cipher_list(ctx, lists.old) != 1) ||
-            (v13 && SSL_CTX_set_ciphersuites(ctx, lists.new) != 1)) {
-            (void)snprintf(errmsg, 256, "ssl_options.ciphers: %.100s", openssl_reason());
-            return WR_E_INVALID;
-        }
-    }
-    if (!v12 && !v13) {
-        (void)snprintf(errmsg, 256, "ssl_options.ciphers has none for ssl_options.versions");
-        return WR_E_INVALID;
-    }
-    (void)SSL_CTX_set_min_proto_version(ctx, v12 ? TLS1_2_VERSION : TLS1_3_VERSION);
-    (void)SSL_CTX_set_max_proto_version(ctx, v13 ? TLS1_3_VERSION : TLS1_2_VERSION);
-    return 0;
+    return text == NULL ? NULL : wr_strdup(text);
 }
 
-static void set_rules(SSL_CTX *ctx, const struct os_tls_options *options)
+static void free_text(const char *owned)
 {
-    uint64_t rules =
-        SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET | SSL_OP_NO_SSLv3;
-    if (options->honor_cipher_order) {
-        rules |= SSL_OP_CIPHER_SERVER_PREFERENCE;
-    }
-    (void)SSL_CTX_set_options(ctx, rules);
-    (void)SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-    (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    (void)SSL_CTX_set_num_tickets(ctx, 0);
+    wr_free((void *)(uintptr_t)owned);
 }
 
 int os_tls_server_new(const struct os_tls_options *options, struct os_tls_server **ret_server,
                       char *errmsg)
 {
-    struct os_tls_server *server = wr_calloc(1, sizeof *server);
-    ERR_clear_error();
-    server->options = *options;
-    server->ctx = SSL_CTX_new(TLS_server_method());
-    server->bio = os_tls_bio_new();
-    int rc = 0;
-    if (server->ctx == NULL || server->bio == NULL) {
-        (void)snprintf(errmsg, 256, "TLS: out of memory");
-        rc = WR_E_NOMEM;
-    } else {
-        set_rules(server->ctx, options);
-        rc = set_ciphers(server->ctx, options, errmsg);
-        rc = rc != 0 ? rc : load_identity(server->ctx, options, errmsg);
-        rc = rc != 0 ? rc : load_authorities(server->ctx, options, errmsg);
-    }
-    ERR_clear_error();
-    server->options.cacertfile = server->options.certfile = server->options.keyfile =
-        server->options.password = server->options.ciphers = NULL;
+    struct stamp stamp = stamp_now(options);
+    SSL_CTX *ctx = NULL;
+    int rc = os_tls_context_new(options, &ctx, errmsg);
     if (rc != 0) {
-        os_tls_server_free(server);
         return rc;
+    }
+    struct os_tls_server *server = wr_calloc(1, sizeof *server);
+    server->options = *options;
+    server->options.cacertfile = copy(options->cacertfile);
+    server->options.certfile = copy(options->certfile);
+    server->options.keyfile = copy(options->keyfile);
+    server->options.password = copy(options->password);
+    server->options.ciphers = copy(options->ciphers);
+    server->ctx = ctx;
+    server->in_use = server->seen = stamp;
+    (void)pthread_mutex_init(&server->lock, NULL);
+    os_tls_describe_own(SSL_CTX_get0_certificate(ctx), &server->certificate);
+    server->bio = os_tls_bio_new();
+    if (server->bio == NULL) {
+        (void)snprintf(errmsg, 256, "TLS: out of memory");
+        os_tls_server_free(server);
+        return WR_E_NOMEM;
     }
     *ret_server = server;
     return 0;
@@ -233,9 +126,98 @@ int os_tls_server_new(const struct os_tls_options *options, struct os_tls_server
 
 void os_tls_server_free(struct os_tls_server *server)
 {
-    if (server != NULL) {
-        SSL_CTX_free(server->ctx);
-        BIO_meth_free(server->bio);
-        wr_free(server);
+    if (server == NULL) {
+        return;
     }
+    free_text(server->options.cacertfile);
+    free_text(server->options.certfile);
+    free_text(server->options.keyfile);
+    free_text(server->options.password);
+    free_text(server->options.ciphers);
+    SSL_CTX_free(server->ctx);
+    BIO_meth_free(server->bio);
+    (void)pthread_mutex_destroy(&server->lock);
+    wr_free(server);
+}
+
+SSL_CTX *os_tls_server_ctx(struct os_tls_server *server)
+{
+    (void)pthread_mutex_lock(&server->lock);
+    SSL_CTX *ctx = server->ctx;
+    int rc = SSL_CTX_up_ref(ctx);
+    (void)pthread_mutex_unlock(&server->lock);
+    WR_ASSERT(rc == 1); /* it only counts */
+    return ctx;
+}
+
+const BIO_METHOD *os_tls_server_bio(const struct os_tls_server *server)
+{
+    return server->bio;
+}
+
+const struct os_tls_options *os_tls_server_options(const struct os_tls_server *server)
+{
+    return &server->options;
+}
+
+void os_tls_server_certificate(struct os_tls_server *server, struct env_certificate *ret)
+{
+    (void)pthread_mutex_lock(&server->lock);
+    *ret = server->certificate;
+    (void)pthread_mutex_unlock(&server->lock);
+}
+
+/* --- new files -------------------------------------------------------------------------------- */
+
+static enum os_tls_look load(struct os_tls_server *server, const struct stamp *stamp)
+{
+    SSL_CTX *ctx = NULL;
+    struct env_certificate certificate = {.problem = ""};
+    char errmsg[256] = "";
+    bool good = os_tls_context_new(&server->options, &ctx, errmsg) == 0;
+    struct stamp after = stamp_now(&server->options);
+    if (!same(&after, stamp)) { /* half of it may be old: the next looks wait for it to rest */
+        SSL_CTX_free(ctx);
+        return OS_TLS_LOOK_NOTHING;
+    }
+    if (good) {
+        os_tls_describe_own(SSL_CTX_get0_certificate(ctx), &certificate);
+        server->in_use = *stamp;
+    }
+    (void)pthread_mutex_lock(&server->lock);
+    SSL_CTX *old = good ? server->ctx : NULL;
+    if (good) {
+        server->ctx = ctx;
+        server->certificate = certificate;
+    } else {
+        memcpy(server->certificate.problem, errmsg, sizeof errmsg);
+    }
+    (void)pthread_mutex_unlock(&server->lock);
+    SSL_CTX_free(old);
+    if (good) {
+        server->told = (struct stamp){.files = {{.error = 0}}};
+        return OS_TLS_LOOK_LOADED;
+    }
+    if (same(stamp, &server->told)) {
+        return OS_TLS_LOOK_NOTHING;
+    }
+    server->told = *stamp;
+    return OS_TLS_LOOK_REFUSED;
+}
+
+enum os_tls_look os_tls_server_look(struct os_tls_server *server, char *errmsg)
+{
+    struct env_certificate certificate;
+    struct stamp stamp = stamp_now(&server->options);
+    bool rests = same(&stamp, &server->seen);
+    server->seen = stamp;
+    os_tls_server_certificate(server, &certificate);
+    /* After a refusal the old files may be there again, untouched (a volume that was away). */
+    if (!rests || (same(&stamp, &server->in_use) && certificate.problem[0] == 0)) {
+        return OS_TLS_LOOK_NOTHING;
+    }
+    enum os_tls_look look = load(server, &stamp);
+    os_tls_server_certificate(server, &certificate);
+    memcpy(errmsg, certificate.problem, sizeof certificate.problem);
+    return look;
 }

@@ -227,6 +227,16 @@ class Suite:
             raise StepFailed(f"diff/run.py ended with {code}; {self.last_line()}")
         return self.last_line()
 
+    def differences_over_tls(self, shards, binary):
+        """Those scripts where it can matter how the bytes come, over TLS."""
+        code = self.program(sys.executable, os.path.join(COMPAT, "diff", "run.py"), "--tls", "--share",
+                            "tls", "--shards", str(shards), "--warren", binary, "--warrenctl",
+                            self.options.warrenctl, "--folder",
+                            os.path.join(self.folder, "diff-tls"), "--leave-out")
+        if code != 0:
+            raise StepFailed(f"diff/run.py --tls ended with {code}; {self.last_line()}")
+        return self.last_line()
+
     def script(self, name, *arguments):
         """One of the programs of this folder, against the program that is given or the release."""
         folder = os.path.join(self.folder, name)
@@ -285,6 +295,7 @@ class Suite:
         self.step("clients", self.prepare)
         self.step("suites-1-node", self.all_clients, "suites-1", 1, 2)
         self.step("diff-1-node", self.differences, 1, 2, hard)
+        self.step("diff-tls", self.differences_over_tls, 2, hard)
         if not o.quick:
             self.step("diff-3-nodes", self.differences, 3, 1, o.warren)
             self.step("suites-3-nodes", self.all_clients, "suites-3", 3, 1)

@@ -6,6 +6,7 @@ With --driver rabbitmq the checks that concern both run against Debian's rabbitm
 
 import argparse
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -18,6 +19,7 @@ from amqp_raw import BODY, HEADER, Ended, Raw, content, frame, method, publish, 
 from bad_handshake import CLIENT_HELLO
 from cluster import ClusterError, wait_until
 from tls_pki import Pki
+from tls_raw import TlsRaw
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(clusters.ROOT, "tests", "compat"))
@@ -30,22 +32,8 @@ IDLE = 500
 PERF = os.path.join(clusters.ROOT, "build", "release", "src", "perf", "warren-perf")
 
 
-class Tls(Raw):
+class Tls(TlsRaw):
     """An AMQP speaker over TLS."""
-
-    def __init__(self, port, pki, certificate=None, version=None, host="127.0.0.1", timeout=5.0):
-        super().__init__(port, host, timeout)
-        context = ssl.create_default_context(cafile=pki.path("ca.pem"))
-        if version is not None:
-            context.minimum_version = context.maximum_version = version
-        if certificate is not None:
-            context.load_cert_chain(pki.path(certificate + ".pem"), pki.path(certificate + ".key"))
-        try:
-            self.socket = context.wrap_socket(self.socket, server_hostname="localhost",
-                                              suppress_ragged_eofs=False)
-        except BaseException:
-            self.socket.close()
-            raise
 
     def offered(self):
         """The mechanisms of connection.start."""
@@ -114,10 +102,11 @@ PEER = ("ssl_options.verify = verify_peer", "auth_mechanisms.1 = PLAIN",
 CHECKS = []
 
 
-def check(*lines, nodes=1, both=False):
-    """A check with a cluster of its own; both: RabbitMQ passes it, too."""
+def check(*lines, nodes=1, both=False, live=False):
+    """A check with a cluster of its own; both: RabbitMQ passes it, too; live: with files of its own
+    as well."""
     def add(function):
-        CHECKS.append((function.__name__.replace("_", "-"), function, lines, nodes, both))
+        CHECKS.append((function.__name__.replace("_", "-"), function, lines, nodes, both, live))
         return function
     return add
 
@@ -252,6 +241,17 @@ def without_plain_no_password_helps(cluster, pki):
     Tls(cluster.nodes[0].tls_port, pki, "client").external().bye()
 
 
+@check(*PEER, "ssl_options.keyfile = PKI/pkcs8.key", "ssl_options.password = secret", both=True)
+def a_locked_key_is_opened_with_its_password(cluster, pki):
+    Tls(cluster.nodes[0].tls_port, pki).open().bye()
+
+
+@check(*PEER, "ssl_options.keyfile = PKI/traditional.key", "ssl_options.password = secret",
+       both=True)
+def a_locked_key_of_the_old_form_too(cluster, pki):
+    Tls(cluster.nodes[0].tls_port, pki).open().bye()
+
+
 # --- what is refused ---------------------------------------------------------------------------
 
 def cannot_connect(cluster, pki, certificate):
@@ -273,6 +273,55 @@ def certificates_that_are_no_good_do_not_get_in(cluster, pki):
         cannot_connect(cluster, pki, certificate)
         wait_for_line(cluster, node, line)
     Tls(node.tls_port, pki, "client").open().bye()
+
+
+@check(*PEER, "ssl_options.depth = 1", both=True)
+def as_many_authorities_between_as_depth_says(cluster, pki):
+    Tls(cluster.nodes[0].tls_port, pki, "deep").open().bye()
+    cannot_connect(cluster, pki, "deeper")
+
+
+@check(*PEER, "ssl_options.depth = 0", both=True)
+def none_between_if_depth_is_zero(cluster, pki):
+    Tls(cluster.nodes[0].tls_port, pki, "client").open().bye()
+    cannot_connect(cluster, pki, "deep")
+
+
+@check(*PEER, "ssl_options.versions.1 = tlsv1.3", both=True)
+def one_version_only(cluster, pki):
+    node = cluster.nodes[0]
+    Tls(node.tls_port, pki, version=ssl.TLSVersion.TLSv1_3).open().bye()
+    try:
+        Tls(node.tls_port, pki, version=ssl.TLSVersion.TLSv1_2)
+    except (ssl.SSLError, ConnectionError):
+        return
+    raise ClusterError("TLS 1.2 is spoken")
+
+
+def chosen_suite(node, pki):
+    """Which of two that the client has, in his order."""
+    context = ssl.create_default_context(cafile=pki.path("ca.pem"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384")
+    with socket.create_connection(("127.0.0.1", node.tls_port)) as plain, \
+            context.wrap_socket(plain, server_hostname="localhost") as session:
+        return session.cipher()[0]
+
+
+SUITES = ("ssl_options.versions.1 = tlsv1.2",
+          "ssl_options.ciphers.1 = ECDHE-RSA-AES256-GCM-SHA384",
+          "ssl_options.ciphers.2 = ECDHE-RSA-AES128-GCM-SHA256")
+
+
+@check(*PEER, *SUITES, "ssl_options.honor_cipher_order = true",
+       "ssl_options.honor_ecc_order = true", both=True)
+def our_order_of_suites_counts_if_it_is_to(cluster, pki):
+    equal("the suite", chosen_suite(cluster.nodes[0], pki), "ECDHE-RSA-AES256-GCM-SHA384")
+
+
+@check(*PEER, *SUITES, "ssl_options.honor_cipher_order = false", both=True)
+def otherwise_the_clients_order_counts(cluster, pki):
+    equal("the suite", chosen_suite(cluster.nodes[0], pki), "ECDHE-RSA-AES128-GCM-SHA256")
 
 
 @check(*PEER)
@@ -390,6 +439,151 @@ def one_byte_at_a_time(cluster, pki):
             except ssl.SSLWantReadError:
                 incoming.write(raw.socket.recv(65536))
         equal("the answer begins with a method frame", data[:3], b"\1\0\0")
+
+
+# --- new files ---------------------------------------------------------------------------------
+
+NEWS = "the files of TLS have changed and are in use from now on"
+STAYS = "what was read before stays in use"
+
+
+class Live:
+    """The files that the node uses, below a folder of their own: they are exchanged while it runs."""
+
+    def __init__(self, cluster, pki):
+        self.node, self.cluster, self.pki = cluster.nodes[0], cluster, pki
+        self.folder = pki.live
+
+    def put(self, name, source):
+        """Over the old one, byte by byte as cp does it."""
+        shutil.copyfile(self.pki.path(source), os.path.join(self.folder, name))
+
+    def status(self):
+        return (self.cluster.ctl_json("status") or {}).get("tls_certificate") or {}
+
+    def shown(self):
+        """The common name of the certificate that a client sees now."""
+        context = ssl.create_default_context(cafile=self.pki.path("ca.pem"))
+        context.load_cert_chain(self.pki.path("client.pem"), self.pki.path("client.key"))
+        with socket.create_connection(("127.0.0.1", self.node.tls_port)) as plain, \
+                context.wrap_socket(plain, server_hostname="localhost") as session:
+            subject = session.getpeercert()["subject"]
+        return dict(pair for rdn in subject for pair in rdn)["commonName"]
+
+    def await_shown(self, name):
+        wait_until(lambda: self.shown() == name, 20, f"the certificate of {name} is in use")
+
+    def await_refused(self, part):
+        wait_until(lambda: part in self.status().get("problem", ""), 20,
+                   f"the files are refused: {part}")
+
+    def lets_in(self, certificate):
+        Tls(self.node.tls_port, self.pki, certificate).open().bye()
+
+
+@check(*PEER, live=True)
+def a_new_certificate_counts_without_a_restart(cluster, pki):
+    live = Live(cluster, pki)
+    equal("before", live.shown(), "localhost")
+    steady = Tls(live.node.tls_port, pki).open()
+    live.put("server.pem", "next.pem")
+    live.put("server.key", "next.key")
+    live.await_shown("next")
+    equal("status", [live.status()[k] for k in ("subject", "issuer", "problem")],
+          ["CN=next", "CN=ca", ""])
+    equal("lines", log_of(cluster, live.node).count(NEWS), 1)
+    wait_for_line(cluster, live.node, "of 'CN=next' by 'CN=ca', is valid until "
+                  + live.status()["valid_until"])
+    round_trip(steady)
+    steady.bye()
+    code, text = cluster.ctl(live.node, "status")
+    if code != 0 or f"Valid until: {live.status()['valid_until']}" not in text:
+        raise ClusterError(f"status: {text}")
+
+
+@check(*PEER, "ssl_options.fail_if_no_peer_cert = true", live=True)
+def new_authorities_count_without_a_restart(cluster, pki):
+    live = Live(cluster, pki)
+    add_user(cluster, DN)
+    steady = Tls(live.node.tls_port, pki, "client").external()
+    cannot_connect(cluster, pki, "stranger")
+    live.put("ca.pem", "stranger-ca.pem")
+    wait_for_line(cluster, live.node, NEWS)
+    live.lets_in("stranger")
+    cannot_connect(cluster, pki, "client")
+    round_trip(steady)      # he was let in, and stays
+    steady.bye()
+
+
+@check(*PEER, live=True)
+def files_that_are_no_good_change_nothing(cluster, pki):
+    live = Live(cluster, pki)
+    live.put("server.pem", "server.ext")
+    live.await_refused("ssl_options.certfile: ")
+    for _ in range(20):
+        equal("shown", live.shown(), "localhost")
+        live.lets_in("client")
+    wait_for_line(cluster, live.node, STAYS)
+    code, text = cluster.ctl(live.node, "status")
+    if code != 0 or "The files that are there now are not used: ssl_options.certfile: " not in text:
+        raise ClusterError(f"status: {text}")
+    os.unlink(os.path.join(live.folder, "ca.pem"))
+    live.put("server.pem", "next.pem")
+    live.put("server.key", "next.key")
+    live.await_refused("ssl_options.cacertfile: ")
+    equal("of a good certificate with missing authorities nothing is used", live.shown(), "localhost")
+    live.put("ca.pem", "ca.pem")
+    live.await_shown("next")
+    equal("problem", live.status()["problem"], "")
+
+
+@check(*PEER, live=True)
+def a_key_may_come_after_its_certificate(cluster, pki):
+    live = Live(cluster, pki)
+    live.put("server.pem", "next.pem")
+    live.await_refused("key values mismatch")
+    equal("in between", live.shown(), "localhost")
+    live.put("server.key", "next.key")
+    live.await_shown("next")
+    wait_for_line(cluster, live.node, STAYS)
+    wait_for_line(cluster, live.node, NEWS)
+
+
+@check(*PEER, live=True)
+def files_behind_a_link_that_is_flipped_are_seen(cluster, pki):
+    live = Live(cluster, pki)
+    for name in ("server", "next"):
+        folder = os.path.join(live.folder, "data-" + name)
+        os.mkdir(folder)
+        for file, source in (("ca.pem", "ca.pem"), ("server.pem", name + ".pem"),
+                             ("server.key", name + ".key")):
+            shutil.copyfile(pki.path(source), os.path.join(folder, file))
+
+    def flip(name):
+        path = os.path.join(live.folder, "..data")
+        os.symlink("data-" + name, path + "_tmp")
+        os.rename(path + "_tmp", path)
+    flip("server")
+    for file in ("ca.pem", "server.pem", "server.key"):
+        os.symlink(os.path.join("..data", file), os.path.join(live.folder, file + "_tmp"))
+        os.rename(os.path.join(live.folder, file + "_tmp"), os.path.join(live.folder, file))
+    equal("shown", live.shown(), "localhost")
+    flip("next")
+    live.await_shown("next")
+    flip("server")
+    live.await_shown("localhost")
+    equal("refused", log_of(cluster, live.node).count(STAYS), 0)
+
+
+@check(*PEER, live=True)
+def a_certificate_that_ends_soon_is_a_warning(cluster, pki):
+    live = Live(cluster, pki)
+    live.put("server.pem", "soon.pem")
+    live.put("server.key", "soon.key")
+    wait_for_line(cluster, live.node, "of 'CN=soon' by 'CN=ca', expires in 9 days: it is valid until")
+    live.put("server.pem", "expired.pem")
+    live.put("server.key", "expired.key")
+    wait_for_line(cluster, live.node, "of 'CN=late' by 'CN=ca', has expired: it was valid until")
 
 
 # --- memory ------------------------------------------------------------------------------------
@@ -513,6 +707,8 @@ def starts_only_with_what_it_needs(options, pki, folder):
             ("ssl_options.certfile = /nowhere/cert.pem", 1,
              "ssl_options.certfile: /nowhere/cert.pem: No such file or directory"),
             (f"ssl_options.keyfile = {pki.path('client.key')}", 1, "key values mismatch"),
+            (f"ssl_options.keyfile = {pki.path('pkcs8.key')}", 1, "pkcs8.key: "),
+            ("ssl_options.dhfile = /f", 78, "'ssl_options.dhfile' is not supported: only elliptic"),
             (f"ssl_options.certfile = {pki.path('server.ext')}", 1, "server.ext: "),
             ("ssl_options.ciphers.1 = NONE-SUCH", 1, "'NONE-SUCH' is no cipher suite known here"),
             ("ssl_options.verify = maybe", 78,
@@ -538,6 +734,16 @@ def make_pki(folder):
     pki.certificate("server", "/CN=localhost")
     pki.certificate("client", SUBJECT, "DNS:client.example.org,email:j@example.org")
     pki.certificate("expired", "/CN=late", days=-1)
+    pki.certificate("next", "/CN=next")
+    pki.certificate("soon", "/CN=soon", days=10)
+    pki.certificate("middle", "/CN=middle", authority=True)
+    pki.certificate("lower", "/CN=lower", issuer="middle", authority=True)
+    for name, issuer, chain in (("deep", "middle", ["middle.pem"]),
+                                ("deeper", "lower", ["lower.pem", "middle.pem"])):
+        pki.certificate(name, f"/CN={name}", issuer=issuer)
+        pki.join(name + ".pem", name + ".pem", *chain)
+    pki.lock("pkcs8.key", "server.key", "secret")
+    pki.lock("traditional.key", "server.key", "secret", traditional=True)
     pki.certificate("stranger", "/CN=stranger", issuer="stranger-ca")
     return pki
 
@@ -558,8 +764,20 @@ def form(cluster, pki, lines):
     wait_until(listens, clusters.START_S, "the node greets")
 
 
+def live_files(pki, folder):
+    """What the server uses, once more; the lines for it."""
+    pki.live = folder
+    os.makedirs(folder)
+    for name in ("ca.pem", "server.pem", "server.key"):
+        shutil.copyfile(pki.path(name), os.path.join(folder, name))
+    return tuple(f"ssl_options.{key} = {os.path.join(folder, name)}" for key, name in (
+        ("cacertfile", "ca.pem"), ("certfile", "server.pem"), ("keyfile", "server.key")))
+
+
 def run_check(options, pki, folder, chosen):
-    name, function, lines, nodes, _both = chosen
+    name, function, lines, nodes, _both, live = chosen
+    lines = tuple(line.replace("PKI/", pki.path("")) for line in lines)
+    lines += live_files(pki, f"{folder}-{name}-live") if live else ()
     driver = (Rabbit if options.driver == "rabbitmq" else Warren)(options, pki, lines,
                                                                    tls_ports(options))
     with clusters.Cluster(driver, nodes, f"{folder}-{name}", ports=plain_ports(options)) as cluster:

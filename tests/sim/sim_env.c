@@ -451,6 +451,12 @@ static int op_disk_free(struct env *env, const char *dir, uint64_t *ret_bytes)
 
 #define MEMORY_TOTAL (UINT64_C(1) << 30)
 
+static bool op_certificate(struct env *env, struct env_certificate *ret)
+{
+    (void)env, (void)ret;
+    return false;
+}
+
 static int op_memory_total(struct env *env, uint64_t *ret_bytes)
 {
     (void)env;
@@ -538,6 +544,7 @@ const struct env_ops sim_env_ops = {
     .conn_user = sim_conn_user,
     .conn_set_user = sim_conn_set_user,
     .conn_tls = sim_conn_tls,
+    .certificate = op_certificate,
     .conn_move = sim_conn_move,
     .dir_list = op_dir_list,
     .dir_make = op_dir_make,

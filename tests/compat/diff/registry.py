@@ -7,7 +7,7 @@ import re
 import struct
 
 from amqp_codec import put_method
-from amqp_raw import Ended, Raw
+from amqp_raw import Ended
 from session import CLEAN_S, Stop, Test
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -48,7 +48,7 @@ class Table:
     def run(self, broker, wanted):
         test, found, connection = Test(broker, self.name), {}, None
         test.elsewhere = False
-        with Raw(broker.ports[0]) as admin:
+        with broker.raw() as admin:
             admin.open()
             for name, row in self.function():
                 name = f"{self.name}/{name}"

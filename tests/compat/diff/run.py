@@ -15,12 +15,17 @@ sys.path[1:1] = [os.path.join(ROOT, "tests", "real"), os.path.join(ROOT, "tests"
 # pylint: disable=wrong-import-position
 import cluster as clusters  # noqa: E402
 import later as later_list  # noqa: E402
+import over_tls  # noqa: E402
 import registry  # noqa: E402
 import session  # noqa: E402
 import transcript  # noqa: E402
+from amqp_raw import Raw  # noqa: E402
 
 PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange",
            "rabbitmq_recent_history_exchange", "rabbitmq_sharding")
+# where the way of the bytes can matter: refused and ended connections, closes, frames, large bodies
+SHARES = {"tls": "connection.*,clients.*,consume.*,publish.*,reply.*,properties/*,"
+                 "settle/*,octets/*"}
 COMMENT = """What RabbitMQ {version} says to the scripts of this group: run.py --record writes it.
 Plugins: {plugins}."""
 
@@ -54,6 +59,9 @@ class Broker:
             driver = clusters.WarrenDriver(os.path.abspath(options.warren),
                                            os.path.abspath(options.warrenctl), options.shards)
         folder = options.folder or os.path.join(ROOT, ".dev", "compat", "diff")
+        self.tls = options.tls
+        if self.tls:
+            span = over_tls.over_tls(driver, folder, span)
         self.cluster = clusters.Cluster(driver, count, os.path.join(
             folder, f"{kind}-{count}-{os.getpid()}"), ports=span)
         try:
@@ -61,7 +69,13 @@ class Broker:
         except BaseException:
             self.close()
             raise
-        self.ports = [node.amqp_port for node in self.cluster.nodes]
+        self.ports = [node.tls_port if self.tls else node.amqp_port for node in self.cluster.nodes]
+
+    def raw(self, port=None, timeout=5.0):
+        """A connection to the first node, or to one of our ports: bytes and frames."""
+        port = port or self.ports[0]
+        return over_tls.raw(self.cluster.driver, port, timeout) if self.tls else \
+            Raw(port, timeout=timeout)
 
     def ctl(self, *arguments):
         return self.cluster.ctl(self.cluster.nodes[0], *arguments, seconds=60)[0]
@@ -219,8 +233,10 @@ def parse():
     parser.add_argument("--live", action="store_true", help="start RabbitMQ too, instead of the "
                         "transcripts")
     parser.add_argument("--record", action="store_true", help="run RabbitMQ and write transcripts")
+    parser.add_argument("--tls", action="store_true", help="everything over amqps, both brokers")
     parser.add_argument("--nodes", default="1", help="of Warren: 1, or 1,3 for one after the other")
     parser.add_argument("--only", default="*", help="names with *, separated by commas")
+    parser.add_argument("--share", choices=tuple(SHARES), help="a share that has a name, as --only")
     parser.add_argument("--leave-out", action="store_true", help="do not run those of later.txt")
     parser.add_argument("--strict", action="store_true", help="as if nothing were in later.txt")
     parser.add_argument("--show", help="run these and print what was recorded")
@@ -235,6 +251,7 @@ def parse():
                         help="seconds for anything to come; a short one for scripts that fail anyway")
     parser.add_argument("--folder", help="where the nodes live; default: .dev/compat/diff")
     options = parser.parse_args()
+    options.only = SHARES[options.share] if options.share else options.only
     patterns = (options.show or options.only).split(",")
     listed = later_list.read(os.path.join(HERE, "later.txt")) if options.leave_out else ()
     options.complete = patterns == ["*"]

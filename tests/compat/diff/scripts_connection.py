@@ -3,11 +3,13 @@
 import struct
 
 from amqp_codec import put_method, put_table
-from amqp_raw import Raw, longstr, method, short, start_ok, tune_ok, vhost_open
+from amqp_raw import BODY, HEARTBEAT, Ended, content, frame, longstr, method, short, start_ok, \
+    tune_ok, vhost_open
 from registry import script
 from session import CAPABILITIES, DEADLINE_S, quoted
 
 PATIENCE_S = max(DEADLINE_S, 10)
+SMALLEST = 4096     # frame_max
 
 
 def outcome(t, raw, what):
@@ -17,7 +19,7 @@ def outcome(t, raw, what):
 
 
 def login(t, what, **fields):
-    with Raw(t.broker.ports[0]) as raw:
+    with t.broker.raw() as raw:
         raw.start()
         raw.send(start_ok(**fields))
         found = raw.read_method(PATIENCE_S)
@@ -53,7 +55,7 @@ def logging_in(t):
 @script("1", "5")
 def virtual_hosts(t):
     for vhost in ("/", "missing", "", "//", "/ ", "größe"):
-        with Raw(t.broker.ports[0]) as raw:
+        with t.broker.raw() as raw:
             raw.start()
             raw.send(start_ok(properties=put_table({"capabilities": {n: True for n in CAPABILITIES}})[4:]))
             raw.expect(10, 30)
@@ -69,13 +71,13 @@ def virtual_hosts(t):
 @script("1")
 def methods_of_other_states(t):
     """Once the connection is open, what belongs to its beginning is refused."""
-    for name, frame in (("start-ok", start_ok()), ("secure-ok", method(0, 10, 21, longstr("x"))),
-                        ("tune-ok", tune_ok()), ("open", vhost_open()), ("close-ok", put_method(0, "connection.close-ok")),
-                        ("channel.open on 0", put_method(0, "channel.open")),
-                        ("queue.declare on 0", put_method(0, "queue.declare", queue="q"))):
-        with Raw(t.broker.ports[0]) as raw:
+    for name, data in (("start-ok", start_ok()), ("secure-ok", method(0, 10, 21, longstr("x"))),
+                       ("tune-ok", tune_ok()), ("open", vhost_open()), ("close-ok", put_method(0, "connection.close-ok")),
+                       ("channel.open on 0", put_method(0, "channel.open")),
+                       ("queue.declare on 0", put_method(0, "queue.declare", queue="q"))):
+        with t.broker.raw() as raw:
             raw.open(channel=False)
-            raw.send(frame)
+            raw.send(data)
             outcome(t, raw, name)
 
 
@@ -93,7 +95,7 @@ def closes_of_a_client(t):
 
 @script("4")
 def channel_max(t):
-    with Raw(t.broker.ports[0]) as raw:
+    with t.broker.raw() as raw:
         raw.open(channel=False, channel_max=3)
         for number in (1, 2, 3):
             raw.open_channel(number)
@@ -105,7 +107,7 @@ def channel_max(t):
 def frames_too_large(t):
     """Eight octets more than the rule are let pass."""
     for size, what in ((4096, "a payload of the maximum"), (4097, "one more")):
-        with Raw(t.broker.ports[0]) as raw:
+        with t.broker.raw() as raw:
             raw.open(frame_max=4096)
             payload = struct.pack(">HH", 50, 10) + b"\0\0\1q\0"
             table = put_table({"x": "y" * (size - len(payload) - 11)})
@@ -116,6 +118,47 @@ def frames_too_large(t):
                 t.record(f"{what}: declare-ok")
             else:
                 t.record(f"{what}: close {struct.unpack('>H', found[3][:2])[0]}")
+
+
+@script("3")
+def heartbeats(t):
+    """Of the broker, when nothing else goes; a client that says nothing for too long is cut off."""
+    with t.broker.raw() as raw:
+        raw.open(channel=False, heartbeat=1)
+        for _ in range(2):
+            kind, number, payload = raw.read_frame(PATIENCE_S)
+            t.record(f"frame {kind} on {number}, {len(payload)} octets")
+        try:
+            while raw.read_frame(PATIENCE_S)[0] == HEARTBEAT:
+                pass
+            t.record("something else came")
+        except Ended:
+            t.record("the peer hung up")
+
+
+@script("12", "17")
+def large_bodies_in_small_frames(t):
+    """Both ways over a connection of the smallest frames, and back as a return."""
+    body = bytes(range(251)) * 12000
+    pieces = [body[at:at + SMALLEST - 8] for at in range(0, len(body), SMALLEST - 8)]
+    with t.broker.raw() as raw:
+        raw.open(frame_max=SMALLEST)
+        name = t.name("q")
+        raw.send(put_method(1, "queue.declare", queue=name))
+        raw.expect(50, 11)
+        for key, mandatory in ((name, 0), (t.name("nowhere"), 1)):
+            raw.send(put_method(1, "basic.publish", exchange="", key=key, mandatory=mandatory,
+                                immediate=0), content(1, len(body)),
+                     *[frame(BODY, 1, piece) for piece in pieces])
+        raw.send(put_method(1, "basic.get", queue=name, no_ack=1))
+        for method_id, what in ((50, "return"), (71, "get-ok")):
+            raw.expect(60, method_id, PATIENCE_S)
+            raw.read_frame(PATIENCE_S)
+            got, largest = b"", 0
+            while len(got) < len(body):
+                piece = raw.read_frame(PATIENCE_S)[2]
+                got, largest = got + piece, max(largest, len(piece))
+            t.record(f"{what}: {len(got)} octets, as sent: {got == body}, frames of {largest} and less")
 
 
 @script("1", "55")

@@ -7,7 +7,7 @@ import threading
 import time
 
 from amqp_codec import CONTENT_METHODS, Octets, put_content, put_method, put_table, take_header, take_method
-from amqp_raw import BODY, CONTENT, METHOD, Ended, Raw, start_ok, tune_ok, vhost_open
+from amqp_raw import BODY, CONTENT, METHOD, Ended, start_ok, tune_ok, vhost_open
 
 DEADLINE_S = 10.0
 CLEAN_S = 15.0
@@ -264,7 +264,7 @@ class Connection:
     def __init__(self, test, label, port, capabilities=CAPABILITIES, user="guest",
                  password="guest", vhost="/"):
         self.test, self.label, self.port, self.left = test, label, port, 0
-        self.raw, self.channels, self.alive = Raw(port, timeout=DEADLINE_S), {}, True
+        self.raw, self.channels, self.alive = test.broker.raw(port, DEADLINE_S), {}, True
         self.own = Channel(self, 0)
         self.own.label = label
         self.channels[0] = self.own
@@ -377,7 +377,7 @@ class Test:
 
     def refused(self, user="guest", password="guest", vhost="/"):
         """A connection that must not come about: why."""
-        with Raw(self.broker.ports[0]) as raw:
+        with self.broker.raw() as raw:
             raw.start()
             can = put_table({"capabilities": {name: True for name in CAPABILITIES}})
             raw.send(start_ok(user, password, properties=can[4:]))
@@ -412,7 +412,7 @@ class Test:
         other = ports[(ports.index(channel.connection.port) + 1) % len(ports)]
         if other == channel.connection.port:
             return
-        with Raw(other) as raw:
+        with self.broker.raw(other) as raw:
             raw.open()
             raw.send(put_method(1, "queue.declare", queue=name, arguments=arguments, **flags))
             raw.read_method(DEADLINE_S)
@@ -429,7 +429,7 @@ class Test:
         """Waits until the queue has so many ready messages and consumers; the last counts are
         recorded. Counts may lag behind what a channel has been told."""
         end, found = time.monotonic() + (seconds or DEADLINE_S), None
-        with Raw(self.broker.ports[0]) as raw:
+        with self.broker.raw() as raw:
             raw.open()
             while True:
                 raw.send(put_method(1, "queue.declare", queue=queue, passive=1))
@@ -470,7 +470,7 @@ class Test:
         """Waits until the queue does not exist. Asked by binding it, which is no use of it, as
         declaring it would be."""
         end = time.monotonic() + (seconds or DEADLINE_S)
-        with Raw(self.broker.ports[0]) as raw:
+        with self.broker.raw() as raw:
             raw.open()
             while True:
                 raw.send(put_method(1, "queue.bind", queue=queue, exchange="amq.match"))
@@ -486,7 +486,7 @@ class Test:
     def no_exchange(self, name):
         """Waits until there is no exchange of that name."""
         end = time.monotonic() + DEADLINE_S
-        with Raw(self.broker.ports[0]) as raw:
+        with self.broker.raw() as raw:
             raw.open()
             while True:
                 raw.send(put_method(1, "exchange.declare", exchange=name, passive=1))
@@ -524,7 +524,7 @@ class Test:
             self.broker.ctl(*arguments)
         if not self.names:
             return
-        with Raw(self.broker.ports[0]) as raw:
+        with self.broker.raw() as raw:
             raw.open()
             for name in self.names:
                 for method, field in (("queue.delete", "queue"), ("exchange.delete", "exchange")):

@@ -388,8 +388,39 @@ Test(config, listeners_with_tls)
         "line 1: bad value for 'ssl_options.secure_renegotiate': only true is supported: without "
         "it TLS is not safe");
     (void)good("ssl_options.client_renegotiation = false\nssl_options.secure_renegotiate = true\n"
-               "ssl_options.honor_ecc_order = true\n");
+               "ssl_options.reuse_sessions = false\nssl_options.log_alert = true\n");
     cr_assert_eq(ignored_count, 1);
+}
+
+/* What RabbitMQ obeys and we do not is no start, so that nobody believes it is obeyed. */
+Test(config, what_tls_does_not_have_is_refused)
+{
+    static const char wrong[] = "ssl_options.honor_ecc_order and ssl_options.honor_cipher_order "
+                                "must be the same: there is one setting for both";
+    char errmsg[512];
+    bad("ssl_options.dhfile = /f", "line 1: 'ssl_options.dhfile' is not supported: only elliptic "
+                                   "curves are used to agree on keys");
+    bad("ssl_options.crl_check = peer", "line 1: 'ssl_options.crl_check' is not supported: "
+                                        "revocation lists are not looked at");
+    bad("ssl_options.key.RSAPrivateKey = x", "line 1: 'ssl_options.key.RSAPrivateKey' is not "
+                                             "supported: give a file, ssl_options.keyfile");
+    bad("ssl_options.sni = x", "line 1: 'ssl_options.sni' is not supported: there is one "
+                               "certificate, for every name");
+    bad("ssl_options.psk_identity = x", "line 1: 'ssl_options.psk_identity' is not supported: "
+                                        "there are no pre-shared keys");
+    bad("ssl_options.reuse_sessions = true",
+        "line 1: bad value for 'ssl_options.reuse_sessions': only false is supported");
+    bad("ssl_options.verfy = x", "line 1: unknown key 'ssl_options.verfy'");
+    bad("ssl_options.honor_ecc_order = x",
+        "line 1: bad value for 'ssl_options.honor_ecc_order': expected true or false");
+    finish_fails("data_dir = d\nssl_options.honor_ecc_order = true\n", wrong);
+    finish_fails("data_dir = d\nssl_options.honor_cipher_order = true\n"
+                 "ssl_options.honor_ecc_order = false\n",
+                 wrong);
+    struct config c = good("data_dir = d\nssl_options.honor_cipher_order = true\n"
+                           "ssl_options.honor_ecc_order = true\n");
+    cr_assert_eq(config_finish(&c, errmsg), 0);
+    cr_assert(c.tls.honor_cipher_order);
 }
 
 Test(config, who_logs_in_and_how)

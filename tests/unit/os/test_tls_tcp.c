@@ -483,6 +483,67 @@ Test(tls_tcp, the_node_ends_with_connections_in_every_state, .timeout = 60)
     cr_assert(s.client_done);
 }
 
+/* --- new files -------------------------------------------------------------------------------- */
+
+static void copy(const char *from, const char *to)
+{
+    char data[8192];
+    FILE *in = fopen(from, "r");
+    FILE *out = fopen(to, "w");
+    RIG_CHECK(in != NULL && out != NULL);
+    size_t n = fread(data, 1, sizeof data, in);
+    RIG_CHECK(n > 0 && fwrite(data, 1, n, out) == n);
+    RIG_CHECK(fclose(in) == 0 && fclose(out) == 0);
+}
+
+/* Of what a node shows, or cannot use; within 20 s. */
+static void await_certificate(struct server *s, const char *subject, const char *problem)
+{
+    struct env_certificate c;
+    for (int i = 0; i < 2000; i++) {
+        RIG_CHECK(s->env->ops->certificate(s->env, &c));
+        if (strstr(c.subject, subject) != NULL && strstr(c.problem, problem) != NULL &&
+            (c.problem[0] == 0) == (problem[0] == 0)) {
+            return;
+        }
+        (void)poll(NULL, 0, 10);
+    }
+    RIG_CHECK(!"the certificate is in use");
+}
+
+static void client_exchanges_files(struct server *s)
+{
+    struct session before = open_session(s, NULL);
+    await_certificate(s, "CN=localhost", "");
+    copy(s->pki.broken, s->pki.key);
+    await_certificate(s, "CN=localhost", "key.pem: ");
+    copy(s->pki.client_cert, s->pki.cert);
+    copy(s->pki.client_key, s->pki.key);
+    await_certificate(s, "CN=j", "");
+    struct session after = open_session(s, NULL);
+    X509_NAME *name = X509_get_subject_name(SSL_get0_peer_certificate(after.ssl));
+    char text[64] = "";
+    (void)X509_NAME_get_text_by_NID(name, NID_commonName, text, (int)sizeof text);
+    RIG_CHECK(strncmp(text, "j", 1) == 0);
+    struct session *const sessions[] = {&before, &after};
+    for (size_t i = 0; i < 2; i++) {
+        char answer[3];
+        RIG_CHECK(SSL_write(sessions[i]->ssl, "abc", 3) == 3);
+        RIG_CHECK(SSL_read(sessions[i]->ssl, answer, 3) > 0);
+        (void)SSL_shutdown(sessions[i]->ssl);
+        close_session(sessions[i]);
+    }
+}
+
+Test(tls_tcp, a_node_reads_new_files_and_says_what_it_cannot_use, .timeout = 60)
+{
+    struct server s = {.bytes = echo, .client = client_exchanges_files};
+    run(&s, 2);
+    cr_assert_eq(s.error, 0);
+    cr_assert_geq(s.rig.warnings, 1); /* two, if we were held up between certificate and key */
+    cr_assert_not_null(strstr(s.rig.last, "what was read before stays in use"));
+}
+
 Test(tls_tcp, without_a_certificate_there_is_no_listener)
 {
     struct rig rig;
