@@ -252,7 +252,10 @@ static void check_backing(struct sim *sim, uint32_t node, const struct group *gr
              group->id, node, b.index, b.term);
 }
 
-static void check_leader_commit(struct sim *sim, uint32_t node, const struct group *group)
+/* What was found committed in a later term is known to be: a leader that stood still meanwhile
+ * counts what replicas said that have ended since, with all they had on their disks. */
+static void check_leader_commit(struct sim *sim, uint32_t node, const struct group *group,
+                                struct group_log *log)
 {
     const struct raft *r = group->raft;
     const uint64_t term = raft__log_term(r, r->commit).v;
@@ -262,7 +265,9 @@ static void check_leader_commit(struct sim *sim, uint32_t node, const struct gro
                  " of term %" PRIu64,
                  group->id, node, r->term.v, r->commit, term);
     }
-    check_backing(sim, node, group, (struct backing){.term = term, .index = r->commit});
+    if (slot_of(log, r->commit)->said_in <= r->term.v) {
+        check_backing(sim, node, group, (struct backing){.term = term, .index = r->commit});
+    }
 }
 
 /* What a follower said to be durable in this term is so. One that has heard of a later term may
@@ -369,7 +374,7 @@ void sim_log_check_group(struct sim *sim, struct sim_log_check *check, uint32_t 
         }
         watch->commit = r->commit;
         if (leading) {
-            check_leader_commit(sim, node, group);
+            check_leader_commit(sim, node, group, log);
         }
     }
 }
