@@ -54,6 +54,7 @@ enum conn_state {
     CONN_ENDING,    /* ... then the session is closed (exclusive queues deleted), then close-ok */
     CONN_FAILING,   /* an error: the session is being closed, then close is sent */
     CONN_CLOSING,   /* sent close, expects close-ok; everything else is dropped */
+    CONN_LEAVING,   /* sent close-ok: the client hangs up first; everything is dropped */
     CONN_CLOSED,    /* env close asked for, or the socket is gone */
 };
 

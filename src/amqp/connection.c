@@ -247,13 +247,26 @@ static void send_failure(struct amqp_conn *conn)
                    on_close_timeout);
 }
 
+/*
+ * The end of the stream must not come with close-ok. A client whose reader sees both before the
+ * thread that closes takes it for a connection lost, and tells the application so; as in RabbitMQ
+ * it is given time to hang up first.
+ */
+static void let_leave(struct amqp_conn *conn)
+{
+    struct wire_method ok = {.id = WIRE_CONNECTION_CLOSE_OK};
+    conn_send(conn, 0, &ok);
+    conn->state = CONN_LEAVING;
+    conn_set_timer(conn, AMQP_CLOSE_LINGER_MS, on_close_timeout);
+}
+
 /* The session is closed, or there was none: what was put off until then. */
 static void after_session(struct amqp_conn *conn)
 {
-    if (conn->state == CONN_ENDING) {
-        struct wire_method ok = {.id = WIRE_CONNECTION_CLOSE_OK};
-        conn_send(conn, 0, &ok);
-        conn_end(conn, AMQP_CLOSE_LINGER_MS);
+    if (conn->state == CONN_ENDING && conn->gone) {
+        conn_end(conn, 0);
+    } else if (conn->state == CONN_ENDING) {
+        let_leave(conn);
     } else if (conn->state == CONN_FAILING) {
         send_failure(conn);
     }

@@ -255,6 +255,8 @@ void amqp_close_all(struct amqp_server *server, const char *reason)
             conn_fault(conn, 320, 0, 0, "%s", text);
         } else if (conn->state < CONN_RUNNING) {
             conn_abort(conn);
+        } else if (conn->state == CONN_LEAVING) {
+            conn_end(conn, AMQP_CLOSE_LINGER_MS);
         }
     }
 }

@@ -31,6 +31,7 @@
 #define ROUTE_CACHE_SLOTS  32u
 #define ROUTE_CACHE_TEXT   96u
 #define DELETE_RETRY_MS    500u
+#define DEATHS_WAIT_MS     1000u /* for what a channel rejected, before it looks elsewhere */
 /* How long after back-pressure the listings say "flow": it comes and goes faster than anybody
  * looks. RabbitMQ's times. */
 #define FLOW_CONNECTION_MS 5000u
@@ -227,7 +228,8 @@ struct ch_queue {
     uint64_t unacked;            /* the sum of that; its part of channel->outstanding */
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
     uint64_t pending;            /* its part of channel->pending */
-    uint64_t flow_ms;            /* when it last held the channel back; 0 = never */
+    uint64_t rejected; /* seq of the newest reject that makes dead letters; 0: it is applied */
+    uint64_t flow_ms;  /* when it last held the channel back; 0 = never */
     bool has_got, blocked, limited;
     bool wants_ids;               /* it looks for message ids that it has seen */
     bool delays;                  /* it obeys x-delay */
@@ -283,6 +285,8 @@ struct broker_channel {
     struct route_cache_slot *cache; /* ROUTE_CACHE_SLOTS of them, made with the first publish */
     struct map consumers;           /* tag -> struct consumer */
     struct list requests;
+    uint32_t rejecting;      /* its queues with `rejected` */
+    struct list death_waits; /* requests that wait until it is 0 */
     uint8_t last_queue[255]; /* declared on this channel; a name may hold NULs */
     uint8_t last_queue_size;
     bool has_last_queue;
@@ -372,7 +376,7 @@ void pages_free(struct broker *broker);
  * --------------------------------------------------------------------------------- */
 struct request {
     struct list link;      /* channel->requests */
-    struct list wait_link; /* broker->view_waits */
+    struct list wait_link; /* broker->view_waits, channel->death_waits */
     struct broker *broker;
     struct broker_channel *channel; /* NULL once the channel is closed: nobody is told any more */
     broker_done_fn done;
@@ -383,6 +387,7 @@ struct request {
     uint8_t kind;                          /* private to the file that made it */
     uint32_t flags;
     bool looked; /* a read barrier was done */
+    bool waited; /* for deaths, long enough */
     bool unbind;
     bool newly;          /* bind: the binding was not there */
     bool generated;      /* queue.declare: the name is ours */
@@ -425,6 +430,9 @@ void request_in_turn(struct request *request, void (*go_on)(struct request *requ
 bool request_may_begin_ahead(const struct broker_channel *ch);
 /* A queue of that name is being declared by one of them. */
 bool request_is_declaring(const struct broker_channel *ch, struct bytes name);
+/* Goes on with `step` when what the channel rejected has become dead letters, or in a second. */
+void request_await_deaths(struct request *request, void (*step)(struct request *request));
+void request_deaths_over(struct broker_channel *ch);
 void request_barrier(struct request *request, void (*step)(struct request *request));
 void request_propose(struct request *request, const struct catalog_command *command,
                      void (*step)(struct request *request));

@@ -7,7 +7,8 @@
  * there; one with several is counted in channel->multi and confirmed with the last.
  *
  * Invariants: I1 q->confirms is ascending in seq. I2 channel->multi[token] = targets that have not
- * answered yet, > 0.
+ * answered yet, > 0. I3 channel->rejecting = its queues whose `rejected` is not 0; while it is 0,
+ * nobody is in channel->death_waits.
  */
 #include "broker_internal.h"
 
@@ -149,6 +150,14 @@ static void set_blocked(struct ch_queue *q, bool blocked)
     channel_check_blocked(ch);
 }
 
+static void deaths_over(struct ch_queue *q)
+{
+    q->rejected = 0;
+    if (--q->channel->rejecting == 0) {
+        request_deaths_over(q->channel);
+    }
+}
+
 void ch_queue_close(struct ch_queue *q)
 {
     struct broker_channel *ch = q->channel;
@@ -166,6 +175,9 @@ void ch_queue_close(struct ch_queue *q)
     set_blocked(q, false);
     ch->pending -= q->pending;
     check_crowded(ch);
+    if (q->rejected != 0) {
+        deaths_over(q);
+    }
     if (q->has_got) {
         message_unref(q->got);
     }
@@ -259,6 +271,9 @@ static void on_applied(void *ctx, uint64_t seq)
         q->confirms_first = 0;
     }
     tx_on_applied(q, seq);
+    if (q->rejected != 0 && seq >= q->rejected) {
+        deaths_over(q);
+    }
 }
 
 /* One enqueue was refused: what comes before it is still open, so it is cut out of its run. */

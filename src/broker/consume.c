@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "broker_internal.h"
+#include "dead.h"
 
 #define RESUMED_WINDOWS 8u
 
@@ -347,6 +348,17 @@ static void on_got(struct request *r, enum queue_status status, uint64_t value, 
     }
 }
 
+/*
+ * Who rejects a message and then gets it from the queue of dead letters finds it there with
+ * RabbitMQ's classic queues, which let go of it at once. Here a majority must have said so first,
+ * while a transient queue answers in microseconds.
+ */
+static bool rejects_elsewhere(const struct broker_channel *ch, const struct catalog_queue *queue)
+{
+    const struct ch_queue *q = umap_get(&ch->by_id, queue->id);
+    return ch->rejecting > (q != NULL && q->rejected != 0);
+}
+
 static void get_step(struct request *r)
 {
     const struct catalog_queue *queue = request_find_queue(r, get_step);
@@ -359,6 +371,10 @@ static void get_step(struct request *r)
                   "are not supported by quorum queues with single active consumer",
                   FMT(queue->spec.name), r->channel->session->vhost);
         request_defer_finish(r);
+        return;
+    }
+    if (!r->waited && rejects_elsewhere(r->channel, queue)) {
+        request_await_deaths(r, get_step);
         return;
     }
     struct ch_queue *q = ch_queue_open(r->channel, queue);
@@ -381,6 +397,16 @@ void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,
 
 /* --- settle and qos --------------------------------------------------------------------------- */
 
+static void note_reject(struct ch_queue *q, uint64_t seq)
+{
+    struct dead_settings settings;
+    const struct catalog_queue *queue = catalog_queue_by_id(q->channel->broker->view, q->queue_id);
+    if (queue != NULL && dead_settings_of(queue, &settings)) {
+        q->channel->rejecting += q->rejected == 0;
+        q->rejected = seq;
+    }
+}
+
 uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *first, uint64_t count,
                     enum queue_outcome outcome)
 {
@@ -393,6 +419,9 @@ uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *fir
         let_others_go_first(q, first->consumer);
     }
     uint64_t seq = queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
+    if (outcome == QUEUE_REJECT) {
+        note_reject(q, seq);
+    }
     if (first->consumer != 0) {
         ch->outstanding -= holding_settled(q, first->consumer, first->ordinal, count);
         if (ch->global_limit > 0) {

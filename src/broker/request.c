@@ -7,7 +7,7 @@
  * -> 541; its channel closed -> nobody is told, pending callbacks find channel == NULL and free it.
  *
  * Invariant: exactly one of {a catalog or report callback under way, queue->request, view_waits,
- * deferred, in_turn} holds a request.
+ * death_waits, deferred, in_turn} holds a request.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -174,6 +174,7 @@ void request_abandon(struct request *request)
         request_defer_finish(request);
     } else if (!list_is_empty(&request->wait_link)) {
         list_remove(&request->wait_link);
+        timer_cancel(&request->broker->timers, &request->timeout);
         request_defer_finish(request);
     } else if (request->in_turn != NULL) {
         request->in_turn = NULL;
@@ -244,6 +245,37 @@ bool request_unavailable(struct request *request)
                  "the cluster's catalog cannot be changed: no leader was reached within %u ms",
                  request->broker->options.operation_timeout_ms);
     return true;
+}
+
+/* --- what the channel rejected ---------------------------------------------------------------- */
+
+static void deaths_end(struct request *request)
+{
+    list_remove(&request->wait_link);
+    timer_cancel(&request->broker->timers, &request->timeout);
+    broker_defer(request->broker, request->step, request);
+}
+
+static void on_deaths_timeout(struct timer *t)
+{
+    struct request *request = WR_CONTAINER_OF(t, struct request, timeout);
+    request->waited = true; /* that queue has no leader: the one that is asked may have */
+    deaths_end(request);
+}
+
+void request_await_deaths(struct request *request, void (*step)(struct request *request))
+{
+    request->step = step;
+    list_push_back(&request->channel->death_waits, &request->wait_link);
+    timer_add(&request->broker->timers, &request->timeout,
+              broker_now_ms(request->broker) + DEATHS_WAIT_MS, on_deaths_timeout);
+}
+
+void request_deaths_over(struct broker_channel *ch)
+{
+    LIST_FOREACH_SAFE(link, &ch->death_waits) {
+        deaths_end(WR_CONTAINER_OF(link, struct request, wait_link));
+    }
 }
 
 /* --- queues ----------------------------------------------------------------------------------- */

@@ -262,6 +262,7 @@ struct broker_channel *broker_channel_open(struct broker_session *session, uint1
     umap_init(&ch->nacked, session->broker->hash);
     map_init(&ch->consumers, session->broker->hash);
     list_init(&ch->requests);
+    list_init(&ch->death_waits);
     list_push_back(&session->channels, &ch->link);
     seat_update(session);
     return ch;

@@ -43,8 +43,41 @@ Test(amqp_close, close_ok_comes_after_the_session_is_gone)
     EXPECT_OUT("");
     EXPECT_CALLS("1 channel_close\nsession_close\n");
     rig_session_gone();
-    EXPECT_OUT("0 connection.close-ok\nend\n");
+    EXPECT_OUT("0 connection.close-ok\n");
+}
+
+/* RabbitMQ's order. A client that reads the end of the stream together with close-ok may take it
+ * for a connection lost. */
+Test(amqp_close, after_close_ok_the_client_hangs_up_first)
+{
+    rig_open();
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_OUT("0 connection.close-ok\n");
+    send_bare(0, WIRE_CONNECTION_CLOSE); /* it says anything but good-bye */
+    EXPECT_OUT("");
+    rig_hang_up();
+    EXPECT_OUT("");
     cr_assert_eq(amqp_connections(rig.server), 0);
+}
+
+Test(amqp_close, a_client_that_does_not_hang_up_is_left)
+{
+    rig_open();
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_OUT("0 connection.close-ok\n");
+    rig_pass(2999);
+    EXPECT_OUT("");
+    rig_pass(2);
+    EXPECT_OUT("end\n");
+}
+
+Test(amqp_close, a_node_that_stops_does_not_wait_for_it)
+{
+    rig_open();
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_OUT("0 connection.close-ok\n");
+    amqp_close_all(rig.server, "shutdown");
+    EXPECT_OUT("end\n");
 }
 
 Test(amqp_close, a_refused_secret_ends_the_connection)
@@ -112,7 +145,7 @@ Test(amqp_close, the_client_may_close_while_an_error_is_on_its_way)
     rig_turn();
     send_bare(0, WIRE_CONNECTION_CLOSE);
     rig_session_gone();
-    EXPECT_OUT("0 connection.close-ok\nend\n");
+    EXPECT_OUT("0 connection.close-ok\n");
 }
 
 Test(amqp_close, crossing_closes_are_both_answered)
@@ -144,7 +177,7 @@ Test(amqp_close, what_came_before_the_close_is_worked_off)
     rig_deliver(2, "t", 0, 1, 1, false, "a"); /* not delivered any more: it goes back */
     rig_answer(0, false, NULL, 0, 0);
     EXPECT_OUT("1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n0 "
-               "connection.close-ok\nend\n");
+               "connection.close-ok\n");
     EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 channel_close\n2 "
                  "channel_close\nsession_close\n");
 }
@@ -175,7 +208,7 @@ Test(amqp_close, finishing_has_a_time_limit)
     rig_pass(9999);
     EXPECT_OUT("");
     rig_pass(2);
-    EXPECT_OUT("0 connection.close-ok\nend\n");
+    EXPECT_OUT("0 connection.close-ok\n");
 }
 
 Test(amqp_close, an_error_while_finishing_ends_it_with_close_ok)
@@ -187,7 +220,7 @@ Test(amqp_close, an_error_while_finishing_ends_it_with_close_ok)
     publish(1, "a");
     send_bare(0, WIRE_CONNECTION_CLOSE);
     rig_answer(541, true, "broken", 0, 0);
-    EXPECT_OUT("0 connection.close-ok\nend\n");
+    EXPECT_OUT("0 connection.close-ok\n");
     EXPECT_CALLS("1 queue_declare 'q' flags=0 args=0\n1 channel_close\nsession_close\n");
 }
 
@@ -201,7 +234,7 @@ Test(amqp_close, a_channel_error_while_finishing_does_not_keep_it)
     send_bare(0, WIRE_CONNECTION_CLOSE);
     rig_answer(404, false, "no", 0, 0);
     EXPECT_OUT("1 channel.close reply-code=404 reply-text=\"NOT_FOUND - no\" class-id=50 "
-               "method-id=10\n0 connection.close-ok\nend\n");
+               "method-id=10\n0 connection.close-ok\n");
 }
 
 Test(amqp_close, the_socket_may_go_at_every_stage_of_closing)

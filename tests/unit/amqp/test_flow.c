@@ -211,7 +211,7 @@ Test(amqp_flow, a_closed_connection_publishes_what_was_held_back)
         "n") "1 channel_close\nsession_close\n");
     rig_session_gone();
     EXPECT_OUT("1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n"
-               "0 connection.close-ok\nend\n");
+               "0 connection.close-ok\n");
 }
 
 Test(amqp_flow, so_does_the_channel_that_takes_its_number)

@@ -639,3 +639,97 @@ Test(broker_dead, credit_is_renewed_and_held_back_while_a_target_is_full)
     d1->sink->on_blocked(d1->ctx, false);
     cr_assert(strstr(rig_calls(), "q credit 1 ") != NULL);
 }
+
+/* --- who rejects, and then looks for the letter ----------------------------------------------- */
+
+static void get_from(const char *queue)
+{
+    CALL(broker_get(rig.ch, B(queue), false, rig_on_get, rig_done, "get"));
+    rig_turn();
+}
+
+/* Has a message of q, the channel's queue 0, and rejects it: op 2 of its client. */
+static void rejects(enum queue_outcome outcome)
+{
+    rig_queue("d");
+    get_from("q");
+    rig_deliver("q", 0, 1, 1, 0, 0);
+    rig_reply("q", QUEUE_OK, 0);
+    const struct broker_delivery got = {.queue = 0, .ordinal = 1};
+    CALL(broker_settle(rig.ch, &got, 1, outcome));
+    (void)rig_calls();
+    (void)rig_said();
+}
+
+Test(broker_dead, a_get_waits_until_what_its_channel_rejected_is_dead)
+{
+    declare_with("q", "dlx", NULL);
+    rejects(QUEUE_REJECT);
+    get_from("d");
+    EXPECT_CALLS("");
+    applied("q", 2);
+    EXPECT_CALLS("d open\nd get\n");
+    rig_reply("d", QUEUE_EMPTY, 0);
+    EXPECT_SAID("get ok 'd' 0 0\n");
+    get_from("d");
+    EXPECT_CALLS("d get\n");
+}
+
+Test(broker_dead, a_get_waits_for_a_queue_without_leader_for_a_second_only)
+{
+    declare_with("q", "dlx", NULL);
+    rejects(QUEUE_REJECT);
+    get_from("d");
+    wait_ms(999);
+    EXPECT_CALLS("");
+    wait_ms(1);
+    EXPECT_CALLS("d open\nd get\n");
+}
+
+Test(broker_dead, a_get_waits_for_nothing_else)
+{
+    declare_with("q", "dlx", NULL);
+    rejects(QUEUE_REQUEUE);
+    get_from("d");
+    EXPECT_CALLS("d open\nd get\n");
+}
+
+Test(broker_dead, a_get_does_not_wait_for_its_own_queue)
+{
+    declare_with("q", "dlx", NULL);
+    rejects(QUEUE_REJECT);
+    get_from("q");
+    EXPECT_CALLS("q get\n");
+}
+
+Test(broker_dead, a_get_does_not_wait_for_what_goes_nowhere)
+{
+    rig_queue("q");
+    rejects(QUEUE_REJECT);
+    get_from("d");
+    EXPECT_CALLS("d open\nd get\n");
+}
+
+Test(broker_dead, a_get_that_waits_goes_on_when_the_queue_is_deleted)
+{
+    declare_with("q", "dlx", NULL);
+    rejects(QUEUE_REJECT);
+    get_from("d");
+    struct queue_client *q = rig_client("q");
+    q->gone = true;
+    q->sink->on_gone(q->ctx, false);
+    EXPECT_CALLS("q close\nd open\nd get\n");
+}
+
+Test(broker_dead, a_get_that_waits_ends_with_its_channel)
+{
+    declare_with("q", "dlx", NULL);
+    rejects(QUEUE_REJECT);
+    get_from("d");
+    CALL(broker_channel_close(rig.ch));
+    rig.ch = NULL;
+    EXPECT_CALLS("q close\n");
+    wait_ms(2000);
+    EXPECT_CALLS("");
+    EXPECT_SAID("");
+}
