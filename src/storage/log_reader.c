@@ -10,6 +10,10 @@
  * Invariants
  * I1  A file is closed only when no read of it is under way (`reads` == 0).
  * I2  fn is called exactly once per request that was accepted, from log_reader_on_file.
+ * I3  A request becomes ready only by the last of its own extents, or by a header.
+ *
+ * After a start every group reads its entries at once: thousands of requests may be under way, so a
+ * read that is back must not cost a look at all of them.
  *
  * Ownership: an extent owns the buffer that was read; payloads are slices of it.
  */
@@ -19,6 +23,7 @@
 
 #include "warren/err.h"
 #include "warren/list.h"
+#include "warren/map.h"
 
 #define FILES_MAX     16u
 #define LOCATIONS_MAX 64u
@@ -37,8 +42,8 @@ struct reader_file {
 };
 
 struct extent {
+    struct request *request;
     struct reader_file *file;
-    uint64_t token;
     uint32_t offset, size;
     uint32_t location, count; /* locations [location, location + count) */
     struct buf *data;
@@ -50,14 +55,15 @@ struct request {
     void *ctx;
     uint32_t count, extent_count, extents_missing;
     int error;
-    struct log_location locations[LOCATIONS_MAX];
-    struct extent extents[LOCATIONS_MAX];
+    struct log_location *locations; /* behind the extents, in the same piece of memory */
+    struct extent extents[];        /* room for as many as there are locations */
 };
 
 struct log_reader {
     struct env *env;
     char *log_dir;
     struct list files, requests;
+    struct umap extents; /* by token: those that are being read */
     uint32_t file_count;
     uint64_t next_token;
 };
@@ -72,6 +78,7 @@ struct log_reader *log_reader_new(struct env *env, const char *dir)
     reader->next_token = LOG_READER_TOKEN_BASE;
     list_init(&reader->files);
     list_init(&reader->requests);
+    umap_init(&reader->extents, (struct hash_seed){0}); /* the keys are ours */
     return reader;
 }
 
@@ -103,6 +110,7 @@ void log_reader_free(struct log_reader *reader)
     LIST_FOREACH_SAFE(link, &reader->files) {
         file_free(reader, WR_CONTAINER_OF(link, struct reader_file, link));
     }
+    umap_deinit(&reader->extents);
     wr_free(reader->log_dir);
     wr_free(reader);
 }
@@ -202,6 +210,7 @@ static void cut_extents(struct request *request)
             request->extent_count == 0 ? NULL : &request->extents[request->extent_count - 1];
         if (extent == NULL || !extent_takes(extent, location, segment)) {
             extent = &request->extents[request->extent_count++];
+            extent->request = request;
             extent->location = i;
             extent->offset = location->position.offset - RECORD_HEADER_SIZE;
             segment = location->position.segment;
@@ -215,11 +224,13 @@ int log_reader_read(struct log_reader *reader, const struct log_location *locati
                     log_reader_fn fn, void *ctx)
 {
     WR_ASSERT(count >= 1 && count <= LOCATIONS_MAX);
-    struct request *request = wr_calloc(1, sizeof(*request));
+    struct request *request = wr_calloc(
+        1, sizeof(*request) + count * (sizeof(struct extent) + sizeof(struct log_location)));
     list_init(&request->link);
     request->fn = fn;
     request->ctx = ctx;
     request->count = count;
+    request->locations = (struct log_location *)(void *)&request->extents[count];
     memcpy(request->locations, locations, count * sizeof(*locations));
     cut_extents(request);
     for (uint32_t i = 0; i < request->extent_count; i++) {
@@ -239,7 +250,8 @@ int log_reader_read(struct log_reader *reader, const struct log_location *locati
         if (!extent->file->verified && extent->file->header_token == NO_READ) {
             extent->file->header_token = read_start(reader, extent->file, 0, SEGMENT_HEADER_SIZE);
         }
-        extent->token = read_start(reader, extent->file, extent->offset, extent->size);
+        (void)umap_put(&reader->extents,
+                       read_start(reader, extent->file, extent->offset, extent->size), extent);
     }
     evict(reader);
     return 0;
@@ -324,21 +336,6 @@ static void on_header(struct log_reader *reader, struct reader_file *file, struc
     }
 }
 
-static struct extent *extent_find(struct log_reader *reader, uint64_t token,
-                                  struct request **ret_request)
-{
-    LIST_FOREACH(link, &reader->requests) {
-        struct request *request = WR_CONTAINER_OF(link, struct request, link);
-        for (uint32_t i = 0; i < request->extent_count; i++) {
-            if (request->extents[i].token == token) {
-                *ret_request = request;
-                return &request->extents[i];
-            }
-        }
-    }
-    return NULL;
-}
-
 static struct reader_file *header_find(struct log_reader *reader, uint64_t token)
 {
     LIST_FOREACH(link, &reader->files) {
@@ -350,27 +347,47 @@ static struct reader_file *header_find(struct log_reader *reader, uint64_t token
     return NULL;
 }
 
+static void finish(struct log_reader *reader, struct request *request)
+{
+    struct reader_file *files[LOCATIONS_MAX];
+    const uint32_t count = request->extent_count;
+    for (uint32_t i = 0; i < count; i++) {
+        files[i] = request->extents[i].file;
+    }
+    request_finish(request);
+    /* The request was what kept its files: each extent holds one of `reads`. */
+    for (uint32_t i = 0; i < count; i++) {
+        if (--files[i]->reads == 0 && files[i]->doomed) {
+            file_free(reader, files[i]);
+        }
+    }
+}
+
 static void finish_ready(struct log_reader *reader)
 {
     /* fn may add requests (never ready) but not remove any. */
     LIST_FOREACH_SAFE(link, &reader->requests) {
         struct request *request = WR_CONTAINER_OF(link, struct request, link);
         if (request_ready(request)) {
-            struct reader_file *files[LOCATIONS_MAX];
-            const uint32_t count = request->extent_count;
-            for (uint32_t i = 0; i < count; i++) {
-                files[i] = request->extents[i].file;
-            }
-            request_finish(request);
-            /* The request was what kept its files: each extent holds one of `reads`. */
-            for (uint32_t i = 0; i < count; i++) {
-                if (--files[i]->reads == 0 && files[i]->doomed) {
-                    file_free(reader, files[i]);
-                }
-            }
+            finish(reader, request);
         }
     }
-    evict(reader);
+}
+
+static void on_extent(struct log_reader *reader, uint64_t token, struct buf *owned_data,
+                      int64_t result)
+{
+    struct extent *extent = umap_remove(&reader->extents, token);
+    WR_ASSERT(extent != NULL);
+    struct request *request = extent->request;
+    extent->data = owned_data;
+    request->extents_missing--;
+    if (request->error == 0 && result != (int64_t)extent->size) {
+        request->error = result < 0 ? (int)result : WR_E_CORRUPT;
+    }
+    if (request_ready(request)) {
+        finish(reader, request);
+    }
 }
 
 bool log_reader_on_file(struct log_reader *reader, uint64_t token, int64_t result)
@@ -383,17 +400,10 @@ bool log_reader_on_file(struct log_reader *reader, uint64_t token, int64_t resul
     if (file != NULL) {
         on_header(reader, file, data, result);
         file->reads--; /* a request still holds the file */
+        finish_ready(reader);
     } else {
-        struct request *request = NULL;
-        struct extent *extent = extent_find(reader, token, &request);
-        WR_ASSERT(extent != NULL);
-        extent->token = 0;
-        extent->data = data;
-        request->extents_missing--;
-        if (request->error == 0 && result != (int64_t)extent->size) {
-            request->error = result < 0 ? (int)result : WR_E_CORRUPT;
-        }
+        on_extent(reader, token, data, result);
     }
-    finish_ready(reader);
+    evict(reader);
     return true;
 }
