@@ -26,6 +26,14 @@ static void on_sealed_wait(struct timer *t)
     }
 }
 
+/* What it found does not count: the queue is gone, or soon will be. */
+static void forget_found(struct request *r)
+{
+    r->fault = (struct broker_fault){0};
+    r->result.index = 0;
+    r->created = false;
+}
+
 /* The queue's node does not have it: deleted there already, before this shard's view said so, or
  * not made there yet. */
 static void after_not_found(struct request *r)
@@ -36,8 +44,7 @@ static void after_not_found(struct request *r)
         request_defer_finish(r);
         return;
     }
-    r->result.index = 0;
-    r->created = false;
+    forget_found(r);
     declare_step(r);
 }
 
@@ -54,8 +61,7 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
             request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name),
                          r->channel->session->vhost);
         } else { /* on its way out: declared anew once it is gone */
-            r->result.index = 0;
-            r->created = false;
+            forget_found(r);
             timer_add(&r->broker->timers, &r->timeout, broker_now_ms(r->broker) + SEALED_MS,
                       on_sealed_wait);
         }
@@ -69,7 +75,7 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
         r->count = report->totals.ready;
         r->consumers = report->totals.consumers;
     } /* a queue without a leader can be declared all the same: its counts are then not known */
-    request_defer_finish(r);
+    request_defer_finish(r); /* what it is refused for, if it is, is in its fault */
 }
 
 static void finish_declared(struct request *r, const struct catalog_queue *queue)
@@ -232,6 +238,13 @@ static void declare_step(struct request *r)
     if (queue != NULL) {
         bool ok = passive ? owner_check(session, queue, &r->fault)
                           : equivalent_queue(session, queue, r->flags, r->args, &r->fault);
+        if (!ok && !passive && r->fault.code == 406) {
+            /* It may have lost its last consumer and be on its way out: then nothing speaks against
+             * declaring another one, and whoever has heard of its end counts on that. */
+            r->queue_id = queue->id;
+            host_queue_report(r->broker->host, queue->id, false, REPORT_MS, on_report, r);
+            return;
+        }
         if (!ok) {
             request_defer_finish(r);
             return;

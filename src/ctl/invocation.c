@@ -369,7 +369,7 @@ json_t *ctl_request(struct invocation *v, json_t *owned_request, int *ret_code)
         *ret_code = ctl_fail_unreachable(v, errmsg);
         return NULL;
     }
-    json_t *reply = json_loads(answer, 0, NULL);
+    json_t *reply = json_loads(answer, JSON_ALLOW_NUL, NULL);
     free(answer);
     if (!json_is_object(reply)) {
         json_decref(reply);

@@ -276,7 +276,7 @@ static int run(struct invocation *v, const struct command *c)
             banner(v, c);
         }
         char *answer = ask(v, c->name, request, errmsg);
-        json_t *reply = answer != NULL ? json_loads(answer, 0, NULL) : NULL;
+        json_t *reply = answer != NULL ? json_loads(answer, JSON_ALLOW_NUL, NULL) : NULL;
         if (answer == NULL && v->given[O_IDEMPOTENT]) {
             output_text(&v->out, v->ctl.node, "the node is not running");
         } else if (answer == NULL) {

@@ -150,7 +150,7 @@ static void shorten_body(json_t *row)
         return;
     }
     const bool binary = strcmp(encoding, "base64") == 0;
-    size_t size = strlen(body);
+    size_t size = json_string_length(json_object_get(row, "body"));
     bool cut = json_integer_value(json_object_get(row, "size")) > (json_int_t)size && !binary;
     if (size > BODY_SHOWN) {
         for (size = BODY_SHOWN; size > 0 && ((unsigned char)body[size] & 0xc0) == 0x80;) {
@@ -158,9 +158,12 @@ static void shorten_body(json_t *row)
         }
         cut = true;
     }
-    (void)snprintf(text, sizeof text, "%s%.*s%s", binary ? "base64:" : "", (int)size, body,
-                   cut ? "..." : "");
-    (void)json_object_set_new(row, "body", json_string(text));
+    int before = snprintf(text, sizeof text, "%s", binary ? "base64:" : "");
+    memcpy(text + before, body, size); /* there may be NULs in it */
+    int after =
+        snprintf(text + before + size, sizeof text - (size_t)before - size, "%s", cut ? "..." : "");
+    (void)json_object_set_new(row, "body",
+                              json_stringn(text, (size_t)before + size + (size_t)after));
 }
 
 static json_t *columns(void)

@@ -65,25 +65,29 @@ static char *text_end(struct text *t)
     return t->bytes;
 }
 
-static void put_string(FILE *out, const char *text, enum value_bytes bytes)
+/* Names may hold NULs. These are escaped in any case: what follows is C strings, and readers of CSV
+ * do not take them. */
+static void put_string(FILE *out, json_t *string, enum value_bytes bytes)
 {
-    for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++) {
-        if (bytes == VALUE_BYTES_ESCAPED && (*at < 0x20 || *at == 0x7f)) {
-            (void)fprintf(out, "\\%03o", *at);
+    const unsigned char *text = (const unsigned char *)json_string_value(string);
+    const size_t size = json_string_length(string); /* 0 if it is none */
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == 0 || (bytes == VALUE_BYTES_ESCAPED && (text[i] < 0x20 || text[i] == 0x7f))) {
+            (void)fprintf(out, "\\%03o", text[i]);
         } else {
-            (void)fputc(*at, out);
+            (void)fputc(text[i], out);
         }
     }
 }
 
 /* A string within a field table, as an Erlang term has it. */
-static void put_quoted(FILE *out, const char *text)
+static void put_quoted(FILE *out, const char *text, size_t size)
 {
     static const char controls[] = "\n\t\r\b\f";
     static const char letters[] = "ntrbf";
     (void)fputc('"', out);
-    for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++) {
-        const char *control = strchr(controls, *at);
+    for (const unsigned char *at = (const unsigned char *)text; size > 0; at++, size--) {
+        const char *control = *at != 0 ? strchr(controls, *at) : NULL;
         if (control != NULL) {
             (void)fprintf(out, "\\%c", letters[control - controls]);
         } else if (*at < 0x20 || *at == 0x7f) {
@@ -128,7 +132,7 @@ static void put_typed(FILE *out, const char *type, json_t *value)
         (void)fprintf(out, "{%lld,%lld}", (long long)json_integer_value(json_array_get(value, 0)),
                       (long long)json_integer_value(json_array_get(value, 1)));
     } else if (json_is_string(value)) {
-        put_quoted(out, json_string_value(value));
+        put_quoted(out, json_string_value(value), json_string_length(value));
     } else {
         put_scalar(out, value);
     }
@@ -146,7 +150,7 @@ static void put_fields(FILE *out, json_t *fields)
             continue; /* not from a node of ours */
         }
         (void)fputs(i == 0 ? "{" : ",{", out);
-        put_quoted(out, name);
+        put_quoted(out, name, json_string_length(json_array_get(field, 0)));
         (void)fputc(',', out);
         put_typed(out, type, json_array_get(field, 2));
         (void)fputc('}', out);
@@ -179,11 +183,11 @@ char *value_text(json_t *row, const char *column, enum value_bytes bytes)
         (void)fputc('[', t.file);
         json_array_foreach(value, i, item) {
             (void)fputs(i == 0 ? "" : ", ", t.file);
-            put_string(t.file, json_is_string(item) ? json_string_value(item) : "", bytes);
+            put_string(t.file, item, bytes);
         }
         (void)fputc(']', t.file);
     } else if (json_is_string(value)) {
-        put_string(t.file, json_string_value(value), bytes);
+        put_string(t.file, value, bytes);
     } else if (json_is_object(value)) {
         put_object(t.file, value);
     } else {
@@ -195,15 +199,15 @@ char *value_text(json_t *row, const char *column, enum value_bytes bytes)
 /* --- Erlang terms
  * ----------------------------------------------------------------------------------- */
 
-static void put_binary(FILE *out, const char *text)
+static void put_binary(FILE *out, const char *text, size_t size)
 {
     bool ascii = true;
-    for (const char *at = text; *at != 0; at++) {
-        ascii = ascii && (unsigned char)*at < 0x80;
+    for (size_t i = 0; i < size; i++) {
+        ascii = ascii && (unsigned char)text[i] < 0x80;
     }
     (void)fputs("<<", out);
-    if (text[0] != 0) {
-        put_quoted(out, text);
+    if (size > 0) {
+        put_quoted(out, text, size);
     }
     (void)fputs(ascii ? ">>" : "/utf8>>", out);
 }
@@ -226,7 +230,7 @@ static void put_erlang_typed(FILE *out, const char *type, json_t *value)
         }
         (void)fputc(']', out);
     } else if (strcmp(type, "longstr") == 0 || strcmp(type, "binary") == 0) {
-        put_binary(out, json_string_value(value));
+        put_binary(out, json_string_value(value), json_string_length(value));
     } else {
         put_typed(out, type, value);
     }
@@ -244,7 +248,7 @@ static void put_erlang_fields(FILE *out, json_t *fields)
             continue; /* not from a node of ours */
         }
         (void)fputs(i == 0 ? "{" : ",{", out);
-        put_binary(out, name);
+        put_binary(out, name, json_string_length(json_array_get(field, 0)));
         (void)fprintf(out, ",%s,", type);
         put_erlang_typed(out, type, json_array_get(field, 2));
         (void)fputc('}', out);
@@ -284,10 +288,10 @@ char *value_erlang(json_t *row, const char *column)
         }
         (void)fputc(']', t.file);
     } else if (json_is_string(value)) {
-        put_binary(t.file, json_string_value(value));
+        put_binary(t.file, json_string_value(value), json_string_length(value));
     } else if (json_is_object(value)) {
         char *text = json_dumps(value, JSON_COMPACT);
-        put_binary(t.file, text != NULL ? text : "");
+        put_binary(t.file, text, text != NULL ? strlen(text) : 0);
         free(text);
     } else {
         put_scalar(t.file, value);

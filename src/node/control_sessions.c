@@ -37,7 +37,7 @@ static void on_row(void *ctx, const char *const *names, const char *const *value
     struct rows_ctx *r = ctx;
     json_t *row = json_object();
     for (uint32_t i = 0; i < count; i++) {
-        json_t *value = json_loads(values[i], JSON_DECODE_ANY, NULL);
+        json_t *value = json_loads(values[i], JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         if (strcmp(names[i], "pid") == 0 || strcmp(names[i], "connection") == 0) {
             value = listing_full_pid(value, r->node);
         }
@@ -115,7 +115,7 @@ static json_t *session_rows(struct job *job)
 
 static void append_rows(struct job *job, const char *text)
 {
-    json_t *rows = text == NULL ? NULL : json_loads(text, 0, NULL);
+    json_t *rows = text == NULL ? NULL : json_loads(text, JSON_ALLOW_NUL, NULL);
     if (rows != NULL) {
         (void)json_array_extend(session_rows(job), rows);
         json_decref(rows);
@@ -230,7 +230,7 @@ void control__watch_asked(struct job *job)
 /* The answer of another node to a request that was passed on. */
 void control_on_reply(struct shard *shard, struct bytes text)
 {
-    json_t *reply = json_loadb((const char *)text.data, text.size, 0, NULL);
+    json_t *reply = json_loadb((const char *)text.data, text.size, JSON_ALLOW_NUL, NULL);
     struct job *job =
         control__job_find(shard, (uint64_t)json_integer_value(json_object_get(reply, "for")));
     if (job != NULL) {

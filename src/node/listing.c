@@ -23,7 +23,7 @@ static json_t *table_json(struct bytes table)
     writer_init(&w, 64);
     wire_put_table_json(&w, table);
     struct bytes text = writer_bytes(&w);
-    json_t *list = json_loadb((const char *)text.data, text.size, 0, NULL);
+    json_t *list = json_loadb((const char *)text.data, text.size, JSON_ALLOW_NUL, NULL);
     writer_deinit(&w);
     return list != NULL ? list : json_array();
 }

@@ -11,7 +11,8 @@ import subprocess
 import sys
 
 import cluster as clusters
-from amqp_raw import Raw, longstr, method, queue_declare, short
+from amqp_raw import (BODY, Raw, content, frame, longstr, method, publish, queue_declare, short,
+                      start_ok, tune_ok, vhost_open)
 from cluster import ClusterError, wait_until
 
 WAIT_S = 60
@@ -120,6 +121,31 @@ class Checks:
         text = self.out("-q", "--formatter", "erlang", "list_queues", "name", "messages")
         expect("row", '[{name,<<"ctl.plain">>},{messages,0}]' in text, True)
         expect("whole", re.fullmatch(r"\[\[\{.*\}\](,\n \[\{.*\}\])*\]\n", text) is not None, True)
+
+    def nul_bytes_in_names(self):
+        """One client's odd names must not keep everybody's rows from the operator."""
+        name, text = "ctl\0nul", "ctl\\000nul"
+        names = {row[0]: row[1] for row in self.rows("list_queues", "name", "arguments")}
+        if self.ours:               # of control characters in RabbitMQ's tables: Erlang's business
+            expect("table", names[text], '[{"x-nul","a\\000b"}]')
+            expect("csv", f'"{text}"' in self.out("--formatter", "csv", "list_queues"), True)
+            expect("erlang", f'<<"{text}">>' in self.out("--formatter", "erlang", "list_queues"),
+                   True)
+        names = {row["name"]: row["arguments"]
+                 for row in self.objects("list_queues", "name", "arguments")}
+        expect("json", names[name], [["x-nul", "longstr", "a\0b"]])
+        expect("binding", name in [row["routing_key"] for row in self.objects("list_bindings")],
+               True)
+        with Raw(self.node.amqp_port) as odd:
+            open_with_nul(odd)
+            tags = [row["consumer_tag"] for row in self.objects("list_consumers")]
+            products = [{field[0]: field[2] for field in row["client_properties"]}.get("product")
+                        for row in self.objects("list_connections", "client_properties")]
+        expect("consumer", name in tags, True)
+        expect("connection", "ctl\0product" in products, True)
+        if self.ours:
+            expect("body", [row["body"] for row in self.objects("peek", "ctl.args")], ["a\0b"])
+            expect("body in a table", "a\\000b" in self.out("-s", "peek", "ctl.args"), True)
 
     # --- every column that is documented --------------------------------------------------------
 
@@ -251,7 +277,7 @@ class Checks:
 
     def all(self):
         return [self.banners_and_headers, self.options_in_other_forms, self.tables_in_every_format,
-                self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
+                self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
                 self.types_in_json, self.pids_of_one_thing_are_one, self.bindings_are_sorted,
                 self.ping, self.status_as_json, self.wrong_usage, self.help_is_no_error,
                 self.other_nodes, self.missing_vhost, self.stop]
@@ -268,6 +294,22 @@ def prepare(raw):
                     b"\0" + longstr(headers)))
     raw.expect(50, 21, 20)
     raw.send(method(1, 60, 20, b"\0\0" + short("ctl.excl") + short("tag") + b"\4" + longstr(b"")))
+    raw.expect(60, 21, 20)
+    name = "ctl\0nul"
+    raw.send(queue_declare(1, name, DURABLE, short("x-nul") + b"S" + longstr("a\0b")),
+             publish(1, "", "ctl.args"), content(1, 3), frame(BODY, 1, b"a\0b"))
+    raw.expect(50, 11, 20)
+
+
+def open_with_nul(raw):
+    """A client that calls itself something odd."""
+    raw.start()
+    raw.send(start_ok(properties=short("product") + b"S" + longstr("ctl\0product")))
+    raw.expect(10, 30)
+    raw.send(tune_ok(), vhost_open())
+    raw.expect(10, 41)
+    raw.open_channel(1)
+    raw.send(method(1, 60, 20, b"\0\0" + short("ctl.plain") + short("ctl\0nul") + b"\0" + longstr(b"")))
     raw.expect(60, 21, 20)
 
 

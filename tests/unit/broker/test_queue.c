@@ -159,6 +159,25 @@ Test(broker_queue, a_queue_that_is_being_deleted_is_declared_anew)
     cr_assert_not_null(catalog_queue(rig.broker->view, B("/"), B("q")));
 }
 
+/* As whoever has just cancelled the last consumer of one with auto-delete may do. */
+Test(broker_queue, a_queue_that_is_being_deleted_may_come_back_as_another_one)
+{
+    rig_queue("q");
+    declare("q", BROKER_AUTO_DELETE);
+    EXPECT_SAID("declare 406 inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received "
+                "'true' but current is 'false'\n");
+    rig.report.sealed = true;
+    declare("q", BROKER_AUTO_DELETE);
+    EXPECT_SAID("");
+    rig_delete("q");
+    rig.now_ms += 20;
+    EXPECT_SAID("declare ok 'q' 0 0\n");
+    rig.report = (struct queue_report){.error = WR_E_NOTFOUND};
+    declare("q", 0); /* its node has no such queue, but it is in the catalog */
+    EXPECT_SAID("declare 406 inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received "
+                "'false' but current is 'true'\n");
+}
+
 Test(broker_queue, names_of_the_server)
 {
     declare("", 0);

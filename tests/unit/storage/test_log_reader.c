@@ -125,6 +125,34 @@ Test(log_reader, random_reads_bring_what_was_written)
     teardown(&s);
 }
 
+static void count_done(void *ctx, int error, const struct slice *payloads, uint32_t count)
+{
+    struct shard *s = ctx;
+    cr_assert_eq(error, 0);
+    cr_assert_not_null(payloads);
+    cr_assert_eq(count, 1);
+    s->calls++;
+}
+
+/* As after a start, when every group reads its entries: what comes back in whatever order belongs
+ * to the right request, and costs no look at all the others. */
+Test(log_reader, very_many_at_once)
+{
+    enum { MANY = 40000 };
+    struct shard s;
+    setup(&s, 8, 10);
+    for (uint32_t i = 0; i < MANY; i++) {
+        uint64_t index;
+        do {
+            index = 1 + prng_below(&s.h.prng, s.h.records.count);
+        } while (!locate(&s, index, &s.wanted[0]));
+        cr_assert_eq(log_reader_read(s.reader, s.wanted, 1, count_done, &s), 0);
+    }
+    fake_env_run(&s.fake, 2 * MANY);
+    cr_assert_eq(s.calls, MANY);
+    teardown(&s);
+}
+
 Test(log_reader, neighbours_are_one_read)
 {
     struct shard s;
