@@ -68,6 +68,6 @@ void checkpoint_sweep_store(struct host *host, struct group *group, uint64_t dro
     }
     if (ops.count > 0) {
         host->env->ops->kv_write(host->env, ops.items, (uint32_t)ops.count,
-                                 kv_request_new(host)->token);
+                                 kv_delete_request(host, group->id)->token);
     }
 }

@@ -219,6 +219,25 @@ bool host_on_kv(struct host *host, uint64_t token, int result, void *owned_reply
     return true;
 }
 
+/* What could not be deleted goes when the group's next messages come to the store. */
+static void on_deleted(struct host *host, struct kv_request *request, int result,
+                       struct kv_reply *reply)
+{
+    struct group *group = group_find(host, request->group);
+    (void)reply;
+    if (result != 0 && group != NULL && group->home != NULL) {
+        group->home->store.kv_swept = false;
+    }
+}
+
+struct kv_request *kv_delete_request(struct host *host, uint64_t group)
+{
+    struct kv_request *request = kv_request_new(host);
+    request->done = on_deleted;
+    request->group = group;
+    return request;
+}
+
 static bool drop_keys(struct home *home, bool all)
 {
     struct store *store = &home->store;
@@ -235,7 +254,7 @@ static bool drop_keys(struct home *home, bool all)
         ops[i].value = checkpoint_message_key(home->id, r->position + r->count);
     }
     vec_clear(&store->kv_drops);
-    host->env->ops->kv_write(host->env, ops, count, kv_request_new(host)->token);
+    host->env->ops->kv_write(host->env, ops, count, kv_delete_request(host, home->id)->token);
     return true;
 }
 

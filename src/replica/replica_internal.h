@@ -563,6 +563,8 @@ struct kv_request {
     void *user;
 };
 struct kv_request *kv_request_new(struct host *host);
+/* Of deletions of one group's messages: those that fail are made up for later. */
+struct kv_request *kv_delete_request(struct host *host, uint64_t group);
 /* bytes: of the segments that would go. */
 void checkpoint_retire(struct host *host, uint32_t segment, uint64_t bytes);
 void checkpoint_retire_cheaply(struct host *host, uint32_t segment, uint64_t bytes);

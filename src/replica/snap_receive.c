@@ -4,10 +4,13 @@
  * bytes are the same on every replica, so nothing can be overwritten with something else); the last
  * chunk restores the machine, writes its snapshot, flushes, and says INSTALLED. Failure modes: a
  * damaged stream is refused; of one that was cut short, what was stored is not asked for again
- * (snap_index, snap_have); an error of the store after the machine is the new one ends the node.
+ * (snap_index, snap_have); a full disk after the machine is the new one: it is written again every
+ * second; another error then ends the node.
  * Ownership: the group has one struct snap_in. Threads: the host's shard.
  */
 #include "snap_internal.h"
+
+#define NOSPACE_MS 1000u
 
 struct snap_in {
     uint64_t serial;
@@ -27,6 +30,10 @@ struct snap_in {
     uint32_t membership_size;
     VEC(struct kv_op) puts;
     bool done;
+    /* The machine's snapshot found no room: */
+    bool unput;
+    struct timer again;
+    struct group *group; /* whose this is */
 };
 
 void snap_abort(struct group *group)
@@ -36,6 +43,7 @@ void snap_abort(struct group *group)
         return;
     }
     group->snap_in = NULL;
+    timer_cancel(&group->host->timers, &in->again);
     for (size_t i = 0; i < in->puts.count; i++) {
         slice_unref(&in->puts.items[i].key);
         slice_unref(&in->puts.items[i].value);
@@ -73,6 +81,8 @@ static void in_begin(struct group *group, const struct raft_snapshot_meta *meta)
 {
     snap_abort(group);
     struct snap_in *in = wr_calloc(1, sizeof *in);
+    timer_init(&in->again);
+    in->group = group;
     in->serial = ++group->host->incarnations;
     in->index = meta->index;
     in->term = meta->term;
@@ -202,6 +212,8 @@ static struct kv_request *in_request(struct group *group, struct snap_in *in,
     return request;
 }
 
+static void on_again(struct timer *timer);
+
 static void on_installed(struct host *host, struct kv_request *request, int result,
                          struct kv_reply *reply)
 {
@@ -209,6 +221,10 @@ static void on_installed(struct host *host, struct kv_request *request, int resu
     struct snap_in *in = in_of(host, request, &group);
     (void)reply;
     if (in == NULL) {
+        return;
+    }
+    if (result == WR_E_NOSPACE || (result == 0 && in->unput)) {
+        timer_add(&host->timers, &in->again, host->now_ms + NOSPACE_MS, on_again);
         return;
     }
     if (result != 0) {
@@ -234,18 +250,50 @@ static void on_installed(struct host *host, struct kv_request *request, int resu
 static void on_snapshot_put(struct host *host, struct kv_request *request, int result,
                             struct kv_reply *reply)
 {
-    (void)request;
+    struct group *group;
+    struct snap_in *in = in_of(host, request, &group);
     (void)reply;
-    if (result != 0) { /* the machine is the new one already */
+    if (result == WR_E_NOSPACE && in != NULL) {
+        in->unput = true;
+    } else if (result != 0) { /* the machine is the new one already */
         host->env->ops->stop(host->env, 1, "the checkpoint store cannot be written");
     }
 }
 
-/* The whole stream is here: the machine, then its snapshot and what it does not need any more, in
- * one batch, durable. */
-static void install(struct group *group, struct snap_in *in)
+/* The machine's snapshot and what it does not need any more, in one batch, durable. The machine is
+ * the new one already: until there is room for this the group stands still. */
+static void store_snapshot(struct group *group, struct snap_in *in)
 {
     struct host *host = group->host;
+    struct kv_op_vec ops = {0};
+    if (group->home != NULL) {
+        checkpoint_sweep(group, UINT64_MAX, SIZE_MAX, &ops);
+    }
+    const struct checkpoint c = {.group = group->id,
+                                 .index = in->index,
+                                 .term = in->term.v,
+                                 .membership = bytes_make(in->membership, in->membership_size),
+                                 .machine = bytes_make(in->machine->data, in->machine->size)};
+    struct kv_op put = {
+        .kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = checkpoint_encode(&c)};
+    vec_push(&ops, put);
+    in->unput = false;
+    struct kv_request *request = in_request(group, in, on_snapshot_put);
+    host->env->ops->kv_write(host->env, ops.items, (uint32_t)ops.count, request->token);
+    request = in_request(group, in, on_installed);
+    request->b = in->index;
+    host->env->ops->kv_flush(host->env, request->token);
+}
+
+static void on_again(struct timer *timer)
+{
+    struct snap_in *in = WR_CONTAINER_OF(timer, struct snap_in, again);
+    store_snapshot(in->group, in);
+}
+
+/* The whole stream is here. */
+static void install(struct group *group, struct snap_in *in)
+{
     uint64_t index = in->index;
     group->installing = true;
     if (!in->has_machine || !in->opened || in->rest->size > 0 ||
@@ -255,25 +303,11 @@ static void install(struct group *group, struct snap_in *in)
         refuse(group, index);
         return;
     }
-    struct kv_op_vec ops = {0};
     if (group->home != NULL) {
-        checkpoint_sweep(group, UINT64_MAX, SIZE_MAX, &ops);
         group->home->store.kv_unknown = UINT64_MAX;
         group->home->store.kv_swept = true;
     }
-    const struct checkpoint c = {.group = group->id,
-                                 .index = index,
-                                 .term = in->term.v,
-                                 .membership = bytes_make(in->membership, in->membership_size),
-                                 .machine = bytes_make(in->machine->data, in->machine->size)};
-    struct kv_op put = {
-        .kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = checkpoint_encode(&c)};
-    vec_push(&ops, put);
-    struct kv_request *request = in_request(group, in, on_snapshot_put);
-    host->env->ops->kv_write(host->env, ops.items, (uint32_t)ops.count, request->token);
-    request = in_request(group, in, on_installed);
-    request->b = index;
-    host->env->ops->kv_flush(host->env, request->token);
+    store_snapshot(group, in);
 }
 
 static void stored(struct group *group, struct snap_in *in)

@@ -277,6 +277,30 @@ Test(snap, streams_are_not_all_cut_in_the_same_places)
     scene_free(&s);
 }
 
+/* The disk of the receiver is full for a while, at whatever comes to its store: the node lives, and
+ * has everything when there is room again. */
+static void full_disk(enum sim_kv_op op, uint32_t nth)
+{
+    struct scene s = scene_new(100 + nth);
+    sim_kv_fail(s.c->nodes[AWAY].kv, op, nth, 3, WR_E_NOSPACE);
+    hold(&s, false);
+    cr_assert(cluster_run(s.c, same_applied, &s, 60000), "%u", nth);
+    finish(&s);
+    scene_free(&s);
+}
+
+Test(snap, there_is_no_room_to_flush_it)
+{
+    full_disk(SIM_KV_FLUSH, 1);
+}
+
+Test(snap, there_is_no_room_to_write_it)
+{
+    for (uint32_t nth = 1; nth <= 20; nth++) {
+        full_disk(SIM_KV_WRITE, nth);
+    }
+}
+
 /* Makes the leader's stream leave out more than the receiver said that it has. */
 static bool forge(struct scene *s)
 {
