@@ -7,7 +7,12 @@
  * wait); gets and scans run at once. Bodies over 4 KiB go to blob files.
  *
  * Failure modes: RocksDB's error text is logged, the operation completes with WR_E_IO (WR_E_CORRUPT
- * when RocksDB says corruption).
+ * when RocksDB says corruption, WR_E_NOSPACE when the disk is full).
+ *
+ * A flush that RocksDB calls a success may not have been one, once an earlier one has failed for
+ * lack of space (7.8: what the earlier one had was still in memory only). Log segments go on our
+ * word, so from the first error on a flush has to be proven: a mark of our own is written before
+ * it, and must then be found where only persistent data is looked at.
  *
  * Threads: RocksDB handles are thread-safe; jobs touch nothing else.
  */
@@ -36,7 +41,9 @@ const char *__tsan_default_suppressions(void)
 #endif
 
 #define LOG_LEVEL_WARN_OF_ROCKSDB 2                     /* rocksdb::InfoLogLevel::WARN_LEVEL */
+#define PERSISTED_TIER_OF_ROCKSDB 2                     /* rocksdb::ReadTier::kPersistedTier */
 #define OPEN_BYTES_MIN            (UINT64_C(4) << 20)   /* free: opening writes and flushes */
+#define MARK_PREFIX               'f'                   /* of keys; the others are storage's */
 #define COMPACT_BELOW             (UINT64_C(256) << 20) /* bytes free */
 
 struct os_kv {
@@ -44,9 +51,13 @@ struct os_kv {
     rocksdb_options_t *options;
     rocksdb_writeoptions_t *write_options;
     rocksdb_readoptions_t *read_options;
+    rocksdb_readoptions_t *persistent_options; /* reads pass by what is in memory only */
     rocksdb_flushoptions_t *flush_options;
     char dir[1200];
     _Atomic uint32_t deletes; /* of ranges, since the last compaction */
+    _Atomic bool failed;      /* an operation has failed since the start */
+    _Atomic uint64_t mark;    /* the last one that was given out; never one that an earlier process
+                                 has made persistent */
 };
 
 enum kv_job_kind { KV_JOB_WRITE, KV_JOB_FLUSH, KV_JOB_GET, KV_JOB_SCAN };
@@ -80,6 +91,7 @@ static int kv_error(const struct os_context *context, const char *what, char *er
     if (err == NULL) {
         return 0;
     }
+    context->node->kv->failed = true;
     int code = strstr(err, "orruption") != NULL  ? WR_E_CORRUPT
                : strstr(err, "No space") != NULL ? WR_E_NOSPACE
                                                  : WR_E_IO;
@@ -123,11 +135,75 @@ static bool space_is_low(const struct os_kv *kv)
            (uint64_t)vfs.f_bavail * (uint64_t)vfs.f_frsize < COMPACT_BELOW;
 }
 
+/* Also those of its own threads, which nobody was told of. */
+static bool has_failed(struct os_kv *kv)
+{
+    uint64_t errors = 0;
+    return kv->failed ||
+           (rocksdb_property_int(kv->db, "rocksdb.background-errors", &errors) == 0 && errors > 0);
+}
+
+/* One for each context, whose flushes come one after the other. */
+static size_t mark_key(const struct os_context *context, char key[16])
+{
+    key[0] = MARK_PREFIX;
+    return 1 + (size_t)snprintf(key + 1, 15, "%u", (uint32_t)(context - context->node->contexts));
+}
+
+static int put_mark(struct os_kv *kv, const struct os_context *context, uint64_t mark)
+{
+    char key[16];
+    char *err = NULL;
+    const size_t size = mark_key(context, key);
+    rocksdb_put(kv->db, kv->write_options, key, size, (const char *)&mark, sizeof mark, &err);
+    return kv_error(context, "write", err);
+}
+
+static int find_mark(struct os_kv *kv, const struct os_context *context, uint64_t mark)
+{
+    char key[16];
+    char *err = NULL;
+    size_t size = 0;
+    uint64_t found = 0;
+    char *value =
+        rocksdb_get(kv->db, kv->persistent_options, key, mark_key(context, key), &size, &err);
+    const int error = kv_error(context, "get", err);
+    if (value != NULL && size == sizeof found) {
+        memcpy(&found, value, sizeof found);
+    }
+    rocksdb_free(value);
+    if (error != 0 || found == mark) {
+        return error;
+    }
+    wr_log(context->node->logger, LOG_LEVEL_ERROR, "checkpoint_store",
+           "flush failed: it was said to have succeeded after an earlier error, but what was "
+           "written is still in memory only");
+    return WR_E_NOSPACE; /* what kept the earlier one from succeeding: tried again */
+}
+
+static int flush(struct os_kv *kv, const struct os_context *context)
+{
+    for (;;) {
+        const bool prove = has_failed(kv);
+        const uint64_t mark = prove ? atomic_fetch_add(&kv->mark, 1) + 1 : 0;
+        int error = prove ? put_mark(kv, context, mark) : 0;
+        char *err = NULL;
+        if (error == 0) {
+            rocksdb_flush(kv->db, kv->flush_options, &err);
+            error = kv_error(context, "flush", err);
+        }
+        if (error == 0 && prove) {
+            error = find_mark(kv, context, mark);
+        }
+        if (error != 0 || prove || !has_failed(kv)) {
+            return error;
+        } /* the first error came just now: again, with proof */
+    }
+}
+
 static void run_flush(struct os_kv *kv, struct kv_job *job)
 {
-    char *err = NULL;
-    rocksdb_flush(kv->db, kv->flush_options, &err);
-    job->result = kv_error(job->work.context, "flush", err);
+    job->result = flush(kv, job->work.context);
     if (job->result == 0 && space_is_low(kv) && atomic_exchange(&kv->deletes, 0) > 0) {
         rocksdb_compact_range(kv->db, NULL, 0, NULL, 0);
     }
@@ -332,6 +408,39 @@ static bool has_room_to_open(const char *dir, char *errmsg)
     return false;
 }
 
+/* The highest mark that is there, of any context. */
+static int read_marks(struct os_kv *kv, char *errmsg)
+{
+    static const char begin[] = {MARK_PREFIX};
+    char *err = NULL;
+    uint64_t highest = 0;
+    rocksdb_iterator_t *it = rocksdb_create_iterator(kv->db, kv->read_options);
+    for (rocksdb_iter_seek(it, begin, sizeof begin); rocksdb_iter_valid(it);
+         rocksdb_iter_next(it)) {
+        uint64_t mark = 0;
+        size_t key_size = 0;
+        size_t size = 0;
+        const char *key = rocksdb_iter_key(it, &key_size);
+        const char *value = rocksdb_iter_value(it, &size);
+        if (key_size == 0 || key[0] != MARK_PREFIX) {
+            break;
+        }
+        if (size == sizeof mark) {
+            memcpy(&mark, value, sizeof mark);
+        }
+        highest = mark > highest ? mark : highest;
+    }
+    rocksdb_iter_get_error(it, &err);
+    rocksdb_iter_destroy(it);
+    kv->mark = highest;
+    if (err == NULL) {
+        return 0;
+    }
+    (void)snprintf(errmsg, 256, "cannot read the checkpoint store in %.90s: %.110s", kv->dir, err);
+    rocksdb_free(err);
+    return WR_E_CORRUPT;
+}
+
 int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg)
 {
     if (!has_room_to_open(dir, errmsg)) {
@@ -359,6 +468,8 @@ int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg)
     rocksdb_writeoptions_disable_WAL(kv->write_options, 1);
     kv->read_options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_verify_checksums(kv->read_options, 1);
+    kv->persistent_options = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_read_tier(kv->persistent_options, PERSISTED_TIER_OF_ROCKSDB);
     kv->flush_options = rocksdb_flushoptions_create();
     rocksdb_flushoptions_set_wait(kv->flush_options, 1);
     char *err = NULL;
@@ -371,6 +482,11 @@ int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg)
         rocksdb_free(err);
         os_kv_close(kv);
         return rc;
+    }
+    const int error = read_marks(kv, errmsg);
+    if (error != 0) {
+        os_kv_close(kv);
+        return error;
     }
     *ret_kv = kv;
     return 0;
@@ -387,6 +503,7 @@ void os_kv_close(struct os_kv *kv)
     rocksdb_options_destroy(kv->options);
     rocksdb_writeoptions_destroy(kv->write_options);
     rocksdb_readoptions_destroy(kv->read_options);
+    rocksdb_readoptions_destroy(kv->persistent_options);
     rocksdb_flushoptions_destroy(kv->flush_options);
     wr_free(kv);
 }

@@ -320,11 +320,21 @@ static int restore_entries(struct group *group, struct recovered_group *g, uint6
     for (size_t i = begin; i < g->entries.count; i++) {
         struct recovered_entry *e = &g->entries.items[i];
         uint64_t index = g->first + i;
-        if (i == begin && index > snapshot + 1) {
-            return WR_E_CORRUPT; /* what lies between is missing */
+        if (i == begin && index > snapshot + 1) { /* what lies between is missing */
+            wr_log(group->host->logger, LOG_LEVEL_ERROR, "recovery",
+                   "group %llu: the log begins with entry %llu, but the checkpoint store has it up "
+                   "to entry %llu only",
+                   (unsigned long long)group->id, (unsigned long long)index,
+                   (unsigned long long)snapshot);
+            return WR_E_CORRUPT;
         }
         if (e->location.position.segment < segment) {
-            return WR_E_CORRUPT; /* no copy of the one before is where it should be */
+            /* no copy of the one before is where it should be */
+            wr_log(group->host->logger, LOG_LEVEL_ERROR, "recovery",
+                   "group %llu: entry %llu lies in segment %u, the one before it in segment %u",
+                   (unsigned long long)group->id, (unsigned long long)index,
+                   e->location.position.segment, segment);
+            return WR_E_CORRUPT;
         }
         segment = e->location.position.segment;
         log_index_put(group->index, index, &e->location);
@@ -339,6 +349,11 @@ static int restore_entries(struct group *group, struct recovered_group *g, uint6
             entry.size = e->location.size;
         }
         if (raft_restore_entry(group->raft, &entry) != 0) {
+            wr_log(group->host->logger, LOG_LEVEL_ERROR, "recovery",
+                   "group %llu: entry %llu of term %llu does not follow what comes before it "
+                   "(snapshot at entry %llu)",
+                   (unsigned long long)group->id, (unsigned long long)index,
+                   (unsigned long long)e->term, (unsigned long long)snapshot);
             return WR_E_CORRUPT;
         }
     }
@@ -359,6 +374,10 @@ static int start_core(struct group *group, struct recovered_group *g,
     }
     struct raft_update update;
     if (raft_start(group->raft, group->host->now_ms, &update) != 0) {
+        wr_log(group->host->logger, LOG_LEVEL_ERROR, "recovery",
+               "group %llu: term %llu, commit %llu and a log up to entry %llu do not fit together",
+               (unsigned long long)group->id, (unsigned long long)hard.term.v,
+               (unsigned long long)hard.commit, (unsigned long long)raft_last_index(group->raft));
         return WR_E_CORRUPT;
     }
     group_started(group, &update);
@@ -392,6 +411,11 @@ static int recover_machine(struct group *group, struct recovered_group *g)
     if (error == 0) {
         error = stored_machine_decode(group, c.index, c.machine);
     }
+    if (error != 0) {
+        wr_log(host->logger, LOG_LEVEL_ERROR, "recovery",
+               "group %llu: what the checkpoint store has of it cannot be read: %s",
+               (unsigned long long)group->id, wr_err_text(error));
+    }
     if (error == 0) {
         meta.index = c.index;
         meta.term.v = c.term;
@@ -409,6 +433,10 @@ static int recover_group(struct host *host, struct recovered_group *g)
         return 0;
     }
     if (!g->created || g->damaged) {
+        wr_log(host->logger, LOG_LEVEL_ERROR, "recovery", "group %llu: %s",
+               (unsigned long long)g->id,
+               g->damaged ? "numbers of its entries are far apart"
+                          : "the log has entries of it, but not its creation");
         return WR_E_CORRUPT;
     }
     bool catalog = g->id == HOST_CATALOG_GROUP;

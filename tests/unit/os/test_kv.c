@@ -2,6 +2,8 @@
  * there. */
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <dlfcn.h>
+#include <rocksdb/c.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -237,6 +239,60 @@ Test(kv, the_stores_own_log_does_not_grow_with_each_flush, .timeout = 60)
     cr_assert_eq(rig_run(&t.rig), 7);
     uint64_t grown = own_log_bytes(dir) - before;
     cr_assert_lt(grown, 8192, "%llu", (unsigned long long)grown);
+    finish(&t);
+}
+
+/* --- a full disk ------------------------------------------------------------------------------ */
+
+/* What RocksDB's flush does next, in the place of the real one. */
+enum flush_does { FLUSH_WORKS, FLUSH_HAS_NO_SPACE, FLUSH_LIES };
+static _Atomic enum flush_does flush_does;
+
+void rocksdb_flush(rocksdb_t *db, const rocksdb_flushoptions_t *options, char **errptr)
+{
+    void (*real)(rocksdb_t *, const rocksdb_flushoptions_t *, char **);
+    *(void **)&real = dlsym(RTLD_NEXT, "rocksdb_flush");
+    if (flush_does == FLUSH_WORKS) {
+        real(db, options, errptr);
+    } else if (flush_does == FLUSH_HAS_NO_SPACE) {
+        *errptr = strdup("IO error: No space left on device: While appending to file: 1.sst");
+    }
+}
+
+static void full_turn(void *ctx)
+{
+    static const enum flush_does next[] = {FLUSH_WORKS, FLUSH_HAS_NO_SPACE, FLUSH_LIES,
+                                           FLUSH_LIES,  FLUSH_WORKS,        FLUSH_LIES};
+    struct kv_test *t = ctx;
+    if (t->done < t->expected) {
+        return;
+    }
+    if (t->step == WR_ARRAY_SIZE(next)) {
+        rig_done(t->env, 7);
+        return;
+    }
+    flush_does = next[t->step++];
+    put(t, "k", "v", t->expected);
+    t->env->ops->kv_flush(t->env, t->expected + 1);
+    t->expected += 2;
+}
+
+/* As RocksDB 7.8 does once a flush has failed for lack of space: segments of the log would go
+ * although what replaces them is in memory only. */
+Test(kv, a_flush_that_only_claims_to_have_succeeded_is_found_out, .timeout = 60)
+{
+    struct kv_test t = {0};
+    const int expected[] = {0, WR_E_NOSPACE, WR_E_NOSPACE, WR_E_NOSPACE, 0, WR_E_NOSPACE};
+    rig_init(&t.rig, 1);
+    struct env_sink sink = rig_sink((struct env_sink){.on_kv = on_kv, .turn = full_turn});
+    t.env = rig_env(&t.rig, 0);
+    rig_set(&t.rig, 0, &sink, &t);
+    cr_assert_eq(rig_run(&t.rig), 7);
+    for (size_t i = 0; i < WR_ARRAY_SIZE(expected); i++) {
+        cr_assert_eq(t.results[2 * i], 0, "write %zu", i);
+        cr_assert_eq(t.results[2 * i + 1], expected[i], "flush %zu: %d", i, t.results[2 * i + 1]);
+    }
+    flush_does = FLUSH_WORKS;
     finish(&t);
 }
 
