@@ -395,7 +395,7 @@ static const struct config_key keys[] = {
     {"quorum_queue.initial_cluster_size", VALUE_U32, FIELD(quorum_initial_size), 1, 64, NULL},
     {"log.sync", VALUE_FLAG, FIELD(log_sync), 0, 0, NULL},
     {"log.segment_size", VALUE_SIZE, FIELD(segment_size), 65536, 1073741824, NULL},
-    {"disk_free_limit.absolute", VALUE_SIZE, FIELD(disk_free_limit), 1, INT64_MAX, NULL},
+    {"disk_free_limit.absolute", VALUE_SIZE, FIELD(disk_free_limit), 0, INT64_MAX, NULL},
     {"vm_memory_high_watermark.relative", VALUE_SPECIAL, 0, 0, 0, 0, set_memory_relative},
     {"vm_memory_high_watermark.absolute", VALUE_SIZE, FIELD(memory_absolute), 0, INT64_MAX, NULL},
     {"total_memory_available_override_value", VALUE_SIZE, FIELD(memory_total), 1, INT64_MAX, NULL},

@@ -244,6 +244,8 @@ Test(config, disk_free_limit)
 {
     struct config c = good("");
     cr_assert_eq(c.disk_free_limit, 50000000);
+    c = good("disk_free_limit.absolute = 0\n"); /* never, as with RabbitMQ */
+    cr_assert_eq(c.disk_free_limit, 0);
     c = good("disk_free_limit.absolute = 2GB\n");
     cr_assert_eq(c.disk_free_limit, 2000000000);
 }
