@@ -91,7 +91,8 @@ static void pause_node(struct sim *sim, uint32_t node)
         draw(sim, 20 * SIM_MS, prng_ratio(&sim->fault_prng, 1, 3) ? 12 * SIM_S : 2 * SIM_S);
     sim_trace(sim, "fault: node %u stands still for %llu ms", host->index,
               (unsigned long long)(ns / SIM_MS));
-    host->paused_until = sim->now + ns;
+    /* What was put off to the end of a longer one stays put off: the node does not run before. */
+    host->paused_until = host->paused_until > sim->now + ns ? host->paused_until : sim->now + ns;
     fault_begin(sim);
     sim_at(sim, host->paused_until, on_fault_over, NULL, 0, 0);
 }
