@@ -253,6 +253,9 @@ static void on_snapshot_put(struct host *host, struct kv_request *request, int r
     struct group *group;
     struct snap_in *in = in_of(host, request, &group);
     (void)reply;
+    if (group == NULL || group->incarnation != request->incarnation) {
+        return; /* it has ended: nobody needs it any more */
+    }
     if (result == WR_E_NOSPACE && in != NULL) {
         in->unput = true;
     } else if (result != 0) { /* the machine is the new one already */

@@ -85,30 +85,29 @@ def another_shape_in_the_middle(t):
     routes(t, t.name("b"), "b")
 
 
-@script("9")
-def no_exchange_in_the_middle(t):
+def refused_in_the_middle(t, first, wrong, last, answered=1):
+    """Between two queues: the first one is there, the other one is not."""
     ch = t.channel()
-    ch.send_together(declare(t, "a"), bind(t, "a", "nowhere"), declare(t, "b"))
-    answers(ch, 1)
+    ch.send_together(first, wrong, last)
+    answers(ch, answered)
     ch.closed()
     is_there(t, "a", "b")
+
+
+@script("9")
+def no_exchange_in_the_middle(t):
+    refused_in_the_middle(t, declare(t, "a"), bind(t, "a", "nowhere"), declare(t, "b"))
 
 
 @script("9")
 def no_queue_in_the_middle(t):
-    ch = t.channel()
-    ch.send_together(declare(t, "a"), bind(t, "missing"), declare(t, "b", nowait=1))
-    answers(ch, 1)
-    ch.closed()
-    is_there(t, "a", "b")
+    refused_in_the_middle(t, declare(t, "a"), bind(t, "missing"), declare(t, "b", nowait=1))
 
 
 @script("9")
 def passive_in_the_middle(t):
-    ch = t.channel()
-    ch.send_together(declare(t, "a", nowait=1), declare(t, "missing", passive=1), declare(t, "b"))
-    ch.closed()
-    is_there(t, "a", "b")
+    refused_in_the_middle(t, declare(t, "a", nowait=1), declare(t, "missing", passive=1),
+                          declare(t, "b"), answered=0)
 
 
 @script("9")
@@ -123,11 +122,8 @@ def a_bad_argument_in_the_middle(t):
 
 @script("9")
 def a_reserved_name_in_the_middle(t):
-    ch = t.channel()
-    ch.send_together(declare(t, "a"), ("queue.declare", {"queue": "amq.mine"}), declare(t, "b"))
-    answers(ch, 1)
-    ch.closed()
-    is_there(t, "a", "b")
+    refused_in_the_middle(t, declare(t, "a"), ("queue.declare", {"queue": "amq.mine"}),
+                          declare(t, "b"))
 
 
 @script("9")

@@ -301,6 +301,33 @@ Test(snap, there_is_no_room_to_write_it)
     }
 }
 
+static bool is_installing(void *ctx)
+{
+    const struct group *group = group_at(ctx, AWAY);
+    return group != NULL && group->installing;
+}
+
+static bool is_gone(void *ctx)
+{
+    return group_at(ctx, AWAY) == NULL;
+}
+
+/* ... and the queue is deleted meanwhile. */
+Test(snap, what_there_is_no_room_for_is_not_needed_any_more)
+{
+    struct scene s = scene_new(130);
+    sim_kv_fail(s.c->nodes[AWAY].kv, SIM_KV_FLUSH, 1, 1000000, WR_E_NOSPACE);
+    hold(&s, false);
+    cr_assert(cluster_run(s.c, is_installing, &s, 20000));
+    cluster_settle(s.c, 2500); /* tried in vain */
+    cr_assert(is_installing(&s));
+    user_close(&s.u[0]);
+    cluster_delete(s.c, s.queue);
+    cr_assert(cluster_run(s.c, is_gone, &s, 20000));
+    cluster_settle(s.c, 2500);
+    scene_free(&s);
+}
+
 /* Makes the leader's stream leave out more than the receiver said that it has. */
 static bool forge(struct scene *s)
 {
