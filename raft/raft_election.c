@@ -161,6 +161,7 @@ static void become_leader(struct raft *r)
     r->transfer_deadline = RAFT_NEVER;
     r->read_round = 0;
     r->read_round_done = 0;
+    r->change_round = 0;
     raft__peers_free(r);
     raft__peers_reconcile(r);
     r->uncommitted_bytes = 0;

@@ -209,6 +209,8 @@ struct raft {
     uint32_t read_capacity;
     uint64_t read_round;
     uint64_t read_round_done;
+    uint64_t change_round; /* what the voters of a next membership must echo (M4); 0: not asked */
+    uint64_t change_asked_ms;
 
     struct raft_out out;
 };
@@ -312,6 +314,7 @@ void raft__commit_count(struct raft *r);
 /* raft_read.c */
 int raft__read_request(struct raft *r, uint64_t context, struct raft_id from);
 void raft__read_advance(struct raft *r);
+bool raft__round_confirmed(const struct raft *r, const struct raft_config_point *c, uint64_t round);
 void raft__read_fail_all(struct raft *r);
 void raft__receive_read_response(struct raft *r, const struct raft_message *m);
 

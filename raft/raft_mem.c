@@ -112,8 +112,9 @@ const char *raft_strerror(int err)
         "stored state is corrupt",
         "index compacted",
         "no longer applies",
+        "voters not confirmed yet",
     };
-    if (err > 0 || err < RAFT_E_IGNORED) {
+    if (err > 0 || err < RAFT_E_UNCONFIRMED) {
         return "unknown error";
     }
     return texts[-err];

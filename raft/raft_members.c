@@ -278,6 +278,27 @@ static int change_promote(const struct raft *r, struct raft_id id, struct raft_m
     return 0;
 }
 
+/* A learner that comes or goes changes no majority. */
+static bool same_voters(const struct raft_config_point *a, const struct raft_config_point *b)
+{
+    return raft__voter_count(a) == raft__voter_count(b);
+}
+
+/* M4. The question is a round number, as for reads; the answer is found when the caller asks again.
+ * One question serves all changes that are thought of meanwhile. */
+static bool change_confirmed(struct raft *r, const struct raft_config_point *next)
+{
+    if (r->change_round == 0 || r->now_ms >= r->change_asked_ms + r->cfg.resend_ms) {
+        r->change_round = r->read_round + 1;
+        r->change_asked_ms = r->now_ms;
+    }
+    if (raft__round_confirmed(r, next, r->change_round)) {
+        return true;
+    }
+    r->read_round = raft__max(r->read_round, r->change_round);
+    return false;
+}
+
 int raft__change(struct raft *r, enum raft_change_type type, struct raft_id id)
 {
     if (r->role != RAFT_LEADER) {
@@ -322,6 +343,10 @@ int raft__change(struct raft *r, enum raft_change_type type, struct raft_id id)
     if (!raft__quorum_reachable(r, &next)) {
         return RAFT_E_NO_QUORUM;
     }
+    if (!same_voters(now, &next) && !change_confirmed(r, &next)) {
+        return RAFT_E_UNCONFIRMED;
+    }
+    r->change_round = 0;
     append_config(r, members, count);
     r->out.proposed_first = r->log.last;
     raft__peers_reconcile(r);

@@ -71,21 +71,25 @@ int raft__read_request(struct raft *r, uint64_t context, struct raft_id from)
     return 0;
 }
 
-static bool round_confirmed(const struct raft *r)
+/* A majority of the voters in `c` has echoed `round`, or a later one; this leader is taken to. */
+bool raft__round_confirmed(const struct raft *r, const struct raft_config_point *c, uint64_t round)
 {
-    const struct raft_config_point *c = raft__members(r);
     uint32_t confirmed = 0;
     for (uint32_t i = 0; i < c->count; i++) {
         if (c->members[i].role != RAFT_VOTER) {
             continue;
         }
         const struct raft_peer *p = raft__peer(r, c->members[i].id);
-        if (raft_id_equal(c->members[i].id, r->cfg.id) ||
-            (p != NULL && p->probe_acked >= r->read_round)) {
+        if (raft_id_equal(c->members[i].id, r->cfg.id) || (p != NULL && p->probe_acked >= round)) {
             confirmed++;
         }
     }
     return confirmed >= raft__majority(raft__voter_count(c));
+}
+
+static bool is_confirmed(const struct raft *r)
+{
+    return raft__round_confirmed(r, raft__members(r), r->read_round);
 }
 
 static void complete_round(struct raft *r)
@@ -110,7 +114,7 @@ void raft__read_advance(struct raft *r)
     if (r->read_count == 0 || !raft_is_ready(r)) {
         return;
     }
-    if (r->read_round_done < r->read_round && round_confirmed(r)) {
+    if (r->read_round_done < r->read_round && is_confirmed(r)) {
         complete_round(r);
     }
     if (r->read_round_done < r->read_round || r->read_count == 0) {
@@ -121,7 +125,7 @@ void raft__read_advance(struct raft *r)
         r->reads[i].round = r->read_round;
         r->reads[i].index = r->commit;
     }
-    if (round_confirmed(r)) {
+    if (is_confirmed(r)) {
         complete_round(r); /* a majority of one */
     }
 }

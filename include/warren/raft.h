@@ -54,6 +54,8 @@ enum raft_error {
     RAFT_E_CORRUPT = -12,   /* stored state contradicts itself */
     RAFT_E_COMPACTED = -13, /* index is before the log's start (or no membership is known there) */
     RAFT_E_IGNORED = -14,   /* event no longer applies (late answer); nothing changed */
+    RAFT_E_UNCONFIRMED =
+        -15, /* the voters there would be are being asked whether they live: retry soon */
 };
 
 /* Text of an error code ("not leader"); never NULL. */

@@ -27,6 +27,7 @@
 #include <stdlib.h>
 
 #define RECONCILE_MS 200u
+#define CONFIRM_MS   10u /* an answer of voters that live is there by then */
 #define ORPHAN_MS    2000u
 
 struct wanted {
@@ -206,8 +207,8 @@ static void on_reconcile(struct timer *timer)
     group_reconcile(group);
 }
 
-/* True: done, or under way. */
-static bool try_change(struct group *group, const struct change *change)
+/* 0: done, or under way. */
+static int try_change(struct group *group, const struct change *change)
 {
     const bool steps_down =
         change->type == RAFT_CHANGE_REMOVE || change->type == RAFT_CHANGE_DEMOTE;
@@ -223,7 +224,7 @@ static bool try_change(struct group *group, const struct change *change)
         wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: membership step %d",
                (unsigned long long)group->id, (int)change->type);
     }
-    return rc == 0;
+    return rc;
 }
 
 /* I4. The catalog's own group follows what its leader wants, who has all of it. */
@@ -243,13 +244,15 @@ void group_reconcile(struct group *group)
     struct raft_membership members = raft_membership(group->raft);
     const uint32_t count =
         wanted_members(group, &wanted) ? next_changes(group, &members, &wanted, changes) : 0;
-    bool done = false;
-    for (uint32_t i = 0; i < count && !done; i++) {
-        done = try_change(group, &changes[i]);
+    uint64_t wait_ms = RECONCILE_MS;
+    int rc = 1;
+    for (uint32_t i = 0; i < count && rc != 0; i++) {
+        rc = try_change(group, &changes[i]);
+        wait_ms = rc == RAFT_E_UNCONFIRMED ? CONFIRM_MS : wait_ms;
     }
     if (count > 0) {
-        timer_add(&group->host->timers, &group->reconcile, group->host->now_ms + RECONCILE_MS,
-                  on_reconcile);
+        timer_add(&group->host->timers, &group->reconcile,
+                  group->host->now_ms + (rc == 0 ? RECONCILE_MS : wait_ms), on_reconcile);
     }
     vec_deinit(&wanted);
 }
