@@ -31,7 +31,7 @@ static void sweep_before(void *ctx, uint64_t position, uint64_t count)
 {
     struct sweep *sweep = ctx;
     sweep_range(sweep, sweep->next, position);
-    sweep->next = position + count;
+    sweep->next = position + count > sweep->next ? position + count : sweep->next;
 }
 
 void checkpoint_sweep(struct group *group, uint64_t end, size_t max, struct kv_op_vec *ops)
@@ -58,11 +58,23 @@ void checkpoint_sweep_store(struct host *host, struct group *group, uint64_t dro
     }
     /* A transfer's messages, also those whose put is under way, lie below kv_end. */
     bool transfer = group->snap_in != NULL || snap_brought(group) > 0;
-    struct sweep beyond = {.group = group, .ops = &ops, .end = UINT64_MAX, .max = SIZE_MAX};
     uint64_t begin =
         transfer && store->kv_end > store->kv_unknown ? store->kv_end : store->kv_unknown;
     uint64_t end = group->snap_in != NULL ? drop_below : UINT64_MAX;
+    /* What is put now, below drop_below, is known from now on; what does not live there never will.
+     */
+    struct sweep known = {.group = group,
+                          .ops = &ops,
+                          .next = store->kv_unknown,
+                          .end = begin < drop_below ? begin : drop_below,
+                          .max = SWEEP_MAX};
+    if (known.next < known.end) {
+        queue_each_live(group->home->queue, sweep_before, &known);
+        sweep_range(&known, known.next, known.end);
+    }
+    store->kv_unknown = store->kv_unknown > drop_below ? store->kv_unknown : drop_below;
     if (begin < end) {
+        struct sweep beyond = {.group = group, .ops = &ops, .max = SIZE_MAX, .end = UINT64_MAX};
         sweep_range(&beyond, begin, end);
         store->kv_unknown = end;
     }
