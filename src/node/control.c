@@ -69,6 +69,11 @@ void control__job_free(struct job *job)
     json_decref(job->request);
     json_decref(job->asked);
     json_decref(job->silent);
+    json_decref(job->rest);
+    catalog_view_unref(job->walk.view);
+    if (job->writing) {
+        writer_deinit(&job->text);
+    }
     if (job->free_state != NULL) {
         job->free_state(job->state);
     }
@@ -84,8 +89,7 @@ static void job_finish(struct job *job)
         (void)json_object_set_new(json_object_get(job->status, "totals"), "connection_count",
                                   json_integer((json_int_t)json_array_size(job->rows)));
     }
-    json_t *reply = json_pack("{s:O, s:i}", "result", job->status != NULL ? job->status : job->rows,
-                              "missing", (int)job->missing);
+    json_t *reply = json_pack("{s:i}", "missing", (int)job->missing);
     const char *name;
     json_t *value;
     json_object_foreach(job->asked, name, value) {
@@ -101,6 +105,11 @@ static void job_finish(struct job *job)
         (void)json_object_set_new(reply, "node", json_string(job->shard->config->nodename));
         (void)json_object_set_new(reply, "for", json_integer((json_int_t)job->reply_for));
     }
+    if (job->status == NULL && control__is_long(job)) {
+        control__write_begin(job, reply);
+        return;
+    }
+    (void)json_object_set(reply, "result", job->status != NULL ? job->status : job->rows);
     control__send(job->from, reply);
     control__job_free(job);
 }
@@ -173,7 +182,7 @@ struct job *control__job_find(struct shard *shard, uint64_t id)
 {
     LIST_FOREACH(at, &control_of(shard)->jobs) {
         struct job *job = WR_CONTAINER_OF(at, struct job, link);
-        if (job->id == id) {
+        if (job->id == id && !job->writing) {
             return job;
         }
     }
@@ -218,23 +227,21 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     control__job_answered(job);
 }
 
-static void list_queues(struct job *job, const struct catalog_vhost *vhost, bool consumers,
-                        json_t *request)
+void control__ask_queue(struct job *job, const struct catalog_queue *q)
 {
-    const json_int_t wanted_ms = json_integer_value(json_object_get(request, "queue_timeout"));
+    struct report_ctx *r = wr_calloc(1, sizeof *r);
+    r->shard = job->shard;
+    r->job = job->id;
+    job->waiting++;
+    host_queue_report(job->shard->host, q->id, job->walk.consumers, job->walk.timeout_ms, on_report,
+                      r);
+}
+
+static uint32_t queue_timeout_ms(const struct job *job)
+{
+    const json_int_t wanted_ms = json_integer_value(json_object_get(job->request, "queue_timeout"));
     const uint32_t most_ms = job->rows_ms / 5 * 4;
-    const uint32_t timeout_ms =
-        wanted_ms > 0 && wanted_ms < most_ms ? (uint32_t)wanted_ms : most_ms;
-    struct shard *shard = job->shard;
-    struct catalog_iter it;
-    catalog_iter_queues(&it, shard->view, vhost);
-    for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
-        struct report_ctx *r = wr_calloc(1, sizeof *r);
-        r->shard = shard;
-        r->job = job->id;
-        job->waiting++;
-        host_queue_report(shard->host, q->id, consumers, timeout_ms, on_report, r);
-    }
+    return wanted_ms > 0 && wanted_ms < most_ms ? (uint32_t)wanted_ms : most_ms;
 }
 
 /* --- dispatch --------------------------------------------------------------------------------- */
@@ -257,21 +264,16 @@ static void list_definitions(struct job *job)
         control__job_free(job);
         return;
     }
-    if (kind == LISTS_EXCHANGES) {
-        listing_exchanges(shard, vhost, job->rows);
-    } else if (kind == LISTS_BINDINGS) {
-        listing_bindings(shard, vhost, job->rows);
-    } else {
+    if (kind == LISTS_QUEUES || kind == LISTS_CONSUMERS) {
         job->consumers = kind == LISTS_CONSUMERS;
-        list_queues(job, vhost, consumers, request);
         /* Consumers' channels, and those that a queue holds back, may be on any node. */
         if (consumers || json_is_true(json_object_get(request, "flow"))) {
             job->channels = json_array();
             control__list_sessions(job, ROWS_CONSUMING, NULL, false);
         }
     }
-    job->starting = false;
-    control__job_progress(job);
+    control__walk_begin(job, vhost, consumers, queue_timeout_ms(job));
+    control__walk_step(job);
 }
 
 static void on_listing_barrier(void *ctx, int status, const struct catalog_result *result)
@@ -423,9 +425,13 @@ void control_turn(struct shard *shard)
             control__job_free(job);
         } else if (job->state != NULL) {
             ; /* somebody will answer it */
+        } else if (job->writing) {
+            control__write_step(job);
         } else if (job->until_running && shard->boot != 0) {
             control__send(job->from, json_pack("{s:s}", "result", "ok"));
             control__job_free(job);
+        } else if (now < job->deadline_ns && job->walk.view != NULL) {
+            control__walk_step(job);
         } else if (now < job->deadline_ns) {
             control__watch_asked(job);
         } else {
@@ -433,6 +439,7 @@ void control_turn(struct shard *shard)
                 answer_error(job->from, 75, formation_state(shard));
                 control__job_free(job);
             } else {
+                control__walk_cut(job);
                 job->missing += job->waiting;
                 job_finish(job);
             }
@@ -446,7 +453,8 @@ uint64_t control_deadline_ns(const struct shard *shard)
     if (shard->control != NULL) {
         LIST_FOREACH(at, &shard->control->jobs) {
             const struct job *job = WR_CONTAINER_OF_CONST(at, struct job, link);
-            best = job->over ? 0 : job->deadline_ns < best ? job->deadline_ns : best;
+            const bool due = job->over || job->writing || job->walk.view != NULL;
+            best = due ? 0 : job->deadline_ns < best ? job->deadline_ns : best;
         }
     }
     return best;

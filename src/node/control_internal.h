@@ -1,8 +1,8 @@
 #ifndef WR_NODE_CONTROL_INTERNAL_H
 #define WR_NODE_CONTROL_INTERNAL_H
 /*
- * What control.c (jobs and their answers), control_sessions.c (connections of all nodes) and
- * control_status.c share.
+ * What control.c (jobs and their answers), control_rows.c (long listings, step by step),
+ * control_sessions.c (connections of all nodes) and control_status.c share.
  */
 #include "control.h"
 
@@ -15,6 +15,16 @@ enum listing_kind {
     LISTS_BINDINGS,
     LISTS_CONSUMERS,
     LISTS_SESSIONS
+};
+
+/* Over what is listed; view NULL: over, or not begun. */
+struct walk {
+    struct catalog_view *view;
+    const struct catalog_vhost *vhost; /* of that view; NULL: all */
+    struct catalog_iter it;
+    bool second; /* of bindings: those of the default exchange are done */
+    uint32_t timeout_ms;
+    bool consumers; /* queues are asked for theirs */
 };
 
 struct job {
@@ -36,8 +46,14 @@ struct job {
     bool consumers;
     enum listing_kind lists; /* once the barrier has come: */
     json_t *request;
-    bool stale; /* the catalog has no leader in reach: what this node knows */
-    bool local; /* asked by another node for its job `reply_for` */
+    struct walk walk;
+    /* A long answer is written: */
+    bool writing;
+    struct writer text;
+    size_t written; /* rows */
+    json_t *rest;   /* what comes after them */
+    bool stale;     /* the catalog has no leader in reach: what this node knows */
+    bool local;     /* asked by another node for its job `reply_for` */
     uint64_t reply_for;
     /* Of admin*.c: NULL for all others. */
     void *state;
@@ -61,8 +77,24 @@ void control__job_within(struct job *job, json_t *request);
 void control__job_free(struct job *job);
 struct job *control__job_find(struct shard *shard, uint64_t id); /* NULL: it is over */
 void control__job_progress(struct job *job);                     /* may end it */
-void control__job_answered(struct job *job);                     /* one of `waiting`; may end it */
-void control__send(struct link_conn *link, json_t *owned);       /* link NULL: nobody listens */
+/* Of the walk: asks a queue for what its row, or those of its consumers, need. */
+void control__ask_queue(struct job *job, const struct catalog_queue *q);
+
+/* job->lists says of what. While job->walk.view is there a step is due each turn; the last one ends
+ * `starting`, and may end the job. */
+void control__walk_begin(struct job *job, const struct catalog_vhost *vhost, bool consumers,
+                         uint32_t timeout_ms);
+void control__walk_step(struct job *job);
+/* No time is left: what was not asked is missing. */
+void control__walk_cut(struct job *job);
+/* An answer with so many rows that it is to be written in steps. */
+bool control__is_long(const struct job *job);
+/* rest: the answer but for the rows, not empty. Then a step each turn; the last one frees the job.
+ */
+void control__write_begin(struct job *job, json_t *owned_rest);
+void control__write_step(struct job *job);
+void control__job_answered(struct job *job);               /* one of `waiting`; may end it */
+void control__send(struct link_conn *link, json_t *owned); /* link NULL: nobody listens */
 
 /* Rows of the connections or channels of this node, and of all others unless `local`. */
 void control__list_sessions(struct job *job, enum row_kind what, json_t *request, bool local);

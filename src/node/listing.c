@@ -38,22 +38,18 @@ static void put_policy(json_t *row, const char *column, const struct catalog_pol
     listing_put_text(row, column, policy != NULL ? policy->spec.name : BYTES_NONE);
 }
 
-void listing_exchanges(struct shard *shard, const struct catalog_vhost *vhost, json_t *rows)
+void listing_exchange(const struct catalog_exchange *x, json_t *rows)
 {
-    struct catalog_iter it;
-    catalog_iter_exchanges(&it, shard->view, vhost);
-    for (const struct catalog_exchange *x; (x = catalog_iter_next(&it)) != NULL;) {
-        json_t *row = json_object();
-        listing_put_text(row, "name", x->name);
-        listing_put_text(row, "type", x->type);
-        (void)json_object_set_new(row, "durable", json_boolean(x->durable));
-        (void)json_object_set_new(row, "auto_delete", json_boolean(x->auto_delete));
-        (void)json_object_set_new(row, "internal", json_boolean(x->internal));
-        (void)json_object_set_new(row, "arguments", table_json(x->arguments));
-        put_policy(row, "policy", x->policy);
-        listing_put_text(row, "vhost", x->vhost);
-        (void)json_array_append_new(rows, row);
-    }
+    json_t *row = json_object();
+    listing_put_text(row, "name", x->name);
+    listing_put_text(row, "type", x->type);
+    (void)json_object_set_new(row, "durable", json_boolean(x->durable));
+    (void)json_object_set_new(row, "auto_delete", json_boolean(x->auto_delete));
+    (void)json_object_set_new(row, "internal", json_boolean(x->internal));
+    (void)json_object_set_new(row, "arguments", table_json(x->arguments));
+    put_policy(row, "policy", x->policy);
+    listing_put_text(row, "vhost", x->vhost);
+    (void)json_array_append_new(rows, row);
 }
 
 static const char *name_of(json_t *fields, size_t i)
@@ -93,19 +89,15 @@ static void binding_row(json_t *rows, struct bytes source, const char *kind,
     (void)json_array_append_new(rows, row);
 }
 
-void listing_bindings(struct shard *shard, const struct catalog_vhost *vhost, json_t *rows)
+void listing_default_binding(const struct catalog_queue *q, json_t *rows)
 {
-    struct catalog_iter it;
-    catalog_iter_queues(&it, shard->view, vhost); /* the default exchange's */
-    for (const struct catalog_queue *q; (q = catalog_iter_next(&it)) != NULL;) {
-        binding_row(rows, BYTES_NONE, "queue", q->spec.name, q->spec.name, BYTES_NONE,
-                    q->spec.vhost);
-    }
-    catalog_iter_bindings(&it, shard->view, vhost);
-    for (const struct catalog_binding *b; (b = catalog_iter_next(&it)) != NULL;) {
-        binding_row(rows, b->source, b->destination_kind == CATALOG_TO_QUEUE ? "queue" : "exchange",
-                    b->destination, b->key, b->arguments, b->vhost);
-    }
+    binding_row(rows, BYTES_NONE, "queue", q->spec.name, q->spec.name, BYTES_NONE, q->spec.vhost);
+}
+
+void listing_binding(const struct catalog_binding *b, json_t *rows)
+{
+    binding_row(rows, b->source, b->destination_kind == CATALOG_TO_QUEUE ? "queue" : "exchange",
+                b->destination, b->key, b->arguments, b->vhost);
 }
 
 json_t *listing_node_name(struct shard *shard, struct uid id)

@@ -13,8 +13,10 @@ enum { LISTING_PID_MAX = 352 };
 
 void listing_put_text(json_t *row, const char *name, struct bytes value);
 json_t *listing_node_name(struct shard *shard, struct uid id);
-void listing_exchanges(struct shard *shard, const struct catalog_vhost *vhost, json_t *rows);
-void listing_bindings(struct shard *shard, const struct catalog_vhost *vhost, json_t *rows);
+/* One row each. */
+void listing_exchange(const struct catalog_exchange *exchange, json_t *rows);
+void listing_binding(const struct catalog_binding *binding, json_t *rows);
+void listing_default_binding(const struct catalog_queue *queue, json_t *rows);
 /* What the catalog knows of a queue; then what its leader reported. */
 json_t *listing_queue(struct shard *shard, const struct catalog_queue *queue);
 void listing_put_report(json_t *row, struct shard *shard, const struct catalog_queue *queue,

@@ -16,7 +16,8 @@ from amqp_raw import (BODY, Raw, content, frame, longstr, method, publish, queue
 from cluster import ClusterError, wait_until
 
 WAIT_S = 60
-DURABLE, EXCLUSIVE = 2, 4
+PASSIVE, DURABLE, EXCLUSIVE, NOWAIT = 1, 2, 4, 16
+LONG = 450
 PID = re.compile(r"<[^<>@]+@[^<>]+\.\d+\.\d+\.\d+>")
 USAGE, DATA, UNAVAILABLE = 64, 65, 69
 TABLE = b"".join((short("x-max-length") + b"I" + (10).to_bytes(4, "big"),
@@ -201,6 +202,34 @@ class Checks:
         expect("rows", rows, [["amq.headers", "exchange", "ctl.plain", "queue", "",
                                '[{"a",true},{"x-match","all"}]']])
 
+    def long_lists_are_whole(self):
+        """Lists that take a node several turns."""
+        names = [f"ctl.long.{i}" for i in range(LONG)]
+        with Raw(self.node.amqp_port, timeout=WAIT_S).open() as raw:
+            declare_long(raw, names)
+            queues = self.objects("list_queues", "name", "consumers", "state")
+            bindings = self.objects("list_bindings", "source_name", "destination_name", "routing_key")
+            consumers = self.objects("list_consumers", "queue_name", "channel_pid", "consumer_tag")
+            exchanges = [row["name"] for row in self.objects("list_exchanges", "name")]
+            raw.send(*(method(1, 40, 20, b"\0\0" + short(name) + b"\2") for name in names))
+            raw.send(method(0, 10, 50, b"\0\xc8" + short("") + b"\0\0\0\0"))
+            raw.expect(10, 51, WAIT_S)
+        wanted = sorted(names)
+        expect("queues", sorted((row["name"], row["consumers"], row["state"]) for row in queues
+                                if row["name"] in names),
+               [(name, 1, "running") for name in wanted])
+        expect("default bindings", sorted(row["destination_name"] for row in bindings
+                                          if row["source_name"] == "" and
+                                          row["routing_key"] in names), wanted)
+        expect("bindings", sorted((row["destination_name"], row["routing_key"]) for row in bindings
+                                  if row["source_name"] == "amq.topic"),
+               [(name, f"{name}.*") for name in wanted])
+        expect("consumers", sorted(row["consumer_tag"] for row in consumers
+                                   if row["queue_name"] == row["consumer_tag"]), wanted)
+        expect("their channels", {PID.fullmatch(row["channel_pid"]) is not None
+                                  for row in consumers}, {True})
+        expect("exchanges", sorted(name for name in exchanges if name in names), wanted)
+
     # --- commands --------------------------------------------------------------------------------
 
     def ping(self):
@@ -280,7 +309,20 @@ class Checks:
                 self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
                 self.types_in_json, self.pids_of_one_thing_are_one, self.bindings_are_sorted,
                 self.ping, self.status_as_json, self.wrong_usage, self.help_is_no_error,
-                self.other_nodes, self.missing_vhost, self.stop]
+                self.other_nodes, self.missing_vhost, self.long_lists_are_whole, self.stop]
+
+
+def declare_long(raw, names):
+    """So many exclusive queues with a binding and a consumer each, and so many exchanges."""
+    for name in names:
+        raw.send(queue_declare(1, name, EXCLUSIVE | NOWAIT),
+                 method(1, 50, 20, b"\0\0" + short(name) + short("amq.topic") + short(f"{name}.*") +
+                        b"\1" + longstr(b"")),
+                 method(1, 40, 10, b"\0\0" + short(name) + short("fanout") + bytes([NOWAIT]) +
+                        longstr(b"")),
+                 method(1, 60, 20, b"\0\0" + short(name) + short(name) + b"\x08" + longstr(b"")))
+    raw.send(queue_declare(1, names[-1], PASSIVE))
+    raw.expect(50, 11, WAIT_S)
 
 
 def prepare(raw):
