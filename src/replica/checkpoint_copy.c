@@ -11,6 +11,16 @@
 
 #define PUT_BYTES (UINT64_C(1) << 20)
 
+/* The next group; what is put for the last one stays. */
+static void clear_group(struct checkpoint_job *job)
+{
+    vec_clear(&job->ranges);
+    slice_unref(&job->value);
+    job->begun = false;
+    job->range_at = 0;
+    job->range_done = job->asked = 0;
+}
+
 void checkpoint_clear_copy(struct checkpoint_job *job)
 {
     for (size_t i = 0; i < job->ops.count; i++) {
@@ -18,11 +28,9 @@ void checkpoint_clear_copy(struct checkpoint_job *job)
         slice_unref(&job->ops.items[i].value);
     }
     vec_clear(&job->ops);
-    vec_clear(&job->ranges);
-    slice_unref(&job->value);
-    job->begun = job->waiting = false;
-    job->range_at = 0;
-    job->range_done = job->op_bytes = job->asked = 0;
+    job->op_bytes = 0;
+    job->waiting = false;
+    clear_group(job);
 }
 
 struct live_filter {
@@ -101,7 +109,10 @@ static void on_put(struct host *host, struct kv_request *request, int result,
         checkpoint_answered(host, request, result, "the checkpoint store cannot be written");
     (void)reply;
     if (job != NULL && result == WR_E_NOSPACE) {
-        checkpoint_clear_copy(job); /* this group from its start, later */
+        checkpoint_clear_copy(job); /* these groups from their start, later */
+        job->at = job->batch_at;
+    } else if (job != NULL) {
+        job->batch_at = job->at;
     }
 }
 
@@ -116,6 +127,11 @@ static void put_ops(struct host *host, struct checkpoint_job *job)
     job->op_bytes = 0;
     job->waiting = true;
     host->env->ops->kv_write(host->env, ops, count, request->token);
+}
+
+static bool ops_are_many(const struct checkpoint_job *job)
+{
+    return job->op_bytes >= PUT_BYTES || job->ops.count >= 4096;
 }
 
 static void add_put(struct checkpoint_job *job, struct group *group, uint64_t position,
@@ -174,7 +190,7 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
     while (job->range_at < job->ranges.count) {
         uint64_t position = job->ranges.items[job->range_at].position + job->range_done;
         const struct slice *first;
-        if (job->op_bytes >= PUT_BYTES || job->ops.count >= 4096) {
+        if (ops_are_many(job)) {
             put_ops(host, job);
             return false;
         }
@@ -184,6 +200,9 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
         } else if (store_run(&group->home->store, position, 1, &first) > 0) {
             add_put(job, group, position, first);
             step_range(job);
+        } else if (job->batch_at < job->at) {
+            put_ops(host, job); /* before this one waits for its log */
+            return false;
         } else if (job->asked != position) {
             job->asked = position;
             job->waiting = true;
@@ -204,35 +223,48 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
         struct kv_op op = {
             .kind = KV_PUT, .key = checkpoint_snapshot_key(group->id), .value = job->value};
         job->value = SLICE_NONE;
+        job->op_bytes += op.value.size;
         vec_push(&job->ops, op);
     }
-    if (job->ops.count > 0) {
-        put_ops(host, job);
+    return true;
+}
+
+/* False: something is waited for, or the group's turn has not come. */
+static bool copy_next(struct host *host, struct checkpoint_job *job)
+{
+    struct checkpoint_group *g = &job->groups.items[job->at];
+    struct group *group = checkpoint_group_of(host, g);
+    if (group != NULL && !job->begun && group->failed[0] == 0 &&
+        (group->installing || group->applied + 1 < group->apply_end)) {
+        return false; /* it is catching up (after a start): what it applies now need not be written
+                         again */
+    }
+    if (group != NULL && !copy_step(host, g, group)) {
         return false;
     }
+    clear_group(job);
+    job->at++;
     return true;
 }
 
 void checkpoint_copy(struct host *host)
 {
     struct checkpoint_job *job = host->checkpoint;
-    for (uint32_t n = 0; n < RECORDS_PER_TURN && job->at < job->groups.count; n++) {
-        if (job->waiting || job->retry_ms > host->now_ms) {
-            return;
-        }
-        struct checkpoint_group *g = &job->groups.items[job->at];
-        struct group *group = checkpoint_group_of(host, g);
-        if (group != NULL && !job->begun && group->failed[0] == 0 &&
-            (group->installing || group->applied + 1 < group->apply_end)) {
-            return; /* it is catching up (after a start): what it applies now need not be written
-                       again */
-        }
-        if (group != NULL && !copy_step(host, g, group)) {
-            return;
-        }
-        checkpoint_clear_copy(job);
-        job->at++;
+    if (job->waiting || job->retry_ms > host->now_ms) {
+        return;
     }
+    bool more = true;
+    for (uint32_t n = 0; more && n < RECORDS_PER_TURN && job->at < job->groups.count; n++) {
+        more = !ops_are_many(job) && copy_next(host, job);
+    }
+    if (job->ops.count > 0 && !job->waiting) {
+        put_ops(host, job);
+        return;
+    }
+    if (job->waiting || !more) {
+        return;
+    }
+    job->batch_at = job->at;
     if (job->at == job->groups.count) {
         job->phase = PHASE_FLUSH;
         job->at = 0;

@@ -30,7 +30,10 @@ struct checkpoint_job {
     VEC(struct position_range) ranges;
     size_t range_at;
     uint64_t range_done;
+    /* Puts of groups[batch_at] to [at]. With an 's' value among them they go in the turn they were
+     * made in: a newer snapshot that came meanwhile would be overwritten. */
     VEC(struct kv_op) ops;
+    size_t batch_at;
     uint64_t op_bytes;
     uint64_t asked;
     uint64_t serial;

@@ -2,6 +2,8 @@
  * snapshot; membership. */
 #include "users.h"
 
+#include <stdio.h>
+
 #include "replica_internal.h"
 #include "warren/wire_table.h"
 
@@ -118,6 +120,48 @@ Test(storage, crash_during_checkpoints)
             user_open(&s.u[0], s.c, 0, 0, s.queue, t);
         }
         consume_all(&s, &s.u[1], 0);
+        scene_free(&s);
+    }
+}
+
+#define OTHERS 8u
+
+/* What several groups have goes to the store together: when there is no room for it, all of them
+ * are begun again. */
+Test(storage, no_room_for_what_several_queues_have)
+{
+    for (uint32_t nth = 1; nth <= 12; nth++) {
+        struct scene s = scene_new(300 + nth, 1, 1);
+        struct traffic *traffic[OTHERS];
+        uint64_t queues[OTHERS];
+        struct user *u = wr_calloc(OTHERS, sizeof *u);
+        for (uint32_t i = 0; i < OTHERS; i++) {
+            char name[8];
+            (void)snprintf(name, sizeof name, "q%u", i);
+            queues[i] = cluster_declare(s.c, name, (uint32_t[]){0}, 1, -1);
+            traffic[i] = wr_calloc(1, sizeof **traffic);
+            user_open(&u[i], s.c, 0, 0, queues[i], traffic[i]);
+            user_publish(&u[i], 5, 100);
+            cr_assert(cluster_run(s.c, all_confirmed, &u[i], 20000));
+        }
+        sim_kv_fail(s.c->nodes[0].kv, SIM_KV_WRITE, nth, 2, WR_E_NOSPACE);
+        publish(&s, 2000, 1000);
+        cluster_settle(s.c, 3000);
+        cr_assert_gt(retired(s.c, 0), 3);
+        s.u[0].client = NULL;
+        for (uint32_t i = 0; i < OTHERS; i++) {
+            u[i].client = NULL;
+        }
+        restart(&s, 0);
+        consume_all(&s, &s.u[1], 0);
+        for (uint32_t i = 0; i < OTHERS; i++) {
+            user_open(&u[i], s.c, 0, 0, queues[i], traffic[i]);
+            user_consume(&u[i], 1, 0, 100, UINT64_MAX);
+            cr_assert(cluster_run(s.c, all_settled, traffic[i], 60000), "%u: queue %u", nth, i);
+            user_close(&u[i]);
+            wr_free(traffic[i]);
+        }
+        wr_free(u);
         scene_free(&s);
     }
 }
