@@ -6,9 +6,10 @@
  * itself makes the group stand still (group_fail) with a text that says so; nothing is deleted.
  * Invariants
  * I1  Updates are carried out in the order the core gave them, log work before the next step of the
- * group. I2  The core exists only after the record of the group's creation is durable (an identity
- * is never used before). Ownership: the host owns groups. Threads: the host's shard. Spec:
- * raft/README.md; docs/replica.md, "Groups".
+ * group. I2  Nobody hears of an identity before the record of the group's creation is durable: the
+ * core exists only then, except that of a member that is alone (group_is_alone), which has nobody
+ * to talk to. Its hard state and first entry follow that record in the log. Ownership: the host
+ * owns groups. Threads: the host's shard. Spec: raft/README.md; docs/replica.md, "Groups".
  */
 #include "replica_internal.h"
 
@@ -204,6 +205,33 @@ void group_started(struct group *group, struct raft_update *update)
         }
     }
     group_mark(group);
+}
+
+bool group_is_alone(const struct group *group)
+{
+    struct raft_member members[RAFT_MEMBERS_MAX];
+    uint32_t count = 0;
+    int rc = raft_membership_decode(group->bootstrap, group->bootstrap_size, members, &count);
+    WR_ASSERT(rc == 0);
+    return count == 1 && members[0].role == RAFT_VOTER && raft_id_equal(members[0].id, group->self);
+}
+
+/* The core of a replica that is new. */
+void group_begin(struct group *group)
+{
+    struct raft_member members[RAFT_MEMBERS_MAX];
+    struct raft_snapshot_meta meta = {0};
+    const struct raft_hard_state hard = {0};
+    struct raft_update update;
+    int rc = raft_membership_decode(group->bootstrap, group->bootstrap_size, members,
+                                    &meta.membership.count);
+    WR_ASSERT(rc == 0);
+    meta.membership.members = members;
+    group_start(group, &hard, &meta);
+    rc = raft_start(group->raft, group->host->now_ms, &update);
+    WR_ASSERT(rc == 0);
+    group_started(group, &update);
+    group_step(group, &(struct raft_event){.type = RAFT_EVENT_TICK});
 }
 
 void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_t index,

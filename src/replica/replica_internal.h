@@ -405,7 +405,7 @@ struct group {
     uint64_t incarnation;
     const struct machine_ops *ops;
     struct home *home; /* NULL: the catalog's */
-    struct raft *raft; /* NULL until the creation is durable */
+    struct raft *raft; /* NULL until the creation is durable, unless it began alone */
     struct raft_id self;
     struct log_index *index;
     VEC(struct peer_node) peers;
@@ -463,6 +463,8 @@ void group_create_record(struct group *group); /* appends LOG_GROUP */
 void group_start(struct group *group, const struct raft_hard_state *hard,
                  const struct raft_snapshot_meta *meta);
 void group_started(struct group *group, struct raft_update *update);
+bool group_is_alone(const struct group *group); /* by its bootstrap membership */
+void group_begin(struct group *group);
 int group_step(struct group *group, struct raft_event *event);
 void group_mark(struct group *group);
 void group_work(struct group *group);
