@@ -234,6 +234,14 @@ void group_begin(struct group *group)
     group_step(group, &(struct raft_event){.type = RAFT_EVENT_TICK});
 }
 
+void group_hurry(struct group *group)
+{
+    if (group->lazy) {
+        group->lazy = false;
+        group->host->hurry = true;
+    }
+}
+
 void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_t index,
                uint8_t flags, uint64_t generation, struct slice owned_payload)
 {
@@ -250,7 +258,7 @@ void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_
     if (kind == LOG_GROUP || kind == LOG_HARD_STATE || kind == LOG_CHECKPOINT) {
         group->meta_pending++;
     }
-    host_log(group->host, &item);
+    host_log(group->host, &item, group->lazy);
 }
 
 /* Creation: version, member id, bootstrap membership, who is where, the queue as declared (catalog:
@@ -293,6 +301,7 @@ void group_end(struct group *group)
     wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: this replica ends",
            (unsigned long long)group->id);
     group->ended = true;
+    group->lazy = false;
     if (group->home != NULL) {
         home_stop_serving(group->home);
         relay_give_up(group->home);
@@ -579,8 +588,14 @@ static void check_role(struct group *group)
     if (leads && !group->ready_seen && raft_is_ready(group->raft)) {
         group->ready_seen = true;
         group->serve_at = raft_commit_index(group->raft);
+        if (group->serving) {
+            group_reconcile(group); /* it was not ready to */
+        }
     }
-    if (group->ready_seen && !group->serving && group->applied >= group->serve_at &&
+    /* One that began alone has nothing to apply first: it serves before its creation is durable.
+     * What is asked of it goes behind that in the log, and is answered when it is applied. */
+    const bool begins = leads && !group->durable;
+    if ((begins || (group->ready_seen && group->applied >= group->serve_at)) && !group->serving &&
         group->quarantined[0] == 0) {
         group_set_serving(group, true);
         group_reconcile(group);

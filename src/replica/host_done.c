@@ -42,6 +42,7 @@ static void on_meta_item(struct group *group, const struct log_item *item)
     }
     if (item->kind == LOG_GROUP && !group->durable) {
         group->durable = true;
+        group->lazy = false;
         if (!group->ended) {
             if (group->raft == NULL) {
                 group_begin(group);
