@@ -6,8 +6,9 @@
  *   C1  commit never falls.
  *   C2  Only an entry of the leader's own term is committed by counting; what precedes it comes
  * along (thesis 3.6.2, figure 3.7). C3  The leader counts itself by its own durable index only
- * (R17). Applying: entries are handed out up to min(commit, persisted), so that no member's machine
- * is ever ahead of its own disk (R4); see raft__finish.
+ * (R17), and not at all before its term and vote are durable (E6). Applying: entries are handed out
+ * up to min(commit, persisted), so that no member's machine is ever ahead of its own disk (R4); see
+ * raft__finish.
  */
 #include "raft_internal.h"
 
@@ -48,6 +49,9 @@ static void step_aside(struct raft *r)
 void raft__commit_count(struct raft *r)
 {
     RAFT_ASSERT(r->role == RAFT_LEADER);
+    if (!raft__hard_is_durable(r)) {
+        return;
+    }
     const struct raft_config_point *c = raft__members(r);
     uint64_t match[RAFT_MEMBERS_MAX];
     uint32_t count = 0;

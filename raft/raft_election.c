@@ -20,6 +20,9 @@
  *   E4  A leader that does not reach a majority of voters steps down at once (check-quorum,
  * thesis 6.2). E5  Votes of members that are not voters in force here are not counted (R11). A vote
  * is granted to whomever asks rightly: a lagging member may not know the asker yet (thesis 4.2.2).
+ *   E6  The only member of a committed membership leads in the step in which it votes for itself
+ * (docs/raft.md, "Alone"). Until that vote is durable it commits nothing, and there is nobody to
+ * whom it could send anything.
  * Spec: thesis 3.4, 3.6.1, 4.2.2, 4.2.3, 6.2, 9.6.
  */
 #include "raft_internal.h"
@@ -35,6 +38,13 @@ bool raft__has_live_leader(const struct raft *r)
         return true;
     }
     return !raft_id_is_zero(r->leader) && raft__is_up(r, r->leader);
+}
+
+/* Committed, since an uncommitted one may be replaced by an earlier one with others in it. */
+static bool is_alone(const struct raft *r)
+{
+    const struct raft_config_point *c = raft__members(r);
+    return c->count == 1 && c->index <= r->commit && raft_is_voter(r);
 }
 
 static bool is_voter_in(const struct raft *r, const struct raft_config_point *c)
@@ -150,7 +160,7 @@ void raft__resign(struct raft *r)
 static void become_leader(struct raft *r)
 {
     RAFT_ASSERT(r->role == RAFT_CANDIDATE);
-    RAFT_ASSERT(raft__hard_is_durable(r));
+    RAFT_ASSERT(raft__hard_is_durable(r) || is_alone(r)); /* E3, E6 */
     r->role = RAFT_LEADER;
     r->leader = r->cfg.id;
     r->out.flags |= RAFT_UPDATE_ROLE;
@@ -220,6 +230,10 @@ void raft__campaign(struct raft *r, bool transfer)
     r->votes_requested = false;
     r->campaign_transfer = transfer;
     RAFT_ASSERT(r->hard_dirty);
+    if (is_alone(r)) {
+        become_leader(r); /* E6 */
+        return;
+    }
     retry_later(r);
 }
 
@@ -266,6 +280,10 @@ void raft__election_timeout(struct raft *r)
 /* The own vote (or the promise of one) has become durable. */
 void raft__hard_state_durable(struct raft *r)
 {
+    if (r->role == RAFT_LEADER) {
+        raft__commit_count(r); /* E6 */
+        return;
+    }
     if (r->role != RAFT_CANDIDATE || r->votes_requested || !raft__hard_is_durable(r)) {
         return;
     }

@@ -6,7 +6,7 @@
  * One log per node, owned by the log context: shards send batches of records by mail, the log
  * gathers everything that arrived, writes it with one vectored write, syncs once, and sends each
  * batch back. A batch that came back with result 0 is on disk. Batches of one shard come back in
- * the order sent.
+ * the order sent. A batch that nobody waits for (lazy) may wait LOG_LAZY_NS for one to go with.
  *
  * Files in DIR/log/: segment-%016x.log, fixed size (preallocated or recycled); each begins with a
  * header {magic, version, node id, segment number, salt, CRC}. What one gathering wrote is a round
@@ -78,7 +78,8 @@ struct log_item {
  * Mails. A batch goes to the log context as BATCH and comes back as DONE. RETIRE asks every shard
  * to release segments <= segment; RELEASED answers (both struct log_retire_mail). STATE tells every
  * shard that space is running out, that writes are held back because the disk is full, or that
- * neither is so any more. LIMIT from any shard sets disk_free_limit.
+ * neither is so any more. LIMIT from any shard sets disk_free_limit; HURRY from any shard: lazy
+ * batches are waited for now.
  */
 #define LOG_MAIL_BATCH    0x4c01u
 #define LOG_MAIL_DONE     0x4c02u
@@ -86,11 +87,16 @@ struct log_item {
 #define LOG_MAIL_RELEASED 0x4c04u
 #define LOG_MAIL_STATE    0x4c05u
 #define LOG_MAIL_LIMIT    0x4c06u
+#define LOG_MAIL_HURRY    0x4c07u
+
+/* The longest that a lazy batch waits for another one before a round is begun for it alone. */
+#define LOG_LAZY_NS UINT64_C(500000)
 
 struct log_batch {
     struct mail mail;
     uint32_t count, capacity;
     int result; /* 0, or WR_E_*: then the node is stopping */
+    bool lazy;  /* nobody waits for it (log_hurry: now somebody does) */
     void *user; /* the shard's */
     struct log_item *items;
 };
@@ -120,6 +126,8 @@ void log_batch_add(struct log_batch *batch, const struct log_item *item);
 /* Sends a batch of >= 1 items to the log context; it comes back as LOG_MAIL_DONE, owned by the
  * shard again. Nothing comes back once the node is stopping. */
 void log_submit(struct env *env, struct log_batch *owned_batch);
+/* What was submitted as lazy, by any shard, is written at once. */
+void log_hurry(struct env *env);
 /* This shard needs nothing of segments <= segment any more. A segment goes when every shard said
  * so, also those that never had a record in it. After a start nothing counts as released. */
 void log_release(struct env *env, uint32_t segment);
@@ -205,7 +213,7 @@ WR_MUST_USE int log_open(struct env *env, const char *dir, const struct log_opti
 
 /* --- log context ------------------------------------------------------------------------------ */
 
-void log_on_mail(struct log *log, struct mail *owned_mail); /* BATCH and RELEASED */
+void log_on_mail(struct log *log, struct mail *owned_mail); /* BATCH, RELEASED, LIMIT, HURRY */
 void log_on_file(struct log *log, uint64_t token, int64_t result);
 /* Gathers, writes, syncs; to be called from sink->turn. The log has the context's wake_at. */
 void log_turn(struct log *log);

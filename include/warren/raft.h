@@ -9,10 +9,11 @@
  * durability is emitted only by the step that consumed the completion that makes it true.
  *   3. Log work goes to disk in exactly this order, group by group, across updates too:
  *      log_reset or truncate_from, then hard_state, then entries. Write may be asynchronous and
- * batched. When hard_state is durable: RAFT_EVENT_HARD_STATE_PERSISTED{hard_state_generation}. When
- * entries are durable: RAFT_EVENT_PERSISTED{term, index, generation} of the last durable entry.
- * Completions may be merged (the last one of several counts for all before it) but never lost while
- * running; they may arrive late: one of an older generation is ignored.
+ * batched, but what a crash leaves is a prefix: no entry without the hard_state before it. When
+ * hard_state is durable: RAFT_EVENT_HARD_STATE_PERSISTED{hard_state_generation}. When entries are
+ * durable: RAFT_EVENT_PERSISTED{term, index, generation} of the last durable entry. Completions may
+ * be merged (the last one of several counts for all before it) but never lost while running; they
+ * may arrive late: one of an older generation is ignored.
  *   4. Entries [apply_begin, apply_end) are committed and durable here: apply them in order, each
  * exactly once, reading each with raft_log_entry() (NULL: payload not in memory, read it from the
  * log). BARRIER and CONFIG entries come along; the core has already acted on them. Report

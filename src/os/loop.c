@@ -356,15 +356,15 @@ static void log_run(struct os_context *context)
     context->dirty = true;
     while (!context->stopping && !atomic_load(&context->node->stop)) {
         os_turn(context);
-        int timeout_ms = -1;
+        struct timespec timeout = {0};
         if (context->wake_at_ns != UINT64_MAX) {
-            uint64_t now = os_now_ns();
-            uint64_t wait_ms =
-                context->wake_at_ns <= now ? 0 : (context->wake_at_ns - now + 999999) / 1000000;
-            timeout_ms = wait_ms > 1000000 ? 1000000 : (int)wait_ms;
+            const uint64_t now = os_now_ns();
+            const uint64_t wait = context->wake_at_ns <= now ? 0 : context->wake_at_ns - now;
+            timeout.tv_sec = (time_t)(wait / 1000000000);
+            timeout.tv_nsec = (long)(wait % 1000000000);
         }
         struct pollfd fd = {.fd = context->event_fd, .events = POLLIN};
-        int n = poll(&fd, 1, timeout_ms);
+        int n = ppoll(&fd, 1, context->wake_at_ns != UINT64_MAX ? &timeout : NULL, NULL);
         if (n > 0) {
             take_mail(context);
         }

@@ -6,9 +6,10 @@
  * itself makes the group stand still (group_fail) with a text that says so; nothing is deleted.
  * Invariants
  * I1  Updates are carried out in the order the core gave them, log work before the next step of the
- * group. I2  The core exists only after the record of the group's creation is durable (an identity
- * is never used before). Ownership: the host owns groups. Threads: the host's shard. Spec:
- * raft/README.md; docs/replica.md, "Groups".
+ * group. I2  Nobody hears of an identity before the record of the group's creation is durable: the
+ * core exists only then, except that of a member that is alone (group_is_alone), which has nobody
+ * to talk to. Its hard state and first entry follow that record in the log. Ownership: the host
+ * owns groups. Threads: the host's shard. Spec: raft/README.md; docs/replica.md, "Groups".
  */
 #include "replica_internal.h"
 
@@ -206,6 +207,41 @@ void group_started(struct group *group, struct raft_update *update)
     group_mark(group);
 }
 
+bool group_is_alone(const struct group *group)
+{
+    struct raft_member members[RAFT_MEMBERS_MAX];
+    uint32_t count = 0;
+    int rc = raft_membership_decode(group->bootstrap, group->bootstrap_size, members, &count);
+    WR_ASSERT(rc == 0);
+    return count == 1 && members[0].role == RAFT_VOTER && raft_id_equal(members[0].id, group->self);
+}
+
+/* The core of a replica that is new. */
+void group_begin(struct group *group)
+{
+    struct raft_member members[RAFT_MEMBERS_MAX];
+    struct raft_snapshot_meta meta = {0};
+    const struct raft_hard_state hard = {0};
+    struct raft_update update;
+    int rc = raft_membership_decode(group->bootstrap, group->bootstrap_size, members,
+                                    &meta.membership.count);
+    WR_ASSERT(rc == 0);
+    meta.membership.members = members;
+    group_start(group, &hard, &meta);
+    rc = raft_start(group->raft, group->host->now_ms, &update);
+    WR_ASSERT(rc == 0);
+    group_started(group, &update);
+    group_step(group, &(struct raft_event){.type = RAFT_EVENT_TICK});
+}
+
+void group_hurry(struct group *group)
+{
+    if (group->lazy) {
+        group->lazy = false;
+        group->host->hurry = true;
+    }
+}
+
 void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_t index,
                uint8_t flags, uint64_t generation, struct slice owned_payload)
 {
@@ -222,7 +258,7 @@ void group_log(struct group *group, uint8_t kind, struct raft_term term, uint64_
     if (kind == LOG_GROUP || kind == LOG_HARD_STATE || kind == LOG_CHECKPOINT) {
         group->meta_pending++;
     }
-    host_log(group->host, &item);
+    host_log(group->host, &item, group->lazy);
 }
 
 /* Creation: version, member id, bootstrap membership, who is where, the queue as declared (catalog:
@@ -265,6 +301,7 @@ void group_end(struct group *group)
     wr_log(group->host->logger, LOG_LEVEL_INFO, "queue", "group %llu: this replica ends",
            (unsigned long long)group->id);
     group->ended = true;
+    group->lazy = false;
     if (group->home != NULL) {
         home_stop_serving(group->home);
         relay_give_up(group->home);
@@ -551,8 +588,14 @@ static void check_role(struct group *group)
     if (leads && !group->ready_seen && raft_is_ready(group->raft)) {
         group->ready_seen = true;
         group->serve_at = raft_commit_index(group->raft);
+        if (group->serving) {
+            group_reconcile(group); /* it was not ready to */
+        }
     }
-    if (group->ready_seen && !group->serving && group->applied >= group->serve_at &&
+    /* One that began alone has nothing to apply first: it serves before its creation is durable.
+     * What is asked of it goes behind that in the log, and is answered when it is applied. */
+    const bool begins = leads && !group->durable;
+    if ((begins || (group->ready_seen && group->applied >= group->serve_at)) && !group->serving &&
         group->quarantined[0] == 0) {
         group_set_serving(group, true);
         group_reconcile(group);

@@ -95,6 +95,9 @@ void home_mark(struct home *home)
 struct route *route_open(struct home *home, uint64_t client, struct uid node, uint32_t shard,
                          uint32_t session)
 {
+    if (home->group != NULL) {
+        group_hurry(home->group);
+    }
     bool fresh;
     void **place = umap_entry(&home->routes, client, &fresh);
     struct route *route = *place;

@@ -124,11 +124,13 @@ void host_mark_now(struct host *host)
     host->marked = true;
 }
 
-void host_log(struct host *host, const struct log_item *item)
+void host_log(struct host *host, const struct log_item *item, bool lazy)
 {
     if (host->batch == NULL) {
         host->batch = log_batch_new();
+        host->batch->lazy = true;
     }
+    host->batch->lazy = host->batch->lazy && lazy;
     log_batch_add(host->batch, item);
 }
 
@@ -297,8 +299,12 @@ void host_turn(struct host *host)
     if (host->batch != NULL) {
         struct log_batch *batch = host->batch;
         host->batch = NULL;
-        log_submit(host->env, batch);
+        batch->lazy = batch->lazy && !host->hurry;
+        log_submit(host->env, batch); /* one that is not lazy takes all before it along */
+    } else if (host->hurry) {
+        log_hurry(host->env);
     }
+    host->hurry = false;
     effects_flush(host);
     if (host->backlogged && !timer_is_pending(&host->pump_timer)) {
         timer_add(&host->timers, &host->pump_timer, host->now_ms + 5, on_pump);

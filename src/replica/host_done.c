@@ -1,10 +1,10 @@
 /*
  * What: what the host asked of others and is done: records of the log, reads, the checkpoint store.
  * Happy path: a log batch is durable -> positions are noted, cores hear of their entries, groups
- * that were created begin. Failure modes: a log batch that came back with an error ends the node (a
- * failed sync proves nothing); what was asked for by a group that ended meanwhile is not found any
- * more. Invariants: entries of one group are told once per run, in the order of the log. Threads:
- * the shard that owns the host.
+ * that were created begin, unless they did so at once. Failure modes: a log batch that came back
+ * with an error ends the node (a failed sync proves nothing); what was asked for by a group that
+ * ended meanwhile is not found any more. Invariants: entries of one group are told once per run, in
+ * the order of the log. Threads: the shard that owns the host.
  */
 #include "replica_internal.h"
 
@@ -29,24 +29,6 @@ static void group_ended(struct group *group)
     }
 }
 
-static void first_start(struct group *group)
-{
-    struct raft_member members[RAFT_MEMBERS_MAX];
-    struct raft_snapshot_meta meta = {0};
-    const struct raft_hard_state hard = {0};
-    struct raft_update update;
-    int rc = raft_membership_decode(group->bootstrap, group->bootstrap_size, members,
-                                    &meta.membership.count);
-    WR_ASSERT(rc == 0);
-    meta.membership.members = members;
-    group_start(group, &hard, &meta);
-    rc = raft_start(group->raft, group->host->now_ms, &update);
-    WR_ASSERT(rc == 0);
-    group_started(group, &update);
-    group_step(group, &(struct raft_event){.type = RAFT_EVENT_TICK});
-    host_readmit_held(group->host);
-}
-
 static void on_meta_item(struct group *group, const struct log_item *item)
 {
     WR_ASSERT(group->meta_pending > 0);
@@ -60,8 +42,12 @@ static void on_meta_item(struct group *group, const struct log_item *item)
     }
     if (item->kind == LOG_GROUP && !group->durable) {
         group->durable = true;
+        group->lazy = false;
         if (!group->ended) {
-            first_start(group);
+            if (group->raft == NULL) {
+                group_begin(group);
+            }
+            host_readmit_held(group->host);
             group_check_end(group); /* a view that does not name it may have come meanwhile */
         }
     } else if (item->kind == LOG_HARD_STATE && item->generation != 0) {

@@ -373,7 +373,11 @@ static void start_replica(struct host *host, const struct catalog_queue *record,
     set_bootstrap(group, record);
     set_peers(group, record);
     group->not_member = false;
+    group->lazy = group_is_alone(group);
     group_create_record(group);
+    if (group_is_alone(group)) {
+        group_begin(group); /* creation, vote and first entry in one batch, and one sync */
+    }
 }
 
 static bool is_member(const struct group *group)

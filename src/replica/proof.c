@@ -35,6 +35,7 @@ void proof_wait(struct group *group, struct parcel *owned)
         return;
     }
     vec_push(&group->unproven, owned);
+    group_hurry(group);
     if (group->unproven.count == 1) {
         begin_round(group);
     }

@@ -405,7 +405,7 @@ struct group {
     uint64_t incarnation;
     const struct machine_ops *ops;
     struct home *home; /* NULL: the catalog's */
-    struct raft *raft; /* NULL until the creation is durable */
+    struct raft *raft; /* NULL until the creation is durable, unless it began alone */
     struct raft_id self;
     struct log_index *index;
     VEC(struct peer_node) peers;
@@ -415,6 +415,7 @@ struct group {
     bool ended;            /* LOG_GROUP_END is on its way */
     bool durable;          /* its LOG_GROUP record is */
     bool quick;            /* preferred leader */
+    bool lazy;             /* it begins, and nobody wants anything of it yet (group_hurry) */
     char failed[160];      /* why it stands still for good, or "" */
     char quarantined[200]; /* why it is to be replaced, or "" (compare.c) */
     uint32_t segment_group, segment_hard,
@@ -463,6 +464,9 @@ void group_create_record(struct group *group); /* appends LOG_GROUP */
 void group_start(struct group *group, const struct raft_hard_state *hard,
                  const struct raft_snapshot_meta *meta);
 void group_started(struct group *group, struct raft_update *update);
+bool group_is_alone(const struct group *group); /* by its bootstrap membership */
+void group_begin(struct group *group);
+void group_hurry(struct group *group); /* somebody waits for it */
 int group_step(struct group *group, struct raft_event *event);
 void group_mark(struct group *group);
 void group_work(struct group *group);
@@ -686,7 +690,8 @@ struct host {
     struct list dirty_groups, dirty_homes, dirty_clients;
     VEC(struct parcel *) inbox;
     VEC(struct held_parcel) held;
-    struct log_batch *batch;
+    struct log_batch *batch; /* lazy as long as nobody waits for any of it */
+    bool hurry;              /* somebody waits for what was submitted as lazy */
     bool log_blocked, disk_low;
     char log_why[200];
     VEC(struct dest *) dests;
@@ -727,7 +732,7 @@ void host_mark_now(struct host *host);
 struct node_state *node_state_of(const struct host *host, struct uid node);
 enum node_reach host_reach(const struct host *host, struct uid node);
 enum node_reach host_boot_reach(const struct host *host, uint64_t boot);
-void host_log(struct host *host, const struct log_item *item);
+void host_log(struct host *host, const struct log_item *item, bool lazy);
 void host_hold(struct host *host, struct parcel *owned);
 void host_readmit_held(struct host *host);
 void host_dispatch(struct host *host, struct parcel *owned);

@@ -291,6 +291,9 @@ void report_on_request(struct host *host, struct parcel *parcel)
          numbers[4] >= host->options.shard_count)) {
         return;
     }
+    if (home != NULL && home->group != NULL) {
+        group_hurry(home->group); /* it is asked again soon */
+    }
     if (home == NULL || !home->serving) {
         pass_on(host, parcel, numbers);
         return;

@@ -50,6 +50,19 @@ void log_submit(struct env *env, struct log_batch *owned_batch)
     env->ops->post(env, env->context_count - 1, &owned_batch->mail);
 }
 
+static void hurry_destroy(struct mail *mail)
+{
+    wr_free(mail);
+}
+
+void log_hurry(struct env *env)
+{
+    struct mail *hurry = wr_calloc(1, sizeof(*hurry));
+    hurry->kind = LOG_MAIL_HURRY;
+    hurry->destroy = hurry_destroy;
+    env->ops->post(env, env->context_count - 1, hurry);
+}
+
 static void mail_destroy(struct mail *mail)
 {
     wr_free(WR_CONTAINER_OF(mail, struct log_retire_mail, mail));

@@ -3,10 +3,12 @@
  *
  * Happy path: IDLE; batches arrive; log_turn gathers them into a round and writes it (WRITING);
  * the write completes, the sync begins (SYNCING); the sync completes, the batches that the round
- * finished go back, the next round is gathered from what arrived meanwhile. A round that fills its
- * segment is marked as its end; the prepared segment then becomes the active one.
- * Failure modes: a failed write or sync stops the node, nothing more is reported. No space for the
- * next segment: batches wait, the shards are told, it is tried again.
+ * finished go back, the next round is gathered from what arrived meanwhile. A round is begun at
+ * once when a batch is there that somebody waits for; for lazy ones alone a little later, so that
+ * they do not make the next one that somebody waits for wait for a sync of theirs. A round that
+ * fills its segment is marked as its end; the prepared segment then becomes the active one. Failure
+ * modes: a failed write or sync stops the node, nothing more is reported. No space for the next
+ * segment: batches wait, the shards are told, it is tried again.
  *
  * Invariants (beside those of log.h)
  * I1  One round is under way at most: a round is written only after the one before is durable (with
@@ -99,6 +101,7 @@ int log_open(struct env *env, const char *dir, const struct log_options *options
     log->options = *options;
     log->options.sync = options->sync && !wr_planted(WR_PLANT_ack_before_sync);
     log->waiting_tail = &log->waiting;
+    log->due_at = UINT64_MAX;
     log->round_retry_at = UINT64_MAX;
     log->prepare_retry_at = UINT64_MAX;
     log->mark_at = UINT64_MAX;
@@ -159,10 +162,18 @@ void log_close(struct log *log)
 
 /* --- mail ---------------------------------------------------------------------------------- */
 
+/* Everything that waits goes into the next round, so one time does for all of it. */
+static void note_due(struct log *log, bool lazy)
+{
+    const uint64_t at = lazy ? log->env->ops->mono_ns(log->env) + LOG_LAZY_NS : 0;
+    log->due_at = at < log->due_at ? at : log->due_at;
+}
+
 void log_on_mail(struct log *log, struct mail *owned_mail)
 {
     if (owned_mail->kind == LOG_MAIL_BATCH) {
         WR_ASSERT_OP(owned_mail->from, <, log->options.shard_count);
+        note_due(log, log__batch(owned_mail)->lazy);
         owned_mail->next = NULL;
         *log->waiting_tail = owned_mail;
         log->waiting_tail = &owned_mail->next;
@@ -174,6 +185,11 @@ void log_on_mail(struct log *log, struct mail *owned_mail)
         log->options.disk_free_limit = limit->disk_free_limit;
         log->space_at = 0;
         wr_free(limit);
+        return;
+    }
+    if (owned_mail->kind == LOG_MAIL_HURRY) {
+        log->due_at = log->due_at == UINT64_MAX ? UINT64_MAX : 0; /* if not under way already */
+        wr_free(owned_mail);
         return;
     }
     WR_ASSERT_OP(owned_mail->kind, ==, LOG_MAIL_RELEASED);
@@ -301,6 +317,7 @@ static void on_round_write(struct log *log, int64_t result)
     WR_ASSERT(round->state == ROUND_WRITING);
     if (result == WR_E_NOSPACE) {
         round->state = ROUND_IDLE; /* it is gathered and written again, at the same place */
+        log->due_at = 0;
         log->round_retry_at = log__no_space(log, "a segment cannot be written");
         return;
     }
@@ -373,8 +390,13 @@ static bool pump_round(struct log *log, uint64_t now)
         return log->waiting != NULL;
     }
     log->round_retry_at = UINT64_MAX;
+    log->postponed = log->waiting != NULL && now < log->due_at && !mark;
+    if (log->postponed) {
+        return false;
+    }
     switch (round__start(log, mark)) {
     case ROUND_STARTED:
+        log->due_at = log->round.batches < log->waiting_count ? 0 : UINT64_MAX;
         return false;
     case ROUND_NOTHING:
         return false;
@@ -416,6 +438,7 @@ void log_turn(struct log *log)
     wake = wake < log->mark_at ? wake : log->mark_at;
     wake = wake < log->round_retry_at ? wake : log->round_retry_at;
     wake = wake < log->prepare_retry_at ? wake : log->prepare_retry_at;
+    wake = log->postponed && log->due_at < wake ? log->due_at : wake;
     log->env->ops->wake_at(log->env, wake);
 }
 

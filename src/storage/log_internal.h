@@ -46,6 +46,8 @@ struct log {
     struct mail *waiting, **waiting_tail;
     uint32_t waiting_count;
     uint32_t head_items; /* items of the first waiting batch that are durable already */
+    uint64_t due_at;     /* of those that are in no round yet; UINT64_MAX = there are none */
+    bool postponed;      /* that time is waited for */
 
     struct round round;
     uint64_t round_number; /* of the next round */

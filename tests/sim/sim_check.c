@@ -188,7 +188,7 @@ static void check_group(void *ctx, const struct group_status *s)
                  s->commit, s->applied);
     }
     sim_log_check_group(step->sim, step->sim->check->logs, step->host->index, group, s->leading);
-    if (s->leading) {
+    if (s->leading && sim_log_leads(step->sim, step->host->index, group)) {
         check_leader(step, s);
     }
     if (!wr_planted_drift() && s->applied != seen->applied && s->applied % HASH_EVERY == 0) {

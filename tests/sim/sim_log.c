@@ -12,6 +12,9 @@
  *   leader's commit index rises, the entry is in the durable image of the disks of
  *   a majority of voters (the newest entry, every time: what lies before it was written before it);
  *   when somebody becomes leader, a majority of the voters has its vote in theirs (sim_durable.c).
+ *   A leader that is alone may lead before that (docs/raft.md, "Alone"): then it has nobody to talk
+ *   to and commits nothing, and counts, with its entries, from when its vote is there: a crash
+ * before makes all of it undone, and the term may be used again.
  *
  * Memory: per group one slot per index; payloads are only hashed, as long as the core has them.
  */
@@ -112,6 +115,22 @@ static struct slot *slot_of(struct group_log *log, uint64_t index)
         vec_push(&log->slots, (struct slot){0});
     }
     return &log->slots.items[index - 1];
+}
+
+bool sim_log_leads(struct sim *sim, uint32_t node, const struct group *group)
+{
+    const struct raft *r = group->raft;
+    if (r->role != RAFT_LEADER || raft__hard_is_durable(r)) {
+        return r->role == RAFT_LEADER;
+    }
+    const struct raft_config_point *c = raft__members(r);
+    if (c->count != 1 || c->index > r->commit || r->commit >= r->term_begin) {
+        sim_fail(sim,
+                 "group %" PRIu64 ": node %u leads in term %" PRIu64
+                 " before its vote is durable, and is not alone or has committed something",
+                 group->id, node, r->term.v);
+    }
+    return false;
 }
 
 /* --- log matching
@@ -354,6 +373,9 @@ void sim_log_check_group(struct sim *sim, struct sim_log_check *check, uint32_t 
         for (uint64_t i = r->log.base + 1; i <= r->commit; i++) {
             commit_one(sim, node, group, log, i);
         }
+    }
+    if (r->role == RAFT_LEADER && !sim_log_leads(sim, node, group)) {
+        return;
     }
     look_at_replica(sim, watch, r);
     if (watch->generation != r->log.generation) {

@@ -72,6 +72,9 @@ void oracle_message(struct sim *s, uint64_t id, const struct raft_message *m)
     if (m->type == RAFT_MSG_VOTE_RESPONSE && m->u.vote_response.granted) {
         SIM_CHECK(s, d->hard.term.v == m->term.v && d->hard.vote.lo == m->to.lo);
     }
+    if (m->type == RAFT_MSG_APPEND) { /* also if it led before (raft_election.c, E6) */
+        SIM_CHECK(s, d->hard.term.v == m->term.v && d->hard.vote.lo == id);
+    }
     uint64_t match = 0;
     if (m->type == RAFT_MSG_APPEND_RESPONSE && !m->u.append_response.reject) {
         SIM_CHECK(s, d->hard.term.v == m->term.v);
@@ -123,6 +126,7 @@ static void check_leader(struct sim *s, uint64_t id)
             }
         }
         SIM_CHECK(s, durable >= voters / 2 + 1);
+        SIM_CHECK(s, n->disk.hard.term.v == term && n->disk.hard.vote.lo == id);
     }
 }
 

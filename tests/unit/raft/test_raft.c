@@ -370,6 +370,97 @@ Test(commit, entries_of_older_terms_are_not_committed_by_counting)
     raft_free(r);
 }
 
+/* Member 1 of those, from nothing. */
+static struct raft *founder(const struct raft_member *members, uint32_t count,
+                            struct raft_update *ret_update)
+{
+    const struct raft_config c = plain_config(1);
+    const struct raft_hard_state hard = {0};
+    const struct raft_snapshot_meta meta = {0, {0}, {count, members}};
+    struct raft *r = raft_new(&c, &hard, &meta, 0);
+    cr_assert_eq(raft_start(r, 1000, ret_update), 0);
+    raft_check(r);
+    return r;
+}
+
+static void hard_durable(struct raft *r, uint64_t generation)
+{
+    const struct raft_event ev = {.type = RAFT_EVENT_HARD_STATE_PERSISTED,
+                                  .u.hard_state_generation = generation};
+    cr_assert_eq(step(r, ev), 0);
+}
+
+Test(alone, vote_and_barrier_go_to_the_disk_together)
+{
+    for (uint32_t entries_first = 0; entries_first < 2; entries_first++) {
+        struct raft_update u;
+        struct raft *r = founder(three, 1, &u);
+        cr_assert_eq(raft_role(r), RAFT_LEADER);
+        cr_assert_eq(u.flags & (RAFT_UPDATE_HARD_STATE | RAFT_UPDATE_ENTRIES),
+                     RAFT_UPDATE_HARD_STATE | RAFT_UPDATE_ENTRIES);
+        cr_assert_eq(u.hard_state.term.v, 1);
+        cr_assert_eq(u.hard_state.vote.lo, 1);
+        cr_assert_eq(u.entry_count, 1);
+        cr_assert_eq(u.entries[0].kind, RAFT_ENTRY_BARRIER);
+        cr_assert_eq(u.message_count, 0);
+        if (entries_first != 0) {
+            persist(r, 1, 1);
+            cr_assert_eq(raft_commit_index(r), 0); /* its vote is not known to be durable */
+            hard_durable(r, 1);
+        } else {
+            hard_durable(r, 1);
+            cr_assert_eq(raft_commit_index(r), 0);
+            persist(r, 1, 1);
+        }
+        cr_assert_eq(raft_commit_index(r), 1);
+        cr_assert(raft_is_ready(r));
+        raft_free(r);
+    }
+}
+
+Test(alone, nobody_is_added_before_the_vote_is_durable)
+{
+    struct raft_update u;
+    struct raft *r = founder(three, 1, &u);
+    struct raft_event add = {.type = RAFT_EVENT_CHANGE};
+    add.u.change.type = RAFT_CHANGE_ADD_LEARNER;
+    add.u.change.member = (struct raft_id){0, 2};
+    cr_assert_eq(step(r, add), RAFT_E_NOT_READY);
+    raft_free(r);
+}
+
+Test(alone, who_has_a_learner_waits_for_its_vote)
+{
+    /* An append of a term that a crash undoes, and that is then used again for other entries, would
+     * leave two entries of one index and term. */
+    static const struct raft_member two[] = {{{0, 1}, RAFT_VOTER}, {{0, 2}, RAFT_LEARNER}};
+    struct raft_update u;
+    struct raft *r = founder(two, 2, &u);
+    cr_assert_eq(raft_role(r), RAFT_CANDIDATE);
+    cr_assert_eq(u.entry_count, 0);
+    hard_durable(r, 1);
+    cr_assert_eq(raft_role(r), RAFT_LEADER);
+    cr_assert_eq(raft_last_index(r), 1);
+    raft_free(r);
+}
+
+Test(alone, by_a_membership_that_is_not_committed_it_waits_for_its_vote)
+{
+    struct raft_update u;
+    struct raft *r = restore(0, 0, 0);
+    const struct raft_membership sole = {1, three};
+    uint8_t data[RAFT_MEMBERSHIP_BYTES_MAX];
+    struct raft_entry e = {.term = {9}, .index = 1, .kind = RAFT_ENTRY_CONFIG, .data = data};
+    e.size = (uint32_t)raft_membership_encode(&sole, data);
+    cr_assert_eq(raft_restore_entry(r, &e), 0);
+    cr_assert_eq(raft_start(r, 0, &u), 0);
+    cr_assert_eq(raft_role(r), RAFT_CANDIDATE);
+    cr_assert_eq(u.entry_count, 0);
+    hard_durable(r, 1);
+    cr_assert_eq(raft_role(r), RAFT_LEADER);
+    raft_free(r);
+}
+
 Test(membership, leader_commits_in_its_term_before_it_changes_anything)
 {
     /* Pitfall R12, Ongaro's note of 2015: else two majorities of different memberships need not

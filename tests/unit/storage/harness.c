@@ -177,6 +177,7 @@ void harness_submit(struct harness *h, uint32_t shard, uint32_t count, uint32_t 
         log_batch_add(batch, &item);
     }
     batch->user = h;
+    batch->lazy = h->lazy;
     h->batches_out++;
     batch->mail.kind = LOG_MAIL_BATCH;
     fake_env_deliver(&h->fake, shard, &batch->mail);

@@ -38,6 +38,7 @@ struct harness {
     uint32_t low_mails, cheap_mails; /* STATE{low}; RETIRE{cheaply}, which are not answered */
     bool auto_release;               /* answer RETIRE at once */
     uint64_t force_salt;             /* not 0: records get this, one up each (stored formats) */
+    bool lazy;                       /* batches submitted from now on are */
     bool check_off;                  /* sync off: durable is no promise after a power failure */
     char errmsg[256];
 

@@ -64,6 +64,94 @@ Test(log, batches_that_arrive_during_a_round_share_the_next)
     harness_deinit(&h);
 }
 
+static void pass(struct harness *h, uint64_t ns)
+{
+    h->fake.mono_ns += ns;
+    harness_run(h);
+}
+
+static uint64_t syncs(const struct harness *h)
+{
+    struct log_statistics s;
+    log_statistics(h->log, &s);
+    return s.syncs;
+}
+
+static void submit_lazy(struct harness *h, uint32_t shard)
+{
+    h->lazy = true;
+    harness_submit(h, shard, 1, 10);
+    h->lazy = false;
+}
+
+static void hurry(struct harness *h, uint32_t shard)
+{
+    struct mail *mail = wr_calloc(1, sizeof *mail);
+    mail->kind = LOG_MAIL_HURRY;
+    fake_env_deliver(&h->fake, shard, mail);
+}
+
+Test(log, a_lazy_batch_waits_for_another_but_not_for_long)
+{
+    struct harness h;
+    open_new(&h, 3, 2, 1 << 20);
+    harness_run(&h);
+    submit_lazy(&h, 0);
+    pass(&h, LOG_LAZY_NS / 2);
+    cr_assert_eq(h.durable, 0);
+    submit_lazy(&h, 1); /* does not put it off */
+    pass(&h, LOG_LAZY_NS / 2 - 1);
+    cr_assert_eq(h.durable, 0);
+    cr_assert_leq(h.fake.wake_at, h.fake.mono_ns + 1);
+    pass(&h, 1);
+    cr_assert_eq(h.durable, 2);
+    cr_assert_eq(syncs(&h), 1);
+    submit_lazy(&h, 0);
+    harness_submit(&h, 1, 1, 10); /* somebody waits for this one, and both go */
+    harness_run(&h);
+    cr_assert_eq(h.durable, 4);
+    cr_assert_eq(syncs(&h), 2);
+    harness_quiet(&h);
+    harness_deinit(&h);
+}
+
+Test(log, a_lazy_batch_that_is_waited_for_waits_no_longer)
+{
+    struct harness h;
+    open_new(&h, 4, 2, 1 << 20);
+    harness_run(&h);
+    hurry(&h, 1); /* nothing is there */
+    submit_lazy(&h, 0);
+    harness_run(&h);
+    cr_assert_eq(h.durable, 0);
+    hurry(&h, 1);
+    harness_run(&h);
+    cr_assert_eq(h.durable, 1);
+    /* One that comes during a round waits from when it came. */
+    harness_submit(&h, 0, 1, 10);
+    submit_lazy(&h, 1);
+    harness_run(&h);
+    cr_assert_eq(h.durable, 2);
+    pass(&h, LOG_LAZY_NS);
+    cr_assert_eq(h.durable, 3);
+    harness_deinit(&h);
+}
+
+Test(log, a_lazy_batch_that_does_not_fit_is_written_nonetheless)
+{
+    struct harness h;
+    open_new(&h, 5, 1, 8192);
+    h.auto_release = true;
+    h.lazy = true;
+    for (uint32_t i = 0; i < 30; i++) {
+        harness_submit(&h, 0, 5, 700);
+    }
+    sim_disk_fail(h.disk, SIM_FILE_WRITE, 4, 3, WR_E_NOSPACE);
+    harness_quiet(&h);
+    cr_assert_eq(h.durable, 150);
+    harness_deinit(&h);
+}
+
 Test(log, order_kinds_and_sizes_survive_rolls_and_reopen)
 {
     for (uint64_t seed = 0; seed < 40; seed++) {
@@ -407,9 +495,10 @@ Test(log, submit_and_release_post_to_the_log_context)
     }
     log_submit(&shard.env, batch);
     log_release(&shard.env, 7);
-    cr_assert_eq(shard.mailboxes[2].count, 2);
+    log_hurry(&shard.env);
+    cr_assert_eq(shard.mailboxes[2].count, 3);
     cr_assert_eq(shard.mailboxes[2].head->kind, LOG_MAIL_BATCH);
-    fake_env_deinit(&shard); /* destroys both: no leak */
+    fake_env_deinit(&shard); /* destroys them: no leak */
 }
 
 Test(log, same_seed_same_disk)
