@@ -157,6 +157,14 @@ void broker_channel_close(struct broker_channel *channel);
 typedef void (*broker_done_fn)(void *ctx, const struct broker_fault *fault, struct bytes name,
                                uint64_t a, uint64_t b);
 
+/* Before a close that is answered: the channel's consumers leave those queues that end with their
+ * last consumer, and what ends by that is deleted. True: done follows once these are gone
+ * cluster-wide, or the time limit passed, without a fault; close the channel then (or before: done
+ * is not called). False: there is nothing to wait for. session_ends: its exclusive queues go with
+ * it anyhow. */
+bool broker_channel_leave(struct broker_channel *channel, bool session_ends, broker_done_fn done,
+                          void *ctx);
+
 enum broker_declare_flag {
     BROKER_PASSIVE = 1,
     BROKER_DURABLE = 2,

@@ -167,6 +167,7 @@ struct amqp_channel {
     struct broker_channel *broker;
     struct list touched_link; /* server->touched: has confirms or settles to flush this turn */
     uint16_t number;
+    bool left;          /* its queues, before a connection.close-ok: see channel_leave_queues */
     bool closing;       /* sent channel.close: drops all until close-ok */
     bool client_closed; /* the client sent channel.close: close-ok is sent in the turn */
     bool blocked;       /* publishing is held back */
@@ -275,6 +276,9 @@ bool channel_finish(struct amqp_channel *ch,
                     const struct broker_fault *fault); /* it ended; false: a fault was sent */
 void channel_resume(struct amqp_channel *ch);          /* goes on with the frames kept back */
 void channel_leave(struct amqp_channel *ch); /* ... also with publishes that are held back */
+/* Before a connection.close-ok, once it is quiet: true: it is not quiet any more until its
+ * consumers have left the queues that end with that. The second time: false. */
+bool channel_leave_queues(struct amqp_channel *ch);
 void channel_touch(struct amqp_channel *ch);
 void channel_flush(struct amqp_channel *ch);          /* confirms and settles of the turn */
 bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, nothing kept */

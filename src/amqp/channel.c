@@ -151,6 +151,9 @@ static void send_close_ok(struct amqp_channel *ch)
  * and some clients without a time limit. */
 static void answer_kept_close(struct amqp_channel *ch)
 {
+    if (ch->calls.count > 0 && ch->calls.items[0].method == WIRE_CHANNEL_CLOSE) {
+        send_close_ok(ch); /* it waited for queues to end */
+    }
     for (size_t i = ch->queued_head; i < ch->queued.count && conn_works(ch->conn); i++) {
         const struct saved_frame *saved = &ch->queued.items[i];
         const struct wire_frame frame = {.type = saved->type,
@@ -570,18 +573,65 @@ void channel_leave(struct amqp_channel *ch)
     }
 }
 
+/* --- leaving its queues ----------------------------------------------------------------------- */
+
+/* A broker upcall is above us on the stack: the close goes on in the turn, see I2. */
+static void on_left(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
+                    uint64_t b)
+{
+    struct amqp_channel *ch = ctx;
+    (void)name;
+    (void)a;
+    (void)b;
+    const bool close = ch->calls.items[0].method == WIRE_CHANNEL_CLOSE;
+    if (channel_finish(ch, fault) && close) {
+        ch->client_closed = true;
+        channel_touch(ch);
+    }
+    channel_resume(ch);
+}
+
+/* What ends with its last consumer is gone before anybody hears that this channel is. */
+static bool leave_queues(struct amqp_channel *ch, enum wire_method_id close)
+{
+    ch_settle_flush(ch);
+    const bool waits =
+        broker_channel_leave(ch->broker, close == WIRE_CONNECTION_CLOSE, on_left, ch);
+    if (waits) {
+        channel_begin(ch, close, false);
+    }
+    return waits;
+}
+
+bool channel_leave_queues(struct amqp_channel *ch)
+{
+    if (ch->left || ch->closing || ch->broker == NULL) {
+        return false;
+    }
+    ch->left = true;
+    return leave_queues(ch, WIRE_CONNECTION_CLOSE);
+}
+
+static void on_client_close(struct amqp_channel *ch)
+{
+    if (leave_queues(ch, WIRE_CHANNEL_CLOSE)) {
+        return;
+    }
+    ch->client_closed = true;
+    if (ch->draining) {
+        channel_touch(ch); /* a broker upcall may be above us on the stack: see I2 */
+    } else {
+        finish_client_close(ch);
+    }
+}
+
 /* --- dispatch --------------------------------------------------------------------------------- */
 
 static void on_channel_method(struct amqp_channel *ch, const struct wire_method *method)
 {
     switch ((uint32_t)method->id) {
     case WIRE_CHANNEL_CLOSE:
-        ch->client_closed = true;
-        if (ch->draining) {
-            channel_touch(ch); /* a broker upcall may be above us on the stack: see I2 */
-        } else {
-            finish_client_close(ch);
-        }
+        on_client_close(ch);
         break;
     case WIRE_CHANNEL_OPEN:
         conn_fault(ch->conn, 504, 20, 10, "second 'channel.open' seen");

@@ -235,6 +235,8 @@ struct ch_queue {
     bool delays;                  /* it obeys x-delay */
     bool counted;                 /* a quorum queue */
     bool history;                 /* what it keeps does not expire */
+    bool auto_delete;             /* it ends with its last consumer */
+    bool exclusive;               /* it ends with the session */
     uint64_t tx_publish, tx_last; /* of the commit under way: seq of the first publish, of the last
                                      op; 0: none */
 };
@@ -294,6 +296,9 @@ struct broker_channel {
     struct tx *tx;                /* NULL: not transactional */
     struct reply_consumer *reply; /* NULL: there is none */
     struct timer overdue;
+    uint32_t leaving; /* queues that broker_channel_leave waits for */
+    broker_done_fn on_left;
+    void *left_ctx;
 };
 static inline struct bytes channel_last_queue(const struct broker_channel *ch)
 {
@@ -394,6 +399,7 @@ struct request {
     bool made_exclusive; /* queue.declare: an exclusive queue is being proposed */
     bool created;        /* queue.declare: by us, just now */
     bool sealed;         /* queue.delete: by us */
+    bool auto_delete;    /* basic.cancel: its queue ends with its last consumer */
     bool declares;       /* a queue.declare */
     bool is_last;        /* ... after which the queue is the channel's last one */
     bool ahead;          /* began while others were under way: ends after them */

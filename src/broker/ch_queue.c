@@ -31,6 +31,8 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q->queue_id = queue->id;
     q->counted = queue->spec.type == CATALOG_QUORUM;
     q->history = queue->spec.type == CATALOG_HISTORY;
+    q->auto_delete = queue->spec.auto_delete;
+    q->exclusive = queue->spec.exclusive;
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
     list_init(&q->holdings);
@@ -457,6 +459,12 @@ static void on_cancel(void *ctx, uint32_t id)
     }
 }
 
+/* Its end may be known here before the answer to the detach that it comes from. */
+static bool ends_it_itself(const struct ch_queue *q, const struct consumer *c)
+{
+    return q->auto_delete && q->request != NULL && q->request->consumer == c;
+}
+
 static void on_gone(void *ctx, bool lost)
 {
     struct ch_queue *q = ctx;
@@ -470,7 +478,7 @@ static void on_gone(void *ctx, bool lost)
     tx_on_gone(q, lost);
     for (size_t i = 1; i < q->consumers.count; i++) {
         struct consumer *c = q->consumers.items[i];
-        if (c != NULL && c->attached && !c->cancelled) {
+        if (c != NULL && c->attached && !c->cancelled && !ends_it_itself(q, c)) {
             ch->sink->on_cancel(ch->ctx, (struct bytes){c->tag, c->tag_size});
         }
     }

@@ -295,18 +295,46 @@ void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes 
 
 /* --- cancel ----------------------------------------------------------------------------------- */
 
+/* Gone, whoever deleted it, and known to be so on every node; or no leader of the catalog was
+ * reached in time: the consumer is cancelled all the same, and the queue will go. */
+static void auto_deleted(struct request *r)
+{
+    request_defer_finish(r);
+}
+
+/* What ended with its last consumer is gone before anybody hears that this one was cancelled. The
+ * queue's leader has it deleted too; whose proposal comes second finds nothing. */
+static void after_detach(struct request *r, uint64_t consumers)
+{
+    if (r->auto_delete && consumers == 0) {
+        struct catalog_command command = {.kind = CATALOG_DELETE_QUEUE};
+        command.u.delete_queue.id = r->queue_id;
+        request_propose(r, &command, auto_deleted);
+        return;
+    }
+    request_finish(r);
+}
+
 static void on_detached(struct request *r, enum queue_status status, uint64_t value,
-                        uint64_t value2)
+                        uint64_t consumers)
 {
     (void)status;
     (void)value;
-    (void)value2;
     struct consumer *c = r->consumer;
     r->consumer = NULL;
     if (c != NULL) { /* else: gone with its queue meanwhile */
         consumer_free(c);
     }
-    request_finish(r);
+    after_detach(r, consumers);
+}
+
+static void await_detached(struct request *r, struct ch_queue *q, uint64_t seq,
+                           void (*on_reply)(struct request *r, enum queue_status status,
+                                            uint64_t value, uint64_t consumers))
+{
+    r->queue_id = q->queue_id;
+    r->auto_delete = q->auto_delete;
+    request_await_reply(r, q, seq, on_reply);
 }
 
 void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn done, void *ctx)
@@ -319,7 +347,65 @@ void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn d
         return;
     }
     r->consumer = c;
-    request_await_reply(r, c->queue, queue_client_detach(c->queue->client, c->id, 0), on_detached);
+    await_detached(r, c->queue, queue_client_detach(c->queue->client, c->id, 0), on_detached);
+}
+
+static void on_all_detached(struct request *r, enum queue_status status, uint64_t value,
+                            uint64_t consumers)
+{
+    (void)status;
+    (void)value;
+    after_detach(r, consumers);
+}
+
+static void on_left_one(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
+                        uint64_t b)
+{
+    struct broker_channel *ch = ctx;
+    const struct broker_fault none = {0};
+    (void)fault; /* a queue without a leader keeps no channel from being closed */
+    (void)name;
+    (void)a;
+    (void)b;
+    if (--ch->leaving == 0) {
+        ch->on_left(ch->left_ctx, &none, BYTES_NONE, 0, 0);
+    }
+}
+
+/* Its consumers stay on record until the channel is closed: so does what they have unacked. What
+ * still comes for them goes back. */
+static uint64_t detach_all(struct ch_queue *q)
+{
+    uint64_t seq = 0;
+    for (size_t i = 1; i < q->consumers.count; i++) {
+        struct consumer *c = q->consumers.items[i];
+        if (c != NULL && c->attached && !c->cancelled) {
+            c->cancelled = true;
+            seq = queue_client_detach(q->client, c->id, 0);
+        }
+    }
+    return seq;
+}
+
+bool broker_channel_leave(struct broker_channel *ch, bool session_ends, broker_done_fn done,
+                          void *ctx)
+{
+    WR_ASSERT_OP(ch->leaving, ==, 0);
+    ch->on_left = done;
+    ch->left_ctx = ctx;
+    struct umap_iter it = umap_iterate(&ch->by_id);
+    while (umap_next(&it)) {
+        struct ch_queue *q = it.value;
+        if (!q->auto_delete || (q->exclusive && session_ends) || q->request != NULL) {
+            continue;
+        }
+        const uint64_t seq = detach_all(q);
+        if (seq != 0) {
+            ch->leaving++;
+            await_detached(request_new(ch, on_left_one, ch), q, seq, on_all_detached);
+        }
+    }
+    return ch->leaving > 0;
 }
 
 /* --- get -------------------------------------------------------------------------------------- */

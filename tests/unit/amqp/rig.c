@@ -372,6 +372,15 @@ void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes 
          args.size);
 }
 
+bool broker_channel_leave(struct broker_channel *ch, bool session_ends, broker_done_fn done,
+                          void *ctx)
+{
+    if (rig.leaves) {
+        call(ch, done, ctx, "leave%s", session_ends ? " for good" : "");
+    }
+    return rig.leaves;
+}
+
 void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn done, void *ctx)
 {
     call(ch, done, ctx, "cancel '%.*s'", S(tag));
