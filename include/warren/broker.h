@@ -200,6 +200,16 @@ bool broker_queue_declare_ahead(struct broker_channel *ch, struct bytes name, ui
                                 struct bytes args, broker_done_fn done, void *ctx);
 bool broker_queue_bind_ahead(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
                              struct bytes key, struct bytes args, broker_done_fn done, void *ctx);
+/* Others whose families are told apart in the same way: only unbinds, only deletes, only consumes
+ * or only cancels may be under way together. */
+bool broker_queue_unbind_ahead(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                               struct bytes key, struct bytes args, broker_done_fn done, void *ctx);
+bool broker_queue_delete_ahead(struct broker_channel *ch, struct bytes queue, uint32_t flags,
+                               broker_done_fn done, void *ctx);
+bool broker_consume_ahead(struct broker_channel *ch, struct bytes queue, struct bytes tag,
+                          uint32_t flags, struct bytes args, broker_done_fn done, void *ctx);
+bool broker_cancel_ahead(struct broker_channel *ch, struct bytes tag, broker_done_fn done,
+                         void *ctx);
 void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done,
                         void *ctx); /* a = messages removed */
 void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags,

@@ -35,7 +35,7 @@
     2000u /* an error is told at last after this, exclusive queues or not */
 #define AMQP_AUTH_DELAY_MS 1000u
 #define AMQP_FRAME_MIN     4096u
-#define AMQP_AHEAD_MAX     32u             /* declares and binds of a channel under way at once */
+#define AMQP_AHEAD_MAX     32u             /* calls of a channel under way at once */
 #define AMQP_HOLD_HIGH     (1024u * 1024u) /* output backlog to hold deliveries back at ... */
 #define AMQP_HOLD_LOW      (256u * 1024u)  /* ... and where they go on */
 #define AMQP_ANSWERS_MAX                                                                           \
@@ -286,6 +286,7 @@ bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, noth
 bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *method);
 /* queue.declare or bind while others of the channel are under way: has it begun, too? */
+bool ch_basic_ahead(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_ahead(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_basic_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_settle_method(struct amqp_channel *ch, const struct wire_method *method);

@@ -264,8 +264,15 @@ static bool waits(const struct amqp_channel *ch)
     return ch->calls.count > 0 || is_held(ch);
 }
 
-/* Declares and binds begin while others are under way, where nothing but the cluster decides about
- * them: a commit takes a sync, and one serves many. True: it has begun. */
+static bool may_begin_ahead(uint32_t id)
+{
+    return id == (uint32_t)WIRE_QUEUE_DECLARE || id == (uint32_t)WIRE_QUEUE_BIND ||
+           id == (uint32_t)WIRE_QUEUE_UNBIND || id == (uint32_t)WIRE_QUEUE_DELETE ||
+           id == (uint32_t)WIRE_BASIC_CONSUME || id == (uint32_t)WIRE_BASIC_CANCEL;
+}
+
+/* Declares, binds and others begin while such as they are under way, where nothing but the cluster
+ * decides about them: a commit takes a sync, and one serves many. True: it has begun. */
 static bool begins_ahead(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct wire_method method;
@@ -274,12 +281,11 @@ static bool begins_ahead(struct amqp_channel *ch, const struct wire_frame *frame
         frame->payload.size < 4) {
         return false;
     }
-    const uint32_t id = bytes_load_be32(frame->payload.data);
-    if (id != (uint32_t)WIRE_QUEUE_DECLARE && id != (uint32_t)WIRE_QUEUE_BIND) {
+    if (!may_begin_ahead(bytes_load_be32(frame->payload.data))) {
         return false;
     }
-    const bool begins =
-        wire_method_decode(frame->payload, &method) == WIRE_OK && ch_queue_ahead(ch, &method);
+    const bool begins = wire_method_decode(frame->payload, &method) == WIRE_OK &&
+                        (ch_queue_ahead(ch, &method) || ch_basic_ahead(ch, &method));
     ch->ahead_refused = !begins;
     return begins;
 }

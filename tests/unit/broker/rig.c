@@ -614,6 +614,12 @@ void rig_reply(const char *queue, enum queue_status status, uint64_t value)
     client->sink->on_reply(client->ctx, client->asked_seq, status, value, rig.left);
 }
 
+void rig_reply_to(const char *queue, uint64_t seq, enum queue_status status, uint64_t value)
+{
+    struct queue_client *client = rig_client(queue);
+    client->sink->on_reply(client->ctx, seq, status, value, rig.left);
+}
+
 struct message rig_message(const char *exchange, const char *key, struct bytes props,
                            const char *body)
 {

@@ -93,6 +93,7 @@ struct queue_client *
 rig_client(const char *queue); /* the open client of that queue (of any channel) */
 void rig_reply(const char *queue, enum queue_status status,
                uint64_t value); /* to its newest op that wants one */
+void rig_reply_to(const char *queue, uint64_t seq, enum queue_status status, uint64_t value);
 void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_t count,
                  uint32_t delivery_count, uint8_t flags);
 /* Letters that are on their way arrive, whatever their shard is: here. */
