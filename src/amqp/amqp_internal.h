@@ -162,13 +162,20 @@ struct tx_ack {
     enum queue_outcome outcome;
 };
 
+struct late_close {
+    struct wire_method method;
+    uint8_t text[WIRE_REPLY_TEXT_SIZE];
+};
+
 struct amqp_channel {
     struct amqp_conn *conn;
     struct broker_channel *broker;
     struct list touched_link; /* server->touched: has confirms or settles to flush this turn */
     uint16_t number;
-    bool left;          /* its queues, before a connection.close-ok: see channel_leave_queues */
-    bool closing;       /* sent channel.close: drops all until close-ok */
+    bool left;    /* its queues, before a connection.close-ok: see channel_leave_queues */
+    bool closing; /* an error: drops all until close-ok */
+    struct late_close
+        *late_close;    /* its channel.close waits for the end of queues; NULL: is sent */
     bool client_closed; /* the client sent channel.close: close-ok is sent in the turn */
     bool blocked;       /* publishing is held back */
     bool leaving; /* a close was sent: what is kept before it is worked off, held back or not */

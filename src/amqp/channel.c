@@ -83,6 +83,7 @@ void channel_free(struct amqp_channel *ch)
     vec_deinit(&ch->confirms);
     vec_deinit(&ch->tx_acks);
     vec_deinit(&ch->late_cancels);
+    wr_free(ch->late_close);
     rangemap_deinit(&ch->confirmed_ahead);
     rangemap_deinit(&ch->unacked);
     wr_free(ch);
@@ -134,6 +135,17 @@ static void finish_client_close(struct amqp_channel *ch)
     vec_deinit(&later);
 }
 
+/* The close that waited for the end of queues, or does no longer: whatever else is answered on the
+ * channel comes behind it. */
+static void send_late_close(struct amqp_channel *ch)
+{
+    if (ch->late_close != NULL) {
+        conn_send(ch->conn, ch->number, &ch->late_close->method);
+        wr_free(ch->late_close);
+        ch->late_close = NULL;
+    }
+}
+
 static bool decodes_to(const struct wire_frame *frame, enum wire_method_id id)
 {
     struct wire_method method;
@@ -172,8 +184,10 @@ void channel_flush(struct amqp_channel *ch)
         return;
     }
     if (ch->closing) {
-        answer_kept_close(ch);
-        close_broker(ch);
+        if (ch->late_close == NULL) {
+            answer_kept_close(ch);
+            close_broker(ch);
+        }
         return;
     }
     ch_settle_flush(ch);
@@ -181,6 +195,34 @@ void channel_flush(struct amqp_channel *ch)
 }
 
 /* --- errors ----------------------------------------------------------------------------------- */
+
+static void on_left_by_fault(void *ctx, const struct broker_fault *fault, struct bytes name,
+                             uint64_t a, uint64_t b)
+{
+    struct amqp_channel *ch = ctx;
+    (void)fault;
+    (void)name;
+    (void)a;
+    (void)b;
+    send_late_close(ch);
+    channel_touch(ch); /* a broker upcall is above us on the stack: see I2 */
+}
+
+/* What ends with its last consumer is gone before the client hears that the channel is. */
+static void tell_close(struct amqp_channel *ch, const struct wire_method *close)
+{
+    const uint32_t first = ch->calls.count > 0 ? (uint32_t)ch->calls.items[0].method : 0;
+    if (first == WIRE_CHANNEL_CLOSE || first == WIRE_CONNECTION_CLOSE || /* it leaves already */
+        ch->broker == NULL || !broker_channel_leave(ch->broker, false, on_left_by_fault, ch)) {
+        conn_send(ch->conn, ch->number, close);
+        return;
+    }
+    const struct bytes text = close->channel_close.reply_text;
+    ch->late_close = wr_alloc(sizeof *ch->late_close);
+    ch->late_close->method = *close;
+    memcpy(ch->late_close->text, text.data, text.size);
+    ch->late_close->method.channel_close.reply_text = bytes_make(ch->late_close->text, text.size);
+}
 
 void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, uint16_t method_id,
                    const char *fmt, ...)
@@ -209,8 +251,8 @@ void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, ui
            (const char *)close.channel_close.reply_text.data);
     ch_settle_flush(ch); /* what was settled or confirmed before the error counts */
     confirm_flush(ch);
-    conn_send(ch->conn, ch->number, &close);
     ch->closing = true;
+    tell_close(ch, &close);
     content_give_back_room(ch);
     channel_touch(ch);
 }
@@ -311,7 +353,9 @@ static bool alarm_holds_kept(struct amqp_channel *ch)
 
 bool channel_is_quiet(const struct amqp_channel *ch)
 {
-    return ch->closing || (!ch->client_closed && !waits(ch) && ch->queued_head == ch->queued.count);
+    return (ch->closing && ch->late_close == NULL) ||
+           (!ch->closing && !ch->client_closed && !waits(ch) &&
+            ch->queued_head == ch->queued.count);
 }
 
 static bool requeues(const struct wire_frame *frame)
@@ -733,6 +777,8 @@ static void closing_frame(struct amqp_channel *ch, const struct wire_frame *fram
     if (decodes_to(frame, WIRE_CHANNEL_CLOSE_OK)) {
         remove_channel(ch);
     } else if (decodes_to(frame, WIRE_CHANNEL_CLOSE)) {
+        send_late_close(ch);
+        channel_touch(ch);
         send_close_ok(ch);
     }
 }

@@ -458,3 +458,17 @@ def auto_delete_before_connection_close_ok(t):
         more.call("basic.consume", queue=name, tag="2")
         a.end()
         publish_to_both(out, bound, name)
+
+
+@script("9", "12", kinds=("transient", "durable"))
+def auto_delete_before_a_channel_error(t):
+    """The channel has left its queues when its end is told."""
+    a, out = t.connect(), t.channel()
+    out.call("confirm.select")
+    for _ in range(4):
+        ch = a.channel()
+        name, bound = auto_deleted(t, ch)
+        ch.call("basic.consume", queue=name, tag="1")
+        ch.send("queue.declare", queue=t.name("missing"), passive=1)
+        ch.closed()
+        publish_to_both(out, bound, name)

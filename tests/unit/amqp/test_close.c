@@ -256,6 +256,36 @@ Test(amqp_close, close_ok_comes_after_the_end_of_queues)
     EXPECT_OUT("0 connection.close-ok\n");
 }
 
+Test(amqp_close, a_channel_error_that_waits_is_told_first)
+{
+    struct broker_fault fault = {.code = 406, .text = "no"};
+    rig.leaves = true;
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    rig.channels[1].sink->on_fault(rig.channels[1].ctx, &fault, 0, 0);
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_OUT("");
+    rig_answer(0, false, NULL, 0, 0);
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - no\" class-id=0 "
+               "method-id=0\n0 connection.close-ok\n");
+}
+
+Test(amqp_close, a_channel_error_while_queues_end)
+{
+    struct broker_fault fault = {.code = 406, .text = "no"};
+    rig.leaves = true;
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_CALLS("1 leave for good\n");
+    rig.channels[1].sink->on_fault(rig.channels[1].ctx, &fault, 0, 0);
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - no\" class-id=0 "
+               "method-id=0\n0 connection.close-ok\n");
+    EXPECT_CALLS("1 channel_close\nsession_close\n"); /* and nothing more of it */
+}
+
 Test(amqp_close, queues_that_do_not_end_keep_no_connection)
 {
     rig.leaves = true;
