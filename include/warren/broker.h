@@ -157,6 +157,14 @@ void broker_channel_close(struct broker_channel *channel);
 typedef void (*broker_done_fn)(void *ctx, const struct broker_fault *fault, struct bytes name,
                                uint64_t a, uint64_t b);
 
+/* Before a close that is answered: the channel's consumers leave those queues that end with their
+ * last consumer, and what ends by that is deleted. True: done follows once these are gone
+ * cluster-wide, or the time limit passed, without a fault; close the channel then (or before: done
+ * is not called). False: there is nothing to wait for. session_ends: its exclusive queues go with
+ * it anyhow. */
+bool broker_channel_leave(struct broker_channel *channel, bool session_ends, broker_done_fn done,
+                          void *ctx);
+
 enum broker_declare_flag {
     BROKER_PASSIVE = 1,
     BROKER_DURABLE = 2,
@@ -192,6 +200,16 @@ bool broker_queue_declare_ahead(struct broker_channel *ch, struct bytes name, ui
                                 struct bytes args, broker_done_fn done, void *ctx);
 bool broker_queue_bind_ahead(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
                              struct bytes key, struct bytes args, broker_done_fn done, void *ctx);
+/* Others whose families are told apart in the same way: only unbinds, only deletes, only consumes
+ * or only cancels may be under way together. */
+bool broker_queue_unbind_ahead(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                               struct bytes key, struct bytes args, broker_done_fn done, void *ctx);
+bool broker_queue_delete_ahead(struct broker_channel *ch, struct bytes queue, uint32_t flags,
+                               broker_done_fn done, void *ctx);
+bool broker_consume_ahead(struct broker_channel *ch, struct bytes queue, struct bytes tag,
+                          uint32_t flags, struct bytes args, broker_done_fn done, void *ctx);
+bool broker_cancel_ahead(struct broker_channel *ch, struct bytes tag, broker_done_fn done,
+                         void *ctx);
 void broker_queue_purge(struct broker_channel *ch, struct bytes queue, broker_done_fn done,
                         void *ctx); /* a = messages removed */
 void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags,

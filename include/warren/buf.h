@@ -47,6 +47,10 @@ struct buf *buf_from(const void *data, size_t size) __attribute__((returns_nonnu
 /* Make room for `extra` more bytes after size; the buffer must not be shared; may move it. */
 void buf_reserve(struct buf **b, size_t extra);
 
+/* Gives back the room behind size, if it is more than a quarter; the buffer must not be shared; may
+ * move it. */
+void buf_fit(struct buf **b);
+
 /* Slow path of buf_unref: the last reference is gone. */
 void buf__free(struct buf *owned_b);
 

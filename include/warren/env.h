@@ -229,9 +229,9 @@ struct env_ops {
      * leave it. 0, or WR_E_UNSUPPORTED where nobody can say (the simulator). */
     int (*memory_used)(struct env *env, uint64_t *ret_bytes);
     int (*memory_total)(struct env *env, uint64_t *ret_bytes);
-    /* Gives free memory that the allocator keeps back to the system, on another thread; then
-     * on_exec(token, 0). */
-    void (*memory_trim)(struct env *env, uint64_t token);
+    /* Gives free memory that the allocator keeps back to the system, on another thread, unless that
+     * is less than `least` bytes; then on_exec(token, 0; 1: it was less). */
+    void (*memory_trim)(struct env *env, uint64_t least, uint64_t token);
 
     /* --- other -------------------------------------------------------------------------------- */
     /* Runs work(arg) on another thread (or, in simulation, later); then on_exec(token, work's

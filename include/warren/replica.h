@@ -190,6 +190,8 @@ struct queue_client_sink {
     /* That enqueue was refused. Once each, ascending, and before on_applied counts it: also when
      * the leader that refused it died before it could say so. */
     void (*on_nacked)(void *ctx, uint64_t seq);
+    /* Of several that are under way only the newest reply outlives its leader: of the others that
+     * died status is OK (EMPTY for a GET), and value2 UINT64_MAX: not known. Ask again. */
     void (*on_reply)(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
                      uint64_t value2);
     /* messages: count of them for ordinals first_ordinal..; borrowed. flags & QUEUE_NO_ACK: settled

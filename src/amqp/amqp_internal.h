@@ -35,7 +35,7 @@
     2000u /* an error is told at last after this, exclusive queues or not */
 #define AMQP_AUTH_DELAY_MS 1000u
 #define AMQP_FRAME_MIN     4096u
-#define AMQP_AHEAD_MAX     32u             /* declares and binds of a channel under way at once */
+#define AMQP_AHEAD_MAX     32u             /* calls of a channel under way at once */
 #define AMQP_HOLD_HIGH     (1024u * 1024u) /* output backlog to hold deliveries back at ... */
 #define AMQP_HOLD_LOW      (256u * 1024u)  /* ... and where they go on */
 #define AMQP_ANSWERS_MAX                                                                           \
@@ -162,12 +162,20 @@ struct tx_ack {
     enum queue_outcome outcome;
 };
 
+struct late_close {
+    struct wire_method method;
+    uint8_t text[WIRE_REPLY_TEXT_SIZE];
+};
+
 struct amqp_channel {
     struct amqp_conn *conn;
     struct broker_channel *broker;
     struct list touched_link; /* server->touched: has confirms or settles to flush this turn */
     uint16_t number;
-    bool closing;       /* sent channel.close: drops all until close-ok */
+    bool left;    /* its queues, before a connection.close-ok: see channel_leave_queues */
+    bool closing; /* an error: drops all until close-ok */
+    struct late_close
+        *late_close;    /* its channel.close waits for the end of queues; NULL: is sent */
     bool client_closed; /* the client sent channel.close: close-ok is sent in the turn */
     bool blocked;       /* publishing is held back */
     bool leaving; /* a close was sent: what is kept before it is worked off, held back or not */
@@ -275,6 +283,9 @@ bool channel_finish(struct amqp_channel *ch,
                     const struct broker_fault *fault); /* it ended; false: a fault was sent */
 void channel_resume(struct amqp_channel *ch);          /* goes on with the frames kept back */
 void channel_leave(struct amqp_channel *ch); /* ... also with publishes that are held back */
+/* Before a connection.close-ok, once it is quiet: true: it is not quiet any more until its
+ * consumers have left the queues that end with that. The second time: false. */
+bool channel_leave_queues(struct amqp_channel *ch);
 void channel_touch(struct amqp_channel *ch);
 void channel_flush(struct amqp_channel *ch);          /* confirms and settles of the turn */
 bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, nothing kept */
@@ -282,6 +293,7 @@ bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, noth
 bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *method);
 /* queue.declare or bind while others of the channel are under way: has it begun, too? */
+bool ch_basic_ahead(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_ahead(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_basic_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_settle_method(struct amqp_channel *ch, const struct wire_method *method);

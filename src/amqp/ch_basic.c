@@ -141,15 +141,39 @@ static void on_cancelled(void *ctx, const struct broker_fault *fault, struct byt
     channel_resume(ch);
 }
 
+static uint32_t consume_flags(const struct wire_basic_consume *c)
+{
+    return (c->no_ack ? BROKER_NO_ACK : 0u) | (c->exclusive ? BROKER_EXCLUSIVE : 0u) |
+           (c->no_local ? BROKER_NO_LOCAL : 0u);
+}
+
 static void consume(struct amqp_channel *ch, const struct wire_basic_consume *c)
 {
     if (args_valid(ch, c->arguments, WIRE_BASIC_CONSUME)) {
-        uint32_t flags = (c->no_ack ? BROKER_NO_ACK : 0u) | (c->exclusive ? BROKER_EXCLUSIVE : 0u) |
-                         (c->no_local ? BROKER_NO_LOCAL : 0u);
         channel_begin(ch, WIRE_BASIC_CONSUME, c->no_wait);
-        broker_consume(ch->broker, c->queue, c->consumer_tag, flags, c->arguments, on_consuming,
-                       ch);
+        broker_consume(ch->broker, c->queue, c->consumer_tag, consume_flags(c), c->arguments,
+                       on_consuming, ch);
     }
+}
+
+bool ch_basic_ahead(struct amqp_channel *ch, const struct wire_method *m)
+{
+    bool no_wait = false;
+    bool begins = false;
+    if (m->id == WIRE_BASIC_CONSUME) {
+        const struct wire_basic_consume *c = &m->basic_consume;
+        no_wait = c->no_wait;
+        begins = wire_table_validate(c->arguments, NULL) == WIRE_OK &&
+                 broker_consume_ahead(ch->broker, c->queue, c->consumer_tag, consume_flags(c),
+                                      c->arguments, on_consuming, ch);
+    } else if (m->id == WIRE_BASIC_CANCEL) {
+        no_wait = m->basic_cancel.no_wait;
+        begins = broker_cancel_ahead(ch->broker, m->basic_cancel.consumer_tag, on_cancelled, ch);
+    }
+    if (begins) {
+        channel_begin(ch, m->id, no_wait);
+    }
+    return begins;
 }
 
 static void on_got(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t got,

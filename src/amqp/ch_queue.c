@@ -92,6 +92,11 @@ static uint32_t declare_flags(const struct wire_queue_declare *d)
            (d->exclusive ? BROKER_EXCLUSIVE : 0u) | (d->auto_delete ? BROKER_AUTO_DELETE : 0u);
 }
 
+static uint32_t delete_flags(const struct wire_queue_delete *d)
+{
+    return (d->if_unused ? BROKER_IF_UNUSED : 0u) | (d->if_empty ? BROKER_IF_EMPTY : 0u);
+}
+
 static void declare_queue(struct amqp_channel *ch, const struct wire_queue_declare *d)
 {
     uint8_t space[255];
@@ -133,13 +138,41 @@ static bool bind_ahead(struct amqp_channel *ch, const struct wire_queue_bind *b)
                                    on_done, ch);
 }
 
+static bool unbind_ahead(struct amqp_channel *ch, const struct wire_queue_unbind *u)
+{
+    uint8_t queue_space[255];
+    uint8_t exchange_space[255];
+    return wire_table_validate(u->arguments, NULL) == WIRE_OK &&
+           broker_queue_unbind_ahead(ch->broker, strip(u->queue, queue_space),
+                                     strip(u->exchange, exchange_space), u->routing_key,
+                                     u->arguments, on_done, ch);
+}
+
+static bool delete_ahead(struct amqp_channel *ch, const struct wire_queue_delete *d)
+{
+    uint8_t space[255];
+    return broker_queue_delete_ahead(ch->broker, strip(d->queue, space), delete_flags(d),
+                                     on_counted, ch);
+}
+
 bool ch_queue_ahead(struct amqp_channel *ch, const struct wire_method *m)
 {
-    const bool declares = m->id == WIRE_QUEUE_DECLARE;
-    const bool begins =
-        declares ? declare_ahead(ch, &m->queue_declare) : bind_ahead(ch, &m->queue_bind);
+    bool no_wait = false;
+    bool begins = false;
+    if (m->id == WIRE_QUEUE_DECLARE) {
+        no_wait = m->queue_declare.no_wait;
+        begins = declare_ahead(ch, &m->queue_declare);
+    } else if (m->id == WIRE_QUEUE_BIND) {
+        no_wait = m->queue_bind.no_wait;
+        begins = bind_ahead(ch, &m->queue_bind);
+    } else if (m->id == WIRE_QUEUE_UNBIND) {
+        begins = unbind_ahead(ch, &m->queue_unbind);
+    } else if (m->id == WIRE_QUEUE_DELETE) {
+        no_wait = m->queue_delete.no_wait;
+        begins = delete_ahead(ch, &m->queue_delete);
+    }
     if (begins) {
-        channel_begin(ch, m->id, declares ? m->queue_declare.no_wait : m->queue_bind.no_wait);
+        channel_begin(ch, m->id, no_wait);
     }
     return begins;
 }
@@ -166,10 +199,7 @@ bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *m)
     case WIRE_QUEUE_DELETE: {
         const struct wire_queue_delete *d = &m->queue_delete;
         channel_begin(ch, m->id, d->no_wait);
-        broker_queue_delete(ch->broker, strip(d->queue, space),
-                            (d->if_unused ? BROKER_IF_UNUSED : 0u) |
-                                (d->if_empty ? BROKER_IF_EMPTY : 0u),
-                            on_counted, ch);
+        broker_queue_delete(ch->broker, strip(d->queue, space), delete_flags(d), on_counted, ch);
         return true;
     }
     default:

@@ -83,6 +83,7 @@ void channel_free(struct amqp_channel *ch)
     vec_deinit(&ch->confirms);
     vec_deinit(&ch->tx_acks);
     vec_deinit(&ch->late_cancels);
+    wr_free(ch->late_close);
     rangemap_deinit(&ch->confirmed_ahead);
     rangemap_deinit(&ch->unacked);
     wr_free(ch);
@@ -134,6 +135,17 @@ static void finish_client_close(struct amqp_channel *ch)
     vec_deinit(&later);
 }
 
+/* The close that waited for the end of queues, or does no longer: whatever else is answered on the
+ * channel comes behind it. */
+static void send_late_close(struct amqp_channel *ch)
+{
+    if (ch->late_close != NULL) {
+        conn_send(ch->conn, ch->number, &ch->late_close->method);
+        wr_free(ch->late_close);
+        ch->late_close = NULL;
+    }
+}
+
 static bool decodes_to(const struct wire_frame *frame, enum wire_method_id id)
 {
     struct wire_method method;
@@ -151,6 +163,9 @@ static void send_close_ok(struct amqp_channel *ch)
  * and some clients without a time limit. */
 static void answer_kept_close(struct amqp_channel *ch)
 {
+    if (ch->calls.count > 0 && ch->calls.items[0].method == WIRE_CHANNEL_CLOSE) {
+        send_close_ok(ch); /* it waited for queues to end */
+    }
     for (size_t i = ch->queued_head; i < ch->queued.count && conn_works(ch->conn); i++) {
         const struct saved_frame *saved = &ch->queued.items[i];
         const struct wire_frame frame = {.type = saved->type,
@@ -169,8 +184,10 @@ void channel_flush(struct amqp_channel *ch)
         return;
     }
     if (ch->closing) {
-        answer_kept_close(ch);
-        close_broker(ch);
+        if (ch->late_close == NULL) {
+            answer_kept_close(ch);
+            close_broker(ch);
+        }
         return;
     }
     ch_settle_flush(ch);
@@ -178,6 +195,34 @@ void channel_flush(struct amqp_channel *ch)
 }
 
 /* --- errors ----------------------------------------------------------------------------------- */
+
+static void on_left_by_fault(void *ctx, const struct broker_fault *fault, struct bytes name,
+                             uint64_t a, uint64_t b)
+{
+    struct amqp_channel *ch = ctx;
+    (void)fault;
+    (void)name;
+    (void)a;
+    (void)b;
+    send_late_close(ch);
+    channel_touch(ch); /* a broker upcall is above us on the stack: see I2 */
+}
+
+/* What ends with its last consumer is gone before the client hears that the channel is. */
+static void tell_close(struct amqp_channel *ch, const struct wire_method *close)
+{
+    const uint32_t first = ch->calls.count > 0 ? (uint32_t)ch->calls.items[0].method : 0;
+    if (first == WIRE_CHANNEL_CLOSE || first == WIRE_CONNECTION_CLOSE || /* it leaves already */
+        ch->broker == NULL || !broker_channel_leave(ch->broker, false, on_left_by_fault, ch)) {
+        conn_send(ch->conn, ch->number, close);
+        return;
+    }
+    const struct bytes text = close->channel_close.reply_text;
+    ch->late_close = wr_alloc(sizeof *ch->late_close);
+    ch->late_close->method = *close;
+    memcpy(ch->late_close->text, text.data, text.size);
+    ch->late_close->method.channel_close.reply_text = bytes_make(ch->late_close->text, text.size);
+}
 
 void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, uint16_t method_id,
                    const char *fmt, ...)
@@ -206,8 +251,8 @@ void channel_fault(struct amqp_channel *ch, uint16_t code, uint16_t class_id, ui
            (const char *)close.channel_close.reply_text.data);
     ch_settle_flush(ch); /* what was settled or confirmed before the error counts */
     confirm_flush(ch);
-    conn_send(ch->conn, ch->number, &close);
     ch->closing = true;
+    tell_close(ch, &close);
     content_give_back_room(ch);
     channel_touch(ch);
 }
@@ -261,8 +306,15 @@ static bool waits(const struct amqp_channel *ch)
     return ch->calls.count > 0 || is_held(ch);
 }
 
-/* Declares and binds begin while others are under way, where nothing but the cluster decides about
- * them: a commit takes a sync, and one serves many. True: it has begun. */
+static bool may_begin_ahead(uint32_t id)
+{
+    return id == (uint32_t)WIRE_QUEUE_DECLARE || id == (uint32_t)WIRE_QUEUE_BIND ||
+           id == (uint32_t)WIRE_QUEUE_UNBIND || id == (uint32_t)WIRE_QUEUE_DELETE ||
+           id == (uint32_t)WIRE_BASIC_CONSUME || id == (uint32_t)WIRE_BASIC_CANCEL;
+}
+
+/* Declares, binds and others begin while such as they are under way, where nothing but the cluster
+ * decides about them: a commit takes a sync, and one serves many. True: it has begun. */
 static bool begins_ahead(struct amqp_channel *ch, const struct wire_frame *frame)
 {
     struct wire_method method;
@@ -271,12 +323,11 @@ static bool begins_ahead(struct amqp_channel *ch, const struct wire_frame *frame
         frame->payload.size < 4) {
         return false;
     }
-    const uint32_t id = bytes_load_be32(frame->payload.data);
-    if (id != (uint32_t)WIRE_QUEUE_DECLARE && id != (uint32_t)WIRE_QUEUE_BIND) {
+    if (!may_begin_ahead(bytes_load_be32(frame->payload.data))) {
         return false;
     }
-    const bool begins =
-        wire_method_decode(frame->payload, &method) == WIRE_OK && ch_queue_ahead(ch, &method);
+    const bool begins = wire_method_decode(frame->payload, &method) == WIRE_OK &&
+                        (ch_queue_ahead(ch, &method) || ch_basic_ahead(ch, &method));
     ch->ahead_refused = !begins;
     return begins;
 }
@@ -302,7 +353,9 @@ static bool alarm_holds_kept(struct amqp_channel *ch)
 
 bool channel_is_quiet(const struct amqp_channel *ch)
 {
-    return ch->closing || (!ch->client_closed && !waits(ch) && ch->queued_head == ch->queued.count);
+    return (ch->closing && ch->late_close == NULL) ||
+           (!ch->closing && !ch->client_closed && !waits(ch) &&
+            ch->queued_head == ch->queued.count);
 }
 
 static bool requeues(const struct wire_frame *frame)
@@ -570,18 +623,65 @@ void channel_leave(struct amqp_channel *ch)
     }
 }
 
+/* --- leaving its queues ----------------------------------------------------------------------- */
+
+/* A broker upcall is above us on the stack: the close goes on in the turn, see I2. */
+static void on_left(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
+                    uint64_t b)
+{
+    struct amqp_channel *ch = ctx;
+    (void)name;
+    (void)a;
+    (void)b;
+    const bool close = ch->calls.items[0].method == WIRE_CHANNEL_CLOSE;
+    if (channel_finish(ch, fault) && close) {
+        ch->client_closed = true;
+        channel_touch(ch);
+    }
+    channel_resume(ch);
+}
+
+/* What ends with its last consumer is gone before anybody hears that this channel is. */
+static bool leave_queues(struct amqp_channel *ch, enum wire_method_id close)
+{
+    ch_settle_flush(ch);
+    const bool waits =
+        broker_channel_leave(ch->broker, close == WIRE_CONNECTION_CLOSE, on_left, ch);
+    if (waits) {
+        channel_begin(ch, close, false);
+    }
+    return waits;
+}
+
+bool channel_leave_queues(struct amqp_channel *ch)
+{
+    if (ch->left || ch->closing || ch->broker == NULL) {
+        return false;
+    }
+    ch->left = true;
+    return leave_queues(ch, WIRE_CONNECTION_CLOSE);
+}
+
+static void on_client_close(struct amqp_channel *ch)
+{
+    if (leave_queues(ch, WIRE_CHANNEL_CLOSE)) {
+        return;
+    }
+    ch->client_closed = true;
+    if (ch->draining) {
+        channel_touch(ch); /* a broker upcall may be above us on the stack: see I2 */
+    } else {
+        finish_client_close(ch);
+    }
+}
+
 /* --- dispatch --------------------------------------------------------------------------------- */
 
 static void on_channel_method(struct amqp_channel *ch, const struct wire_method *method)
 {
     switch ((uint32_t)method->id) {
     case WIRE_CHANNEL_CLOSE:
-        ch->client_closed = true;
-        if (ch->draining) {
-            channel_touch(ch); /* a broker upcall may be above us on the stack: see I2 */
-        } else {
-            finish_client_close(ch);
-        }
+        on_client_close(ch);
         break;
     case WIRE_CHANNEL_OPEN:
         conn_fault(ch->conn, 504, 20, 10, "second 'channel.open' seen");
@@ -677,6 +777,8 @@ static void closing_frame(struct amqp_channel *ch, const struct wire_frame *fram
     if (decodes_to(frame, WIRE_CHANNEL_CLOSE_OK)) {
         remove_channel(ch);
     } else if (decodes_to(frame, WIRE_CHANNEL_CLOSE)) {
+        send_late_close(ch);
+        channel_touch(ch);
         send_close_ok(ch);
     }
 }

@@ -141,6 +141,17 @@ static bool is_finished(const struct amqp_conn *conn)
     return true;
 }
 
+/* All channels have worked off what came before connection.close: now they leave their queues. */
+static bool has_left(struct amqp_conn *conn)
+{
+    bool left = true;
+    struct umap_iter it = umap_iterate(&conn->channels);
+    while (umap_next(&it)) {
+        left = !channel_leave_queues(it.value) && left;
+    }
+    return left;
+}
+
 static uint64_t answered_bytes(const struct amqp_conn *conn)
 {
     return conn->sent_bytes + outq_size(&conn->out) - conn->delivered_bytes;
@@ -179,7 +190,7 @@ void conn_answers_read(struct amqp_conn *conn)
 
 void conn_flush(struct amqp_conn *conn)
 {
-    if (conn->state == CONN_FINISHING && is_finished(conn)) {
+    if (conn->state == CONN_FINISHING && is_finished(conn) && has_left(conn)) {
         conn->state = CONN_ENDING;
         conn->drop_pending = true;
     }

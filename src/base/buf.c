@@ -10,6 +10,10 @@
 /* Slices above this get a buffer of their own: at most a quarter of a chunk is wasted. */
 #define ARENA_SMALL_MAX (BUF_CHUNK_SIZE / 4)
 
+/* Up to here a small buffer is copied rather than cut: the rest would be a hole that is too small
+ * for the next one. */
+#define FIT_COPY_MAX 8192u
+
 static_assert(offsetof(struct buf, data) % 16 == 0, "data must be aligned for any type");
 static_assert(BUF_CHUNK_SIZE % 8 == 0, "chunk_alloc rounds sizes up to 8 within the chunk");
 
@@ -69,6 +73,23 @@ void buf_reserve(struct buf **b, size_t extra)
     struct buf *grown = wr_realloc(old, sizeof(struct buf) + capacity);
     grown->capacity = (uint32_t)capacity;
     *b = grown;
+}
+
+void buf_fit(struct buf **b)
+{
+    struct buf *old = *b;
+    WR_ASSERT(!buf_is_shared(old));
+    if (old->capacity - old->size <= old->capacity / 4) {
+        return;
+    }
+    if (old->capacity > FIT_COPY_MAX) {
+        struct buf *cut = wr_realloc(old, sizeof(struct buf) + old->size);
+        cut->capacity = cut->size;
+        *b = cut;
+        return;
+    }
+    *b = buf_from(old->data, old->size);
+    wr_free(old);
 }
 
 void buf__free(struct buf *owned_b)

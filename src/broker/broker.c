@@ -63,6 +63,7 @@ struct broker *broker_new(struct env *env, struct host *host, const struct broke
     umap_init(&broker->session_ids, broker->hash);
     list_init(&broker->ending);
     list_init(&broker->deletions);
+    umap_init(&broker->deleting, broker->hash);
     list_init(&broker->orphans);
     list_init(&broker->unblocked);
     list_init(&broker->yielding);
@@ -114,6 +115,7 @@ void broker_free(struct broker *broker)
     }
     free_session_list(&broker->ending);
     umap_deinit(&broker->session_ids);
+    umap_deinit(&broker->deleting);
     admin_free_all(broker);
     seat_free_all(broker);
     route_result_deinit(&broker->route);
@@ -282,6 +284,9 @@ static void deletion_end(struct deletion *d)
     struct broker_session *session = d->session;
     timer_cancel(&d->broker->timers, &d->retry);
     list_remove(&d->link);
+    if (umap_get(&d->broker->deleting, d->queue_id) == d) {
+        (void)umap_remove(&d->broker->deleting, d->queue_id);
+    }
     wr_free(d);
     if (session != NULL) {
         session_deleted(session);
@@ -335,11 +340,8 @@ static void on_first_step(struct timer *t)
 
 void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker_session *session)
 {
-    LIST_FOREACH(link, &broker->deletions) {
-        struct deletion *d = WR_CONTAINER_OF(link, struct deletion, link);
-        if (d->queue_id == queue_id && session == NULL) {
-            return; /* on its way */
-        }
+    if (session == NULL && umap_get(&broker->deleting, queue_id) != NULL) {
+        return; /* on its way */
     }
     struct deletion *d = wr_calloc(1, sizeof *d);
     d->broker = broker;
@@ -347,6 +349,7 @@ void broker_delete_queue(struct broker *broker, uint64_t queue_id, struct broker
     d->session = session;
     timer_init(&d->retry);
     list_push_back(&broker->deletions, &d->link);
+    (void)umap_put(&broker->deleting, queue_id, d);
     timer_add(&broker->timers, &d->retry, broker_now_ms(broker), on_first_step);
 }
 

@@ -111,6 +111,7 @@ struct broker {
     struct umap session_ids; /* of `sessions` */
     struct list ending;      /* sessions that wait for their exclusive queues to go */
     struct list deletions;
+    struct umap deleting; /* queue id -> the newest of them */
     struct list orphans;
     struct list unblocked;  /* channels whose front end is to hear that publishing may go on */
     struct list yielding;   /* channels with consumers that let others go first */
@@ -188,6 +189,8 @@ struct consumer {
     struct holding *holding; /* NULL: it needs no acks */
     bool doubt;   /* deliveries may have been lost with their credit: looked at when it may go on */
     bool stopped; /* over the channel's limit: credit withdrawn */
+    struct request *request; /* that attaches or detaches it, NULL: none */
+    int32_t priority;
     struct list stop_link; /* channel->stopped */
     uint64_t served;       /* when it last had a message under a limit, by channel->served */
     bool yields;           /* stopped to let the others go first: until the next turn */
@@ -218,10 +221,9 @@ struct ch_queue {
     VEC(struct confirm_run) confirms;
     size_t confirms_first;
     VEC(struct consumer *)
-    consumers;               /* by id; 0 is basic.get and NULL; slots of ended consumers are NULL */
-    struct request *request; /* waits for the reply to request_seq */
-    uint64_t request_seq;
-    struct message got; /* basic.get's message, until its reply */
+    consumers;            /* by id; 0 is basic.get and NULL; slots of ended consumers are NULL */
+    struct list requests; /* that wait for a reply, the oldest first */
+    struct message got;   /* basic.get's message, until its reply */
     struct broker_delivery got_delivery;
     uint32_t got_count;
     struct list holdings;        /* what its consumers have not settled */
@@ -235,6 +237,8 @@ struct ch_queue {
     bool delays;                  /* it obeys x-delay */
     bool counted;                 /* a quorum queue */
     bool history;                 /* what it keeps does not expire */
+    bool auto_delete;             /* it ends with its last consumer */
+    bool exclusive;               /* it ends with the session */
     uint64_t tx_publish, tx_last; /* of the commit under way: seq of the first publish, of the last
                                      op; 0: none */
 };
@@ -294,6 +298,9 @@ struct broker_channel {
     struct tx *tx;                /* NULL: not transactional */
     struct reply_consumer *reply; /* NULL: there is none */
     struct timer overdue;
+    uint32_t leaving; /* queues that broker_channel_leave waits for */
+    broker_done_fn on_left;
+    void *left_ctx;
 };
 static inline struct bytes channel_last_queue(const struct broker_channel *ch)
 {
@@ -374,6 +381,16 @@ void pages_free(struct broker *broker);
 
 /* --- requests: one asynchronous call of a front end
  * --------------------------------------------------------------------------------- */
+/* Those of one family may be under way together; then none depends on what another one changes. */
+enum request_family {
+    FAMILY_NONE,
+    FAMILY_MAKE, /* queue.declare, bind */
+    FAMILY_UNBIND,
+    FAMILY_DELETE,
+    FAMILY_CONSUME,
+    FAMILY_CANCEL,
+};
+
 struct request {
     struct list link;      /* channel->requests */
     struct list wait_link; /* broker->view_waits, channel->death_waits */
@@ -394,11 +411,13 @@ struct request {
     bool made_exclusive; /* queue.declare: an exclusive queue is being proposed */
     bool created;        /* queue.declare: by us, just now */
     bool sealed;         /* queue.delete: by us */
+    bool auto_delete;    /* basic.cancel: its queue ends with its last consumer */
     bool declares;       /* a queue.declare */
     bool is_last;        /* ... after which the queue is the channel's last one */
-    bool ahead;          /* began while others were under way: ends after them */
-    bool sure;           /* proposed, and nothing but what others do meanwhile can make it fail */
-    bool behind;         /* bind: its queue is being declared by a request before it */
+    enum request_family family;
+    bool ahead;  /* began while others were under way: ends after them */
+    bool sure;   /* proposed, and nothing but what others do meanwhile can make it fail */
+    bool behind; /* bind: its queue is being declared by a request before it */
     void (*in_turn)(struct request *request); /* waits for those before it, then goes on with this;
                                                  NULL: does not */
     int status;                               /* of the last proposal */
@@ -407,7 +426,10 @@ struct request {
     uint64_t queue_id, count, consumers;
     struct broker_fault fault;
     struct timer timeout;
-    struct ch_queue *queue;
+    struct ch_queue *queue; /* whose reply to reply_seq it waits for, NULL: it does not */
+    struct list reply_link; /* queue->requests */
+    uint64_t reply_seq;
+    enum queue_status answer; /* basic.consume: the reply, kept for its turn */
     struct consumer *consumer;
     void (*on_reply)(struct request *request, enum queue_status status, uint64_t value,
                      uint64_t value2);
@@ -426,16 +448,22 @@ void request_finish(struct request *request); /* reports request->fault or succe
 void request_defer_finish(struct request *request);
 /* Goes on with this once all before it on its channel have ended. */
 void request_in_turn(struct request *request, void (*go_on)(struct request *request));
-/* May another declare or bind of the channel begin now, before those under way have ended? */
-bool request_may_begin_ahead(const struct broker_channel *ch);
+/* May another call of that family begin now, before those under way have ended? */
+bool request_may_begin_ahead(const struct broker_channel *ch, enum request_family family);
 /* A queue of that name is being declared by one of them. */
 bool request_is_declaring(const struct broker_channel *ch, struct bytes name);
+/* One of them is about a queue of that name. */
+bool request_names(const struct broker_channel *ch, struct bytes name);
+/* Lets go of the consumer that it attaches or detaches. */
+void request_let_go(struct request *request);
 /* Goes on with `step` when what the channel rejected has become dead letters, or in a second. */
 void request_await_deaths(struct request *request, void (*step)(struct request *request));
 void request_deaths_over(struct broker_channel *ch);
 void request_barrier(struct request *request, void (*step)(struct request *request));
 void request_propose(struct request *request, const struct catalog_command *command,
                      void (*step)(struct request *request));
+/* The reply's second number when it was lost, and nobody knows it any more. */
+#define REPLY_NOT_KNOWN UINT64_MAX
 void request_await_reply(struct request *request, struct ch_queue *queue, uint64_t seq,
                          void (*on_reply)(struct request *request, enum queue_status status,
                                           uint64_t value, uint64_t value2));

@@ -31,9 +31,12 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q->queue_id = queue->id;
     q->counted = queue->spec.type == CATALOG_QUORUM;
     q->history = queue->spec.type == CATALOG_HISTORY;
+    q->auto_delete = queue->spec.auto_delete;
+    q->exclusive = queue->spec.exclusive;
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
     list_init(&q->holdings);
+    list_init(&q->requests);
     q->handle = ch->next_handle++;
     (void)umap_put(&ch->by_handle, q->handle, q);
     (void)umap_put(&ch->by_id, queue->id, q);
@@ -161,8 +164,8 @@ static void deaths_over(struct ch_queue *q)
 void ch_queue_close(struct ch_queue *q)
 {
     struct broker_channel *ch = q->channel;
-    if (q->request != NULL) {
-        request_queue_gone(q->request);
+    LIST_FOREACH_SAFE(link, &q->requests) {
+        request_queue_gone(WR_CONTAINER_OF(link, struct request, reply_link));
     }
     for (size_t i = 1; i < q->consumers.count; i++) {
         if (q->consumers.items[i] != NULL) {
@@ -311,12 +314,19 @@ static void on_nacked(void *ctx, uint64_t seq)
 static void on_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
                      uint64_t value2)
 {
-    struct ch_queue *q = ctx;
-    struct request *r = q->request;
-    if (r == NULL || q->request_seq != seq) {
+    const struct ch_queue *q = ctx;
+    struct request *r = NULL;
+    LIST_FOREACH(link, &q->requests) { /* nearly always the first */
+        r = WR_CONTAINER_OF(link, struct request, reply_link);
+        if (r->reply_seq == seq) {
+            break;
+        }
+        r = NULL;
+    }
+    if (r == NULL) {
         return; /* nobody waits: the request timed out, or it was a detach on the way out */
     }
-    q->request = NULL;
+    list_remove(&r->reply_link);
     r->queue = NULL;
     timer_cancel(&r->broker->timers, &r->timeout);
     if (r->channel == NULL) {
@@ -396,10 +406,10 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
         return;
     }
     struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
-    if (c != NULL && !c->attached && q->request != NULL && q->request->consumer == c) {
+    if (c != NULL && !c->attached && c->request != NULL && c->request->queue == q) {
         /* A new leader delivers again before it repeats what it said to the attach: it went well.
          * consume-ok comes before the first delivery. */
-        on_reply(q, q->request_seq, QUEUE_OK, 1, 0); /* it had messages */
+        on_reply(q, c->request->reply_seq, QUEUE_OK, 1, 0); /* it had messages */
         c = q->consumers.items[id];
     }
     if (c == NULL || c->cancelled) {
@@ -438,8 +448,12 @@ static void on_peek(void *ctx, uint64_t position, enum queue_place place, uint64
     (void)place;
     (void)at_ms;
     (void)delivery_count;
-    if (q->request != NULL && q->request->replay != NULL) {
-        history_on_peek(q->request, messages, count);
+    LIST_FOREACH(link, &q->requests) {
+        struct request *r = WR_CONTAINER_OF(link, struct request, reply_link);
+        if (r->replay != NULL) {
+            history_on_peek(r, messages, count);
+            return;
+        }
     }
 }
 
@@ -450,11 +464,14 @@ static void on_cancel(void *ctx, uint32_t id)
     if (c != NULL && !c->cancelled) {
         struct broker_channel *ch = q->channel;
         ch->sink->on_cancel(ch->ctx, (struct bytes){c->tag, c->tag_size});
-        if (q->request != NULL && q->request->consumer == c) {
-            q->request->consumer = NULL; /* its basic.cancel crosses ours */
-        }
-        consumer_free(c);
+        consumer_free(c); /* its basic.cancel may cross ours */
     }
+}
+
+/* Its end may be known here before the answer to the detach that it comes from. */
+static bool ends_it_itself(const struct ch_queue *q, const struct consumer *c)
+{
+    return q->auto_delete && c->request != NULL;
 }
 
 static void on_gone(void *ctx, bool lost)
@@ -470,7 +487,7 @@ static void on_gone(void *ctx, bool lost)
     tx_on_gone(q, lost);
     for (size_t i = 1; i < q->consumers.count; i++) {
         struct consumer *c = q->consumers.items[i];
-        if (c != NULL && c->attached && !c->cancelled) {
+        if (c != NULL && c->attached && !c->cancelled && !ends_it_itself(q, c)) {
             ch->sink->on_cancel(ch->ctx, (struct bytes){c->tag, c->tag_size});
         }
     }

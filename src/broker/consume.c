@@ -37,6 +37,9 @@ static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
 void consumer_free(struct consumer *c)
 {
     struct ch_queue *q = c->queue;
+    if (c->request != NULL) {
+        request_let_go(c->request);
+    }
     holding_leave(c);
     (void)map_remove(&q->channel->consumers, (struct bytes){c->tag, c->tag_size});
     q->consumers.items[c->id] = NULL;
@@ -185,26 +188,39 @@ static void take_more_of_an_empty_queue(struct consumer *c)
     }
 }
 
-static void on_attached(struct request *r, enum queue_status status, uint64_t ready,
-                        uint64_t value2)
+static void attach(struct request *r, struct consumer *c);
+
+/* The first in its turn only: consume-ok comes before the first delivery. */
+static void begin_deliveries(struct consumer *c)
+{
+    c->attached = true;
+    if (c->credit == 0 && !c->stopped && !c->queue->channel->held) {
+        c->credit = window_of(c);
+        (void)queue_client_credit(c->queue->client, c->id, c->credit);
+    }
+    if (c->doubt) { /* the first window may be lost already */
+        consumer_renew(c);
+    }
+}
+
+/* r->answer, r->count: what the queue said. */
+static void attach_over(struct request *r)
 {
     struct consumer *c = r->consumer;
-    (void)value2;
-    r->consumer = NULL;
-    if (status == QUEUE_OK && c != NULL) {
-        c->attached = true;
-        if (c->careful && ready == 0) {
+    const char *vhost = r->channel->session->vhost;
+    request_let_go(r);
+    if (r->answer == QUEUE_OK && c != NULL) {
+        begin_deliveries(c);
+        if (c->careful && r->count == 0) {
             take_more_of_an_empty_queue(c);
         }
-        if (c->doubt) { /* the first window may be lost already */
-            consumer_renew(c);
-        }
+        r->count = 0;
         r->name = r->key; /* the tag */
         request_finish(r);
         return;
     }
-    const char *vhost = r->channel->session->vhost;
-    if (status == QUEUE_IN_EXCLUSIVE_USE) {
+    r->count = 0;
+    if (r->answer == QUEUE_IN_EXCLUSIVE_USE) {
         request_fail(r, 403, false, "queue '%.*s' in vhost '%s' in exclusive use",
                      FMT(request_queue_name(r)), vhost);
     } else {
@@ -214,6 +230,39 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t re
     if (c != NULL) {
         consumer_free(c);
     }
+}
+
+static void on_attached(struct request *r, enum queue_status status, uint64_t ready,
+                        uint64_t consumers)
+{
+    if (consumers == REPLY_NOT_KNOWN && r->consumer != NULL) {
+        attach(r, r->consumer); /* asked again: it exists, or now it is known why it does not */
+        return;
+    }
+    r->answer = status == QUEUE_EXISTS ? QUEUE_OK : status; /* ids are not used again */
+    r->count = ready;
+    r->sure = r->answer == QUEUE_OK && r->sure;
+    if (r->ahead) {
+        request_in_turn(r, attach_over);
+    } else {
+        attach_over(r);
+    }
+}
+
+static void attach(struct request *r, struct consumer *c)
+{
+    const uint8_t flags =
+        (uint8_t)((c->no_ack ? QUEUE_NO_ACK : 0) | (c->exclusive ? QUEUE_EXCLUSIVE_CONSUMER : 0u));
+    request_await_reply(r, c->queue,
+                        queue_client_attach(c->queue->client, c->id, flags, c->prefetch, c->credit,
+                                            c->priority, r->key, r->args),
+                        on_attached);
+}
+
+/* If one before it fails after all, nothing is left of it but what the channel's end undoes. */
+static bool is_harmless(const struct catalog_queue *queue, uint32_t flags)
+{
+    return !queue->spec.auto_delete && (flags & BROKER_EXCLUSIVE) == 0;
 }
 
 static void consume_step(struct request *r)
@@ -248,7 +297,8 @@ static void consume_step(struct request *r)
         holding_open(c, args.timeout_ms);
     }
     c->careful = c->no_ack;
-    c->credit = window_of(c);
+    c->priority = args.priority;
+    c->credit = r->ahead ? 0 : window_of(c); /* what would come before its turn waits there */
     if (channel_is_full(ch)) {
         c->credit = 0;
         put_among_stopped(c);
@@ -257,21 +307,20 @@ static void consume_step(struct request *r)
         q->limited = true;
         (void)queue_client_limit(q->client, ch->global_limit);
     }
-    uint8_t flags =
-        (uint8_t)((c->no_ack ? QUEUE_NO_ACK : 0) | (c->exclusive ? QUEUE_EXCLUSIVE_CONSUMER : 0));
     r->consumer = c;
-    request_await_reply(r, q,
-                        queue_client_attach(q->client, c->id, flags, c->prefetch, c->credit,
-                                            args.priority, r->key, r->args),
-                        on_attached);
+    c->request = r;
+    r->sure = is_harmless(queue, r->flags);
+    attach(r, c);
 }
 
-void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
-                    struct bytes args, broker_done_fn done, void *ctx)
+static void consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
+                    struct bytes args, bool ahead, broker_done_fn done, void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
     char generated[64];
     r->flags = flags;
+    r->family = FAMILY_CONSUME;
+    r->ahead = ahead;
     if (tag.size == 0) {
         broker_make_name(ch->broker, "amq.ctag-", generated);
         tag = bytes_from_cstr(generated);
@@ -293,25 +342,102 @@ void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes 
     consume_step(r);
 }
 
+void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes tag, uint32_t flags,
+                    struct bytes args, broker_done_fn done, void *ctx)
+{
+    consume(ch, queue, tag, flags, args, false, done, ctx);
+}
+
+bool broker_consume_ahead(struct broker_channel *ch, struct bytes name, struct bytes tag,
+                          uint32_t flags, struct bytes args, broker_done_fn done, void *ctx)
+{
+    const struct broker_session *session = ch->session;
+    const struct bytes vhost = session_vhost(session);
+    const struct catalog_queue *queue = catalog_queue(ch->broker->view, vhost, name);
+    const uint32_t most = ch->broker->options.consumers_max;
+    struct consume_args known = {.timeout_ms = 0};
+    struct broker_fault fault = {0};
+    const bool begins = request_may_begin_ahead(ch, FAMILY_CONSUME) && queue != NULL &&
+                        ch->global_limit == 0 && is_harmless(queue, flags) &&
+                        map_find(&ch->consumers, tag) == NULL &&
+                        (most == 0 || ch->consumers.count < most) &&
+                        auth_check(ch->session, PERMISSION_READ, "queue", name, &fault) &&
+                        owner_check(session, queue, &fault) &&
+                        args_check_consume(vhost, queue, args, &known, &fault);
+    if (begins) {
+        consume(ch, name, tag, flags, args, true, done, ctx);
+    }
+    return begins;
+}
+
 /* --- cancel ----------------------------------------------------------------------------------- */
 
-static void on_detached(struct request *r, enum queue_status status, uint64_t value,
-                        uint64_t value2)
+static void on_all_detached(struct request *r, enum queue_status status, uint64_t value,
+                            uint64_t consumers);
+
+/* Gone, whoever deleted it, and known to be so on every node; or no leader of the catalog was
+ * reached in time: the consumer is cancelled all the same, and the queue will go. */
+static void auto_deleted(struct request *r)
 {
-    (void)status;
-    (void)value;
-    (void)value2;
-    struct consumer *c = r->consumer;
-    r->consumer = NULL;
-    if (c != NULL) { /* else: gone with its queue meanwhile */
-        consumer_free(c);
+    request_defer_finish(r);
+}
+
+/* What ended with its last consumer is gone before anybody hears that this one was cancelled. The
+ * queue's leader has it deleted too; whose proposal comes second finds nothing. */
+static void after_detach(struct request *r, uint64_t consumers)
+{
+    struct ch_queue *q = umap_get(&r->channel->by_id, r->queue_id);
+    if (r->auto_delete && consumers == REPLY_NOT_KNOWN && q != NULL) {
+        /* Asked by a detach of nobody. */
+        request_await_reply(r, q, queue_client_detach(q->client, 0, 0), on_all_detached);
+        return;
+    }
+    if (r->auto_delete && consumers == 0) {
+        struct catalog_command command = {.kind = CATALOG_DELETE_QUEUE};
+        command.u.delete_queue.id = r->queue_id;
+        request_propose(r, &command, auto_deleted);
+        return;
     }
     request_finish(r);
 }
 
-void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn done, void *ctx)
+static void on_all_detached(struct request *r, enum queue_status status, uint64_t value,
+                            uint64_t consumers)
+{
+    (void)status;
+    (void)value;
+    after_detach(r, consumers);
+}
+
+static void on_detached(struct request *r, enum queue_status status, uint64_t value,
+                        uint64_t consumers)
+{
+    (void)status;
+    (void)value;
+    struct consumer *c = r->consumer;
+    request_let_go(r);
+    if (c != NULL) { /* else: gone with its queue meanwhile */
+        consumer_free(c);
+    }
+    after_detach(r, consumers);
+}
+
+static void await_detached(struct request *r, struct ch_queue *q, uint64_t seq,
+                           void (*on_reply)(struct request *r, enum queue_status status,
+                                            uint64_t value, uint64_t consumers))
+{
+    r->queue_id = q->queue_id;
+    r->auto_delete = q->auto_delete;
+    request_await_reply(r, q, seq, on_reply);
+}
+
+static void cancel(struct broker_channel *ch, struct bytes tag, bool ahead, broker_done_fn done,
+                   void *ctx)
 {
     struct request *r = request_new(ch, done, ctx);
+    r->family = FAMILY_CANCEL;
+    r->ahead = ahead;
+    r->sure = true; /* it cannot fail */
     request_keep(r, tag, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
     struct consumer *c = map_get(&ch->consumers, tag);
     if (reply_cancel(ch, tag) || c == NULL) {
@@ -319,7 +445,75 @@ void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn d
         return;
     }
     r->consumer = c;
-    request_await_reply(r, c->queue, queue_client_detach(c->queue->client, c->id, 0), on_detached);
+    c->request = r;
+    await_detached(r, c->queue, queue_client_detach(c->queue->client, c->id, 0), on_detached);
+}
+
+void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn done, void *ctx)
+{
+    cancel(ch, tag, false, done, ctx);
+}
+
+bool broker_cancel_ahead(struct broker_channel *ch, struct bytes tag, broker_done_fn done,
+                         void *ctx)
+{
+    const struct consumer *c = map_get(&ch->consumers, tag);
+    const bool begins = request_may_begin_ahead(ch, FAMILY_CANCEL) && c != NULL && c->attached &&
+                        c->request == NULL;
+    if (begins) {
+        cancel(ch, tag, true, done, ctx);
+    }
+    return begins;
+}
+
+static void on_left_one(void *ctx, const struct broker_fault *fault, struct bytes name, uint64_t a,
+                        uint64_t b)
+{
+    struct broker_channel *ch = ctx;
+    const struct broker_fault none = {0};
+    (void)fault; /* a queue without a leader keeps no channel from being closed */
+    (void)name;
+    (void)a;
+    (void)b;
+    if (--ch->leaving == 0) {
+        ch->on_left(ch->left_ctx, &none, BYTES_NONE, 0, 0);
+    }
+}
+
+/* Its consumers stay on record until the channel is closed: so does what they have unacked. What
+ * still comes for them goes back. */
+static uint64_t detach_all(struct ch_queue *q)
+{
+    uint64_t seq = 0;
+    for (size_t i = 1; i < q->consumers.count; i++) {
+        struct consumer *c = q->consumers.items[i];
+        if (c != NULL && c->attached && !c->cancelled) {
+            c->cancelled = true;
+            seq = queue_client_detach(q->client, c->id, 0);
+        }
+    }
+    return seq;
+}
+
+bool broker_channel_leave(struct broker_channel *ch, bool session_ends, broker_done_fn done,
+                          void *ctx)
+{
+    WR_ASSERT_OP(ch->leaving, ==, 0);
+    ch->on_left = done;
+    ch->left_ctx = ctx;
+    struct umap_iter it = umap_iterate(&ch->by_id);
+    while (umap_next(&it)) {
+        struct ch_queue *q = it.value;
+        if (!q->auto_delete || (q->exclusive && session_ends)) {
+            continue;
+        }
+        const uint64_t seq = detach_all(q);
+        if (seq != 0) {
+            ch->leaving++;
+            await_detached(request_new(ch, on_left_one, ch), q, seq, on_all_detached);
+        }
+    }
+    return ch->leaving > 0;
 }
 
 /* --- get -------------------------------------------------------------------------------------- */

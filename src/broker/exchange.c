@@ -351,7 +351,7 @@ static void bind_step(struct request *r)
         .destination_kind = r->kind == BIND_QUEUE ? CATALOG_TO_QUEUE : CATALOG_TO_EXCHANGE};
     r->newly = catalog_binding(r->broker->view, &command.u.binding) == NULL;
     if (check_binding(r, x) && check_unbind_owner(r, &command.u.binding)) {
-        r->sure = !r->unbind && is_plain(x);
+        r->sure = r->unbind || is_plain(x);
         request_propose(r, &command, binding_done);
     }
 }
@@ -390,7 +390,8 @@ static void queue_bind(struct broker_channel *ch, struct bytes queue, struct byt
     struct request *r = request_new(ch, done, ctx);
     r->kind = BIND_QUEUE;
     r->unbind = unbind;
-    r->behind = ahead;
+    r->family = unbind ? FAMILY_UNBIND : FAMILY_MAKE;
+    r->behind = ahead && !unbind;
     r->ahead = ahead;
     if (queue.size == 0 && ch->has_last_queue) {
         queue = channel_last_queue(ch);
@@ -445,9 +446,29 @@ bool broker_queue_bind_ahead(struct broker_channel *ch, struct bytes queue, stru
                              struct bytes key, struct bytes args, broker_done_fn done, void *ctx)
 {
     const bool begins =
-        request_may_begin_ahead(ch) && binds_for_sure(ch, queue, exchange, key, args);
+        request_may_begin_ahead(ch, FAMILY_MAKE) && binds_for_sure(ch, queue, exchange, key, args);
     if (begins) {
         queue_bind(ch, queue, exchange, key, args, false, true, done, ctx);
+    }
+    return begins;
+}
+
+/* What is not there any more by then was not bound: nothing is refused. */
+bool broker_queue_unbind_ahead(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                               struct bytes key, struct bytes args, broker_done_fn done, void *ctx)
+{
+    struct broker_session *session = ch->session;
+    const struct bytes vhost = session_vhost(session);
+    const struct catalog_exchange *x = catalog_exchange(ch->broker->view, vhost, exchange);
+    const struct catalog_queue *known = catalog_queue(ch->broker->view, vhost, queue);
+    struct broker_fault fault = {0};
+    const bool begins = request_may_begin_ahead(ch, FAMILY_UNBIND) && exchange.size > 0 &&
+                        args.size <= CATALOG_ARGUMENTS_MAX && x != NULL && known != NULL &&
+                        queue_may_be_bound(ch, queue, exchange, &fault) &&
+                        auth_check_topic(session, PERMISSION_READ, x, key, &fault) &&
+                        owner_check(session, known, &fault);
+    if (begins) {
+        queue_bind(ch, queue, exchange, key, args, true, true, done, ctx);
     }
     return begins;
 }

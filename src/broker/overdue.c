@@ -184,11 +184,8 @@ static void revoke(struct holding *h)
     }
     if (c != NULL) {
         (void)queue_client_detach(q->client, c->id, QUEUE_DETACH_RETURN);
-        if (q->request != NULL && q->request->consumer == c) {
-            q->request->consumer = NULL; /* its basic.cancel crosses ours */
-        }
         holding_free(h);
-        consumer_free(c);
+        consumer_free(c); /* its basic.cancel may cross ours */
         return;
     }
     for (size_t i = 0; i < h->runs.count; i++) { /* what of it is settled the machine ignores */

@@ -306,6 +306,7 @@ static void declare(struct broker_channel *ch, struct bytes name, uint32_t flags
 {
     struct request *r = request_new(ch, done, ctx);
     r->declares = true;
+    r->family = FAMILY_MAKE;
     r->ahead = ahead;
     char generated[64];
     uint8_t type = CATALOG_CLASSIC;
@@ -371,7 +372,7 @@ static bool declares_new(struct broker_channel *ch, struct bytes name, uint32_t 
 bool broker_queue_declare_ahead(struct broker_channel *ch, struct bytes name, uint32_t flags,
                                 struct bytes args, broker_done_fn done, void *ctx)
 {
-    bool begins = request_may_begin_ahead(ch);
+    bool begins = request_may_begin_ahead(ch, FAMILY_MAKE);
     if (begins) {
         struct writer w;
         writer_init(&w, 64);
@@ -500,14 +501,51 @@ static void delete_step(struct request *r)
     uint8_t flags = (uint8_t)(((r->flags & BROKER_IF_UNUSED) != 0 ? QUEUE_IF_UNUSED : 0) |
                               ((r->flags & BROKER_IF_EMPTY) != 0 ? QUEUE_IF_EMPTY : 0));
     struct ch_queue *q = ch_queue_open(ch, queue);
+    r->sure = r->flags == 0;
     request_await_reply(r, q, queue_client_seal(q->client, flags), on_sealed);
+}
+
+static void delete_queue(struct broker_channel *ch, struct bytes queue, uint32_t flags, bool ahead,
+                         broker_done_fn done, void *ctx)
+{
+    struct request *r = request_new(ch, done, ctx);
+    r->flags = flags;
+    r->family = FAMILY_DELETE;
+    r->ahead = ahead;
+    request_keep(r, queue, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
+    delete_step(r);
 }
 
 void broker_queue_delete(struct broker_channel *ch, struct bytes queue, uint32_t flags,
                          broker_done_fn done, void *ctx)
 {
-    struct request *r = request_new(ch, done, ctx);
-    r->flags = flags;
-    request_keep(r, queue, BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE);
-    delete_step(r);
+    delete_queue(ch, queue, flags, false, done, ctx);
+}
+
+/* The channel's own consumers hear of the end behind delete-ok: that is for one at a time. */
+static bool consumes_from(const struct broker_channel *ch, uint64_t queue_id)
+{
+    const struct ch_queue *q = umap_get(&ch->by_id, queue_id);
+    for (size_t i = 1; q != NULL && i < q->consumers.count; i++) {
+        if (q->consumers.items[i] != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool broker_queue_delete_ahead(struct broker_channel *ch, struct bytes name, uint32_t flags,
+                               broker_done_fn done, void *ctx)
+{
+    struct broker_fault fault = {0};
+    const struct catalog_queue *queue =
+        catalog_queue(ch->broker->view, session_vhost(ch->session), name);
+    const bool begins = flags == 0 && request_may_begin_ahead(ch, FAMILY_DELETE) && queue != NULL &&
+                        !request_names(ch, name) && !consumes_from(ch, queue->id) &&
+                        auth_check(ch->session, PERMISSION_CONFIGURE, "queue", name, &fault) &&
+                        owner_check(ch->session, queue, &fault);
+    if (begins) {
+        delete_queue(ch, name, flags, true, done, ctx);
+    }
+    return begins;
 }

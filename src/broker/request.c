@@ -2,11 +2,11 @@
  * What: one asynchronous call of a front end: what it waits for, and how it ends.
  *
  * A request is driven by its `step`, which is called again after each thing it waited for: a read
- * barrier, a proposal and the view that contains it, a queue's reply. Declares and binds of a
- * channel may be under way together; they end in the order of the calls. Failure modes: time limit
+ * barrier, a proposal and the view that contains it, a queue's reply. Calls of one family may be
+ * under way together on a channel; they end in the order of the calls. Failure modes: time limit
  * -> 541; its channel closed -> nobody is told, pending callbacks find channel == NULL and free it.
  *
- * Invariant: exactly one of {a catalog or report callback under way, queue->request, view_waits,
+ * Invariant: exactly one of {a catalog or report callback under way, queue->requests, view_waits,
  * death_waits, deferred, in_turn} holds a request.
  */
 #include <stdarg.h>
@@ -22,6 +22,7 @@ struct request *request_new(struct broker_channel *ch, broker_done_fn done, void
     request->done = done;
     request->ctx = ctx;
     list_init(&request->wait_link);
+    list_init(&request->reply_link);
     timer_init(&request->timeout);
     list_push_back(&ch->requests, &request->link);
     return request;
@@ -46,12 +47,19 @@ void request_keep(struct request *request, struct bytes name, struct bytes excha
     request->type = keep(request->text, type);
 }
 
+void request_let_go(struct request *request)
+{
+    if (request->consumer != NULL) {
+        request->consumer->request = NULL;
+        request->consumer = NULL;
+    }
+}
+
 static void request_free(struct request *request)
 {
     list_remove(&request->link);
-    if (request->queue != NULL && request->queue->request == request) {
-        request->queue->request = NULL;
-    }
+    list_remove(&request->reply_link);
+    request_let_go(request);
     list_remove(&request->wait_link);
     timer_cancel(&request->broker->timers, &request->timeout);
     buf_unref(request->text);
@@ -82,15 +90,25 @@ static void let_next_go_on(struct broker_channel *ch)
     }
 }
 
-bool request_may_begin_ahead(const struct broker_channel *ch)
+bool request_may_begin_ahead(const struct broker_channel *ch, enum request_family family)
 {
     LIST_FOREACH(link, &ch->requests) {
         const struct request *r = WR_CONTAINER_OF(link, struct request, link);
-        if (!r->sure || r->fault.code != 0) {
+        if (!r->sure || r->fault.code != 0 || r->family != family) {
             return false;
         }
     }
     return true;
+}
+
+bool request_names(const struct broker_channel *ch, struct bytes name)
+{
+    LIST_FOREACH(link, &ch->requests) {
+        if (bytes_eq(request_queue_name(WR_CONTAINER_OF(link, struct request, link)), name)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool request_is_declaring(const struct broker_channel *ch, struct bytes name)
@@ -167,8 +185,8 @@ void request_abandon(struct request *request)
     list_remove(&request->link);
     list_push_back(&request->broker->abandoned, &request->link);
     request->channel = NULL;
-    if (request->queue != NULL && request->queue->request == request) {
-        request->queue->request = NULL;
+    if (request->queue != NULL) {
+        list_remove(&request->reply_link);
         request->queue = NULL;
         timer_cancel(&request->broker->timers, &request->timeout);
         request_defer_finish(request);
@@ -283,8 +301,8 @@ void request_deaths_over(struct broker_channel *ch)
 static void on_reply_timeout(struct timer *t)
 {
     struct request *request = WR_CONTAINER_OF(t, struct request, timeout);
-    struct ch_queue *q = request->queue;
-    q->request = NULL;
+    const struct ch_queue *q = request->queue;
+    list_remove(&request->reply_link);
     request->queue = NULL;
     if (request->replay != NULL) { /* the binding is made: that is what was asked for */
         history_cut_short(request);
@@ -299,11 +317,11 @@ void request_await_reply(struct request *request, struct ch_queue *queue, uint64
                          void (*on_reply)(struct request *request, enum queue_status status,
                                           uint64_t value, uint64_t value2))
 {
-    WR_ASSERT(queue->request == NULL && !request->channel->closed);
+    WR_ASSERT(request->queue == NULL && !request->channel->closed);
     request->queue = queue;
     request->on_reply = on_reply;
-    queue->request = request;
-    queue->request_seq = seq;
+    request->reply_seq = seq;
+    list_push_back(&queue->requests, &request->reply_link);
     timer_add(&request->broker->timers, &request->timeout,
               broker_now_ms(request->broker) + request->broker->options.operation_timeout_ms,
               on_reply_timeout);
@@ -311,15 +329,15 @@ void request_await_reply(struct request *request, struct ch_queue *queue, uint64
 
 static void answer_gone(struct request *request)
 {
-    request->on_reply(request, QUEUE_SEALED, 0, 0);
+    request->on_reply(request, QUEUE_SEALED, 0, 0); /* nobody is left */
 }
 
 void request_queue_gone(struct request *request)
 {
-    WR_ASSERT(request->queue != NULL && request->queue->request == request);
-    request->queue->request = NULL;
+    WR_ASSERT(request->queue != NULL);
+    list_remove(&request->reply_link);
     request->queue = NULL;
-    request->consumer = NULL; /* freed with its queue */
+    request_let_go(request); /* freed with its queue */
     timer_cancel(&request->broker->timers, &request->timeout);
     broker_defer(request->broker, answer_gone, request);
 }

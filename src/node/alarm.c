@@ -6,8 +6,8 @@
  * log (the host knows); other nodes' alarms come with their pongs.
  *
  * What the allocator keeps counts as resident though nobody uses it: near the watermark, and as
- * long as the alarm is on, it is told to give back what it can. That takes as long as there is free
- * memory and is done on another thread.
+ * long as the alarm is on, it is told to give back what it can; elsewhere when most is free. That
+ * takes as long as there is free memory and is done on another thread.
  *
  * Failure modes: where memory cannot be measured it is not watched. Threads: the shard's.
  */
@@ -20,7 +20,15 @@
 #include "node_internal.h"
 
 #define TRIM_TOKEN UINT64_C(0x414c524d)
-#define MIB(bytes) ((bytes) >> 20)
+#define IDLE_TOKEN (TRIM_TOKEN + 1)
+/* What nobody uses is given back far from the watermark, too, when it is so much, and half of all:
+ * asked so often; not again so soon after it was done, and later still if it was no use. */
+#define IDLE_LEAST  (UINT64_C(64) << 20)
+#define IDLE_GAIN   (UINT64_C(16) << 20)
+#define IDLE_ASK_S  10u
+#define IDLE_S      60u
+#define IDLE_VAIN_S 300u
+#define MIB(bytes)  ((bytes) >> 20)
 
 uint64_t alarm_part_of(uint64_t total, uint32_t millionths)
 {
@@ -125,6 +133,17 @@ static bool trim_is_due(const struct shard *shard)
             m->used + m->limit / 64 < shard->alarm.trimmed);
 }
 
+static void trim_idle(struct shard *shard)
+{
+    const struct alarm_memory *m = &shard->alarm.memory;
+    const uint64_t half = m->used / 2;
+    const uint64_t now = shard->env->ops->mono_ns(shard->env);
+    if (!shard->alarm.trimming && m->used >= IDLE_LEAST && now >= shard->alarm.idle_ns) {
+        shard->alarm.trimming = true;
+        shard->env->ops->memory_trim(shard->env, half > IDLE_LEAST ? half : IDLE_LEAST, IDLE_TOKEN);
+    }
+}
+
 static void look(struct shard *shard)
 {
     const struct alarm_memory *m = &shard->alarm.memory;
@@ -134,7 +153,9 @@ static void look(struct shard *shard)
     bool trims = trim_is_due(shard);
     if (trims) {
         shard->alarm.trimming = true;
-        shard->env->ops->memory_trim(shard->env, TRIM_TOKEN);
+        shard->env->ops->memory_trim(shard->env, 0, TRIM_TOKEN);
+    } else {
+        trim_idle(shard);
     }
     /* What nobody uses is no reason for an alarm: unless it is far over, the trim comes first. */
     if (m->used < m->limit || !trims || m->used - m->limit >= m->limit / 8) {
@@ -154,13 +175,27 @@ bool alarm_set_watermark(struct shard *shard, uint32_t relative_ppm, uint64_t ab
     return true;
 }
 
-void alarm_on_exec(struct shard *shard, uint64_t token)
+static uint32_t idle_wait_s(const struct shard *shard, uint64_t before, int result)
 {
-    if (token != TRIM_TOKEN) {
+    if (result != 0) {
+        return IDLE_ASK_S;
+    }
+    return shard->alarm.memory.used + IDLE_GAIN <= before ? IDLE_S : IDLE_VAIN_S;
+}
+
+void alarm_on_exec(struct shard *shard, uint64_t token, int result)
+{
+    const uint64_t before = shard->alarm.memory.used;
+    if (token != TRIM_TOKEN && token != IDLE_TOKEN) {
         return;
     }
     shard->alarm.trimming = false;
-    if (measure(shard)) {
+    const bool measured = measure(shard);
+    if (token == IDLE_TOKEN) {
+        shard->alarm.idle_ns = shard->env->ops->mono_ns(shard->env) +
+                               idle_wait_s(shard, before, result) * UINT64_C(1000000000);
+    }
+    if (measured && result == 0) {
         shard->alarm.trimmed = shard->alarm.memory.used;
         set_memory_high(shard, shard->alarm.memory.used >= shard->alarm.memory.limit);
     }

@@ -160,7 +160,7 @@ bool alarm_limit(struct env *env, const struct config *config, struct alarm_memo
 bool alarm_set_watermark(struct shard *shard, uint32_t relative_ppm, uint64_t absolute);
 void alarm_init(struct shard *shard);          /* shard 0 */
 uint32_t alarm_own(const struct shard *shard); /* enum broker_alarm: this node's; any shard */
-void alarm_on_exec(struct shard *shard, uint64_t token);
+void alarm_on_exec(struct shard *shard, uint64_t token, int result);
 void alarm_turn(struct shard *shard); /* any shard: the brokers hear of what has changed */
 uint64_t alarm_deadline_ns(const struct shard *shard);
 struct alarm_memory alarm_memory(const struct shard *shard);
@@ -201,6 +201,7 @@ struct shard {
         uint64_t next_ns;           /* of the next look; 0 = memory is not watched */
         struct alarm_memory memory; /* at the last one */
         uint64_t trimmed;           /* what was used after the last trim */
+        uint64_t idle_ns;           /* not before that is it asked again what is free */
     } alarm;
     bool listening, shutting, shut_told;
     uint64_t shut_deadline_ns;

@@ -353,8 +353,7 @@ static void on_kv(void *ctx, uint64_t token, int result, void *reply)
 
 static void on_exec(void *ctx, uint64_t token, int result)
 {
-    (void)result;
-    alarm_on_exec(ctx, token);
+    alarm_on_exec(ctx, token, result);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)

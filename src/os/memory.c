@@ -27,7 +27,8 @@
 
 struct trim_job {
     struct os_work work;
-    uint64_t token;
+    uint64_t token, least;
+    int result;
 };
 
 /* The beginning of a small file, as text; "" when there is none. */
@@ -163,8 +164,11 @@ void os_memory_init(void)
 
 static void trim_run(struct os_work *work)
 {
-    (void)work;
-    (void)malloc_trim(0);
+    struct trim_job *job = (struct trim_job *)(void *)work;
+    job->result = job->least > 0 && mallinfo2().fordblks < job->least;
+    if (job->result == 0) {
+        (void)malloc_trim(0);
+    }
 }
 
 static void trim_finish(struct os_work *work)
@@ -172,17 +176,18 @@ static void trim_finish(struct os_work *work)
     struct trim_job *job = (struct trim_job *)(void *)work;
     struct os_context *context = work->context;
     if (!os_is_silent(context)) {
-        context->sink->on_exec(context->sink_ctx, job->token, 0);
+        context->sink->on_exec(context->sink_ctx, job->token, job->result);
     }
     wr_free(job);
 }
 
-static void env_memory_trim(struct env *env, uint64_t token)
+static void env_memory_trim(struct env *env, uint64_t least, uint64_t token)
 {
     struct trim_job *job = wr_calloc(1, sizeof *job);
     job->work.run = trim_run;
     job->work.finish = trim_finish;
     job->token = token;
+    job->least = least;
     os_work_start(os_context_of(env), &job->work);
 }
 

@@ -10,6 +10,8 @@
 
 #include "warren/plant.h"
 
+#define CACHED_LEAST 512u /* bytes of payloads: less is not worth the step */
+
 struct apply_read {
     struct log_job job;
     struct host *host;
@@ -143,11 +145,12 @@ void group_apply(struct group *group)
     }
 }
 
-/* Payloads leave the core's memory when the log has them and no follower needs them soon. */
+/* Payloads leave the core's memory when the log has them and no follower needs them soon. What is
+ * left of each of very many groups adds up, and keeps messages in memory that were dropped. */
 void group_trim(struct group *group)
 {
     size_t cached = raft_cached_bytes(group->raft);
-    if (cached < 64 * 1024) {
+    if (cached < CACHED_LEAST) {
         return;
     }
     uint64_t upto = group->applied;

@@ -166,6 +166,29 @@ uint64_t queue_client_publish_more(struct queue_client *client, struct message m
     return seq;
 }
 
+size_t client_consumer_place(const struct queue_client *client, uint32_t consumer)
+{
+    size_t low = 0;
+    size_t high = client->consumers.count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (client->consumers.items[middle].consumer < consumer) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+struct consumer_expect *client_expects(struct queue_client *client, uint32_t consumer)
+{
+    const size_t place = client_consumer_place(client, consumer);
+    return place < client->consumers.count && client->consumers.items[place].consumer == consumer
+               ? &client->consumers.items[place]
+               : NULL;
+}
+
 uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
                              uint32_t prefetch, uint64_t credit_limit, int32_t priority,
                              struct bytes tag, struct bytes args)
@@ -180,14 +203,11 @@ uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uin
     op->name = copy(tag);
     op->args = copy(args);
     want_reply(client, op);
-    for (size_t i = 0; i < client->consumers.count; i++) {
-        if (client->consumers.items[i].consumer == consumer) {
-            return op->seq;
-        }
+    if (client_expects(client, consumer) == NULL) {
+        vec_insert(&client->consumers, client_consumer_place(client, consumer),
+                   ((struct consumer_expect){consumer, 1}));
     }
-    uint64_t seq = op->seq;
-    vec_push(&client->consumers, (struct consumer_expect){consumer, 1});
-    return seq;
+    return op->seq;
 }
 
 uint64_t queue_client_detach(struct queue_client *client, uint32_t consumer, uint8_t flags)

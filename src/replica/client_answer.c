@@ -16,11 +16,8 @@
 
 static void forget_consumer(struct queue_client *client, uint32_t consumer)
 {
-    for (size_t i = 0; i < client->consumers.count; i++) {
-        if (client->consumers.items[i].consumer == consumer) {
-            vec_remove(&client->consumers, i);
-            return;
-        }
+    if (client_expects(client, consumer) != NULL) {
+        vec_remove(&client->consumers, client_consumer_place(client, consumer));
     }
 }
 
@@ -129,10 +126,10 @@ void client_settle(struct queue_client *client, uint64_t seq)
         return;
     }
     /* Replies come before; one that did not was asked for again and is no longer known: it went
-     * well. */
+     * well, unless others were under way with it (value2 says that it is not known). */
     while (client->replies.count > 0 && client->replies.items[0].seq <= seq) {
         const struct client_reply *r = &client->replies.items[0];
-        reply(client, 0, r->kind == QUEUE_OP_GET ? QUEUE_EMPTY : QUEUE_OK, r->next, 0);
+        reply(client, 0, r->kind == QUEUE_OP_GET ? QUEUE_EMPTY : QUEUE_OK, r->next, UINT64_MAX);
     }
     client->applied = seq;
     drop_ops(client, seq);
@@ -174,15 +171,11 @@ static void refused(struct queue_client *client, uint64_t first, uint64_t count)
 static void deliver(struct queue_client *client, const struct queue_effect *effect,
                     const struct message *messages, uint32_t count)
 {
-    uint64_t *next = NULL;
-    if (effect->consumer == 0) {
-        next = &client->get_next;
-    }
-    for (size_t i = 0; i < client->consumers.count && next == NULL; i++) {
-        if (client->consumers.items[i].consumer == effect->consumer) {
-            next = &client->consumers.items[i].next;
-        }
-    }
+    struct consumer_expect *expect =
+        effect->consumer == 0 ? NULL : client_expects(client, effect->consumer);
+    uint64_t *next = effect->consumer == 0 ? &client->get_next
+                     : expect != NULL      ? &expect->next
+                                           : NULL;
     if (next == NULL || count == 0) {
         return;
     }

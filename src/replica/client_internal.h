@@ -50,10 +50,13 @@ struct queue_client {
     VEC(struct client_reply) replies;
     struct timer retry;
     uint32_t backoff_ms;
-    uint32_t soon; /* how often it was told in a row that nobody leads */
+    uint32_t soon;     /* how often it was told in a row that nobody leads */
     uint64_t progress; /* applied at the last retry */
     uint32_t candidate;
 };
+/* client->consumers are in order of their ids: where one is, or would be. */
+size_t client_consumer_place(const struct queue_client *client, uint32_t consumer);
+struct consumer_expect *client_expects(struct queue_client *client, uint32_t consumer);
 struct client_link { /* clients of one queue */
     struct list clients;
 };

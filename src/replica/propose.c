@@ -33,6 +33,7 @@ void group_close_open(struct group *group)
     if (group->open == NULL) {
         return;
     }
+    buf_fit(&group->open);
     vec_push(&group->proposals, (struct pending_entry){group->open});
     group->open = NULL;
 }
@@ -53,10 +54,11 @@ void group_append_batch(struct group *group, const struct queue_batch *batch)
     }
 }
 
-/* A finished entry (catalog). */
+/* A finished entry. */
 void group_take_entry(struct group *group, struct buf *owned_entry)
 {
     group_close_open(group);
+    buf_fit(&owned_entry);
     vec_push(&group->proposals, (struct pending_entry){owned_entry});
     group_mark(group);
 }

@@ -226,9 +226,10 @@ static int op_memory(struct env *env, uint64_t *ret_bytes)
     return WR_E_UNSUPPORTED;
 }
 
-static void op_memory_trim(struct env *env, uint64_t token)
+static void op_memory_trim(struct env *env, uint64_t least, uint64_t token)
 {
     (void)env;
+    (void)least;
     (void)token;
     WR_UNREACHABLE(); /* nobody trims what cannot be measured */
 }

@@ -2,7 +2,7 @@
 """Memory and disk alarms on real nodes: who is held back, what goes on meanwhile, and that all ends.
 
 One node, and three of which one is short of memory and one of disk space, with publishers and consumers
-on every node, on plain sockets and with pika. And a backlog that stays on disk: no alarm at all.
+on every node, on plain sockets and with pika. And a backlog that stays on disk: no alarm at all. And that memory comes back.
 """
 
 import argparse
@@ -25,6 +25,7 @@ WATERMARK = 160_000_000
 NO_DISK = "disk_free_limit.absolute = 1000TB"
 QUICK = "memory_monitor_interval = 100"
 DURABLE = 2
+SHALLOW, EACH = 1000, 80
 BACKLOG, BACKLOG_WATERMARK = 1_000_000, 256_000_000
 QUORUM = short("x-queue-type") + b"S" + longstr("quorum")
 ACK, BLOCKED, UNBLOCKED = (60, 80), (10, 60), (10, 61)
@@ -411,6 +412,34 @@ def backlog(cluster, perf):
     expect("messages", [row["messages"] for row in rows if row["name"] == "backlog"], [BACKLOG])
 
 
+def shallow(cluster):
+    """Many queues with a few messages each, one after the other: not much more is resident than
+    there is in them, also the second time; and it goes when they are purged, without an alarm."""
+    node = cluster.nodes[0]
+    names = [f"shallow.{i}" for i in range(SHALLOW)]
+    with Client(node) as client:
+        for name in names:
+            client.declare(name)
+        empty = node.rss_bytes()
+        for _ in range(2):
+            for _ in range(EACH):
+                client.send(*[part for name in names for part in (
+                    publish(1, "", name), frame(CONTENT, 1, struct.pack(">HHQH", 60, 0, 1024, 0)),
+                    frame(BODY, 1, bytes(1024)))])
+                client.pump(0)
+            wait_until(lambda: sum(row["messages"] for row in cluster.ctl_json(
+                "list_queues", "messages")) == SHALLOW * EACH, WAIT_S, "all is published")
+            used = node.rss_bytes() - empty
+            if used > SHALLOW * EACH * 1024 * 3:
+                raise Failed(f"{used} bytes more are resident")
+            for name in names:
+                client.ask("purge", (50, 31), method(1, 50, 30, b"\0\0" + short(name) + b"\0"))
+            if client.told:
+                raise Failed(f"was told {client.told}")
+        wait_until(lambda: node.rss_bytes() - empty < SHALLOW * EACH * 1024 / 2, 2 * 60,
+                   "memory has come back")
+
+
 def run(options, name, count, own, test):
     folder = options.folder or os.path.join(clusters.ROOT, ".dev", "real", "alarms")
     driver = OwnDriver(os.path.abspath(options.warren), os.path.abspath(options.warrenctl),
@@ -450,7 +479,8 @@ def main():
              ("pika-3-nodes", 3, {1: low}, with_pika),
              ("flow-3-nodes", 3, {}, flow),
              ("backlog", 1, {1: [f"vm_memory_high_watermark.absolute = {BACKLOG_WATERMARK}", QUICK]},
-              lambda cluster: backlog(cluster, options.perf))]
+              lambda cluster: backlog(cluster, options.perf)),
+             ("shallow", 1, {1: [QUICK]}, shallow)]
     tests = [test for test in tests if test[0].startswith(options.only)]
     failed = sum(run(options, *test) for test in tests)
     print(f"alarms: {len(tests) - failed} passed, {failed} failed")

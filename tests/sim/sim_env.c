@@ -479,8 +479,9 @@ static int trim(void *arg)
     return 0;
 }
 
-static void op_memory_trim(struct env *env, uint64_t token)
+static void op_memory_trim(struct env *env, uint64_t least, uint64_t token)
 {
+    (void)least;
     op_exec(env, trim, NULL, token);
 }
 

@@ -1,5 +1,5 @@
-"""Declares and binds that a client sends without waiting for the answers: they come in order, and
-what stands behind one that is refused is not done."""
+"""Calls that a client sends without waiting for the answers: they come in order, and what stands
+behind one that is refused is not done."""
 
 from registry import script
 from session import KINDS
@@ -193,3 +193,52 @@ def what_may_not_be_declared(t):
     answers(ch, 2)
     ch.closed()
     is_there(t, "may1", "may2", "not", "may3")
+
+
+@script("15", "18", kinds=KINDS)
+def consumers_in_one_packet(t):
+    """Each hears consume-ok before its first message; the answers come in order."""
+    ch, out = t.channel(), t.channel()
+    ch.call("confirm.select")
+    names = [t.queue(ch, f"q{i}") for i in range(3)]
+    ch.publish("", names[1], "was there")
+    ch.confirms(1)
+    ch.send_together(*[("basic.consume", dict(queue=names[i % 3], tag=f"t{i}")) for i in range(9)])
+    for _ in range(9):
+        ch.take(1, "basic.consume-ok")
+    ch.deliveries(1)
+    for name in names:
+        t.counts(name, messages=0, consumers=3)
+    ch.send_together(*[("basic.cancel", dict(tag=f"t{i}")) for i in range(9)])
+    for _ in range(9):
+        ch.take(1, "basic.cancel-ok")
+
+
+@script("6", "9", kinds=KINDS)
+def unbinds_and_deletes_in_one_packet(t):
+    ch = t.channel()
+    names = [t.queue(ch, f"q{i}") for i in range(4)]
+    for name in names:
+        t.bind(ch, "amq.direct", name, "k")
+        ch.publish("", name, "lost")
+    ch.send_together(*[("queue.unbind", dict(queue=name, exchange="amq.direct", key="k"))
+                       for name in [*names, names[0]]])
+    ch.take(5, "queue.unbind-ok")
+    ch.call("confirm.select")
+    ch.publish("amq.direct", "k", "to nobody", mandatory=1)
+    ch.confirms(1)
+    ch.send_together(*[("queue.delete", dict(queue=name)) for name in [*names, names[0]]],
+                     ("queue.declare", dict(queue=names[1], passive=1)))
+    ch.take(5, "queue.delete-ok")
+    ch.closed()
+
+
+@script("9", "18", kinds=KINDS)
+def deletes_under_consumers_in_one_packet(t):
+    ch = t.channel()
+    names = [t.queue(ch, f"q{i}") for i in range(3)]
+    for name in names:
+        ch.call("basic.consume", queue=name, tag=name)
+    ch.send_together(*[("queue.delete", dict(queue=name)) for name in names])
+    ch.take(3, "queue.delete-ok")
+    ch.take(3, "basic.cancel")

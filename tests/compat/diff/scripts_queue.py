@@ -368,3 +368,107 @@ def many_queues_with_one_binding_key(t):
     ch.confirms(1)
     for name in names:
         ch.call("basic.get", queue=name, no_ack=1)
+
+
+def publish_to_both(out, bound, name):
+    """Returned if the queue is gone; through the default exchange, and through a binding."""
+    for exchange in ("", bound):
+        out.publish(exchange, name, "to nobody", mandatory=1)
+        out.confirms(1)
+
+
+def auto_deleted(t, ch):
+    """An auto-delete queue that is bound: its name, and the exchange's."""
+    name = t.queue(ch, auto_delete=1)
+    bound = t.exchange(ch, "direct")
+    t.bind(ch, bound, name, name)
+    return name, bound
+
+
+@script("9", "12", kinds=("transient", "durable"))
+def auto_delete_before_cancel_ok(t):
+    """Who has heard cancel-ok of the last consumer, or anybody whom he tells, finds no queue."""
+    ch, out = t.channel(), t.channel()
+    ch.call("confirm.select")
+    out.call("confirm.select")
+    for round_ in range(8):
+        name, bound = auto_deleted(t, ch)
+        ch.publish("", name, f"m{round_}")
+        ch.confirms(1)
+        ch.call("basic.consume", queue=name, tag="1")
+        ch.deliveries(1)
+        publisher = (ch, out)[round_ % 2]
+        ch.call("basic.cancel", tag="1")
+        publish_to_both(publisher, bound, name)
+
+
+@script("9", "12", kinds=("transient", "durable"))
+def auto_delete_not_the_last(t):
+    """Another consumer keeps the queue, whoever comes and goes, until it goes too."""
+    ch, other, out = t.channel(), t.channel(), t.channel()
+    out.call("confirm.select")
+    name, bound = auto_deleted(t, ch)
+    for tag in ("1", "2"):
+        ch.call("basic.consume", queue=name, tag=tag, no_ack=1)
+    other.call("basic.consume", queue=name, tag="other", no_ack=1)
+    for tag in ("1", "2"):
+        ch.call("basic.cancel", tag=tag)
+    publish_to_both(out, bound, name)
+    other.deliveries(2)
+    other.call("basic.cancel", tag="other")
+    publish_to_both(out, bound, name)
+
+
+@script("9", "12", kinds=("transient", "durable"))
+def auto_delete_behind_a_nowait_cancel(t):
+    """No answer, but what the channel does next comes after it."""
+    ch = t.channel()
+    ch.call("confirm.select")
+    for _ in range(4):
+        name, bound = auto_deleted(t, ch)
+        ch.call("basic.consume", queue=name, tag="1")
+        ch.call("basic.cancel", tag="1", nowait=1)
+        publish_to_both(ch, bound, name)
+
+
+@script("9", "12", kinds=("transient", "durable"))
+def auto_delete_before_channel_close_ok(t):
+    a, out = t.connect(), t.channel()
+    out.call("confirm.select")
+    for _ in range(4):
+        ch = a.channel()
+        name, bound = auto_deleted(t, ch)
+        out.publish("", name, "unacked")
+        out.confirms(1)
+        ch.call("basic.consume", queue=name, tag="1")
+        ch.deliveries(1)
+        ch.close()
+        publish_to_both(out, bound, name)
+
+
+@script("9", "12", kinds=("transient", "durable"))
+def auto_delete_before_connection_close_ok(t):
+    out = t.channel()
+    out.call("confirm.select")
+    for _ in range(4):
+        a = t.connect()
+        ch, more = a.channel(), a.channel()
+        name, bound = auto_deleted(t, ch)
+        ch.call("basic.consume", queue=name, tag="1")
+        more.call("basic.consume", queue=name, tag="2")
+        a.end()
+        publish_to_both(out, bound, name)
+
+
+@script("9", "12", kinds=("transient", "durable"))
+def auto_delete_before_a_channel_error(t):
+    """The channel has left its queues when its end is told."""
+    a, out = t.connect(), t.channel()
+    out.call("confirm.select")
+    for _ in range(4):
+        ch = a.channel()
+        name, bound = auto_deleted(t, ch)
+        ch.call("basic.consume", queue=name, tag="1")
+        ch.send("queue.declare", queue=t.name("missing"), passive=1)
+        ch.closed()
+        publish_to_both(out, bound, name)

@@ -335,6 +335,13 @@ class Connection:
     def closed(self):
         self.own.closed()
 
+    def end(self):
+        """As a client that closes nothing but the connection: its channels are open."""
+        self.raw.send(put_method(0, "connection.close", code=200))
+        self.own.next(("connection.close-ok",))
+        self.gone()
+        self.raw.close()
+
     def close(self):
         """In order; what was left is recorded."""
         if not self.alive:

@@ -372,6 +372,53 @@ void broker_consume(struct broker_channel *ch, struct bytes queue, struct bytes 
          args.size);
 }
 
+bool broker_queue_unbind_ahead(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
+                               struct bytes key, struct bytes args, broker_done_fn done, void *ctx)
+{
+    if (rig.ahead) {
+        call(ch, done, ctx, "queue_unbind_ahead '%.*s' '%.*s' '%.*s' args=%zu", S(queue),
+             S(exchange), S(key), args.size);
+    }
+    return rig.ahead;
+}
+
+bool broker_queue_delete_ahead(struct broker_channel *ch, struct bytes queue, uint32_t flags,
+                               broker_done_fn done, void *ctx)
+{
+    if (rig.ahead) {
+        call(ch, done, ctx, "queue_delete_ahead '%.*s' flags=%u", S(queue), flags);
+    }
+    return rig.ahead;
+}
+
+bool broker_consume_ahead(struct broker_channel *ch, struct bytes queue, struct bytes tag,
+                          uint32_t flags, struct bytes args, broker_done_fn done, void *ctx)
+{
+    if (rig.ahead) {
+        call(ch, done, ctx, "consume_ahead '%.*s' '%.*s' flags=%u args=%zu", S(queue), S(tag),
+             flags, args.size);
+    }
+    return rig.ahead;
+}
+
+bool broker_cancel_ahead(struct broker_channel *ch, struct bytes tag, broker_done_fn done,
+                         void *ctx)
+{
+    if (rig.ahead) {
+        call(ch, done, ctx, "cancel_ahead '%.*s'", S(tag));
+    }
+    return rig.ahead;
+}
+
+bool broker_channel_leave(struct broker_channel *ch, bool session_ends, broker_done_fn done,
+                          void *ctx)
+{
+    if (rig.leaves) {
+        call(ch, done, ctx, "leave%s", session_ends ? " for good" : "");
+    }
+    return rig.leaves;
+}
+
 void broker_cancel(struct broker_channel *ch, struct bytes tag, broker_done_fn done, void *ctx)
 {
     call(ch, done, ctx, "cancel '%.*s'", S(tag));

@@ -67,6 +67,7 @@ struct rig {
     bool ahead;         /* declares and binds may begin while others are under way */
     bool session_waits; /* broker_session_wait; answered by on_ready */
     void (*on_ready)(void *ctx, const struct broker_fault *fault);
+    bool leaves;       /* broker_channel_leave has something to wait for */
     bool no_channels;  /* the user's limit is reached */
     bool hold_session; /* session_close is answered by rig_session_gone only */
     void (*retry)(void *ctx);

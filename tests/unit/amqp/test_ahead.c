@@ -149,3 +149,28 @@ Test(amqp_ahead, a_close_waits_for_them)
     answer();
     EXPECT_OUT("1 queue.bind-ok\n1 channel.close-ok\n");
 }
+
+Test(amqp_ahead, others_that_may_begin)
+{
+    struct wire_method consume = {.id = WIRE_BASIC_CONSUME};
+    struct wire_method cancel = {.id = WIRE_BASIC_CANCEL};
+    struct wire_method unbind = {.id = WIRE_QUEUE_UNBIND};
+    struct wire_method delete = {.id = WIRE_QUEUE_DELETE};
+    consume.basic_consume.queue = unbind.queue_unbind.queue = delete.queue_delete.queue = B("q");
+    consume.basic_consume.consumer_tag = cancel.basic_cancel.consumer_tag = B("t");
+    unbind.queue_unbind.exchange = B("x");
+    delete.queue_delete.no_wait = true;
+    declare("a", true);
+    rig_send(1, &consume);
+    rig_send(1, &cancel);
+    rig_send(1, &unbind);
+    rig_send(1, &delete);
+    EXPECT_CALLS("1 queue_declare 'a' flags=0 args=0\n1 consume_ahead 'q' 't' flags=0 args=0\n"
+                 "1 cancel_ahead 't'\n1 queue_unbind_ahead 'q' 'x' '' args=0\n"
+                 "1 queue_delete_ahead 'q' flags=0\n");
+    for (int i = 0; i < 5; i++) {
+        answer();
+    }
+    EXPECT_OUT("1 basic.consume-ok consumer-tag=\"q\"\n1 basic.cancel-ok consumer-tag=\"t\"\n"
+               "1 queue.unbind-ok\n");
+}

@@ -275,6 +275,73 @@ Test(amqp_channel, close_frees_the_number_at_once)
     EXPECT_CALLS("1 channel_close\n");
 }
 
+Test(amqp_channel, close_waits_for_the_end_of_queues)
+{
+    rig.leaves = true;
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    send_bare(1, WIRE_CHANNEL_CLOSE);
+    send_bare(1, WIRE_CHANNEL_OPEN); /* without waiting for close-ok */
+    EXPECT_OUT("");
+    EXPECT_CALLS("1 leave\n");
+    rig_answer(0, false, NULL, 0, 0);
+    EXPECT_OUT("1 channel.close-ok\n1 channel.open-ok\n");
+    EXPECT_CALLS("1 channel_close\n");
+}
+
+Test(amqp_channel, a_close_that_waits_for_the_end_of_queues_may_be_crossed_by_an_error)
+{
+    struct broker_fault fault = {.code = 406, .text = "late"};
+    rig.leaves = true;
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    send_bare(1, WIRE_CHANNEL_CLOSE);
+    rig.channels[1].sink->on_fault(rig.channels[1].ctx, &fault, 0, 0);
+    rig_turn();
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - late\" "
+               "class-id=0 method-id=0\n1 channel.close-ok\n");
+    EXPECT_CALLS("1 leave\n1 channel_close\n");
+    send_bare(1, WIRE_CHANNEL_CLOSE_OK);
+    rig_channel(1);
+}
+
+Test(amqp_channel, an_error_waits_for_the_end_of_queues)
+{
+    struct broker_fault fault = {.code = 406, .text = "no"};
+    rig.leaves = true;
+    rig.answer = false;
+    for (int closes = 0; closes < 2; closes++) {
+        rig_open();
+        rig_channel(1);
+        rig.channels[1].sink->on_fault(rig.channels[1].ctx, &fault, 0, 0);
+        rig_turn();
+        EXPECT_OUT("");
+        EXPECT_CALLS("1 leave\n");
+        publish(1, "k", "dropped");
+        EXPECT_OUT("");
+        if (closes == 0) {
+            rig_answer(0, false, NULL, 0, 0);
+        } else { /* the two cross: it is told at once */
+            send_bare(1, WIRE_CHANNEL_CLOSE);
+        }
+        EXPECT_OUT(closes == 0
+                       ? "1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - "
+                         "no\" class-id=0 method-id=0\n"
+                       : "1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - "
+                         "no\" class-id=0 method-id=0\n1 channel.close-ok\n");
+        EXPECT_CALLS("1 channel_close\n");
+        send_bare(1, WIRE_CHANNEL_CLOSE_OK);
+        rig_channel(1);
+        rig_hang_up();
+        (void)rig_calls();
+        wire_frame_reader_deinit(&rig.reader);
+        buf_unref(rig.conn.out);
+        rig.conn.out = NULL;
+    }
+}
+
 Test(amqp_channel, close_waits_for_what_came_before_it)
 {
     struct wire_method m = declare("q", false);

@@ -237,6 +237,68 @@ Test(amqp_close, a_channel_error_while_finishing_does_not_keep_it)
                "method-id=10\n0 connection.close-ok\n");
 }
 
+Test(amqp_close, close_ok_comes_after_the_end_of_queues)
+{
+    rig.leaves = true;
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    rig_channel(2);
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_OUT("");
+    const char *calls = rig_calls(); /* together */
+    cr_assert_not_null(strstr(calls, "1 leave for good\n"), "%s", calls);
+    cr_assert_not_null(strstr(calls, "2 leave for good\n"), "%s", calls);
+    rig_answer(0, false, NULL, 0, 0);
+    EXPECT_OUT("");
+    EXPECT_CALLS("");
+    rig_answer(0, false, NULL, 0, 0);
+    EXPECT_OUT("0 connection.close-ok\n");
+}
+
+Test(amqp_close, a_channel_error_that_waits_is_told_first)
+{
+    struct broker_fault fault = {.code = 406, .text = "no"};
+    rig.leaves = true;
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    rig.channels[1].sink->on_fault(rig.channels[1].ctx, &fault, 0, 0);
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_OUT("");
+    rig_answer(0, false, NULL, 0, 0);
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - no\" class-id=0 "
+               "method-id=0\n0 connection.close-ok\n");
+}
+
+Test(amqp_close, a_channel_error_while_queues_end)
+{
+    struct broker_fault fault = {.code = 406, .text = "no"};
+    rig.leaves = true;
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_CALLS("1 leave for good\n");
+    rig.channels[1].sink->on_fault(rig.channels[1].ctx, &fault, 0, 0);
+    EXPECT_OUT("1 channel.close reply-code=406 reply-text=\"PRECONDITION_FAILED - no\" class-id=0 "
+               "method-id=0\n0 connection.close-ok\n");
+    EXPECT_CALLS("1 channel_close\nsession_close\n"); /* and nothing more of it */
+}
+
+Test(amqp_close, queues_that_do_not_end_keep_no_connection)
+{
+    rig.leaves = true;
+    rig.answer = false;
+    rig_open();
+    rig_channel(1);
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    rig_pass(9999);
+    EXPECT_OUT("");
+    rig_pass(2);
+    EXPECT_OUT("0 connection.close-ok\n");
+}
+
 Test(amqp_close, the_socket_may_go_at_every_stage_of_closing)
 {
     for (int stage = 0; stage < 7; stage++) {

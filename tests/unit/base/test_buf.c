@@ -146,3 +146,36 @@ Test(arena, last_reference_frees_when_the_arena_went_first)
     cr_assert_eq(refs_of(a.buf), 1);
     slice_unref(&a);
 }
+
+/* Small ones are copied, large ones are cut; what hardly wastes anything stays where it is. */
+Test(buf, fit_gives_room_back)
+{
+    static const size_t sizes[][3] = {
+        /* capacity, size, capacity then */
+        {4096, 0, 0},   {4096, 1000, 1000}, {4096, 3072, 4096},      {4096, 3071, 3071},
+        {8192, 10, 10}, {100000, 10, 10},   {100000, 75000, 100000}, {100000, 74999, 74999}};
+    for (size_t i = 0; i < WR_ARRAY_SIZE(sizes); i++) {
+        struct buf *b = buf_new(sizes[i][0]);
+        memset(b->data, (int)i, sizes[i][1]);
+        b->size = (uint32_t)sizes[i][1];
+        buf_fit(&b);
+        cr_assert_eq(b->size, sizes[i][1], "%zu", i);
+        cr_assert_eq(b->capacity, sizes[i][2], "%zu: %u", i, b->capacity);
+        for (size_t at = 0; at < b->size; at++) {
+            cr_assert_eq(b->data[at], i);
+        }
+        buf_append(&b, "and more", 8);
+        cr_assert_eq(b->size, sizes[i][1] + 8);
+        buf_unref(b);
+    }
+}
+
+Test(buf, fitting_a_shared_buffer_is_a_bug)
+{
+    static struct panic_catch caught;
+    struct buf *b = buf_new(100);
+    buf_ref(b);
+    WR_EXPECT_PANIC(&caught, buf_fit(&b));
+    buf_unref(b);
+    buf_unref(b);
+}

@@ -611,7 +611,13 @@ struct broker_channel *rig_channel(struct broker_session *session, uint16_t numb
 void rig_reply(const char *queue, enum queue_status status, uint64_t value)
 {
     struct queue_client *client = rig_client(queue);
-    client->sink->on_reply(client->ctx, client->asked_seq, status, value, 0);
+    client->sink->on_reply(client->ctx, client->asked_seq, status, value, rig.left);
+}
+
+void rig_reply_to(const char *queue, uint64_t seq, enum queue_status status, uint64_t value)
+{
+    struct queue_client *client = rig_client(queue);
+    client->sink->on_reply(client->ctx, seq, status, value, rig.left);
 }
 
 struct message rig_message(const char *exchange, const char *key, struct bytes props,
@@ -679,7 +685,7 @@ void rig_publish(const char *exchange, const char *key, struct bytes props, uint
     message_unref(message);
 }
 
-static void put_queue(const char *name, uint64_t connection)
+static void put_queue(const char *name, uint64_t connection, bool auto_delete)
 {
     struct catalog_command c = {.kind = CATALOG_DECLARE_QUEUE,
                                 .u.queue = {.vhost = B("/"),
@@ -687,6 +693,7 @@ static void put_queue(const char *name, uint64_t connection)
                                             .type = CATALOG_CLASSIC,
                                             .run = CATALOG_RUN_LOCAL,
                                             .exclusive = connection != 0,
+                                            .auto_delete = auto_delete,
                                             .owner = {connection != 0 ? 1 : 0, connection},
                                             .local = {{1, 1}, 1, 0}}};
     rig_apply(&c);
@@ -694,12 +701,17 @@ static void put_queue(const char *name, uint64_t connection)
 
 void rig_queue(const char *name)
 {
-    put_queue(name, 0);
+    put_queue(name, 0, false);
+}
+
+void rig_auto_delete(const char *name)
+{
+    put_queue(name, 0, true);
 }
 
 void rig_exclusive(const char *name, uint64_t connection)
 {
-    put_queue(name, connection);
+    put_queue(name, connection, false);
 }
 
 void rig_exchange(const char *name, const char *type, struct bytes args)

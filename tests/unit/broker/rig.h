@@ -56,6 +56,7 @@ struct rig {
     VEC(struct asked) asked;
     VEC(struct reported) reported;
     VEC(struct queue_client *) clients;
+    uint64_t left;  /* consumers of a queue, as replies say */
     bool hold;      /* the catalog answers in rig_catalog only, not in each turn */
     bool no_leader; /* it answers WR_E_UNAVAILABLE */
     bool inside;    /* a call into the broker is running: no completion may be */
@@ -92,6 +93,7 @@ struct queue_client *
 rig_client(const char *queue); /* the open client of that queue (of any channel) */
 void rig_reply(const char *queue, enum queue_status status,
                uint64_t value); /* to its newest op that wants one */
+void rig_reply_to(const char *queue, uint64_t seq, enum queue_status status, uint64_t value);
 void rig_deliver(const char *queue, uint32_t consumer, uint64_t ordinal, uint32_t count,
                  uint32_t delivery_count, uint8_t flags);
 /* Letters that are on their way arrive, whatever their shard is: here. */
@@ -100,7 +102,8 @@ struct message rig_message(const char *exchange, const char *key, struct bytes p
                            const char *body);
 /* Publishes and says what came of it; a retry calls it again. */
 void rig_publish(const char *exchange, const char *key, struct bytes props, uint64_t token);
-void rig_queue(const char *name); /* a transient queue that is there */
+void rig_queue(const char *name);       /* a transient queue that is there */
+void rig_auto_delete(const char *name); /* one that ends with its last consumer */
 void rig_exclusive(const char *name, uint64_t connection);
 void rig_exchange(const char *name, const char *type, struct bytes args);
 void rig_bind(const char *exchange, const char *queue, const char *key);

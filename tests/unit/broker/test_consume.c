@@ -130,6 +130,106 @@ Test(broker_consume, cancel)
     EXPECT_SAID("cancel ok 't' 0 0\n");
 }
 
+/* Whoever hears of the cancel, or is told by him, finds the queue gone. */
+Test(broker_consume, cancel_that_ends_the_queue)
+{
+    rig_auto_delete("q");
+    attached("q", "t");
+    rig.hold = true;
+    CALL(broker_cancel(rig.ch, B("t"), rig_done, "cancel"));
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("");
+    EXPECT_CALLS("q detach 1 flags=0\npropose delete_queue\n");
+    rig_catalog();
+    EXPECT_SAID("cancel ok 't' 0 0\n");
+    cr_assert_null(catalog_queue(rig.broker->view, B("/"), B("q")));
+}
+
+Test(broker_consume, cancel_of_one_of_two_waits_for_nothing)
+{
+    rig_auto_delete("q");
+    attached("q", "t");
+    rig.hold = true;
+    rig.left = 1;
+    CALL(broker_cancel(rig.ch, B("t"), rig_done, "cancel"));
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("cancel ok 't' 0 0\n");
+    EXPECT_CALLS("q detach 1 flags=0\n");
+}
+
+/* The view may come before the queue's answer: no basic.cancel of ours, and still nothing is said
+ * before every node knows. */
+Test(broker_consume, cancel_that_ends_the_queue_and_is_overtaken_by_it)
+{
+    rig_auto_delete("q");
+    attached("q", "t");
+    rig.hold = true;
+    CALL(broker_cancel(rig.ch, B("t"), rig_done, "cancel"));
+    rig_delete("q");
+    EXPECT_SAID("");
+    EXPECT_CALLS("q detach 1 flags=0\nq close\npropose delete_queue\n");
+    rig_catalog();
+    EXPECT_SAID("cancel ok 't' 0 0\n");
+}
+
+Test(broker_consume, cancel_that_ends_the_queue_without_a_leader_of_the_catalog)
+{
+    rig_auto_delete("q");
+    attached("q", "t");
+    rig.no_leader = true;
+    CALL(broker_cancel(rig.ch, B("t"), rig_done, "cancel"));
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("cancel ok 't' 0 0\n"); /* it is cancelled; the queue's leader goes on asking */
+}
+
+Test(broker_consume, a_channel_that_leaves)
+{
+    rig_auto_delete("q");
+    rig_auto_delete("r");
+    rig_queue("plain");
+    attached("plain", "p");
+    CALL(cr_assert_not(broker_channel_leave(rig.ch, false, rig_done, "left")));
+    attached("q", "1");
+    attached("q", "2");
+    attached("r", "3");
+    rig.hold = true;
+    CALL(cr_assert(broker_channel_leave(rig.ch, false, rig_done, "left")));
+    const char *calls = rig_calls();
+    cr_assert_not_null(strstr(calls, "q detach 1 flags=0\nq detach 2 flags=0\n"), "%s", calls);
+    cr_assert_not_null(strstr(calls, "r detach 1 flags=0\n"), "%s", calls);
+    cr_assert_null(strstr(calls, "plain"), "%s", calls);
+    rig_reply("q", QUEUE_OK, 0); /* the last of it: it ends */
+    EXPECT_CALLS("propose delete_queue\n");
+    rig.left = 1;
+    rig_reply("r", QUEUE_OK, 0);
+    EXPECT_CALLS("");
+    rig_deliver("r", 1, 1, 1, 0, 0); /* was on its way */
+    EXPECT_CALLS("r settle release 1.1+1\n");
+    EXPECT_SAID("");
+    rig_catalog();
+    EXPECT_SAID("left ok '' 0 0\n");
+}
+
+Test(broker_consume, a_channel_may_be_closed_while_it_leaves)
+{
+    rig_auto_delete("q");
+    attached("q", "1");
+    rig.hold = true;
+    CALL(cr_assert(broker_channel_leave(rig.ch, true, rig_done, "left")));
+    CALL(broker_channel_close(rig.ch));
+    rig_turn();
+    EXPECT_SAID("");
+    struct broker_channel *ch = rig.ch = rig_channel(rig.session, 1);
+    rig_auto_delete("r");
+    attached("r", "1");
+    CALL(cr_assert(broker_channel_leave(ch, true, rig_done, "left")));
+    rig_reply("r", QUEUE_OK, 0);
+    CALL(broker_channel_close(ch));
+    rig.ch = rig_channel(rig.session, 1);
+    rig_catalog();
+    EXPECT_SAID("");
+}
+
 Test(broker_consume, cancel_of_a_queue_that_goes)
 {
     rig_queue("q");

@@ -198,7 +198,7 @@ static void memory_turn(void *ctx)
         RIG_CHECK(t->env->ops->memory_used(t->env, &t->before) == 0);
         RIG_CHECK(t->env->ops->memory_total(t->env, &total) == 0);
         RIG_CHECK(t->before > 1000000 && total >= t->before);
-        t->env->ops->memory_trim(t->env, 17);
+        t->env->ops->memory_trim(t->env, UINT64_MAX, 16);
     }
 }
 
@@ -206,9 +206,17 @@ static void on_trimmed(void *ctx, uint64_t token, int result)
 {
     struct memory_test *t = ctx;
     uint64_t after = 0;
+    if (token == 16) { /* so much is not free */
+        RIG_CHECK(result == 1);
+        t->env->ops->memory_trim(t->env, (uint64_t)PIECES * PIECE_SIZE / 4, 17);
+        return;
+    }
+#ifdef __SANITIZE_ADDRESS__ /* which has an allocator of its own, that says nothing */
+    result = 0;
+#endif
     RIG_CHECK(token == 17 && result == 0);
     RIG_CHECK(t->env->ops->memory_used(t->env, &after) == 0);
-#ifndef __SANITIZE_ADDRESS__ /* which has an allocator of its own */
+#ifndef __SANITIZE_ADDRESS__
     RIG_CHECK(after + (uint64_t)PIECES * PIECE_SIZE / 2 < t->before);
 #endif
     wr_free(t->kept);

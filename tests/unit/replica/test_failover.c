@@ -640,3 +640,108 @@ Test(failover, a_leader_is_replaced_on_its_node_by_the_only_replica)
         wr_free(t);
     }
 }
+
+/* --- several answers under way ---------------------------------------------------------------- */
+
+#define CROWD 8u
+
+struct crowd {
+    struct queue_client *client;
+    uint64_t seq_of[CROWD + 1]; /* of the op whose answer is awaited; 0: it has come */
+    uint32_t answered, not_known, there;
+    bool detaches;
+};
+
+/* Whoever does not hear what became of it asks again: an attach of the same consumer, a detach of
+ * nobody. */
+static void crowd_reply(void *ctx, uint64_t seq, enum queue_status status, uint64_t value,
+                        uint64_t value2)
+{
+    struct crowd *crowd = ctx;
+    (void)value;
+    for (uint32_t i = 1; i <= CROWD; i++) {
+        if (crowd->seq_of[i] != seq) {
+            continue;
+        }
+        if (value2 == UINT64_MAX) {
+            crowd->not_known++;
+            crowd->seq_of[i] = crowd->detaches
+                                   ? queue_client_detach(crowd->client, 0, 0)
+                                   : queue_client_attach(crowd->client, i, 0, 10, 0, 0,
+                                                         bytes_from_cstr("t"), BYTES_NONE);
+            return;
+        }
+        cr_assert(status == QUEUE_OK || (status == QUEUE_EXISTS && !crowd->detaches));
+        crowd->there += status == QUEUE_EXISTS;
+        crowd->seq_of[i] = 0;
+        crowd->answered++;
+        return;
+    }
+}
+
+static void crowd_gone(void *ctx, bool lost)
+{
+    (void)ctx, (void)lost;
+    cr_assert_fail();
+}
+
+static bool all_answered(void *ctx)
+{
+    return ((const struct crowd *)ctx)->answered == CROWD;
+}
+
+static void crowd_asks(struct scene *s, struct crowd *crowd, bool detaches)
+{
+    (void)cluster_host(s->c, 1, 0);
+    crowd->answered = 0;
+    crowd->detaches = detaches;
+    for (uint32_t i = 1; i <= CROWD; i++) {
+        crowd->seq_of[i] = detaches ? queue_client_detach(crowd->client, i, 0)
+                                    : queue_client_attach(crowd->client, i, 0, 10, 0, 0,
+                                                          bytes_from_cstr("t"), BYTES_NONE);
+    }
+}
+
+static uint64_t consumers_at(struct scene *s, uint32_t node)
+{
+    struct queue_totals totals;
+    queue_totals(group_find(cluster_host(s->c, node, 0), s->queue)->home->queue, &totals);
+    return totals.consumers;
+}
+
+Test(failover, answers_that_died_with_a_leader_are_asked_for_again)
+{
+    const struct queue_client_sink sink = {.on_reply = crowd_reply, .on_gone = crowd_gone};
+    uint32_t not_known = 0;
+    uint32_t there = 0;
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(60); seed++) {
+        struct scene s = scene_new(seed, 1, 1, 2);
+        struct crowd crowd = {.detaches = false};
+        struct host *host = cluster_host(s.c, 1, 0);
+        cr_assert(cluster_run(s.c, replied, &s.u[1], 5000));
+        crowd.client = queue_client_open(host, cluster_queue(s.c, s.queue), &sink, &crowd);
+        for (uint32_t round = 0; round < 2; round++) {
+            crowd_asks(&s, &crowd, round == 1);
+            steps(&s, (uint32_t)(seed * 3) % 40);
+            const int leader = cluster_leader(s.c, s.queue);
+            const bool dies = leader == 0 && round == seed % 2;
+            if (dies) {
+                cluster_crash(s.c, 0);
+            }
+            cr_assert(cluster_run(s.c, all_answered, &crowd, 30000), "seed %llu: %u answered",
+                      (unsigned long long)seed, crowd.answered);
+            if (dies) {
+                cluster_restart(s.c, 0, true);
+                cluster_settle(s.c, 2000);
+            }
+        }
+        not_known += crowd.not_known;
+        there += crowd.there;
+        cluster_settle(s.c, 500);
+        cr_assert_eq(consumers_at(&s, 1), 1); /* the scene's own */
+        queue_client_close(crowd.client);
+        scene_free(&s);
+    }
+    cr_assert_gt(not_known, 0);
+    cr_assert_gt(there, 0);
+}
