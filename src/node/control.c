@@ -80,8 +80,26 @@ void control__job_free(struct job *job)
     wr_free(job);
 }
 
+/* Places become rows: none of a queue that did not answer, all of its consumers of another. */
+static void gather_rows(struct job *job)
+{
+    json_t *rows = json_array();
+    size_t i;
+    json_t *item;
+    json_array_foreach(job->rows, i, item) {
+        if (json_is_array(item)) {
+            (void)json_array_extend(rows, item);
+        } else if (!json_is_null(item)) {
+            (void)json_array_append(rows, item);
+        }
+    }
+    json_decref(job->rows);
+    job->rows = rows;
+}
+
 static void job_finish(struct job *job)
 {
+    gather_rows(job);
     if (job->channels != NULL) {
         listing_join_channels(job->rows, job->channels);
     }
@@ -194,6 +212,7 @@ struct job *control__job_find(struct shard *shard, uint64_t id)
 struct report_ctx {
     struct shard *shard;
     uint64_t job;
+    size_t place; /* among the job's rows */
 };
 
 static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *report)
@@ -201,6 +220,7 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     struct report_ctx *r = ctx;
     struct job *job = control__job_find(r->shard, r->job);
     struct shard *shard = r->shard;
+    const size_t place = r->place;
     wr_free(r);
     if (job == NULL) {
         return;
@@ -208,7 +228,9 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     const struct catalog_queue *q = catalog_queue_by_id(shard->view, queue_id);
     if (q != NULL && job->consumers) {
         if (report->error == 0) {
-            listing_consumers(q, report, job->rows);
+            json_t *rows = json_array();
+            listing_consumers(q, report, rows);
+            (void)json_array_set_new(job->rows, place, rows);
         } else {
             job->missing++;
         }
@@ -222,16 +244,19 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
                 row, "why",
                 json_string(report->why != NULL ? report->why : wr_err_text(report->error)));
         }
-        (void)json_array_append_new(job->rows, row);
+        (void)json_array_set_new(job->rows, place, row);
     }
     control__job_answered(job);
 }
 
+/* Answers come in any order, rows in that of the catalog: each queue has its place. */
 void control__ask_queue(struct job *job, const struct catalog_queue *q)
 {
     struct report_ctx *r = wr_calloc(1, sizeof *r);
     r->shard = job->shard;
     r->job = job->id;
+    r->place = json_array_size(job->rows);
+    (void)json_array_append_new(job->rows, json_null());
     job->waiting++;
     host_queue_report(job->shard->host, q->id, job->walk.consumers, job->walk.timeout_ms, on_report,
                       r);
