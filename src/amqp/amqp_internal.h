@@ -99,6 +99,7 @@ struct amqp_conn {
     struct { /* CONN_FAILING: the close to be sent */
         uint16_t code, class_id, method_id;
         uint32_t text_size;
+        bool crossed; /* the client's own close has come meanwhile: close-ok goes behind ours */
         char text[WIRE_REPLY_TEXT_SIZE];
     } failure;
 };

@@ -245,6 +245,12 @@ static void on_close_timeout(struct timer *t)
     conn_end(WR_CONTAINER_OF(t, struct amqp_conn, timer), AMQP_CLOSE_LINGER_MS);
 }
 
+static void send_close_ok(struct amqp_conn *conn)
+{
+    struct wire_method ok = {.id = WIRE_CONNECTION_CLOSE_OK};
+    conn_send(conn, 0, &ok);
+}
+
 static void send_failure(struct amqp_conn *conn)
 {
     struct wire_method close = {.id = WIRE_CONNECTION_CLOSE};
@@ -253,6 +259,9 @@ static void send_failure(struct amqp_conn *conn)
     close.connection_close.class_id = conn->failure.class_id;
     close.connection_close.method_id = conn->failure.method_id;
     conn_send(conn, 0, &close);
+    if (conn->failure.crossed) {
+        send_close_ok(conn);
+    }
     conn->state = CONN_CLOSING;
     conn_set_timer(conn, conn->reader.fault == WIRE_OK ? AMQP_CLOSE_WAIT_MS : AMQP_LOST_WAIT_MS,
                    on_close_timeout);
@@ -265,8 +274,7 @@ static void send_failure(struct amqp_conn *conn)
  */
 static void let_leave(struct amqp_conn *conn)
 {
-    struct wire_method ok = {.id = WIRE_CONNECTION_CLOSE_OK};
-    conn_send(conn, 0, &ok);
+    send_close_ok(conn);
     conn->state = CONN_LEAVING;
     conn_set_timer(conn, AMQP_CLOSE_LINGER_MS, on_close_timeout);
 }
@@ -520,10 +528,11 @@ static void on_late_frame(struct amqp_conn *conn, const struct wire_frame *frame
     if (conn->state == CONN_CLOSING && method.id == WIRE_CONNECTION_CLOSE_OK) {
         conn_end(conn, AMQP_CLOSE_LINGER_MS);
     } else if (conn->state == CONN_CLOSING && method.id == WIRE_CONNECTION_CLOSE) {
-        struct wire_method ok = {.id = WIRE_CONNECTION_CLOSE_OK};
-        conn_send(conn, 0, &ok);
+        send_close_ok(conn);
     } else if (conn->state == CONN_FAILING && method.id == WIRE_CONNECTION_CLOSE) {
-        conn->state = CONN_ENDING; /* the two crossed: ours is not sent any more */
+        /* As in RabbitMQ the error is told first: a client that publishes nonsense and closes in
+         * one breath would else take it for done. */
+        conn->failure.crossed = true;
     }
 }
 

@@ -95,15 +95,15 @@ static enum wire_read fail(struct wire_frame_reader *reader, enum wire_fault fau
     return WIRE_READ_FAULT;
 }
 
-/* Check the 7 header bytes at `header`. */
+/* Check the 7 header bytes at `header`: as RabbitMQ does, the size before the type. */
 static enum wire_fault check_header(const struct wire_frame_reader *reader, const uint8_t *header)
 {
     const uint32_t size = bytes_load_be32(header + 3);
     const uint32_t max = reader->frame_max == 0 ? WIRE_FRAME_SIZE_MAX : reader->frame_max;
-    if (WR_UNLIKELY(!frame_type_is_known(header[0]))) {
-        return WIRE_FAULT_FRAME_TYPE;
+    if (WR_UNLIKELY(size > max)) {
+        return WIRE_FAULT_FRAME_SIZE;
     }
-    return WR_UNLIKELY(size > max) ? WIRE_FAULT_FRAME_SIZE : WIRE_OK;
+    return WR_UNLIKELY(!frame_type_is_known(header[0])) ? WIRE_FAULT_FRAME_TYPE : WIRE_OK;
 }
 
 /* A whole frame at `data`, its header checked: check the end, fill in the result. */

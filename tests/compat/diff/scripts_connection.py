@@ -161,6 +161,23 @@ def large_bodies_in_small_frames(t):
             t.record(f"{what}: {len(got)} octets, as sent: {got == body}, frames of {largest} and less")
 
 
+@script("4")
+def an_error_before_the_clients_close(t):
+    """Nonsense and connection.close in one breath: the client hears of the error all the same."""
+    for what, data in (("second open", vhost_open()), ("second tune-ok", tune_ok()),
+                       ("declare on 0", put_method(0, "queue.declare", queue="x")),
+                       ("closed channel", put_method(9, "queue.declare", queue="x")),
+                       ("channel opened twice", method(1, 20, 10, short(""))),
+                       ("heartbeat on a channel", frame(HEARTBEAT, 1, b"")),
+                       ("body without a method", frame(BODY, 1, b"x")),
+                       ("header of another class", put_method(1, "basic.publish", key="x") +
+                        content(1, 5, class_id=50))):
+        with t.broker.raw() as raw:
+            raw.open()
+            raw.send(data + put_method(0, "connection.close", code=200))
+            outcome(t, raw, what)
+
+
 @script("1", "55")
 def update_secret(t):
     """The internal back end looks at no secret; what is open goes on."""

@@ -148,6 +148,8 @@ def octet_frames():
     for kind in (0, 4, 5, 7, 8, 9, 255):
         yield f"frame type {kind}", lambda _t, ch, kind=kind: (
             ch.connection.raw.send(frame(kind, ch.number, b"")), ch.sync())
+    yield "frame of another protocol", lambda _t, ch: (
+        ch.connection.raw.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), ch.sync())
     yield "frame header unasked", lambda _t, ch: (
         ch.connection.raw.send(frame(2, ch.number, struct.pack(">HHQH", 60, 0, 0, 0))), ch.sync())
     yield "frame body unasked", lambda _t, ch: (

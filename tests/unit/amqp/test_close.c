@@ -136,7 +136,8 @@ Test(amqp_close, an_error_is_told_even_if_the_session_does_not_go)
     rig_turn();
 }
 
-Test(amqp_close, the_client_may_close_while_an_error_is_on_its_way)
+/* RabbitMQ's order: the client hears what was wrong, and then that it may go. */
+Test(amqp_close, an_error_is_told_to_a_client_that_closes_while_it_is_on_its_way)
 {
     rig.hold_session = true;
     rig_open();
@@ -144,8 +145,27 @@ Test(amqp_close, the_client_may_close_while_an_error_is_on_its_way)
     fail();
     rig_turn();
     send_bare(0, WIRE_CONNECTION_CLOSE);
+    EXPECT_OUT("");
     rig_session_gone();
-    EXPECT_OUT("0 connection.close-ok\n");
+    EXPECT_OUT(CLOSE_541 "0 connection.close-ok\n");
+    send_bare(0, WIRE_CONNECTION_CLOSE_OK);
+    EXPECT_OUT("end\n");
+}
+
+Test(amqp_close, also_when_the_session_does_not_go_and_it_closes_twice)
+{
+    rig.hold_session = true;
+    rig_open();
+    rig_channel(1);
+    fail();
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    send_bare(0, WIRE_CONNECTION_CLOSE);
+    rig_pass(2001);
+    EXPECT_OUT(CLOSE_541 "0 connection.close-ok\n");
+    rig_hang_up();
+    rig_session_gone();
+    rig_turn();
+    cr_assert_eq(amqp_connections(rig.server), 0);
 }
 
 Test(amqp_close, crossing_closes_are_both_answered)

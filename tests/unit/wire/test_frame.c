@@ -164,6 +164,9 @@ Test(reader, faults_are_found_and_described_as_rabbitmq_does)
                  "type 0, all octets = <<>>: unknown_frame");
     expect_fault("04 00 01 00 00 00 00", 4096, WIRE_FAULT_FRAME_TYPE,
                  "type 4, all octets = <<>>: unknown_frame");
+    expect_fault("47 45 54 20 2f 20 48", 4096,
+                 WIRE_FAULT_FRAME_SIZE, /* the size is looked at first */
+                 "type 71, all octets = <<>>: {frame_too_large,539959368,4088}");
 }
 
 Test(reader, eight_bytes_over_the_strict_limit_pass)
