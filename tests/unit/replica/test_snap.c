@@ -374,15 +374,22 @@ Test(snap, stream_that_leaves_out_too_much_is_refused)
     scene_free(&s);
 }
 
-/* A transfer brought messages, the receiver was started again, and they came to it as entries. */
-Test(snap, what_a_lost_transfer_brought_does_not_stay)
+/* One node, and nobody who could send it a snapshot. */
+static struct scene scene_of_one(uint64_t seed)
 {
-    struct scene s = {.seed = 90};
-    s.c = cluster_new(90, 1, 1);
+    struct scene s = {.seed = seed};
+    s.c = cluster_new(seed, 1, 1);
     s.t = wr_calloc(1, sizeof *s.t);
     s.u = wr_calloc(3, sizeof *s.u);
     s.queue = cluster_declare(s.c, "q", (uint32_t[]){0}, 1, -1);
     user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
+    return s;
+}
+
+/* A transfer brought messages, the receiver was started again, and they came to it as entries. */
+Test(snap, what_a_lost_transfer_brought_does_not_stay)
+{
+    struct scene s = scene_of_one(90);
     publish(&s, 100);
     struct kv_op ops[100];
     for (uint32_t i = 0; i < 100; i++) {
@@ -415,12 +422,7 @@ Test(snap, what_a_lost_transfer_brought_does_not_stay)
  * checkpoint put there meanwhile is not taken for what the transfer left. */
 Test(snap, what_a_checkpoint_puts_during_a_transfer_stays)
 {
-    struct scene s = {.seed = 95};
-    s.c = cluster_new(95, 1, 1);
-    s.t = wr_calloc(1, sizeof *s.t);
-    s.u = wr_calloc(3, sizeof *s.u);
-    s.queue = cluster_declare(s.c, "q", (uint32_t[]){0}, 1, -1);
-    user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
+    struct scene s = scene_of_one(95);
     publish(&s, 3000);
     s.u[0].client = NULL;
     cluster_crash(s.c, 0);
