@@ -197,26 +197,39 @@ static void count_consumer(void *ctx, const struct queue_consumer_info *info)
     ++*(uint32_t *)ctx;
 }
 
-/* Voters that would be a sound group of their own, with any majority of them. */
+static bool is_named(const struct catalog_queue *record, struct raft_id id)
+{
+    bool named = false;
+    for (uint32_t i = 0; i < record->spec.group.member_count && !named; i++) {
+        named = raft_id_equal(raft_of_uid(record->spec.group.members[i].id), id);
+    }
+    return named;
+}
+
+/* Voters that would be a sound group of their own, with any majority of them. A replica that is to
+ * make way for another one on its node does not count for that node. */
 static void put_ready(struct pack_writer *w, const struct home *home, uint64_t index)
 {
     const struct group *group = home->group;
     const struct host *host = home->host;
+    const struct catalog_queue *record =
+        host->view != NULL ? catalog_queue_by_id(host->view, home->id) : NULL;
     struct uid ready[RAFT_MEMBERS_MAX];
     uint32_t count = 0;
-    if (group != NULL && raft_is_voter(group->raft)) {
+    if (group != NULL && record != NULL && raft_is_voter(group->raft) &&
+        is_named(record, group->self)) {
         ready[count++] = host->options.node_id;
     }
-    for (uint32_t i = 0; group != NULL && i < raft_progress_count(group->raft); i++) {
+    for (uint32_t i = 0; group != NULL && record != NULL && i < raft_progress_count(group->raft);
+         i++) {
         const struct raft_progress p = raft_progress_at(group->raft, i);
         struct uid node;
-        if (p.role == RAFT_VOTER && p.up && p.match >= index && count < RAFT_MEMBERS_MAX &&
-            group_node_of(group, p.id, &node) && !compare_is_divergent(group, node)) {
+        if (p.role == RAFT_VOTER && p.up && p.match >= index && is_named(record, p.id) &&
+            count < RAFT_MEMBERS_MAX && group_node_of(group, p.id, &node) &&
+            !compare_is_divergent(group, node)) {
             ready[count++] = node;
         }
     }
-    const struct catalog_queue *record =
-        host->view != NULL ? catalog_queue_by_id(host->view, home->id) : NULL;
     pack_put_uint(w, record != NULL ? record->replicas_version : 0);
     pack_put_array(w, count);
     for (uint32_t i = 0; i < count; i++) {

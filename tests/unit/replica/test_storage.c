@@ -373,6 +373,53 @@ Test(storage, replicas_move_away_from_their_leader)
     }
 }
 
+struct ready_of {
+    uint32_t ready, version;
+    bool answered;
+};
+
+static void on_ready(void *ctx, uint64_t queue, const struct queue_report *report)
+{
+    struct ready_of *r = ctx;
+    (void)queue;
+    cr_assert_eq(report->error, 0);
+    *r = (struct ready_of){report->ready_count, report->replicas_version, true};
+}
+
+static bool ready_is_known(void *ctx)
+{
+    return ((struct ready_of *)ctx)->answered;
+}
+
+static struct ready_of ask_ready(struct scene *s)
+{
+    struct ready_of r = {0};
+    host_queue_report(cluster_host(s->c, 0, 0), s->queue, false, 5000, on_ready, &r);
+    cr_assert(cluster_run(s->c, ready_is_known, &r, 10000));
+    cr_assert_eq(r.version, cluster_queue(s->c, s->queue)->replicas_version);
+    return r;
+}
+
+/* Sim seed 6001431: what is to be replaced on its own node was taken for what replaces it, so that
+ * all others were let go; the last one could not make way then. */
+Test(storage, who_is_to_make_way_is_not_ready)
+{
+    struct scene s = scene_new(8, 3, 2);
+    publish(&s, 50, 100);
+    cr_assert_eq(ask_ready(&s).ready, 2);
+    cluster_cut(s.c, 0, 2);
+    cluster_cut(s.c, 1, 2);
+    /* 2 cannot come, so nothing is done; 0 and 1 have new ids at last. */
+    cluster_set_replicas(s.c, s.queue, (uint32_t[]){0, 2}, 2, 5);
+    cluster_set_replicas(s.c, s.queue, (uint32_t[]){2, 1}, 2, 6);
+    cluster_set_replicas(s.c, s.queue, (uint32_t[]){2, 1, 0}, 3, 7);
+    cr_assert_eq(ask_ready(&s).ready, 0);
+    cluster_join(s.c, 0, 2);
+    cluster_join(s.c, 1, 2);
+    consume_all(&s, &s.u[1], 0);
+    scene_free(&s);
+}
+
 /* More is not applied than the log is to have segments: to write all of it again for each segment
  * that is to go would fill the next ones, and so on for ever. */
 Test(storage, what_is_not_applied_is_not_written_again_and_again)
