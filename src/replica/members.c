@@ -20,7 +20,7 @@
  *
  * I4  Whom a record names counts only when this start of the node has its boot number, with which
  * the view is as new as the start: an older one must not undo what the group, or this node, did by
- * a newer one. (That a queue is gone is final.)
+ * a newer one, nor begin what has ended. (That a queue is gone is final.)
  */
 #include "replica_internal.h"
 
@@ -444,10 +444,22 @@ void group_check_end(struct group *group)
     }
 }
 
+/* I4: not by an older view than this start of the node. What its log says of replicas that ended
+ * goes with the log's segments, so a view in which such a one is still named may come back. */
+static void begin_replica(struct host *host, const struct catalog_queue *record)
+{
+    const struct catalog_member *own = own_member(host, record);
+    if (own != NULL && host->boot != 0 && !purge_is_pending(host, record->id)) {
+        start_replica(host, record, own);
+    }
+}
+
 void group_booted(struct host *host, const struct catalog_queue *record)
 {
     struct group *group = group_find(host, record->id);
-    if (group != NULL && !group->ended) {
+    if (group == NULL) {
+        begin_replica(host, record);
+    } else if (!group->ended) {
         check_end(group, record, own_member(host, record));
         group_reconcile(group);
         if (group->home != NULL) {
@@ -497,15 +509,14 @@ void queue_group_view(struct host *host, const struct catalog_queue *before,
         return;
     }
     struct group *group = group_find(host, any->id);
-    const struct catalog_member *own = own_member(host, after);
     if (after == NULL) {
         ended_forget(host, any->id);
     }
     if (group == NULL) {
         if (after == NULL) {
             purge_forget(host, any->id);
-        } else if (own != NULL && !purge_is_pending(host, any->id)) {
-            start_replica(host, after, own);
+        } else {
+            begin_replica(host, after);
         }
         return;
     }
@@ -516,6 +527,6 @@ void queue_group_view(struct host *host, const struct catalog_queue *before,
         set_peers(group, after);
         home_config_due(group->home);
     }
-    check_end(group, after, own);
+    check_end(group, after, own_member(host, after));
     group_reconcile(group);
 }

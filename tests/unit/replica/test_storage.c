@@ -420,6 +420,29 @@ Test(storage, who_is_to_make_way_is_not_ready)
     scene_free(&s);
 }
 
+static bool has_begun(void *ctx)
+{
+    struct scene *s = ctx;
+    return group_find(cluster_host(s->c, 2, 0), s->queue) != NULL;
+}
+
+/* Sim seed 8000823: a node that is back may see the catalog as it was once, with a queue of whose
+ * end its log says nothing any more: its replica would begin anew, empty, under the old id. */
+Test(storage, no_replica_begins_before_its_node_has_a_boot)
+{
+    struct scene s = {.seed = 9};
+    s.c = cluster_new(9, 3, 1);
+    cluster_crash(s.c, 2);
+    s.queue = cluster_declare(s.c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    cluster_restart_unbooted(s.c, 2);
+    cluster_settle(s.c, 3000);
+    cr_assert_not_null(catalog_queue_by_id(cluster_host(s.c, 2, 0)->view, s.queue));
+    cr_assert_not(has_begun(&s));
+    cluster_reboot(s.c, 2);
+    cr_assert(cluster_run(s.c, has_begun, &s, 5000));
+    cluster_free(s.c);
+}
+
 /* More is not applied than the log is to have segments: to write all of it again for each segment
  * that is to go would fill the next ones, and so on for ever. */
 Test(storage, what_is_not_applied_is_not_written_again_and_again)
