@@ -293,7 +293,7 @@ bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, noth
 /* ch_*.c: one class of methods each; true = known */
 bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *method);
-/* queue.declare or bind while others of the channel are under way: has it begun, too? */
+/* A call while others of its family are under way on the channel: has it begun, too? */
 bool ch_basic_ahead(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_ahead(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_basic_method(struct amqp_channel *ch, const struct wire_method *method);

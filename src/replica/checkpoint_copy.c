@@ -161,7 +161,7 @@ static void on_fetched(struct group *group, uint64_t position, const struct fetc
     if (job == NULL || job->serial != serial) {
         return;
     }
-    job->waiting = false;
+    job->waiting = job->fetching = false;
     for (size_t i = 0; i < count && job->range_at < job->ranges.count; i++) {
         uint64_t want = job->ranges.items[job->range_at].position + job->range_done;
         if (items[i].position == want) {
@@ -172,6 +172,15 @@ static void on_fetched(struct group *group, uint64_t position, const struct fetc
         }
     }
     host_mark_now(group->host);
+}
+
+/* It ended, or a newer snapshot came, while its log was read: what was to be put for it would come
+ * behind the deletion of it. (Only its own are kept from turn to turn.) */
+static void drop_own_puts(struct checkpoint_job *job)
+{
+    if (job->batch_at == job->at) {
+        checkpoint_clear_copy(job);
+    }
 }
 
 /* True: groups[at] is done. */
@@ -185,6 +194,7 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
         /* A newer snapshot came from the leader and is, or will be, in its place, with all that is
          * needed: what was to be put may be dead by now. */
         g->index = 0;
+        drop_own_puts(job);
         return true;
     }
     while (job->range_at < job->ranges.count) {
@@ -205,7 +215,7 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
             return false;
         } else if (job->asked != position) {
             job->asked = position;
-            job->waiting = true;
+            job->waiting = job->fetching = true;
             fetch_start(group, position, FETCH_AHEAD, on_fetched, job->serial, 0);
             return false;
         } else {
@@ -239,7 +249,9 @@ static bool copy_next(struct host *host, struct checkpoint_job *job)
         return false; /* it is catching up (after a start): what it applies now need not be written
                          again */
     }
-    if (group != NULL && !copy_step(host, g, group)) {
+    if (group == NULL) {
+        drop_own_puts(job);
+    } else if (!copy_step(host, g, group)) {
         return false;
     }
     clear_group(job);
@@ -250,6 +262,9 @@ static bool copy_next(struct host *host, struct checkpoint_job *job)
 void checkpoint_copy(struct host *host)
 {
     struct checkpoint_job *job = host->checkpoint;
+    if (job->fetching && checkpoint_group_of(host, &job->groups.items[job->at]) == NULL) {
+        job->waiting = job->fetching = false;
+    }
     if (job->waiting || job->retry_ms > host->now_ms) {
         return;
     }

@@ -26,6 +26,7 @@ struct checkpoint_job {
     size_t at;
     /* COPY of groups[at]: */
     bool begun, waiting;
+    bool fetching;      /* what it waits for is its log: no answer comes when the group ends */
     struct slice value; /* the 's' value, put last */
     VEC(struct position_range) ranges;
     size_t range_at;

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "replica_internal.h"
+#include "checkpoint_internal.h"
 #include "warren/wire_table.h"
 
 struct scene {
@@ -164,6 +164,51 @@ Test(storage, no_room_for_what_several_queues_have)
         wr_free(u);
         scene_free(&s);
     }
+}
+
+static bool reads_the_log_to_copy(void *ctx)
+{
+    const struct scene *s = ctx;
+    const struct checkpoint_job *job = cluster_host(s->c, 0, 0)->checkpoint;
+    return job != NULL && job->fetching;
+}
+
+/* The queue is deleted while its messages are read for the store: others' segments go all the
+ * same. */
+Test(storage, queue_ends_while_it_is_copied)
+{
+    struct scene s = scene_new(320, 1, 1);
+    publish(&s, 600, 1000);
+    struct store *store = &group_find(cluster_host(s.c, 0, 0), s.queue)->home->store;
+    const uint64_t much = UINT64_C(1) << 40; /* as if others had all the memory */
+    *store->host_bytes += much;
+    store_make_room(store, UINT64_MAX);
+    *store->host_bytes -= much;
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *hot = wr_calloc(1, sizeof *hot);
+    const uint64_t other = cluster_declare(s.c, "hot", (uint32_t[]){0}, 1, -1);
+    user_open(hot, s.c, 0, 0, other, t);
+    uint32_t rounds = 0;
+    while (!reads_the_log_to_copy(&s)) {
+        cr_assert_lt(++rounds, 100);
+        user_publish(hot, 50, 1000);
+        for (uint32_t i = 0; i < 2000 && !all_confirmed(hot) && !reads_the_log_to_copy(&s); i++) {
+            cluster_step(s.c);
+        }
+    }
+    cluster_delete(s.c, s.queue);
+    cr_assert(cluster_run(s.c, all_confirmed, hot, 20000));
+    const uint64_t before = retired(s.c, 0);
+    for (uint32_t i = 0; i < 40; i++) {
+        user_publish(hot, 50, 1000);
+        cr_assert(cluster_run(s.c, all_confirmed, hot, 20000));
+    }
+    cluster_settle(s.c, 1000);
+    cr_assert_gt(retired(s.c, 0), before + 3);
+    user_close(hot);
+    wr_free(hot);
+    wr_free(t);
+    scene_free(&s);
 }
 
 Test(storage, one_old_unacked_message_does_not_pin_the_log)
