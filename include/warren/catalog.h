@@ -144,6 +144,8 @@ const struct catalog_node *catalog_node_by_name(const struct catalog_view *view,
                                                 struct bytes name); /* O(nodes) */
 /* The node whose newest boot this is. O(nodes). */
 const struct catalog_node *catalog_node_by_boot(const struct catalog_view *view, uint32_t boot);
+/* All boots below have been given; the next start of any node gets this one. */
+uint32_t catalog_boot_next(const struct catalog_view *view);
 const struct catalog_binding *catalog_binding(const struct catalog_view *view,
                                               const struct catalog_binding_spec *spec);
 

@@ -240,6 +240,11 @@ const struct catalog_node *catalog_node_by_boot(const struct catalog_view *view,
     return NULL;
 }
 
+uint32_t catalog_boot_next(const struct catalog_view *view)
+{
+    return view->boot_next;
+}
+
 const struct catalog_binding *catalog_binding(const struct catalog_view *view,
                                               const struct catalog_binding_spec *spec)
 {

@@ -35,18 +35,13 @@ enum node_reach host_boot_reach(const struct host *host, uint64_t boot)
     if (host->view == NULL) {
         return NODE_UNKNOWN;
     }
-    const struct catalog_node *nodes[CATALOG_NODES_MAX];
-    uint32_t count = catalog_nodes(host->view, nodes);
-    uint32_t newest = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (nodes[i]->boot == boot) {
-            return host_reach(host, nodes[i]->info.id);
-        }
-        newest = nodes[i]->boot > newest ? nodes[i]->boot : newest;
+    const struct catalog_node *node = catalog_node_by_boot(host->view, (uint32_t)boot);
+    if (node != NULL) {
+        return host_reach(host, node->info.id);
     }
-    /* Boots are numbered in the order of the catalog: one below a known one that is not there any
-     * more is over; one above is not known here yet. */
-    return boot < newest ? NODE_GONE : NODE_UNKNOWN;
+    /* One that this view has given and that is no node's any more is over, also if its node was the
+     * last to start and is forgotten; any other is not known here yet. */
+    return boot < catalog_boot_next(host->view) ? NODE_GONE : NODE_UNKNOWN;
 }
 
 static bool set_reach(struct host *host, struct uid node, enum node_reach reach)

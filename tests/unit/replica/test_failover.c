@@ -568,6 +568,35 @@ Test(failover, messages_of_a_dead_consumer_come_to_another)
     scene_free(&s);
 }
 
+/* The node that started last dies and is forgotten before anybody takes it for down. */
+Test(failover, messages_of_a_forgotten_consumer_come_to_another)
+{
+    struct scene s = scene_new(310, 1, 0, 2);
+    s.u[1].ack = false;
+    user_publish(&s.u[0], 10, 20);
+    cr_assert(cluster_run(s.c, all_seen, s.t, 5000));
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_assert_lt(s.c->nodes[i].boot, s.c->nodes[2].boot);
+    }
+    cluster_suspend(s.c, 2);
+    struct user *other = wr_calloc(1, sizeof *other);
+    user_open(other, s.c, 1, 0, s.queue, s.t);
+    user_consume(other, 1, 0, 0, UINT64_MAX);
+    cluster_settle(s.c, 500);
+    cr_assert_eq(other->got, 0);
+    struct catalog_result result;
+    const struct catalog_command forget = {.kind = CATALOG_FORGET_NODE,
+                                           .u.forget = {.node = s.c->nodes[2].id}};
+    cluster_apply(s.c, &forget, &result);
+    cr_assert_eq(result.status, CATALOG_OK);
+    cluster_views(s.c);
+    cr_assert(cluster_run(s.c, all_settled, s.t, 20000));
+    cr_assert_eq(other->got, 10);
+    user_close(other);
+    wr_free(other);
+    scene_free(&s);
+}
+
 Test(failover, all_nodes_lose_power)
 {
     for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(10); seed++) {
