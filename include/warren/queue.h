@@ -365,6 +365,8 @@ struct queue_totals {
     uint64_t lowest_position; /* lowest live position, or next_position when empty */
     uint64_t published, delivered, acked, redelivered; /* since creation */
 };
+/* Messages that wait for a consumer. O(1). */
+uint64_t queue_ready(const struct queue *queue);
 void queue_totals(const struct queue *queue, struct queue_totals *ret_totals);
 struct queue_consumer_info {
     uint64_t client;

@@ -80,6 +80,11 @@ bool queue_auto_delete_due(const struct queue *queue)
     return queue->unused;
 }
 
+uint64_t queue_ready(const struct queue *queue)
+{
+    return queue->ready;
+}
+
 void queue_totals(const struct queue *queue, struct queue_totals *ret_totals)
 {
     const struct range_run *lowest = rangemap_first(&queue->live);

@@ -253,6 +253,10 @@ void client_on_effect(struct host *host, struct uid from, const struct effect_it
         client_settle(client, effect->seq);
         break;
     case QUEUE_EFFECT_NACKED:
+        if (effect->count == 0) {
+            client->pace = effect->seq; /* pace.c: that is how an older release passes it over */
+            break;
+        }
         refused(client, effect->seq, effect->count);
         break;
     case QUEUE_EFFECT_REPLY:

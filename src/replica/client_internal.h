@@ -39,6 +39,7 @@ struct queue_client {
     uint64_t next_seq; /* of the next op */
     uint64_t applied;  /* reported to the sink */
     uint64_t refused;  /* the highest that was reported as refused */
+    uint64_t pace;     /* bytes of enqueues that may be on their way; 0: as many as there are */
     struct op_vec ops; /* from ops_first on: kept or not sent yet */
     size_t ops_first, ops_sent;
     uint64_t bytes; /* of pending messages */

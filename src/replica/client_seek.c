@@ -77,6 +77,7 @@ void client_resume(struct queue_client *client, struct uid node, uint32_t shard)
     client->shard = shard;
     client->session++;
     client->number = 0;
+    client->pace = 0;
     client->state = CLIENT_RESUMING;
     send_resume(client);
 }

@@ -15,6 +15,8 @@
  */
 #define OPS_SENT_MAX (QUEUE_NACKED_KEPT / 2)
 
+#define OP_OVERHEAD 64u /* of an enqueue in an entry and a log, about */
+
 static void ops_dest_send(struct host *host, struct ops_dest *dest)
 {
     struct parcel *parcel = parcel_make(host, PARCEL_OPS, 1, dest->queue, dest->node, dest->shard);
@@ -150,11 +152,23 @@ static void flush_local_shard(struct queue_client *client)
     sent_bytes(client, client->next_seq - 1);
 }
 
-/* Up to where ops may be on their way now. */
+/* Up to where ops may be on their way now: not before those that are. */
 static size_t window_end(const struct queue_client *client)
 {
-    const size_t end = client->ops_first + OPS_SENT_MAX;
-    return end < client->ops.count ? end : client->ops.count;
+    const size_t last = client->ops_first + OPS_SENT_MAX;
+    const size_t end = last < client->ops.count ? last : client->ops.count;
+    uint64_t bytes = 0;
+    if (client->pace == 0) {
+        return end;
+    }
+    for (size_t i = client->ops_first; i < end; i++) {
+        const struct queue_op *op = &client->ops.items[i];
+        bytes += op->kind == QUEUE_OP_ENQUEUE ? op->message.record.size + OP_OVERHEAD : 0;
+        if (bytes > client->pace && i > client->ops_first) {
+            return i > client->ops_sent ? i : client->ops_sent;
+        }
+    }
+    return end;
 }
 
 static void flush_encoded(struct queue_client *client)

@@ -265,6 +265,10 @@ static bool send(struct home *home, struct route *route, struct queue_effect *ef
     if (effect->kind == QUEUE_EFFECT_DELIVER || effect->kind == QUEUE_EFFECT_PEEK) {
         return deliver(home, route, effect);
     }
+    struct queue_effect pace;
+    if (effect->kind == QUEUE_EFFECT_APPLIED && pace_changes(home, route, &pace)) {
+        emit(home, route, &pace, NULL, 0);
+    }
     emit(home, route, effect, NULL, 0);
     return true;
 }

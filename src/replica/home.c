@@ -53,6 +53,7 @@ void home_stop_serving(struct home *home)
     home_drops_flush(home);
     home->serving = false;
     home->unused_told = false;
+    home->pacing = (struct pacing){0};
     home_upkeep_end(home);
 }
 
@@ -117,6 +118,7 @@ struct route *route_open(struct home *home, uint64_t client, struct uid node, ui
     route->shard = shard;
     route->session = session;
     route->number = 0;
+    route->pace = 0;
     route->via = false;
     for (size_t i = 0;
          home->group != NULL && i < home->group->peers.count && !host_is_self(home->host, node);
@@ -193,6 +195,7 @@ void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *b
         (void)enqueue_number(home, batch->ops + batch->count);
     }
     home->count_from = NULL;
+    pace_applied(home, batch);
     home_heard_time(home, time_ms);
     if (batch->client == 0) {
         home_upkeep_applied(home, batch);

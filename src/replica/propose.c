@@ -108,6 +108,9 @@ void group_propose(struct group *group)
         }
         done += offered;
     }
+    if (done > 0 && group->home != NULL) {
+        pace_proposed(group->home, raft_last_index(group->raft));
+    }
     if (done > 0) {
         size_t left = total - done;
         memmove(group->proposals.items, group->proposals.items + done,

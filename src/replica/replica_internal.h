@@ -241,6 +241,13 @@ const struct where_run *store_where(const struct store *store, uint64_t position
 void store_trim_where(struct store *store, uint64_t position);
 
 /* --- routes and homes (home.c, effects.c, local.c) ------------------------------------------- */
+struct pacing {        /* pace.c */
+    uint64_t until_ns; /* consumers are hungry until then; 0: they never were */
+    uint64_t period;   /* in which publishers are counted: */
+    uint32_t now, before;
+    uint64_t sample, sampled_ns, commit_ns; /* an entry that was proposed (0: none), and when */
+    bool enqueued;                          /* the batch whose effects go out published something */
+};
 struct route {
     struct list link; /* in home->routes_list, for an order that does not depend on hashing */
     uint64_t client;
@@ -251,7 +258,8 @@ struct route {
     uint64_t received;                /* highest seq accepted in this term */
     VEC(struct queue_effect) waiting; /* from waiting_first on */
     size_t waiting_first;
-    bool blocked; /* waiting is not empty */
+    uint64_t pace, pace_period; /* what its client was told last; pace.c */
+    bool blocked;               /* waiting is not empty */
     bool via; /* its node has a replica: deliveries may name positions instead of carrying bytes */
 };
 struct report_wait {
@@ -275,6 +283,7 @@ struct home {
     VEC(struct queue_effect) effects;
     VEC(struct position_range) held_drops;
     uint32_t blocked_routes;
+    struct pacing pacing;
     bool loading;
     uint64_t load_serial;
     uint64_t load_next;           /* behind what was loaded last */
@@ -307,6 +316,12 @@ void home_stop_serving(struct home *home); /* routes end; held drops are done */
 void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *batch,
                 uint64_t index, bool moves);
 void home_pump(struct home *home);
+/* pace.c: an entry of the queue was proposed; the machine has applied the batch, its effects are
+ * about to go out. */
+void pace_proposed(struct home *home, uint64_t index);
+void pace_applied(struct home *home, const struct queue_batch *batch);
+/* Whether the client of an APPLIED is to be told another pace before: with that effect. */
+bool pace_changes(struct home *home, struct route *route, struct queue_effect *ret_effect);
 void home_mark(struct home *home);
 void home_drops_flush(struct home *home);
 struct route *route_open(struct home *home, uint64_t client, struct uid node, uint32_t shard,

@@ -30,17 +30,22 @@ BUSY_MAX = 10             # per cent of the machine that others may use
 GAP_RUN_S = 22
 QUORUM = {"x-queue-type": "quorum"}
 
-# name: (what, nodes, durable, quorum, warren-perf options). The prefetch count is above the window of
-# confirms: otherwise the consumer, whose credit comes back with the commit of its acks, limits the run.
+# name: (what, nodes, durable, quorum, warren-perf options). In b and c the prefetch count is above the
+# window of confirms; in j and k far below: the consumer, whose credit comes back with the commit of its
+# acks, must not be starved by a publisher that is ahead.
 LOADS = {
     "a": ("one node, transient, 16 B, auto-ack", 1, False, False, ["-s", "16", "-a"]),
     "b": ("one node, durable, persistent, confirmed, 1 KiB", 1, True, False,
           ["-s", "1024", "-f", "persistent", "-c", "1000", "-q", "2000"]),
     "c": ("three nodes, quorum queue, confirmed, 1 KiB", 3, True, True,
           ["-s", "1024", "-f", "persistent", "-c", "1000", "-q", "2000"]),
+    "j": ("b with a small prefetch", 1, True, False,
+          ["-s", "1024", "-f", "persistent", "-c", "1000", "-q", "100"]),
+    "k": ("c with a small prefetch", 3, True, True,
+          ["-s", "1024", "-f", "persistent", "-c", "1000", "-q", "100"]),
 }
 SLOW = ["-r", "200"]
-SCENARIOS = ("a", "b", "c", "d", "e") + tuple(features.SCENARIOS)
+SCENARIOS = ("a", "b", "c", "d", "e") + tuple(features.SCENARIOS) + ("j", "k")
 
 # What Warren is meant to reach, as a ratio to RabbitMQ (">=": Warren / RabbitMQ at least) or absolute.
 AIMS = {
