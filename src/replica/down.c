@@ -56,6 +56,12 @@ static bool set_reach(struct host *host, struct uid node, enum node_reach reach)
     return changed;
 }
 
+static const struct catalog_node *node_of_boot(const struct home *home, uint64_t boot)
+{
+    const struct catalog_view *view = home->host->view;
+    return view != NULL ? catalog_node_by_boot(view, (uint32_t)boot) : NULL;
+}
+
 /* Effects towards a node whose link broke may be lost: its clients' routes end, and they are asked
  * to resume when it is back (they may not have noticed: their own link is another one). */
 static void home_node(struct home *home, struct uid node, bool up)
@@ -76,13 +82,72 @@ static void home_node(struct home *home, struct uid node, bool up)
     uint64_t boots[CATALOG_NODES_MAX];
     uint32_t count = queue_boots(home->queue, boots, CATALOG_NODES_MAX);
     for (uint32_t i = 0; i < count && i < CATALOG_NODES_MAX; i++) {
-        const struct catalog_node *owner =
-            home->host->view != NULL ? catalog_node_by_boot(home->host->view, (uint32_t)boots[i])
-                                     : NULL;
-        if (owner != NULL && uid_eq(owner->info.id, node)) {
+        const struct catalog_node *owner = node_of_boot(home, boots[i]);
+        if (owner == NULL) {
+            home_note_untold(home, boots[i]);
+        } else if (uid_eq(owner->info.id, node)) {
             home_announce_to(home, node);
             return;
         }
+    }
+}
+
+void home_note_untold(struct home *home, uint64_t boot)
+{
+    for (size_t i = 0; i < home->untold.count; i++) {
+        if (home->untold.items[i] == boot) {
+            return;
+        }
+    }
+    vec_push(&home->untold, boot);
+}
+
+/* Their clients may have nothing to say, and would never ask who leads. */
+static void tell_untold(struct home *home)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < home->untold.count; i++) {
+        const uint64_t boot = home->untold.items[i];
+        const struct catalog_node *node = node_of_boot(home, boot);
+        if (node != NULL) {
+            home_announce_to(home, node->info.id);
+        } else if (host_boot_reach(home->host, boot) != NODE_GONE) {
+            home->untold.items[left++] = boot;
+        }
+    }
+    home->untold.count = left;
+}
+
+void home_check_boots(struct home *home)
+{
+    if (!home->serving) {
+        return;
+    }
+    uint64_t few[64];
+    uint64_t *boots = few;
+    uint32_t count = queue_boots(home->queue, boots, 64);
+    if (count > 64) {
+        boots = wr_calloc(count, sizeof *boots);
+        count = queue_boots(home->queue, boots, count);
+    }
+    tell_untold(home);
+    for (uint32_t i = 0; i < count; i++) {
+        struct queue_op op = {.kind = 0, .first = boots[i]};
+        bool suspended = queue_boot_suspended(home->queue, boots[i]);
+        enum node_reach reach = host_boot_reach(home->host, boots[i]);
+        if (reach == NODE_GONE) {
+            op.kind = QUEUE_OP_NODE_GONE;
+        } else if (reach == NODE_DEAD && !suspended) {
+            op.kind = QUEUE_OP_NODE_DOWN;
+        } else if (reach == NODE_UP && suspended) {
+            op.kind = QUEUE_OP_NODE_UP;
+        }
+        if (op.kind != 0) {
+            home_host_op(home, &op);
+        }
+    }
+    if (boots != few) {
+        wr_free(boots);
     }
 }
 

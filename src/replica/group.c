@@ -505,15 +505,16 @@ static void announce(struct group *group)
     for (size_t i = 0; i < group->peers.count && count < CATALOG_NODES_MAX; i++) {
         told[count++] = group->peers.items[i].node;
     }
-    if (host->view != NULL) {
-        uint64_t boots[CATALOG_NODES_MAX];
-        uint32_t boot_count = queue_boots(group->home->queue, boots, CATALOG_NODES_MAX);
-        for (uint32_t i = 0; i < boot_count && i < CATALOG_NODES_MAX && count <= CATALOG_NODES_MAX;
-             i++) {
-            const struct catalog_node *node = catalog_node_by_boot(host->view, (uint32_t)boots[i]);
-            if (node != NULL) {
-                told[count++] = node->info.id;
-            }
+    uint64_t boots[CATALOG_NODES_MAX];
+    uint32_t boot_count = queue_boots(group->home->queue, boots, CATALOG_NODES_MAX);
+    for (uint32_t i = 0; i < boot_count && i < CATALOG_NODES_MAX && count <= CATALOG_NODES_MAX;
+         i++) {
+        const struct catalog_node *node =
+            host->view != NULL ? catalog_node_by_boot(host->view, (uint32_t)boots[i]) : NULL;
+        if (node != NULL) {
+            told[count++] = node->info.id;
+        } else {
+            home_note_untold(group->home, boots[i]);
         }
     }
     for (uint32_t i = 0; i < count; i++) {

@@ -53,6 +53,7 @@ void home_stop_serving(struct home *home)
     home_drops_flush(home);
     home->serving = false;
     home->unused_told = false;
+    vec_clear(&home->untold);
     home->pacing = (struct pacing){0};
     home_upkeep_end(home);
 }
@@ -69,6 +70,7 @@ void home_free(struct home *home)
     list_remove(&home->dirty);
     store_deinit(&home->store);
     queue_free(home->queue);
+    vec_deinit(&home->untold);
     vec_deinit(&home->effects);
     vec_deinit(&home->held_drops);
     wr_free(home);
@@ -651,38 +653,4 @@ void home_on_parcel(struct host *host, struct parcel *owned)
         refuse(host, owned, UID_NONE);
     }
     parcel_free(owned);
-}
-
-/* --- boots: whose process is gone, or back --------------------------------------------------- */
-
-void home_check_boots(struct home *home)
-{
-    if (!home->serving) {
-        return;
-    }
-    uint64_t few[64];
-    uint64_t *boots = few;
-    uint32_t count = queue_boots(home->queue, boots, 64);
-    if (count > 64) {
-        boots = wr_calloc(count, sizeof *boots);
-        count = queue_boots(home->queue, boots, count);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        struct queue_op op = {.kind = 0, .first = boots[i]};
-        bool suspended = queue_boot_suspended(home->queue, boots[i]);
-        enum node_reach reach = host_boot_reach(home->host, boots[i]);
-        if (reach == NODE_GONE) {
-            op.kind = QUEUE_OP_NODE_GONE;
-        } else if (reach == NODE_DEAD && !suspended) {
-            op.kind = QUEUE_OP_NODE_DOWN;
-        } else if (reach == NODE_UP && suspended) {
-            op.kind = QUEUE_OP_NODE_UP;
-        }
-        if (op.kind != 0) {
-            home_host_op(home, &op);
-        }
-    }
-    if (boots != few) {
-        wr_free(boots);
-    }
 }

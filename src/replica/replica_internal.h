@@ -284,6 +284,7 @@ struct home {
     VEC(struct position_range) held_drops;
     uint32_t blocked_routes;
     struct pacing pacing;
+    VEC(uint64_t) untold; /* boots of clients that the view does not know yet (down.c) */
     bool loading;
     uint64_t load_serial;
     uint64_t load_next;           /* behind what was loaded last */
@@ -352,6 +353,8 @@ void configs_turn(struct host *host);
 void home_answer_report(struct home *home, const struct report_wait *wait);
 void home_announce_to(struct home *home, struct uid node);
 void home_check_boots(struct home *home);
+/* down.c: the view knows no node of this boot yet; when it does, that is told who leads. */
+void home_note_untold(struct home *home, uint64_t boot);
 void route_effect(struct home *home, struct route *route, const struct queue_effect *effect);
 /* Messages that are delivered one after the other but lie apart, as by priority, go as one item.
  * Returns how many of the effects that were; 0: the first one goes alone. */

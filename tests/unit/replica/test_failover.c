@@ -568,6 +568,59 @@ Test(failover, messages_of_a_dead_consumer_come_to_another)
     scene_free(&s);
 }
 
+/* Leaders step down, their links to others stand, until this node is elected. */
+static void elect(struct test_cluster *c, uint64_t q, int node)
+{
+    for (uint32_t i = 0; i < 100 && cluster_leader(c, q) != node; i++) {
+        cluster_cut(c, 0, 1);
+        cluster_settle(c, 2000);
+        cluster_join(c, 0, 1);
+        cluster_settle(c, 2000);
+    }
+    cr_assert_eq(cluster_leader(c, q), node);
+}
+
+/* A leader whose view of the catalog is old does not know where a client is that has nothing to say
+ * (sim seed 17000757): it tells that node when it does. */
+Test(failover, an_idle_consumer_hears_of_a_leader_that_did_not_know_its_node)
+{
+    struct test_cluster *c = cluster_new(320, 3, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(2, sizeof *u);
+    uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1}, 2, -1);
+    cluster_settle(c, 500);
+    const struct catalog_member *m = cluster_queue(c, q)->spec.group.members;
+    const bool sorted = uid_eq(m[0].node, c->nodes[0].id);
+    /* Node 0, preferred and therefore quick, is not when it starts again. */
+    set_members(c, q, (struct catalog_member[]){m[sorted], m[!sorted]}, 2);
+    cluster_crash(c, 0);
+    cluster_restart(c, 0, false);
+    elect(c, q, 0);
+    struct catalog_view *before = catalog_view_take(c->catalog);
+    cluster_reboot(c, 2);
+    user_open(&u[1], c, 2, 0, q, t);
+    user_consume(&u[1], 1, 0, 20, UINT64_MAX);
+    cr_assert(cluster_run(c, replied, &u[1], 5000));
+    cluster_crash(c, 1);
+    c->view_at_restart = before;
+    cluster_restart(c, 1, false);
+    elect(c, q, 1);
+    user_open(&u[0], c, 0, 0, q, t);
+    user_publish(&u[0], 5, 100);
+    cr_assert(cluster_run(c, all_confirmed, &u[0], 5000));
+    cluster_settle(c, 1000);
+    cr_assert_eq(t->seen_count, 0);
+    cluster_views(c);
+    cr_assert(cluster_run(c, all_settled, t, 20000));
+    user_close(&u[0]);
+    user_close(&u[1]);
+    cluster_settle(c, 1000);
+    catalog_view_unref(before);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
+
 /* The node that started last dies and is forgotten before anybody takes it for down. */
 Test(failover, messages_of_a_forgotten_consumer_come_to_another)
 {
