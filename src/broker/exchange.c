@@ -203,6 +203,34 @@ static void binding_made(struct request *r)
 
 static void bind_step(struct request *r);
 
+/* What a binding is identified by: its arguments in the order of their names, since clients whose
+ * tables have no order would bind twice and never unbind. As given they are kept as well (`type`):
+ * a binding of before it was so is found by them. */
+static void keep_binding(struct request *r, struct bytes name, struct bytes exchange,
+                         struct bytes key, struct bytes args)
+{
+    struct writer w;
+    if (args.size == 0) {
+        request_keep(r, name, exchange, key, args, BYTES_NONE);
+        return;
+    }
+    writer_init(&w, args.size);
+    wire_table_put_sorted(&w, args);
+    const bool same = bytes_eq(writer_bytes(&w), args);
+    request_keep(r, name, exchange, key, writer_bytes(&w), same ? BYTES_NONE : args);
+    writer_deinit(&w);
+}
+
+static void find_as_given(const struct request *r, struct catalog_binding_spec *spec)
+{
+    struct catalog_binding_spec given = *spec;
+    given.arguments = r->type;
+    if (r->type.size > 0 && catalog_binding(r->broker->view, spec) == NULL &&
+        catalog_binding(r->broker->view, &given) != NULL) {
+        *spec = given;
+    }
+}
+
 static void binding_done(struct request *r)
 {
     if (request_unavailable(r)) {
@@ -349,6 +377,7 @@ static void bind_step(struct request *r)
         .key = r->key,
         .arguments = r->args,
         .destination_kind = r->kind == BIND_QUEUE ? CATALOG_TO_QUEUE : CATALOG_TO_EXCHANGE};
+    find_as_given(r, &command.u.binding);
     r->newly = catalog_binding(r->broker->view, &command.u.binding) == NULL;
     if (check_binding(r, x) && check_unbind_owner(r, &command.u.binding)) {
         r->sure = r->unbind || is_plain(x);
@@ -363,7 +392,7 @@ void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, s
     struct request *r = request_new(ch, done, ctx);
     r->kind = BIND_EXCHANGE;
     r->unbind = unbind;
-    request_keep(r, destination, source, key, args, BYTES_NONE);
+    keep_binding(r, destination, source, key, args);
     if (destination.size == 0 || source.size == 0) {
         request_fail(r, 403, false, "%s", default_refusal);
     } else if (args.size > CATALOG_ARGUMENTS_MAX) {
@@ -399,7 +428,7 @@ static void queue_bind(struct broker_channel *ch, struct bytes queue, struct byt
             key = queue; /* both empty: the key becomes the queue's name too */
         }
     }
-    request_keep(r, queue, exchange, key, args, BYTES_NONE);
+    keep_binding(r, queue, exchange, key, args);
     if (queue.size == 0) {
         request_fail(r, 404, false, "no previously declared queue");
     } else if (exchange.size == 0) {

@@ -4,6 +4,9 @@
  * length is filled in then. I2 only letters that RabbitMQ itself writes are written. Ownership: the
  * writer is the caller's; strings are copied. Spec: docs/amqp-0-9-1.md, "Field tables".
  */
+#include <stdlib.h>
+
+#include "warren/vec.h"
 #include "warren/wire_table.h"
 
 #include "wire_internal.h"
@@ -172,4 +175,38 @@ void wire_table_put_without(struct writer *w, struct bytes table, struct bytes k
             wire_value_put(w, &value);
         }
     }
+}
+
+struct field {
+    struct bytes name;
+    struct wire_value value;
+    size_t place; /* qsort is not stable */
+};
+
+static int by_name(const void *left, const void *right)
+{
+    const struct field *a = left;
+    const struct field *b = right;
+    const int order = bytes_cmp(a->name, b->name);
+    return order != 0 ? order : a->place < b->place ? -1 : 1;
+}
+
+void wire_table_put_sorted(struct writer *w, struct bytes table)
+{
+    struct wire_table_iter it;
+    VEC(struct field) fields = {0};
+    struct field field;
+    wire_table_iter_init(&it, table);
+    while (wire_table_iter_next(&it, &field.name, &field.value)) {
+        field.place = fields.count;
+        vec_push(&fields, field);
+    }
+    if (fields.count > 1) {
+        qsort(fields.items, fields.count, sizeof *fields.items, by_name);
+    }
+    for (size_t i = 0; i < fields.count; i++) {
+        wire_put_key(w, fields.items[i].name);
+        wire_value_put(w, &fields.items[i].value);
+    }
+    vec_deinit(&fields);
 }

@@ -287,6 +287,33 @@ def headers_binding_identity(t):
     ch.call("basic.get", queue=queue, no_ack=1)
 
 
+@script("6")
+def bindings_by_arguments_in_another_order(t):
+    """The arguments of a binding are a set: a client whose tables have no order finds it again."""
+    ch = t.channel()
+    name, queue = t.exchange(ch, "headers"), t.queue(ch)
+    other = t.exchange(ch, "headers", "2")
+    orders = ({"b": 1, "a": "x", "x-match": "all"}, {"x-match": "all", "a": "x", "b": 1},
+              {"a": "x", "b": 1, "x-match": "all"})
+    for arguments in orders[:2]:
+        t.bind(ch, name, queue, "", arguments)
+        ch.call("exchange.bind", destination=other, source=name, key="", arguments=arguments)
+    t.bind(ch, other, queue, "", {"c": 2, "a": "x"})
+    ch.call("confirm.select")
+    for unbind in ("nothing", "queue", "exchange"):
+        if unbind == "queue":
+            ch.call("queue.unbind", queue=queue, exchange=name, arguments=orders[2])
+            ch.call("queue.unbind", queue=queue, exchange=other, arguments={"a": "x", "c": 2})
+            ch.call("queue.unbind", queue=queue, exchange=other, arguments={"a": "x", "c": 3})
+            t.bind(ch, other, queue, "", {"z": 1, "b": 1})
+        elif unbind == "exchange":
+            ch.call("exchange.unbind", destination=other, source=name, arguments=orders[2])
+        ch.publish(name, "", unbind, headers={"a": "x", "b": 1, "z": 1, "c": 2}, mandatory=1)
+        ch.confirms(1)
+    for _ in range(4):
+        ch.call("basic.get", queue=queue, no_ack=1)
+
+
 @script("6", kinds=KINDS)
 def fanout_and_unbind(t):
     ch = t.channel()

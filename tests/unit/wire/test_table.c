@@ -68,6 +68,39 @@ Test(table, copying_values_keeps_every_byte_but_the_letter_L)
     writer_deinit(&w);
 }
 
+Test(table, fields_are_sorted_by_name_and_those_of_one_name_stay_in_order)
+{
+    static const char *const keys[] = {"b", "a", "bb", "b", "", "a"};
+    static const char *const sorted[] = {"", "a", "a", "b", "b", "bb"};
+    static const int64_t values[] = {4, 1, 5, 0, 3, 2};
+    struct writer table;
+    struct writer w;
+    struct wire_table_iter it;
+    struct bytes key;
+    struct wire_value value;
+    uint32_t count = 0;
+    writer_init(&table, 64);
+    writer_init(&w, 64);
+    for (uint32_t i = 0; i < 6; i++) {
+        wire_table_put_int64(&table, keys[i], i);
+    }
+    wire_table_put_sorted(&w, writer_bytes(&table));
+    cr_assert_eq(writer_size(&w), writer_size(&table));
+    wire_table_iter_init(&it, writer_bytes(&w));
+    for (; wire_table_iter_next(&it, &key, &value); count++) {
+        cr_assert(bytes_eq_cstr(key, sorted[count]));
+        cr_assert_eq(value.integer, values[count]);
+    }
+    cr_assert_eq(count, 6);
+    /* Once more it is the same. */
+    writer_deinit(&table);
+    writer_init(&table, 64);
+    wire_table_put_sorted(&table, writer_bytes(&w));
+    cr_assert(bytes_eq(writer_bytes(&table), writer_bytes(&w)));
+    writer_deinit(&table);
+    writer_deinit(&w);
+}
+
 Test(table, lookup_takes_the_first_of_a_name_and_checks_the_type)
 {
     struct writer w;
