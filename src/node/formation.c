@@ -12,7 +12,8 @@
  *
  * Member: waits for a catalog view that has this node, then proposes NODE_BOOT; with the boot
  * number the shards may serve clients. A node that finds its boot ended by the others (it was
- * thought dead) closes its clients and boots anew.
+ * thought dead) closes its clients and boots anew. One that was forgotten is told nothing by the
+ * catalog, whose group it has left: when it hears of no leader, it asks whether it is still in.
  *
  * Invariants: I1 a node that has a catalog replica never says it is blank. I2 listeners are open
  * only with a valid boot number.
@@ -31,15 +32,18 @@
 #define ASK_NS         UINT64_C(100000000)
 #define ASK_AGAIN_NS   UINT64_C(1000000000)
 #define BLANK_FRESH_NS UINT64_C(2000000000)
+#define STRANGER_NS    UINT64_C(10000000000)
 #define BOOT_MS        5000u
 #define NAME_TEXT      255u
 
-enum control_kind {                      /* frozen */
-                    CONTROL_ASK = 1,     /* blank node -> peer: let me in {node info} */
-                    CONTROL_BLANK = 2,   /* answer: I am blank too */
-                    CONTROL_WAIT = 3,    /* answer: I am a member but cannot say yes yet */
-                    CONTROL_JOINED = 4,  /* answer: you are in {cluster id} */
-                    CONTROL_REFUSED = 5, /* answer: {text} */
+enum control_kind {                       /* frozen */
+                    CONTROL_ASK = 1,      /* blank node -> peer: let me in {node info} */
+                    CONTROL_BLANK = 2,    /* answer: I am blank too */
+                    CONTROL_WAIT = 3,     /* answer: I am a member but cannot say yes yet */
+                    CONTROL_JOINED = 4,   /* answer: you are in {cluster id} */
+                    CONTROL_REFUSED = 5,  /* answer: {text} */
+                    CONTROL_STILL_IN = 6, /* member -> peer: am I still one? {node info} */
+                    CONTROL_STRANGER = 7, /* answer: you are none (of a member: nothing) */
 };
 
 /* What a configured node said of itself, and when. */
@@ -58,6 +62,8 @@ struct formation {
     uint32_t blank_count;
     uint64_t member_seen_ns; /* a configured node was a member of a cluster then; 0 = never */
     struct list joins;       /* struct join_request: proposals under way */
+    uint64_t led_ns;         /* all was well with the catalog's replica here, or it began */
+    uint64_t stranger_ns;    /* a member of the cluster said then that we are none; 0 = never */
     char refusal[200];
     char state[300];
 };
@@ -102,7 +108,7 @@ void formation_start(struct shard *shard)
     shard->formation = f;
     f->start = random_uid(shard);
     f->member_id = random_uid(shard);
-    f->next_ns = now_ns(shard);
+    f->next_ns = f->led_ns = now_ns(shard);
     (void)snprintf(f->state, sizeof f->state, "starting");
 }
 
@@ -246,6 +252,10 @@ static void found_cluster(struct shard *shard)
     links_update_peers(shard);
 }
 
+static const char STRANGER_TEXT[] =
+    "the cluster has forgotten this node, and serves without it: stop it, move its data directory "
+    "away, and start it again to have it join as a new one";
+
 /* --- asking and answering --------------------------------------------------------------------- */
 
 static void send_control(struct link_conn *link, enum control_kind kind,
@@ -267,13 +277,13 @@ static void send_control(struct link_conn *link, enum control_kind kind,
     buf_unref(out);
 }
 
-static void ask_peers(struct shard *shard)
+static void ask_peers(struct shard *shard, enum control_kind kind)
 {
     struct catalog_node_info info = own_info(shard);
     LIST_FOREACH(at, &shard->links.peers) {
         struct peer *peer = WR_CONTAINER_OF(at, struct peer, link);
         if (peer->ready) {
-            send_control(peer->conn, CONTROL_ASK, &info, (struct uid){0, 0}, "");
+            send_control(peer->conn, kind, &info, (struct uid){0, 0}, "");
         }
     }
 }
@@ -363,6 +373,49 @@ static void on_ask(struct shard *shard, struct link_conn *link,
     host_catalog_propose(shard->host, &command, BOOT_MS, on_join_decided, j);
 }
 
+static void on_still_in_known(void *ctx, int status, const struct catalog_result *result)
+{
+    struct join_request *j = ctx;
+    struct link_conn *link = link_of(j->shard, j->node_id);
+    (void)result;
+    if (link != NULL && status == 0 && catalog_node(j->shard->view, j->node_id) == NULL) {
+        send_control(link, CONTROL_STRANGER, NULL, node_cluster_id(j->shard), "");
+    }
+    list_remove(&j->link);
+    wr_free(j);
+}
+
+/* Who asks has a replica of the catalog with something in it, so it was in. Whether it is, a view
+ * may not know yet. */
+static void on_still_in(struct shard *shard, const struct catalog_node_info *info)
+{
+    struct formation *f = shard->formation;
+    if (shard->view == NULL || uid_is_zero(catalog_cluster_id(shard->view)) ||
+        catalog_node(shard->view, info->id) != NULL || is_joining(f, info->id)) {
+        return;
+    }
+    struct join_request *j = wr_calloc(1, sizeof *j);
+    j->shard = shard;
+    j->node_id = info->id;
+    list_push_back(&f->joins, &j->link);
+    host_catalog_barrier(shard->host, BOOT_MS, on_still_in_known, j);
+}
+
+/* The state says what to do, and goes on to be asked for: it is the members' word that counts. */
+static void on_stranger(struct shard *shard)
+{
+    struct formation *f = shard->formation;
+    if (f->stranger_ns == 0) {
+        wr_log(shard->logger, LOG_LEVEL_ERROR, "cluster", "%s", STRANGER_TEXT);
+    }
+    f->stranger_ns = now_ns(shard);
+    f->next_ns = f->stranger_ns;
+    if (shard->boot != 0) {
+        f->start = random_uid(shard);
+        shard_set_boot(shard, 0); /* what its clients do reaches nobody any more */
+    }
+}
+
 static void on_joined(struct shard *shard, struct uid cluster_id)
 {
     struct formation *f = shard->formation;
@@ -417,6 +470,11 @@ void formation_on_control(struct shard *shard, struct link_conn *link, struct by
     if (link->incoming && kind == CONTROL_ASK &&
         uid_eq(info.id, link_session_peer(link->session)->node_id)) {
         on_ask(shard, link, &info);
+    } else if (link->incoming && kind == CONTROL_STILL_IN &&
+               uid_eq(info.id, link_session_peer(link->session)->node_id)) {
+        on_still_in(shard, &info);
+    } else if (!link->incoming && kind == CONTROL_STRANGER && shard->formation->member) {
+        on_stranger(shard);
     } else if (!link->incoming && link->peer != NULL && !shard->formation->member) {
         on_answer(shard, link->peer, kind, id, text);
     }
@@ -483,9 +541,34 @@ void formation_on_view(struct shard *shard)
     f->next_ns = now_ns(shard);
 }
 
+/* Whether the others have said of late that this node is none of them. It asks when it hears of no
+ * leader, or when its view is one without it: it may be on the way in, or out. */
+static bool is_stranger(struct shard *shard)
+{
+    struct formation *f = shard->formation;
+    const uint64_t now = now_ns(shard);
+    struct group_status status;
+    const bool known = host_group_status(shard->host, 1, &status);
+    const bool left_out = shard->view != NULL && !uid_is_zero(catalog_cluster_id(shard->view)) &&
+                          catalog_node(shard->view, node_id_of(shard->node)) == NULL;
+    if (!known || (!left_out && !uid_is_zero(status.leader_node))) {
+        f->led_ns = now;
+        f->stranger_ns = 0;
+    } else if (status.last > 0 && now - f->led_ns >= ASK_AGAIN_NS &&
+               now - f->asked_ns >= ASK_AGAIN_NS) {
+        f->asked_ns = now;
+        ask_peers(shard, CONTROL_STILL_IN);
+    }
+    return f->stranger_ns != 0 && now - f->stranger_ns < STRANGER_NS;
+}
+
 static void member_turn(struct shard *shard)
 {
     struct formation *f = shard->formation;
+    if (is_stranger(shard)) {
+        (void)snprintf(f->state, sizeof f->state, "%s", STRANGER_TEXT);
+        return;
+    }
     const struct catalog_node *self =
         shard->view == NULL ? NULL : catalog_node(shard->view, node_id_of(shard->node));
     if (self == NULL) {
@@ -503,7 +586,7 @@ static void member_turn(struct shard *shard)
             /* Nobody has told its replica anything. A start before this one may have asked with
              * another member, and been heard last: the catalog then waits for that one. */
             f->asked_ns = now_ns(shard);
-            ask_peers(shard);
+            ask_peers(shard, CONTROL_ASK);
         }
         (void)snprintf(f->state, sizeof f->state, "waiting for the catalog: %s",
                        known && status.why[0] != 0 ? status.why : "this node is not in it yet");
@@ -539,7 +622,7 @@ void formation_turn(struct shard *shard)
         found_cluster(shard);
         return;
     }
-    ask_peers(shard);
+    ask_peers(shard, CONTROL_ASK);
     if (f->refusal[0] != 0) {
         (void)snprintf(f->state, sizeof f->state, "refused by the cluster: %s", f->refusal);
     } else {

@@ -212,10 +212,11 @@ struct sim_host {
     struct sim *sim;
     uint32_t index;
     bool is_node, running, powered;
-    bool dead;      /* for good: it never starts again ... */
-    bool forgotten; /* ... and the cluster knows */
+    bool dead;      /* for good: it does not start again ... */
+    bool forgotten; /* ... and the cluster knows, if not it, when it is started nevertheless */
     bool member;    /* nodes: takes part in the cluster (started at least once) */
     uint64_t incarnation;
+    uint64_t returned_at; /* a forgotten one was started then */
     struct prng prng, disk_prng;
     /* clock: monotonic = mono_base + now * (1 + drift); wall = base + offset */
     int64_t drift_ppm;
@@ -446,7 +447,7 @@ void sim_faults_node_up(struct sim *sim);
  */
 
 struct catalog_result;
-void sim_operator_act(struct sim *sim);  /* one change of replicas, or of leaders */
+void sim_operator_act(struct sim *sim); /* one change of replicas, or of leaders */
 /* Fails the run if a change is answered that not all shards know. */
 void sim_change_answered(struct sim *sim, int status, const struct catalog_result *result);
 void sim_operator_bury(struct sim *sim); /* a node dies for good, if the data need not */

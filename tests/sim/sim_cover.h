@@ -34,6 +34,7 @@
     X(SIM_SEEN_FRAME_TWICE, "a link delivered a parcel twice")                                     \
     X(SIM_SEEN_FRAME_LATE, "a link delivered a parcel late")                                       \
     X(SIM_SEEN_FORGOTTEN, "a dead node was forgotten")                                             \
+    X(SIM_SEEN_TOLD, "a forgotten node was told so")                                               \
     X(SIM_SEEN_ALL_NEW_REFUSED, "a record of new replicas only was refused")                       \
     X(SIM_SEEN_CHANGE_KNOWN, "a change of the catalog was answered while no fault was at work")    \
     X(SIM_SEEN_COMMITTED, "a transaction was committed")                                           \

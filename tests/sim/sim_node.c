@@ -212,7 +212,9 @@ void sim_node_end(struct sim *sim, uint32_t index, enum sim_end how)
         sim_kv_kill(host->kv);
     }
     if (host->dead) {
-        sim_faults_node_down(sim); /* until it is forgotten */
+        if (!host->forgotten) {
+            sim_faults_node_down(sim); /* until it is forgotten */
+        }
     } else if (!sim->ending) {
         uint64_t down = prng_ratio(&sim->fault_prng, 1, 3)
                             ? prng_below(&sim->fault_prng, 200 * SIM_MS)

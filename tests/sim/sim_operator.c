@@ -26,6 +26,9 @@
 
 #define PROPOSE_MS      3000u
 #define FORGET_RETRY_NS (400 * SIM_MS)
+#define RETURN_AFTER_NS (1 * SIM_S)
+#define RETURN_LOOK_NS  (500 * SIM_MS)
+#define RETURN_TOLD_NS  (15 * SIM_S)
 
 /* Links are back within two seconds; what was said while one led only one way, two seconds later
  * (raft's resend_ms). Until then an answer may have waited for a node in vain (1.5 s). */
@@ -308,6 +311,48 @@ static bool may_go(struct sim *sim, const struct host *host, struct uid id)
     return voters_enough(sim, HOST_CATALOG_GROUP, id);
 }
 
+/* --- one that was forgotten and does not know it -------------------------------------------- */
+
+/* Until it was told. It may have been ended by other faults meanwhile: then that was all. */
+static void on_return_ends(struct sim *sim, void *arg, uint64_t index, uint64_t incarnation)
+{
+    struct sim_host *host = &sim->hosts[index];
+    (void)arg;
+    if (host->running && host->incarnation == incarnation) {
+        const struct shard *shard = node_shard(host->node, 0);
+        if (shard->boot != 0) {
+            sim_fail(sim, "node %u is forgotten, and has boot %u", host->index, shard->boot);
+        }
+        if (strstr(formation_state(shard), "forgotten") == NULL) {
+            if (sim->now > host->returned_at + RETURN_TOLD_NS) {
+                sim_fail(sim, "node %u is forgotten, and knows no better than '%s'", host->index,
+                         formation_state(shard));
+            }
+            sim_at(sim, sim->now + RETURN_LOOK_NS, on_return_ends, NULL, index, incarnation);
+            return;
+        }
+        sim_trace(sim, "operator: node %u was told that it is forgotten", host->index);
+        SIM_SOMETIMES(sim, true, SIM_SEEN_TOLD);
+        sim_node_end(sim, (uint32_t)index, SIM_END_KILL);
+    }
+    sim_faults_node_up(sim);
+}
+
+/* Somebody starts it, with what it had. */
+static void on_return(struct sim *sim, void *arg, uint64_t index, uint64_t b)
+{
+    struct sim_host *host = &sim->hosts[index];
+    (void)arg;
+    (void)b;
+    if (sim->liveness || sim->ending) {
+        return;
+    }
+    sim_faults_node_down(sim);
+    host->returned_at = sim->now;
+    sim_node_start(sim, (uint32_t)index);
+    sim_at(sim, sim->now + RETURN_LOOK_NS, on_return_ends, NULL, index, host->incarnation);
+}
+
 /* The answer says so, not a view: one that is behind does not have the node yet. */
 static void on_forgotten(void *ctx, int status, const struct catalog_result *result)
 {
@@ -320,6 +365,7 @@ static void on_forgotten(void *ctx, int status, const struct catalog_result *res
         dead->forgotten = true;
         SIM_SOMETIMES(sim, true, SIM_SEEN_FORGOTTEN);
         sim_faults_node_up(sim);
+        sim_at(sim, sim->now + RETURN_AFTER_NS, on_return, NULL, dead->index, 0);
     }
 }
 
