@@ -482,9 +482,14 @@ void formation_on_control(struct shard *shard, struct link_conn *link, struct by
 
 void formation_on_peer(struct shard *shard, struct peer *peer)
 {
-    (void)peer;
+    struct group_status status;
     if (!shard->formation->member) {
         shard->formation->next_ns = now_ns(shard); /* ask at once */
+    } else if (host_group_status(shard->host, 1, &status) && status.last > 0) {
+        /* Whom we take for the leader may have removed us while we heard nothing, and says no more.
+         */
+        struct catalog_node_info info = own_info(shard);
+        send_control(peer->conn, CONTROL_STILL_IN, &info, (struct uid){0, 0}, "");
     }
 }
 
@@ -551,7 +556,8 @@ static bool is_stranger(struct shard *shard)
     const bool known = host_group_status(shard->host, 1, &status);
     const bool left_out = shard->view != NULL && !uid_is_zero(catalog_cluster_id(shard->view)) &&
                           catalog_node(shard->view, node_id_of(shard->node)) == NULL;
-    if (!known || (!left_out && !uid_is_zero(status.leader_node))) {
+    const bool said = f->stranger_ns != 0 && now - f->stranger_ns < STRANGER_NS;
+    if (!known || (!said && !left_out && !uid_is_zero(status.leader_node))) {
         f->led_ns = now;
         f->stranger_ns = 0;
     } else if (status.last > 0 && now - f->led_ns >= ASK_AGAIN_NS &&
@@ -559,7 +565,7 @@ static bool is_stranger(struct shard *shard)
         f->asked_ns = now;
         ask_peers(shard, CONTROL_STILL_IN);
     }
-    return f->stranger_ns != 0 && now - f->stranger_ns < STRANGER_NS;
+    return said;
 }
 
 static void member_turn(struct shard *shard)
