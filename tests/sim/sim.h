@@ -216,7 +216,7 @@ struct sim_host {
     bool forgotten; /* ... and the cluster knows, if not it, when it is started nevertheless */
     bool member;    /* nodes: takes part in the cluster (started at least once) */
     uint64_t incarnation;
-    uint64_t returned_at; /* a forgotten one was started then */
+    uint64_t returned_at; /* a forgotten one was started then, or there were faults still */
     struct prng prng, disk_prng;
     /* clock: monotonic = mono_base + now * (1 + drift); wall = base + offset */
     int64_t drift_ppm;
