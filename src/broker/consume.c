@@ -635,7 +635,10 @@ void broker_qos(struct broker_channel *ch, uint32_t prefetch, bool global)
 {
     if (!global) {
         ch->prefetch = prefetch;
-        return;
+        if (ch->global_limit == 0) {
+            return;
+        }
+        prefetch = 0; /* it lifts the limit over the channel, as in RabbitMQ */
     }
     ch->global_limit = prefetch;
     struct umap_iter it = umap_iterate(&ch->by_id);

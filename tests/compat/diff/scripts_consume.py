@@ -302,6 +302,24 @@ def prefetch_of_the_channel_changes(t):
     ch.deliveries(3)
 
 
+@script("16", kinds=("transient", "durable"))
+def prefetch_of_consumers_lifts_that_of_the_channel(t):
+    ch = t.channel()
+    first, second = fill(t, ch, 4), fill(t, ch, 3, suffix="second")
+    ch.call("basic.qos", count=2, **{"global": 1})
+    ch.call("basic.consume", queue=first, tag="1")
+    ch.deliveries(2)
+    ch.call("basic.qos", count=1)
+    ch.deliveries(2)
+    ch.call("basic.consume", queue=second, tag="2")
+    ch.deliveries(1)
+    t.counts(second, messages=2, consumers=1)
+    ch.call("basic.qos", count=6, **{"global": 1})
+    ch.send("basic.ack", tag=5)
+    ch.deliveries(1)
+    t.counts(second, messages=1, consumers=1)
+
+
 @script("16")
 def prefetch_size(t):
     ch = t.channel()

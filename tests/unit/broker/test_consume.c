@@ -486,6 +486,20 @@ Test(broker_consume, a_limit_is_told_to_the_queues_of_the_channel)
     (void)rig_said();
 }
 
+/* The last word counts, whichever kind of limit it sets. */
+Test(broker_consume, a_limit_per_consumer_lifts_that_over_the_channel)
+{
+    rig_queue("a");
+    attached("a", "ta");
+    broker_qos(rig.ch, 3, true);
+    EXPECT_CALLS("a limit 3\n");
+    broker_qos(rig.ch, 7, false);
+    EXPECT_CALLS("a limit 0\n");
+    broker_qos(rig.ch, 8, false);
+    EXPECT_CALLS("");
+    (void)rig_said();
+}
+
 /* Two queues that each keep the limit on their own may together exceed it: the surplus goes back,
  * and comes again when there is room. */
 Test(broker_consume, what_comes_over_the_limit_is_given_back)
