@@ -121,6 +121,28 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* A signal does not restart a connect that has a time limit: it goes on by itself, and how it ended
+ * is asked. Whoever is interrupted ends after the answer. */
+static bool connect_to(int fd, const struct addrinfo *ai, int timeout_s)
+{
+    if (connect(fd, ai->ai_addr, ai->ai_addrlen) == 0) {
+        return true;
+    }
+    if (errno != EINTR) {
+        return false;
+    }
+    const int64_t deadline_ms = now_ms() + (int64_t)timeout_s * 1000;
+    struct pollfd wait = {.fd = fd, .events = POLLOUT};
+    int rc = 0;
+    do {
+        const int64_t left_ms = deadline_ms - now_ms();
+        rc = poll(&wait, 1, left_ms > 0 ? (int)left_ms : 0);
+    } while (rc < 0 && errno == EINTR);
+    int error = 0;
+    socklen_t size = sizeof error;
+    return rc > 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
+}
+
 static int dial(const struct target *t, int timeout_s)
 {
     const struct timeval limit = {.tv_sec = timeout_s}; /* of connect and send */
@@ -135,7 +157,7 @@ static int dial(const struct target *t, int timeout_s)
         if (fd >= 0) {
             (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
         }
-        if (fd >= 0 && connect(fd, ai->ai_addr, ai->ai_addrlen) != 0) {
+        if (fd >= 0 && !connect_to(fd, ai, timeout_s)) {
             (void)close(fd);
             fd = -1;
         }
@@ -187,11 +209,11 @@ static bool flush(struct asking *a)
         size_t done = 0;
         while (done < piece.size) {
             ssize_t n = send(a->fd, slice_data(&piece) + done, piece.size - done, MSG_NOSIGNAL);
-            if (n <= 0) {
+            if (n <= 0 && errno != EINTR) {
                 slice_unref(&piece);
                 return false;
             }
-            done += (size_t)n;
+            done += n > 0 ? (size_t)n : 0;
         }
         slice_unref(&piece);
     }
