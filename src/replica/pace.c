@@ -71,7 +71,7 @@ void pace_applied(struct home *home, const struct queue_batch *batch)
 /* Counted anew every period: who has gone is still counted in the next one. */
 static uint64_t publishers(struct pacing *pacing, struct route *route, uint64_t now)
 {
-    const uint64_t period = now / PACE_PERIOD;
+    const uint64_t period = now / PACE_PERIOD + 1; /* 0: a route that was not counted yet */
     if (period != pacing->period) {
         pacing->before = period == pacing->period + 1 ? pacing->now : 0;
         pacing->now = 0;
