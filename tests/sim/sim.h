@@ -402,6 +402,8 @@ void sim_mover_init(struct sim *sim);
 void sim_mover_deinit(struct sim *sim);
 void sim_mover_node_gone(struct sim *sim, uint32_t node); /* before node_free */
 /* The end of a calm run: what was moved, copied and deleted is what came, and did not come. */
+/* Some page ended by its time limit: it may have done more than it told. */
+bool sim_mover_was_cut_short(const struct sim *sim);
 void sim_mover_check(struct sim *sim);
 #define SIM_DOOMED_SIZE 28u /* smaller ones may be deleted */
 

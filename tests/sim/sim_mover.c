@@ -193,6 +193,11 @@ void sim_mover_init(struct sim *sim)
     }
 }
 
+bool sim_mover_was_cut_short(const struct sim *sim)
+{
+    return sim->mover != NULL && sim->mover->cut_short;
+}
+
 void sim_mover_check(struct sim *sim)
 {
     const struct sim_mover *mover = sim->mover;
