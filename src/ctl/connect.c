@@ -209,11 +209,14 @@ static bool flush(struct asking *a)
         size_t done = 0;
         while (done < piece.size) {
             ssize_t n = send(a->fd, slice_data(&piece) + done, piece.size - done, MSG_NOSIGNAL);
-            if (n <= 0 && errno != EINTR) {
+            if (n < 0 && errno == EINTR) {
+                continue;
+            }
+            if (n <= 0) {
                 slice_unref(&piece);
                 return false;
             }
-            done += n > 0 ? (size_t)n : 0;
+            done += (size_t)n;
         }
         slice_unref(&piece);
     }

@@ -114,6 +114,54 @@ Test(broker_exchange, bind)
     EXPECT_SAID("unbind ok 'a' 0 0\nunbind ok 'none' 0 0\n");
 }
 
+static size_t bindings_of_q(void)
+{
+    const struct catalog_view *view = catalog_view_peek(rig.catalog);
+    struct catalog_iter it;
+    size_t count = 0;
+    catalog_iter_bindings(&it, view, catalog_vhost(view, B("/")));
+    while (catalog_iter_next(&it) != NULL) {
+        count++;
+    }
+    return count;
+}
+
+/* The order of arguments does not count, neither for those that were kept as they were given. */
+Test(broker_exchange, a_binding_is_found_whatever_the_order_of_its_arguments)
+{
+    struct writer sorted;
+    struct writer given;
+    writer_init(&sorted, 64);
+    writer_init(&given, 64);
+    wire_table_put_cstr(&sorted, "a", "1");
+    wire_table_put_cstr(&sorted, "b", "2");
+    wire_table_put_cstr(&given, "b", "2");
+    wire_table_put_cstr(&given, "a", "1");
+    rig_queue("q");
+    struct catalog_command c = {.kind = CATALOG_BIND,
+                                .u.binding = {B("/"), B("amq.headers"), B("q"), B(""),
+                                              writer_bytes(&given), CATALOG_TO_QUEUE}};
+    rig_apply(&c); /* of an earlier version */
+    for (uint32_t i = 0; i < 2; i++) {
+        const bool unbind = i == 1;
+        CALL(broker_queue_bind(rig.ch, B("q"), B("amq.headers"), B(""), writer_bytes(&given),
+                               unbind, rig_done, unbind ? "unbind" : "bind"));
+        rig_catalog();
+        cr_assert_eq(bindings_of_q(), unbind ? 0 : 1);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        const bool unbind = i == 2;
+        CALL(broker_queue_bind(rig.ch, B("q"), B("amq.headers"), B(""),
+                               writer_bytes(i == 1 ? &sorted : &given), unbind, rig_done,
+                               unbind ? "unbind" : "bind"));
+        rig_catalog();
+        cr_assert_eq(bindings_of_q(), unbind ? 0 : 1);
+    }
+    (void)rig_said();
+    writer_deinit(&given);
+    writer_deinit(&sorted);
+}
+
 Test(broker_exchange, a_binding_must_suit_the_type)
 {
     struct writer w;
