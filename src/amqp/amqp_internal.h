@@ -104,7 +104,7 @@ struct amqp_conn {
     } failure;
 };
 
-/* What a kept frame may pass while publishing is held back, see channel.c. */
+/* What a kept frame may pass while publishing is held back, see kept.c. */
 enum kept_kind {
     KEPT_CONTENT, /* basic.publish, headers and bodies: what is held back */
     KEPT_ACK,     /* basic.ack, and nack and reject without requeue */
@@ -282,14 +282,44 @@ void channel_begin(struct amqp_channel *ch, enum wire_method_id method,
                    bool no_wait); /* a broker call starts */
 bool channel_finish(struct amqp_channel *ch,
                     const struct broker_fault *fault); /* it ended; false: a fault was sent */
-void channel_resume(struct amqp_channel *ch);          /* goes on with the frames kept back */
-void channel_leave(struct amqp_channel *ch); /* ... also with publishes that are held back */
 /* Before a connection.close-ok, once it is quiet: true: it is not quiet any more until its
  * consumers have left the queues that end with that. The second time: false. */
 bool channel_leave_queues(struct amqp_channel *ch);
 void channel_touch(struct amqp_channel *ch);
-void channel_flush(struct amqp_channel *ch);          /* confirms and settles of the turn */
+void channel_flush(struct amqp_channel *ch); /* confirms and settles of the turn */
+/* A frame whose turn it is. The second: a method, also in the middle of a held content. */
+void channel_work(struct amqp_channel *ch, const struct wire_frame *frame);
+void channel_work_method(struct amqp_channel *ch, const struct wire_frame *frame);
+/* kept.c */
+void kept_frame(struct amqp_channel *ch, const struct wire_frame *frame); /* that cannot come yet */
+void kept_drop(struct amqp_channel *ch);
+/* While publishes of a tx.commit are being confirmed RabbitMQ lets nothing but channel.close come,
+ * and what is behind that. False: the connection ends. */
+bool kept_may_follow_commit(struct amqp_channel *ch, const struct wire_frame *frame);
+bool kept_alarm_begins_hold(struct amqp_channel *ch, uint8_t type, struct bytes payload);
+void channel_resume(struct amqp_channel *ch); /* goes on with the frames kept back */
+void channel_leave(struct amqp_channel *ch);  /* ... also with publishes that are held back */
 bool channel_is_quiet(const struct amqp_channel *ch); /* nothing under way, nothing kept */
+
+static inline bool kept_holds(const struct amqp_channel *ch)
+{
+    return (ch->blocked && !ch->leaving && ch->let_through == 0) || ch->waiting_publish ||
+           ch->waiting_room || ch->conn->unread;
+}
+
+static inline bool kept_waits(const struct amqp_channel *ch)
+{
+    return ch->calls.count > 0 || kept_holds(ch);
+}
+
+/* Would a publish begin while there is an alarm? Then the channel is held back before it, as with
+ * RabbitMQ, and not only behind it: memory is short already. */
+static inline bool kept_alarm_holds(struct amqp_channel *ch, uint8_t type, struct bytes payload)
+{
+    return WR_UNLIKELY(broker_alarms(ch->conn->server->broker) != 0) &&
+           kept_alarm_begins_hold(ch, type, payload);
+}
+
 /* ch_*.c: one class of methods each; true = known */
 bool ch_exchange_method(struct amqp_channel *ch, const struct wire_method *method);
 bool ch_queue_method(struct amqp_channel *ch, const struct wire_method *method);
