@@ -21,6 +21,7 @@ struct arg {
     const char *bad_value; /* reason for a value outside; NULL: the queue mode's, which names it */
 };
 
+/* In the order in which RabbitMQ looks at them: when two are at fault, the first is told. */
 static const struct arg args_table[] = {
     {"x-expires", ARG_INT_POSITIVE, FOR_CLASSIC | FOR_QUORUM, 1, MS_MAX, NULL, NULL},
     {"x-message-ttl", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, MS_MAX, NULL, NULL},
@@ -30,21 +31,22 @@ static const struct arg args_table[] = {
      "invalid_dlx_strategy"},
     {"x-max-length", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     {"x-max-length-bytes", ARG_INT, FOR_ALL, 0, INT64_MAX, NULL, NULL},
+    {"x-max-in-memory-length", ARG_INT, FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
+    {"x-max-in-memory-bytes", ARG_INT, FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     {"x-max-priority", ARG_INT, FOR_CLASSIC, 0, 255, NULL, NULL},
     {"x-overflow", ARG_ENUM, FOR_CLASSIC | FOR_QUORUM, 0, 0,
      "drop-head reject-publish reject-publish-dlx", "invalid_overflow"},
     {"x-queue-mode", ARG_ENUM, FOR_CLASSIC, 0, 0, "default lazy", NULL},
     {"x-queue-version", ARG_INT, FOR_CLASSIC, 1, 2, NULL, NULL},
     {"x-single-active-consumer", ARG_BOOL, FOR_CLASSIC | FOR_QUORUM, 0, 0, NULL, NULL},
+    {"x-queue-type", ARG_TEXT, FOR_ALL, 0, 0, NULL, NULL}, /* its value: args_queue_type */
+    {"x-quorum-initial-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, INT64_MAX, NULL, NULL},
     {"x-queue-leader-locator", ARG_ENUM, FOR_ALL, 0, 0,
      "client-local balanced random least-leaders", "invalid_queue_locator_arg"},
     {"x-queue-master-locator", ARG_ENUM, FOR_CLASSIC, 0, 0, "min-masters client-local random",
      "invalid_queue_locator_arg"},
     {"x-delivery-limit", ARG_INT, FOR_QUORUM, INT64_MIN, INT64_MAX, NULL, NULL},
-    {"x-quorum-initial-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, INT64_MAX, NULL, NULL},
     {"x-quorum-target-group-size", ARG_INT_POSITIVE, FOR_QUORUM, 1, INT64_MAX, NULL, NULL},
-    {"x-max-in-memory-length", ARG_INT, FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
-    {"x-max-in-memory-bytes", ARG_INT, FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     {"x-consumer-timeout", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, INT64_MAX, NULL, NULL},
     /* Warren's own: */
     {"x-dedup-window", ARG_INT, FOR_CLASSIC | FOR_QUORUM, 0, MS_MAX, NULL, NULL},
@@ -190,54 +192,86 @@ static bool check_properties(struct bytes vhost, struct bytes name, uint32_t fla
     return false;
 }
 
-bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags,
-                      uint8_t *ret_type, struct broker_fault *fault)
+static bool check_letters(struct bytes vhost, struct bytes name, struct bytes args,
+                          struct broker_fault *fault)
+{
+    struct wire_value v;
+    if (!wire_table_find(args, "x-dead-letter-exchange", &v) || v.type == WIRE_FIELD_LONGSTR) {
+        return true;
+    }
+    fault_set(fault, 406, false,
+              "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%.*s' in vhost '%.*s'",
+              wire_field_name(v.type), FMT(name), FMT(vhost));
+    return false;
+}
+
+/* What the type knows; one that it does not know is refused later, whatever its value. */
+static bool check_values(struct bytes vhost, struct bytes name, struct bytes args, uint8_t bit,
+                         struct broker_fault *fault)
 {
     char why[300];
     struct wire_value v;
-    if (!args_queue_type(vhost, name, args, ret_type, fault)) {
-        return false;
-    }
-    if (*ret_type != CATALOG_CLASSIC && !check_properties(vhost, name, flags, fault)) {
-        return false;
-    }
-    uint8_t bit = *ret_type == CATALOG_QUORUM ? FOR_QUORUM : FOR_CLASSIC;
+    struct wire_value letters;
     for (size_t i = 0; i < WR_ARRAY_SIZE(args_table); i++) {
         const struct arg *arg = &args_table[i];
         if ((arg->types & bit) == 0 || !wire_table_find(args, arg->name, &v)) {
-            continue; /* one that the type does not know is refused below, whatever its value */
+            continue;
         }
-        if (strcmp(arg->name, "x-dead-letter-exchange") == 0 && v.type != WIRE_FIELD_LONGSTR) {
-            fault_set(fault, 406, false,
-                      "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%.*s' in vhost "
-                      "'%.*s'",
-                      wire_field_name(v.type), FMT(name), FMT(vhost));
-            return false;
+        bool bad = bad_value(arg, &v, why, sizeof why);
+        if (!bad && strcmp(arg->name, "x-dead-letter-routing-key") == 0 &&
+            !wire_table_find(args, "x-dead-letter-exchange", &letters)) {
+            (void)snprintf(why, sizeof why, "routing_key_but_no_dlx_defined");
+            bad = true;
         }
-        if (bad_value(arg, &v, why, sizeof why)) {
+        if (bad) {
             fault_set(fault, 406, false, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s",
                       arg->name, FMT(name), FMT(vhost), why);
             return false;
         }
     }
+    return true;
+}
+
+static bool is_of_other_types(struct bytes arg, uint8_t bit)
+{
     for (size_t i = 0; i < WR_ARRAY_SIZE(args_table); i++) {
-        if ((args_table[i].types & bit) == 0 && wire_table_find(args, args_table[i].name, &v)) {
+        if (bytes_eq_cstr(arg, args_table[i].name)) {
+            return (args_table[i].types & bit) == 0;
+        }
+    }
+    return false;
+}
+
+/* Of several the one that the client names first is told. */
+static bool check_names(struct bytes vhost, struct bytes name, struct bytes args, uint8_t type,
+                        uint8_t bit, struct broker_fault *fault)
+{
+    struct wire_table_iter it;
+    struct wire_value v;
+    struct bytes arg;
+    wire_table_iter_init(&it, args);
+    while (wire_table_iter_next(&it, &arg, &v)) {
+        if (is_of_other_types(arg, bit)) {
             fault_set(fault, 406, false,
-                      "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type %s",
-                      args_table[i].name, FMT(name), FMT(vhost), type_module(*ret_type));
+                      "invalid arg '%.*s' for queue '%.*s' in vhost '%.*s' of queue type %s",
+                      FMT(arg), FMT(name), FMT(vhost), type_module(type));
             return false;
         }
     }
-    struct wire_value dlx;
-    if (wire_table_find(args, "x-dead-letter-routing-key", &v) &&
-        !wire_table_find(args, "x-dead-letter-exchange", &dlx)) {
-        fault_set(fault, 406, false,
-                  "invalid arg 'x-dead-letter-routing-key' for queue '%.*s' in vhost '%.*s': "
-                  "routing_key_but_no_dlx_defined",
-                  FMT(name), FMT(vhost));
+    return true;
+}
+
+bool args_check_queue(struct bytes vhost, struct bytes name, struct bytes args, uint32_t flags,
+                      uint8_t *ret_type, struct broker_fault *fault)
+{
+    if (!check_letters(vhost, name, args, fault) ||
+        !args_queue_type(vhost, name, args, ret_type, fault)) {
         return false;
     }
-    return true;
+    const uint8_t bit = *ret_type == CATALOG_QUORUM ? FOR_QUORUM : FOR_CLASSIC;
+    return check_values(vhost, name, args, bit, fault) &&
+           check_names(vhost, name, args, *ret_type, bit, fault) &&
+           (*ret_type == CATALOG_CLASSIC || check_properties(vhost, name, flags, fault));
 }
 
 bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, struct bytes args,
@@ -339,6 +373,42 @@ static bool equivalent_arg(const char *name, const char *kind, struct bytes obje
     return false;
 }
 
+/* What the type of the queue that is there does not know is not compared. */
+static bool equivalent_args(const struct catalog_queue_spec *s, struct bytes received,
+                            struct broker_fault *fault)
+{
+    /* Of a quorum queue RabbitMQ compares these first; else the order is that of the table. */
+    static const char *const order[] = {
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-dead-letter-strategy",
+        "x-expires",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-max-in-memory-length",
+        "x-max-in-memory-bytes",
+        "x-overflow",
+        "x-single-active-consumer",
+        "x-queue-type",
+        "x-quorum-initial-group-size",
+        "x-delivery-limit",
+    };
+    const bool quorum = s->type == CATALOG_QUORUM;
+    for (size_t i = 0; quorum && i < WR_ARRAY_SIZE(order); i++) {
+        if (!equivalent_arg(order[i], "queue", s->name, s->vhost, received, s->arguments, fault)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < WR_ARRAY_SIZE(args_table); i++) {
+        const struct arg *arg = &args_table[i];
+        if ((arg->types & (quorum ? FOR_QUORUM : FOR_CLASSIC)) != 0 &&
+            !equivalent_arg(arg->name, "queue", s->name, s->vhost, received, s->arguments, fault)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool equivalent_flag(const char *name, const char *kind, struct bytes object,
                             struct bytes vhost, bool received, bool current,
                             struct broker_fault *fault)
@@ -374,30 +444,33 @@ bool equivalent_queue(const struct broker_session *session, const struct catalog
     }
     if (!equivalent_flag("durable", "queue", s->name, s->vhost, durable, s->durable, fault) ||
         !equivalent_flag("auto_delete", "queue", s->name, s->vhost,
-                         (flags & BROKER_AUTO_DELETE) != 0, s->auto_delete, fault) ||
-        !equivalent_arg("x-queue-type", "queue", s->name, s->vhost, args, s->arguments, fault)) {
+                         (flags & BROKER_AUTO_DELETE) != 0, s->auto_delete, fault)) {
         return false;
     }
     if (bytes_eq(args, s->arguments)) {
         return true; /* As when it was made just now: each look-up would read the whole table. */
     }
-    for (size_t i = 0; i < WR_ARRAY_SIZE(args_table); i++) {
-        if (!equivalent_arg(args_table[i].name, "queue", s->name, s->vhost, args, s->arguments,
-                            fault)) {
-            return false;
-        }
-    }
-    return true;
+    return equivalent_args(s, args, fault);
+}
+
+/* As Erlang writes an atom: RabbitMQ puts it between quotes, and writes what is no plain word with
+ * quotes of its own. */
+static const char *quote_of(struct bytes type)
+{
+    return memchr(type.data, '-', type.size) == NULL ? "'" : "''";
 }
 
 bool equivalent_exchange(const struct catalog_exchange *x, struct bytes type, uint32_t flags,
                          struct bytes args, struct broker_fault *fault)
 {
     if (!bytes_eq(type, x->type)) {
+        const char *received = quote_of(type);
+        const char *current = quote_of(x->type);
         fault_set(fault, 406, false,
-                  "inequivalent arg 'type' for exchange '%.*s' in vhost '%.*s': received '%.*s' "
-                  "but current is '%.*s'",
-                  FMT(x->name), FMT(x->vhost), FMT(type), FMT(x->type));
+                  "inequivalent arg 'type' for exchange '%.*s' in vhost '%.*s': received "
+                  "%s%.*s%s but current is %s%.*s%s",
+                  FMT(x->name), FMT(x->vhost), received, FMT(type), received, current, FMT(x->type),
+                  current);
         return false;
     }
     return equivalent_flag("durable", "exchange", x->name, x->vhost, (flags & BROKER_DURABLE) != 0,

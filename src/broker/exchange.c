@@ -115,15 +115,16 @@ void broker_exchange_declare(struct broker_channel *ch, struct bytes name, struc
     struct request *r = request_new(ch, done, ctx);
     r->flags = flags;
     request_keep(r, name, BYTES_NONE, BYTES_NONE, args, type);
+    const bool passive = (flags & BROKER_PASSIVE) != 0;
+    if (!passive && exchange_type_find(type) == NULL) {
+        request_fail(r, 406, false, "unknown exchange type '%.*s'", FMT(type));
+        return;
+    }
     if (name.size == 0) {
         request_fail(r, 403, false, "%s", default_refusal);
         return;
     }
-    if ((flags & BROKER_PASSIVE) == 0) {
-        if (exchange_type_find(type) == NULL) {
-            request_fail(r, 406, false, "unknown exchange type '%.*s'", FMT(type));
-            return;
-        }
+    if (!passive) {
         if (args.size > CATALOG_ARGUMENTS_MAX) {
             request_fail(r, 406, false, "the arguments of exchange '%.*s' are too large",
                          FMT(name));
@@ -257,8 +258,7 @@ static void binding_done(struct request *r)
     }
 }
 
-/* The destination must exist; for a queue it must also be ours. false = the request has ended or
- * waits. */
+/* The destination must exist. false = the request has ended or waits. */
 static bool check_destination(struct request *r)
 {
     struct broker_session *session = r->channel->session;
@@ -275,10 +275,6 @@ static bool check_destination(struct request *r)
         if (queue == NULL && !r->unbind) {
             request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name),
                          session->vhost);
-            return false;
-        }
-        if (queue != NULL && !r->unbind && !owner_check(session, queue, &r->fault)) {
-            request_defer_finish(r);
             return false;
         }
         return true;
@@ -316,15 +312,16 @@ static bool check_binding(struct request *r, const struct catalog_exchange *x)
     return true;
 }
 
-/* Unbinding from somebody else's exclusive queue is refused only if the binding exists. */
-static bool check_unbind_owner(struct request *r, const struct catalog_binding_spec *spec)
+/* Somebody else's exclusive queue, which is looked at last. Unbinding from it is refused only if
+ * the binding exists. */
+static bool check_owner(struct request *r, const struct catalog_binding_spec *spec)
 {
-    if (!r->unbind || r->kind != BIND_QUEUE) {
+    if (r->kind != BIND_QUEUE) {
         return true;
     }
     const struct catalog_queue *queue =
         catalog_queue(r->broker->view, spec->vhost, spec->destination);
-    if (queue != NULL && catalog_binding(r->broker->view, spec) != NULL &&
+    if (queue != NULL && (!r->unbind || catalog_binding(r->broker->view, spec) != NULL) &&
         !owner_check(r->channel->session, queue, &r->fault)) {
         request_defer_finish(r);
         return false;
@@ -379,10 +376,25 @@ static void bind_step(struct request *r)
         .destination_kind = r->kind == BIND_QUEUE ? CATALOG_TO_QUEUE : CATALOG_TO_EXCHANGE};
     find_as_given(r, &command.u.binding);
     r->newly = catalog_binding(r->broker->view, &command.u.binding) == NULL;
-    if (check_binding(r, x) && check_unbind_owner(r, &command.u.binding)) {
+    if (check_binding(r, x) && check_owner(r, &command.u.binding)) {
         r->sure = r->unbind || is_plain(x);
         request_propose(r, &command, binding_done);
     }
+}
+
+/* What may not be written to is told before that it is the default exchange. */
+static bool may_be_bound(struct broker_channel *ch, uint8_t kind, struct bytes destination,
+                         struct bytes source, struct broker_fault *fault)
+{
+    const char *what = kind == BIND_QUEUE ? "queue" : "exchange";
+    if (!auth_check(ch->session, PERMISSION_WRITE, what, destination, fault)) {
+        return false;
+    }
+    if (source.size == 0 || (kind == BIND_EXCHANGE && destination.size == 0)) {
+        fault_set(fault, 403, false, "%s", default_refusal);
+        return false;
+    }
+    return auth_check(ch->session, PERMISSION_READ, "exchange", source, fault);
 }
 
 void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, struct bytes source,
@@ -393,23 +405,13 @@ void broker_exchange_bind(struct broker_channel *ch, struct bytes destination, s
     r->kind = BIND_EXCHANGE;
     r->unbind = unbind;
     keep_binding(r, destination, source, key, args);
-    if (destination.size == 0 || source.size == 0) {
-        request_fail(r, 403, false, "%s", default_refusal);
-    } else if (args.size > CATALOG_ARGUMENTS_MAX) {
+    if (args.size > CATALOG_ARGUMENTS_MAX) {
         request_fail(r, 406, false, "the arguments of the binding are too large");
-    } else if (!auth_check(ch->session, PERMISSION_WRITE, "exchange", destination, &r->fault) ||
-               !auth_check(ch->session, PERMISSION_READ, "exchange", source, &r->fault)) {
+    } else if (!may_be_bound(ch, r->kind, destination, source, &r->fault)) {
         request_defer_finish(r);
     } else {
         bind_step(r);
     }
-}
-
-static bool queue_may_be_bound(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
-                               struct broker_fault *fault)
-{
-    return auth_check(ch->session, PERMISSION_WRITE, "queue", queue, fault) &&
-           auth_check(ch->session, PERMISSION_READ, "exchange", exchange, fault);
 }
 
 static void queue_bind(struct broker_channel *ch, struct bytes queue, struct bytes exchange,
@@ -431,11 +433,9 @@ static void queue_bind(struct broker_channel *ch, struct bytes queue, struct byt
     keep_binding(r, queue, exchange, key, args);
     if (queue.size == 0) {
         request_fail(r, 404, false, "no previously declared queue");
-    } else if (exchange.size == 0) {
-        request_fail(r, 403, false, "%s", default_refusal);
     } else if (args.size > CATALOG_ARGUMENTS_MAX) {
         request_fail(r, 406, false, "the arguments of the binding are too large");
-    } else if (!queue_may_be_bound(ch, queue, exchange, &r->fault)) {
+    } else if (!may_be_bound(ch, r->kind, queue, exchange, &r->fault)) {
         request_defer_finish(r);
     } else {
         bind_step(r);
@@ -464,7 +464,7 @@ static bool binds_for_sure(struct broker_channel *ch, struct bytes queue, struct
     strbuf_init(&s, why, sizeof why);
     const struct route_binding binding = {.key = key, .arguments = args, .queue = known};
     return queue.size > 0 && exchange.size > 0 && args.size <= CATALOG_ARGUMENTS_MAX && x != NULL &&
-           is_plain(x) && queue_may_be_bound(ch, queue, exchange, &fault) &&
+           is_plain(x) && may_be_bound(ch, BIND_QUEUE, queue, exchange, &fault) &&
            auth_check_topic(session, PERMISSION_READ, x, key, &fault) &&
            (known == NULL ? request_is_declaring(ch, queue)
                           : owner_check(session, known, &fault)) &&
@@ -493,7 +493,7 @@ bool broker_queue_unbind_ahead(struct broker_channel *ch, struct bytes queue, st
     struct broker_fault fault = {0};
     const bool begins = request_may_begin_ahead(ch, FAMILY_UNBIND) && exchange.size > 0 &&
                         args.size <= CATALOG_ARGUMENTS_MAX && x != NULL && known != NULL &&
-                        queue_may_be_bound(ch, queue, exchange, &fault) &&
+                        may_be_bound(ch, BIND_QUEUE, queue, exchange, &fault) &&
                         auth_check_topic(session, PERMISSION_READ, x, key, &fault) &&
                         owner_check(session, known, &fault);
     if (begins) {

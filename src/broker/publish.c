@@ -256,11 +256,11 @@ static bool check_exchange(struct broker_channel *ch, const struct catalog_excha
     return true;
 }
 
-/* Every key that routes, CC and BCC too. */
-static bool may_write_topics(struct broker_channel *ch, const struct catalog_exchange *x,
-                             struct bytes key, size_t extra_count, struct broker_fault *fault)
+/* The keys of CC and BCC route, too. They are known when the headers are found to be in order. */
+static bool may_write_extra_topics(struct broker_channel *ch, const struct catalog_exchange *x,
+                                   size_t extra_count, struct broker_fault *fault)
 {
-    bool ok = auth_check_topic(ch->session, PERMISSION_WRITE, x, key, fault);
+    bool ok = true;
     for (size_t i = 0; i < extra_count && ok; i++) {
         ok = auth_check_topic(ch->session, PERMISSION_WRITE, x, ch->broker->extra_keys.items[i],
                               fault);
@@ -306,8 +306,9 @@ static enum broker_publish_result publish_slowly(struct broker_channel *ch, stru
         return look_again(ch, retry, ctx);
     }
     if (!check_exchange(ch, x, name, fault) ||
+        !auth_check_topic(ch->session, PERMISSION_WRITE, x, message_key(&message), fault) ||
         !publish_check_props(ch, message_props(&message), &routing, fault) ||
-        !may_write_topics(ch, x, message_key(&message), routing.extra_count, fault)) {
+        !may_write_extra_topics(ch, x, routing.extra_count, fault)) {
         return BROKER_REFUSED;
     }
     struct route_input input = {.key = message_key(&message),

@@ -229,15 +229,14 @@ bool publish_check_props(const struct broker_channel *ch, struct bytes raw, stru
     if (WR_LIKELY((flags & (CHECKED_PROPS | WIRE_PROP_MESSAGE_ID)) == 0)) {
         return true;
     }
-    if (!check_reply_to(ch, raw, routing, fault) || !publish_check_expiration(raw, fault)) {
-        return false;
-    }
-    struct bytes headers = wire_props_headers(raw);
-    if (headers.size > 0 && !check_headers(session, headers, routing, fault)) {
+    if (!check_reply_to(ch, raw, routing, fault) ||
+        (wire_props_get(raw, WIRE_PROP_USER_ID, &value) && !check_user(session, value, fault)) ||
+        !publish_check_expiration(raw, fault)) {
         return false;
     }
     (void)wire_props_get(raw, WIRE_PROP_MESSAGE_ID, &routing->more.id);
-    return !wire_props_get(raw, WIRE_PROP_USER_ID, &value) || check_user(session, value, fault);
+    struct bytes headers = wire_props_headers(raw);
+    return headers.size == 0 || check_headers(session, headers, routing, fault);
 }
 
 /* --- rebuilding ------------------------------------------------------------------------------- */

@@ -134,6 +134,16 @@ void queue_place_group(struct request *r, struct catalog_queue_spec *spec,
     spec->group.members = members;
 }
 
+static void set_limit_fault(struct request *r)
+{
+    const struct catalog_vhost *vhost =
+        catalog_vhost(r->broker->view, session_vhost(r->channel->session));
+    fault_set(&r->fault, 406, false,
+              "cannot declare queue '%.*s': queue limit in vhost '%s' (%lld) is reached",
+              FMT(r->name), r->channel->session->vhost,
+              vhost == NULL ? -1 : (long long)vhost->limits.queues_max);
+}
+
 static void declared(struct request *r)
 {
     if (request_unavailable(r)) {
@@ -147,12 +157,8 @@ static void declared(struct request *r)
         return;
     }
     if (r->status == CATALOG_LIMIT) {
-        const struct catalog_vhost *vhost =
-            catalog_vhost(r->broker->view, session_vhost(r->channel->session));
-        request_fail(r, 406, false,
-                     "cannot declare queue '%.*s': queue limit in vhost '%s' (%lld) is reached",
-                     FMT(r->name), r->channel->session->vhost,
-                     vhost == NULL ? -1 : (long long)vhost->limits.queues_max);
+        set_limit_fault(r);
+        request_defer_finish(r);
         return;
     }
     request_fail(r, 541, true, "queue '%.*s' in vhost '%s' could not be declared: %s", FMT(r->name),
@@ -204,13 +210,27 @@ static void propose_queue(struct request *r, uint8_t type)
     request_propose(r, &command, declared);
 }
 
+/* Permissions on where dead letters go are looked at before the arguments. */
 static bool may_declare_new(struct broker_session *session, struct bytes name, struct bytes args,
-                            struct broker_fault *fault)
+                            uint32_t flags, uint8_t *ret_type, struct broker_fault *fault)
 {
-    struct bytes dlx;
-    return !wire_table_get_string(args, "x-dead-letter-exchange", &dlx) ||
-           (auth_check(session, PERMISSION_READ, "queue", name, fault) &&
-            auth_check(session, PERMISSION_WRITE, "exchange", dlx, fault));
+    struct bytes letters;
+    const bool dies = wire_table_get_string(args, "x-dead-letter-exchange", &letters);
+    return (!dies || (auth_check(session, PERMISSION_READ, "queue", name, fault) &&
+                      auth_check(session, PERMISSION_WRITE, "exchange", letters, fault))) &&
+           args_check_queue(session_vhost(session), name, args, flags, ret_type, fault);
+}
+
+/* Of a limit that is reached and something else the limit is told. Whether it is reached is for the
+ * catalog to say; but when the queue cannot be made anyhow our view will do. */
+static void tell_limit_first(struct request *r)
+{
+    const struct catalog_vhost *vhost =
+        catalog_vhost(r->broker->view, session_vhost(r->channel->session));
+    if (vhost != NULL && vhost->limits.queues_max >= 0 &&
+        pmap_count(vhost->queues) >= (uint64_t)vhost->limits.queues_max) {
+        set_limit_fault(r);
+    }
 }
 
 /* From here on the session answers for its deletion. */
@@ -264,8 +284,8 @@ static void declare_step(struct request *r)
         request_fail(r, 404, false, "no queue '%.*s' in vhost '%s'", FMT(r->name), session->vhost);
         return;
     }
-    if (!args_check_queue(session_vhost(session), r->name, r->args, r->flags, &type, &r->fault) ||
-        !may_declare_new(session, r->name, r->args, &r->fault)) {
+    if (!may_declare_new(session, r->name, r->args, r->flags, &type, &r->fault)) {
+        tell_limit_first(r);
         request_defer_finish(r);
         return;
     }
@@ -365,8 +385,7 @@ static bool declares_new(struct broker_channel *ch, struct bytes name, uint32_t 
            auth_check(session, PERMISSION_CONFIGURE, "queue", name, &fault) &&
            catalog_queue(ch->broker->view, session_vhost(session), name) == NULL &&
            !has_limit(session) && !request_is_declaring(ch, name) &&
-           args_check_queue(session_vhost(session), name, args, flags, &type, &fault) &&
-           may_declare_new(session, name, args, &fault);
+           may_declare_new(session, name, args, flags, &type, &fault);
 }
 
 bool broker_queue_declare_ahead(struct broker_channel *ch, struct bytes name, uint32_t flags,
@@ -448,10 +467,13 @@ static void propose_delete(struct request *r)
 static void on_sealed(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
 {
     (void)value2;
-    if (status == QUEUE_IN_USE) {
+    const bool not_empty = /* which is told when it is in use, too */
+        status == QUEUE_NOT_EMPTY ||
+        (status == QUEUE_IN_USE && (r->flags & BROKER_IF_EMPTY) != 0 && value > 0);
+    if (status == QUEUE_IN_USE && !not_empty) {
         request_fail(r, 406, false, "queue '%.*s' in vhost '%s' in use", FMT(request_queue_name(r)),
                      r->channel->session->vhost);
-    } else if (status == QUEUE_NOT_EMPTY) {
+    } else if (not_empty) {
         request_fail(r, 406, false, "queue '%.*s' in vhost '%s' not empty",
                      FMT(request_queue_name(r)), r->channel->session->vhost);
     } else {

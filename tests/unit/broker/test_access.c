@@ -64,8 +64,13 @@ Test(broker_access, topics_are_written_by_every_key)
         "routed\nrefused 403 write access to topic 'other' in exchange 'amq.topic' in vhost "
         "'/' refused for user 'guest'\n");
     struct bytes props = cc("secret");
+    static const uint8_t raw[] = {WIRE_PROP_EXPIRATION >> 8, WIRE_PROP_EXPIRATION & 0xff, 1, 'x'};
+    const struct bytes bad = bytes_make(raw, sizeof raw);
     rig_publish("amq.topic", "/guest.a", props, 0);
     EXPECT_SAID("refused 403 write access to topic 'secret' in exchange 'amq.topic' in vhost '/' "
+                "refused for user 'guest'\n");
+    rig_publish("amq.topic", "other", bad, 0); /* the key is looked at before properties */
+    EXPECT_SAID("refused 403 write access to topic 'other' in exchange 'amq.topic' in vhost '/' "
                 "refused for user 'guest'\n");
     rig_publish("amq.direct", "secret", BYTES_NONE, 0); /* topic exchanges only */
     EXPECT_SAID("routed\n");
@@ -365,6 +370,12 @@ Test(broker_access, the_limit_of_queues_has_rabbitmqs_text)
     EXPECT_SAID("a ok 'a' 0 0\n"
                 "b 406 cannot declare queue 'b': queue limit in vhost '/' (1) is reached\n"
                 "a ok 'a' 0 0\n");
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_cstr(&w, "x-queue-type", "odd");
+    CALL(broker_queue_declare(rig.ch, B("b"), 0, writer_bytes(&w), rig_done, "b"));
+    EXPECT_SAID("b 406 cannot declare queue 'b': queue limit in vhost '/' (1) is reached\n");
+    writer_deinit(&w);
 }
 
 Test(broker_access, a_vhosts_default_type_is_for_queues_that_can_have_it)

@@ -32,11 +32,13 @@ Test(broker_exchange, declare)
     declare("y", "odd", 0, BYTES_NONE);
     declare("none", "", BROKER_PASSIVE, BYTES_NONE);
     declare("", "direct", 0, BYTES_NONE);
+    declare("", "odd", 0, BYTES_NONE); /* the type is looked at first */
     declare("", "direct", BROKER_PASSIVE, BYTES_NONE);
     declare("amq.mine", "direct", 0, BYTES_NONE);
     declare("amq.direct", "direct", BROKER_DURABLE, BYTES_NONE);
     EXPECT_SAID("declare 406 unknown exchange type 'odd'\n"
                 "declare 403 operation not permitted on the default exchange\n"
+                "declare 406 unknown exchange type 'odd'\n"
                 "declare 403 operation not permitted on the default exchange\n"
                 "declare 403 exchange name 'amq.mine' contains reserved prefix 'amq.*'\n"
                 "declare 406 inequivalent arg 'type' for exchange 'x' in vhost '/': received "
@@ -172,6 +174,11 @@ Test(broker_exchange, a_binding_must_suit_the_type)
                            rig_done, "bind"));
     EXPECT_SAID("bind 406 Invalid x-match field value <<\"some\">>; expected all, any, all-with-x, "
                 "or any-with-x\n");
+    rig_exclusive("e", rig.session->id | UINT64_C(1) << 48); /* whose it is comes behind that */
+    CALL(broker_queue_bind(rig.ch, B("e"), B("amq.headers"), B(""), writer_bytes(&w), false,
+                           rig_done, "bind"));
+    EXPECT_SAID("bind 406 Invalid x-match field value <<\"some\">>; expected all, any, all-with-x, "
+                "or any-with-x\n");
     writer_deinit(&w);
 }
 
@@ -238,12 +245,16 @@ Test(broker_exchange, permissions)
     delete ("x", 0);
     bind("x", "r1", false);
     bind("w1", "x", false);
+    bind("x", "", false); /* what may not be written to comes before that it is the default one */
+    bind("w1", "", false);
     EXPECT_SAID(
         "declare 403 configure access to exchange 'x' in vhost '/' refused for user 'limited'\n"
         "declare 403 read access to exchange 'c' in vhost '/' refused for user 'limited'\n"
         "delete 403 configure access to exchange 'x' in vhost '/' refused for user 'limited'\n"
         "bind 403 write access to exchange 'x' in vhost '/' refused for user 'limited'\n"
-        "bind 403 read access to exchange 'x' in vhost '/' refused for user 'limited'\n");
+        "bind 403 read access to exchange 'x' in vhost '/' refused for user 'limited'\n"
+        "bind 403 write access to exchange 'x' in vhost '/' refused for user 'limited'\n"
+        "bind 403 operation not permitted on the default exchange\n");
     declare("c", "direct", 0, BYTES_NONE);
     bind("w1", "r1", false);
     EXPECT_SAID("declare ok 'c' 0 0\nbind ok 'w1' 0 0\n");

@@ -130,6 +130,11 @@ Test(broker_publish, user_ids)
     publish_prop(WIRE_PROP_USER_ID, "other");
     EXPECT_SAID(
         "routed\nrefused 406 user_id property set to 'other' but authenticated user was 'guest'\n");
+    struct writer w;
+    const uint16_t both = WIRE_PROP_USER_ID | WIRE_PROP_EXPIRATION;
+    rig_publish("amq.fanout", "k", props(&w, both, "other", BYTES_NONE), 0);
+    writer_deinit(&w);
+    EXPECT_SAID("refused 406 user_id property set to 'other' but authenticated user was 'guest'\n");
     rig.ch = rig_channel(rig_session("actor", "/"), 1); /* an impersonator */
     publish_prop(WIRE_PROP_USER_ID, "other");
     EXPECT_SAID("routed\n");

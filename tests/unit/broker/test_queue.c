@@ -304,6 +304,12 @@ Test(broker_queue, delete_only_if)
     EXPECT_CALLS("q seal flags=8\n");
     rig_reply("q", QUEUE_NOT_EMPTY, 0);
     EXPECT_SAID("delete 406 queue 'q' in vhost '/' not empty\n");
+    delete ("q", BROKER_IF_EMPTY | BROKER_IF_UNUSED);
+    rig_reply("q", QUEUE_IN_USE, 2); /* and two are ready, which is told */
+    EXPECT_SAID("delete 406 queue 'q' in vhost '/' not empty\n");
+    delete ("q", BROKER_IF_EMPTY | BROKER_IF_UNUSED);
+    rig_reply("q", QUEUE_IN_USE, 0);
+    EXPECT_SAID("delete 406 queue 'q' in vhost '/' in use\n");
 }
 
 Test(broker_queue, quorum_queues_know_no_conditions)

@@ -112,6 +112,19 @@ static const struct {
     {Q "x-dead-letter-strategy=Sat-least-once", ""},
     {Q "x-dead-letter-strategy=Snever", ARG("x-dead-letter-strategy", "invalid_dlx_strategy")},
     {"x-dead-letter-strategy=Sat-most-once", TYPE("x-dead-letter-strategy", "classic")},
+    /* Two at fault: the exchange's type before the queue's, then values, then names in the order of
+     * the client. */
+    {"x-expires=I0 x-queue-type=Sodd x-dead-letter-exchange=I1",
+     "406 invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'"},
+    {"x-expires=I0 x-queue-type=I1", ARG("x-queue-type", "{unacceptable_type,signedint}")},
+    {"x-max-length=I-1 x-dead-letter-routing-key=Sk",
+     ARG("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")},
+    {Q "x-overflow=Sodd x-max-in-memory-length=I-1",
+     ARG("x-max-in-memory-length", "{value_negative,-1}")},
+    {"x-delivery-limit=I1 x-dead-letter-routing-key=Sk",
+     ARG("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")},
+    {"x-max-age=S1h x-delivery-limit=I1", TYPE("x-max-age", "classic")},
+    {"x-delivery-limit=I1 x-max-age=S1h", TYPE("x-delivery-limit", "classic")},
 };
 
 Test(broker_rules, arguments_of_queue_declare)
@@ -138,19 +151,26 @@ Test(broker_rules, a_quorum_queue_is_durable_shared_and_lasting)
 {
     static const struct {
         uint32_t flags;
-        const char *expected;
-    } rows[] = {{0, "invalid property 'non-durable' for queue 'q' in vhost '/'"},
-                {BROKER_EXCLUSIVE, "invalid property 'exclusive-owner' for queue 'q' in vhost '/'"},
-                {BROKER_DURABLE | BROKER_AUTO_DELETE,
-                 "invalid property 'auto-delete' for queue 'q' in vhost '/'"},
-                {BROKER_DURABLE | BROKER_EXCLUSIVE,
-                 "invalid property 'exclusive-owner' for queue 'q' in vhost '/'"}};
+        const char *args, *expected;
+    } rows[] = {
+        {0, Q, "invalid property 'non-durable' for queue 'q' in vhost '/'"},
+        {BROKER_EXCLUSIVE, Q, "invalid property 'exclusive-owner' for queue 'q' in vhost '/'"},
+        {BROKER_DURABLE | BROKER_AUTO_DELETE, Q,
+         "invalid property 'auto-delete' for queue 'q' in vhost '/'"},
+        {BROKER_DURABLE | BROKER_EXCLUSIVE, Q,
+         "invalid property 'exclusive-owner' for queue 'q' in vhost '/'"},
+        /* arguments come first */
+        {0, Q "x-max-length=I-1",
+         "invalid arg 'x-max-length' for queue 'q' in vhost '/': {value_negative,-1}"},
+        {0, Q "x-max-priority=I1",
+         "invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type "
+         "rabbit_quorum_queue"}};
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         struct writer w;
         struct broker_fault fault = {0};
         uint8_t type = 0;
-        cr_assert_not(args_check_queue(B("/"), B("q"), table(&w, "x-queue-type=Squorum"),
-                                       rows[i].flags, &type, &fault));
+        cr_assert_not(args_check_queue(B("/"), B("q"), table(&w, rows[i].args), rows[i].flags,
+                                       &type, &fault));
         cr_assert_eq(fault.code, 406);
         cr_assert_str_eq(fault.text, rows[i].expected);
         writer_deinit(&w);
@@ -270,6 +290,40 @@ Test(broker_rules, equivalence_of_queues)
     }
 }
 
+/* What the type does not know is not compared; of two that differ, which is told depends on it. */
+Test(broker_rules, equivalence_goes_by_the_type)
+{
+#define DIFFERS(name, rest) "inequivalent arg '" name "' for queue 'q' in vhost '/': received " rest
+    static const struct {
+        uint8_t type;
+        const char *current, *received, *expected;
+    } rows[] = {
+        {CATALOG_CLASSIC, "", "x-delivery-limit=I1", ""},
+        {CATALOG_QUORUM, Q, Q "x-max-priority=I1", ""},
+        {CATALOG_CLASSIC, "", "x-max-length=I1 " Q,
+         DIFFERS("x-max-length", "the value '1' of type 'signedint' but current is none")},
+        {CATALOG_QUORUM, Q "x-message-ttl=I1 x-max-length=I1", "",
+         DIFFERS("x-max-length", "none but current is the value '1' of type 'signedint'")},
+        {CATALOG_CLASSIC, "x-message-ttl=I1 x-max-length=I1", "",
+         DIFFERS("x-message-ttl", "none but current is the value '1' of type 'signedint'")},
+    };
+    for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
+        struct writer current;
+        struct writer received;
+        struct broker_fault fault = {0};
+        struct catalog_queue queue = {.spec = {.vhost = B("/"),
+                                               .name = B("q"),
+                                               .arguments = table(&current, rows[i].current),
+                                               .type = rows[i].type}};
+        cr_assert_eq(
+            equivalent_queue(rig.session, &queue, 0, table(&received, rows[i].received), &fault),
+            rows[i].expected[0] == 0);
+        cr_assert_str_eq(fault.text, rows[i].expected, "row %zu", i);
+        writer_deinit(&current);
+        writer_deinit(&received);
+    }
+}
+
 Test(broker_rules, equivalence_of_exchanges)
 {
     enum { D = BROKER_DURABLE, I = BROKER_INTERNAL, A = BROKER_AUTO_DELETE };
@@ -283,6 +337,7 @@ Test(broker_rules, equivalence_of_exchanges)
         {"", "direct", D, "", ""},
         {"", "direct", D, "nonsense=I5", ""},
         {"", "fanout", D, "", X("type", "'fanout' but current is 'direct'")},
+        {"", "x-random", D, "", X("type", "''x-random'' but current is 'direct'")},
         {"", "direct", 0, "", X("durable", "'false' but current is 'true'")},
         {"", "direct", D | A, "", X("auto_delete", "'true' but current is 'false'")},
         {"", "direct", D | I, "", X("internal", "'true' but current is 'false'")},
