@@ -63,6 +63,8 @@ class Table:
                 clean(admin, test)
         if connection is not None:
             connection.close()
+        for arguments in test.undo:
+            broker.ctl(*arguments)
         return found
 
     @staticmethod
