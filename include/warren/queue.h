@@ -96,6 +96,9 @@ enum queue_op_kind {
      * be the leader's first command, and the first op of its batch: then the lease does not end
      * before it. */
     QUEUE_OP_RENEW = 25,
+    /* count: the next so many ready messages may have been handed out without the log's knowledge
+     * (queue_takes): they go back to their place as if they had been returned, once at least. */
+    QUEUE_OP_SUSPECT = 26,
 };
 static inline bool queue_op_is_of_client(uint8_t kind)
 {
@@ -103,7 +106,7 @@ static inline bool queue_op_is_of_client(uint8_t kind)
 }
 static inline bool queue_op_is_of_host(uint8_t kind)
 {
-    return kind >= QUEUE_OP_NODE_DOWN && kind <= QUEUE_OP_RENEW;
+    return kind >= QUEUE_OP_NODE_DOWN && kind <= QUEUE_OP_SUSPECT;
 }
 
 enum queue_flag {
@@ -168,7 +171,7 @@ struct queue_op {
     uint32_t consumer;
     uint64_t seq;           /* 0 for host-originated ops */
     uint64_t first;         /* SETTLE: first ordinal; NODE_*: boot; TAKE, PEEK: position; ENQUEUE */
-    uint64_t count;         /* SETTLE, TAKE, PEEK */
+    uint64_t count;         /* SETTLE, TAKE, PEEK, SUSPECT */
     uint64_t limit;         /* ATTACH, CREDIT: credit limit (UINT64_MAX none); LIMIT; ENQUEUE */
     uint32_t prefetch;      /* ATTACH: 0 = unlimited */
     int32_t priority;       /* ATTACH: x-priority */
@@ -323,6 +326,15 @@ struct queue_store_ops {
  */
 void queue_apply(struct queue *queue, uint64_t now_ms, const struct queue_batch *batch,
                  const struct queue_store_ops *store, const struct queue_sink *sink);
+
+/* Whether the batch does nothing but acknowledge and basic.get, in a queue where each of these
+ * hands out one message at the most: then *ret_most = how many it hands out at the most. Such a
+ * batch makes no promise, and if it is lost, and all that came behind it, then QUEUE_OP_SUSPECT
+ * makes up for what was handed out. A get counts only when its client has got something before:
+ * so that is known. */
+bool queue_takes(const struct queue *queue, const struct queue_batch *batch, uint64_t *ret_most);
+/* Whether clients of that boot may have had messages handed out by batches that only take. */
+bool queue_boot_takes(const struct queue *queue, uint64_t boot);
 
 /* When the machine next wants a QUEUE_OP_EXPIRE (ms, in the leader's time): a message expires or is
  * due, or the queue itself expires; UINT64_MAX = never; 0 = at once (it is to expire, has not heard

@@ -13,7 +13,7 @@
  *   DETACH  consumer              CREDIT  consumer, limit + 1       LIMIT   limit
  *   SETTLE  consumer, first, count, u8 outcome
  *   TAKE    first, count, u8 places        PEEK    the same
- *   NODE_*  boot                  CONFIG  args
+ *   NODE_*  boot                  CONFIG  args                      SUSPECT count
  *   GET, PURGE, SEAL, UNSEAL, CLOSE, TOUCH, EXPIRE, RENEW: nothing
  *
  * Failure modes: the reader takes untrusted bytes: whatever it returns can be applied.
@@ -134,6 +134,9 @@ static void put_op_body(struct writer *w, const struct queue_op *op)
         break;
     case QUEUE_OP_CONFIG:
         put_varbytes(w, op->args);
+        break;
+    case QUEUE_OP_SUSPECT:
+        put_varint(w, op->count);
         break;
     case QUEUE_OP_GET:
     case QUEUE_OP_PURGE:
@@ -325,6 +328,9 @@ static void get_op_body(struct reader *r, struct buf *owner, struct queue_op *op
         if (queue__config_decode(op->args, &config) != 0) {
             rd_fail(r);
         }
+        break;
+    case QUEUE_OP_SUSPECT:
+        op->count = rd_varint(r);
         break;
     case QUEUE_OP_GET:
     case QUEUE_OP_PURGE:

@@ -168,6 +168,9 @@ static void apply_host_op(struct queue_apply *a, const struct queue_op *op)
     case QUEUE_OP_RENEW:
         queue__used(a->queue);
         break;
+    case QUEUE_OP_SUSPECT:
+        queue__suspect(a, op->count);
+        break;
     case QUEUE_OP_CONFIG:
         configure(a, op);
         break;

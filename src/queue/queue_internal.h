@@ -233,6 +233,8 @@ bool queue__boot_is_suspended(const struct queue *q, uint64_t boot);
 void queue__node_down(struct queue_apply *a, uint64_t boot);
 void queue__node_up(struct queue *q, uint64_t boot);
 void queue__node_gone(struct queue_apply *a, uint64_t boot);
+/* ahead.c */
+void queue__suspect(struct queue_apply *a, uint64_t count);
 /* After a client left: forget the suspension of a boot without clients. */
 void queue__boot_settle(struct queue *q, uint64_t boot);
 

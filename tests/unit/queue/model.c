@@ -549,12 +549,34 @@ static void configure(struct model *m)
     model_forget_ids(m);
 }
 
+/* As if the next ones had been handed out and had come back, unless that has happened before. */
+static void suspect(struct model *m, uint64_t count)
+{
+    static bool picked[MODEL_MESSAGES];
+    memset(picked, 0, sizeof(picked));
+    model_see_ready(m);
+    for (uint64_t p; count > 0 && (p = model_next_message(m)) != 0; count--) {
+        picked[p] = true;
+        m->messages[p].place = MODEL_REMOVED;
+    }
+    for (uint64_t p = 1; p < m->next_position; p++) {
+        struct model_message *x = &m->messages[p];
+        if (picked[p]) {
+            x->place = MODEL_READY;
+            x->delivery_count = x->delivery_count > 0 ? x->delivery_count : 1;
+            x->release = x->before = 0;
+        }
+    }
+}
+
 static void apply_host(struct model *m, const struct queue_op *op)
 {
     if (op->kind == QUEUE_OP_CONFIG) {
         configure(m);
     } else if (op->kind == QUEUE_OP_RENEW) {
         m->used = m->now;
+    } else if (op->kind == QUEUE_OP_SUSPECT) {
+        suspect(m, op->count);
     } else if (op->kind != QUEUE_OP_EXPIRE) {
         apply_node(m, op);
     }

@@ -108,6 +108,7 @@ Test(queue_codec, every_kind_of_op_survives)
         {.kind = QUEUE_OP_NODE_GONE, .first = 77},
         {.kind = QUEUE_OP_EXPIRE},
         {.kind = QUEUE_OP_RENEW},
+        {.kind = QUEUE_OP_SUSPECT, .count = 256},
         {.kind = QUEUE_OP_CONFIG, .args = {args->data, args->size}},
     };
     expect_round_trip(0, host, WR_ARRAY_SIZE(host));

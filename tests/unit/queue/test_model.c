@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
+#include "lost.h"
 #include "model.h"
 #include "warren/prng.h"
 #include "warren/vec.h"
@@ -35,12 +36,14 @@ struct run {
     struct buf *config; /* What the CONFIG of this step carries. */
     uint64_t now;
     bool applied;
+    bool plain;                       /* Nothing because of which no batch only takes. */
     bool uniform;                     /* Messages have one size, priority and TTL: long runs. */
     VEC(struct queue_effect) effects; /* What the queue said in this step. */
     size_t repeated;                  /* How many of these the replica has said. */
     struct queue_totals sum;          /* Over all histories. */
     uint64_t seqs[MODEL_CLIENTS];     /* Last seq that each client has used. */
     uint64_t stored;                  /* Last position that the store callback saw. */
+    struct lost lost;
 };
 
 static void record_set(struct run *run, const struct queue_effect *e)
@@ -102,6 +105,7 @@ static void record_all(void *ctx, const struct queue_effect *effect)
 {
     struct run *run = ctx;
     vec_push(&run->effects, *effect);
+    lost_effect(&run->lost, effect);
     record(ctx, effect);
 }
 
@@ -244,7 +248,7 @@ static void random_config(struct run *run, struct queue_config *config)
     config->overflow = (uint8_t)prng_below(p, 3);
     config->expires_ms = some_limit(run, 8, 0, 300);
     config->dedup_window_ms = prng_ratio(p, 1, 2) ? prng_below(p, 30) : 0;
-    config->delivery_limit = prng_ratio(p, 1, 2) ? (int64_t)prng_below(p, 4) : -1;
+    config->delivery_limit = !run->plain && prng_ratio(p, 1, 2) ? (int64_t)prng_below(p, 4) : -1;
 }
 
 static struct queue_op random_enqueue(struct run *run, struct queue_op op)
@@ -264,7 +268,7 @@ static struct queue_op random_enqueue(struct run *run, struct queue_op op)
         op.flags |= QUEUE_HAS_ID;
         op.args = bytes_make((const uint8_t *)letters + 3 + prng_below(p, MODEL_IDS), 1);
     }
-    if (prng_ratio(p, 1, 6)) {
+    if (!run->plain && prng_ratio(p, 1, 6)) {
         op.flags |= QUEUE_HAS_DELAY;
         op.limit = prng_between(p, 1, 20);
     }
@@ -342,12 +346,31 @@ static struct queue_op random_op(struct run *run, uint32_t client)
     return op;
 }
 
+/* What only takes (queue_takes). */
+static struct queue_op random_take(struct run *run, uint32_t client)
+{
+    struct prng *p = &run->prng;
+    struct queue_op op = {.kind = QUEUE_OP_GET};
+    if (prng_ratio(p, 1, 3)) {
+        op.flags = prng_ratio(p, 1, 3) ? QUEUE_NO_ACK : 0;
+        return op;
+    }
+    op.kind = QUEUE_OP_SETTLE;
+    op.consumer = (uint32_t)prng_below(p, MODEL_CONSUMERS);
+    op = random_settle(run, client, op);
+    op.outcome = QUEUE_ACK;
+    return op;
+}
+
 static struct queue_op random_host_op(struct run *run)
 {
     struct prng *p = &run->prng;
     struct queue_op op = {.kind = QUEUE_OP_EXPIRE};
-    const uint64_t dice = prng_below(p, 60);
-    if (dice < 20) {
+    const uint64_t dice = prng_below(p, 62);
+    if (dice >= 60) {
+        op.kind = QUEUE_OP_SUSPECT;
+        op.count = prng_below(p, 6);
+    } else if (dice < 20) {
         op.kind = dice < 19 ? QUEUE_OP_EXPIRE : QUEUE_OP_RENEW;
     } else if (dice < 28) {
         random_config(run, &run->model->next_config);
@@ -385,7 +408,7 @@ static uint32_t random_batch(struct run *run, uint64_t *ret_client, struct queue
         ops[0] = random_host_op(run);
         return 1;
     }
-    const uint32_t client = (uint32_t)prng_below(p, MODEL_CLIENTS);
+    const uint32_t client = (uint32_t)prng_below(p, run->plain ? 4 : MODEL_CLIENTS);
     const uint32_t count = (uint32_t)prng_between(p, 1, OPS_MAX);
     uint64_t seq = run->seqs[client];
     if (prng_ratio(p, 1, 8)) {
@@ -394,8 +417,9 @@ static uint32_t random_batch(struct run *run, uint64_t *ret_client, struct queue
     } else if (prng_ratio(p, 1, 30)) {
         seq += 2;
     }
+    const bool takes = run->plain && prng_ratio(p, 1, 2);
     for (uint32_t i = 0; i < count; i++) {
-        ops[i] = random_op(run, client);
+        ops[i] = takes ? random_take(run, client) : random_op(run, client);
         ops[i].seq = ++seq;
     }
     *ret_client = model_client_id(client);
@@ -450,7 +474,9 @@ static void one_step(struct run *run, uint32_t step)
     memset(run->got->dropped, 0, sizeof(run->got->dropped));
     memset(run->got->nacked, 0, sizeof(run->got->nacked));
     model_apply(run->model, run->now, &batch, run->wanted);
+    lost_look(&run->lost, run->queue, run->now, &batch, run->seed);
     queue_apply(run->queue, run->now, &batch, &store_ops, &sink);
+    lost_check_most(&run->lost, run->seed);
     queue_check(run->queue);
     compare(run, step);
     cr_assert_eq(run->stored, run->model->next_position - 1, "seed %lu", run->seed);
@@ -481,7 +507,7 @@ static void one_run(struct run *run, uint64_t seed)
     queue_config_default(&config);
     config.priority_max = prng_ratio(&run->prng, 1, 2) ? 3 : 0;
     config.auto_delete = prng_ratio(&run->prng, 1, 10);
-    config.single_active_consumer = prng_ratio(&run->prng, 1, 4);
+    config.single_active_consumer = !run->plain && prng_ratio(&run->prng, 1, 4);
     config.active_stays = config.single_active_consumer && prng_ratio(&run->prng, 1, 2);
     if (prng_ratio(&run->prng, 4, 5)) {
         random_config(run, &config);
@@ -497,6 +523,7 @@ static void one_run(struct run *run, uint64_t seed)
     for (uint32_t step = 0; step < STEPS; step++) {
         one_step(run, step);
     }
+    lost_end(&run->lost, run->seed);
     struct queue_totals t;
     queue_totals(run->queue, &t);
     run->sum.delivered += t.delivered;
@@ -511,20 +538,38 @@ static void one_run(struct run *run, uint64_t seed)
     queue_free(run->replica);
 }
 
-Test(queue_model, random_commands_have_the_effects_that_the_model_has, .timeout = 170)
+static void run_init(struct run *run)
 {
     static const uint32_t sizes[SIZES] = {0, 1, 300};
     static const uint64_t ttls[TTLS] = {MESSAGE_TTL_NONE, 0, 5, 30};
-    struct run run = {
+    *run = (struct run){
         .model = malloc(sizeof(struct model)),
         .wanted = malloc(sizeof(struct model_events)),
         .got = malloc(sizeof(struct model_events)),
         .config = buf_new(64),
     };
     for (uint32_t s = 0; s < SIZES * LEVELS * TTLS; s++) {
-        run.messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS] =
+        run->messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS] =
             rig_message_ttl(sizes[s / TTLS / LEVELS], (uint8_t)(s / TTLS % LEVELS), ttls[s % TTLS]);
     }
+}
+
+static void run_deinit(struct run *run)
+{
+    for (uint32_t s = 0; s < SIZES * LEVELS * TTLS; s++) {
+        message_unref(run->messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS]);
+    }
+    vec_deinit(&run->effects);
+    buf_unref(run->config);
+    free(run->model);
+    free(run->wanted);
+    free(run->got);
+}
+
+Test(queue_model, random_commands_have_the_effects_that_the_model_has, .timeout = 170)
+{
+    struct run run;
+    run_init(&run);
     for (uint64_t seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
         one_run(&run, seed);
     }
@@ -537,12 +582,18 @@ Test(queue_model, random_commands_have_the_effects_that_the_model_has, .timeout 
     cr_assert_gt(run.sum.duplicates, SEEDS);
     cr_assert_gt(run.sum.dead, SEEDS);
     cr_assert_gt(run.sum.delayed, SEEDS * 2);
-    for (uint32_t s = 0; s < SIZES * LEVELS * TTLS; s++) {
-        message_unref(run.messages[s / TTLS / LEVELS][s / TTLS % LEVELS][s % TTLS]);
+    run_deinit(&run);
+}
+
+Test(queue_model, batches_that_only_take_may_be_lost, .timeout = 170)
+{
+    struct run run;
+    run_init(&run);
+    run.plain = true;
+    for (uint64_t seed = FIRST_SEED; seed < FIRST_SEED + SEEDS / 3; seed++) {
+        one_run(&run, seed);
     }
-    vec_deinit(&run.effects);
-    buf_unref(run.config);
-    free(run.model);
-    free(run.wanted);
-    free(run.got);
+    cr_assert(run.lost.runs > SEEDS && run.lost.messages > SEEDS / 2, "%lu runs, %lu messages",
+              run.lost.runs, run.lost.messages);
+    run_deinit(&run);
 }
