@@ -28,6 +28,7 @@
     X(seats_unlimited, "a connection is let in though its user has no more")                       \
     X(seat_kept, "the seat of a connection that ended is not given back")                          \
     X(alarm_sticks, "other shards do not hear that there is memory again")                         \
+    X(suspect_forgotten, "what was handed out ahead of a log that was lost comes as if new")       \
     X(machine_drifts, "a follower's machine differs: the product must find and replace it")        \
     X(drift_unnoticed, "the same, and replicas do not compare their machines")
 

@@ -122,7 +122,12 @@ void group_apply(struct group *group)
             read_ahead(group);
             break;
         }
-        int rc = kind == RAFT_ENTRY_COMMAND ? group->ops->apply(group, index, term, &payload) : 0;
+        int rc = 0;
+        if (index <= group->ahead) {
+            ahead_committed(group, index);
+        } else if (kind == RAFT_ENTRY_COMMAND) {
+            rc = group->ops->apply(group, index, term, &payload);
+        }
         bytes += payload.size + 64;
         slice_unref(&payload);
         if (rc != 0) {
@@ -138,6 +143,9 @@ void group_apply(struct group *group)
     }
     reset_cache(group);
     if (group->applied > begin) {
+        if (ahead_is_settled(group) && group->serving && group->waiting.count > 0) {
+            group_readmit(group);
+        }
         group->ops->applied(group);
         group_step(group,
                    &(struct raft_event){.type = RAFT_EVENT_APPLIED, .u.index = group->applied});

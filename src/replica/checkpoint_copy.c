@@ -245,7 +245,7 @@ static bool copy_next(struct host *host, struct checkpoint_job *job)
     struct checkpoint_group *g = &job->groups.items[job->at];
     struct group *group = checkpoint_group_of(host, g);
     if (group != NULL && !job->begun && group->failed[0] == 0 &&
-        (group->installing || group->applied + 1 < group->apply_end)) {
+        (group->installing || group->applied + 1 < group->apply_end || !ahead_is_settled(group))) {
         return false; /* it is catching up (after a start): what it applies now need not be written
                          again */
     }

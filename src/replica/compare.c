@@ -214,7 +214,8 @@ void compare_arm(struct group *group)
 /* The group has applied an agreed index, or the first entry of a term. */
 void compare_applied(struct group *group)
 {
-    if (group->quarantined[0] != 0 || raft_membership(group->raft).count < 2) {
+    if (group->quarantined[0] != 0 || raft_membership(group->raft).count < 2 ||
+        !ahead_is_settled(group)) {
         return; /* with nobody to compare it with, it is not hashed */
     }
     if (wr_planted(WR_PLANT_drift_unnoticed)) {

@@ -354,6 +354,7 @@ static void write_log(struct group *group, const struct raft_update *u)
             group_log(group, LOG_CHECKPOINT, term, u->log_begin - 1, 0, 0, SLICE_NONE);
         }
     } else if (u->flags & RAFT_UPDATE_TRUNCATE) {
+        WR_ASSERT_OP(u->truncate_from, >, group->ahead);
         group_log(group, LOG_TRUNCATE, none, u->truncate_from, 0, 0, SLICE_NONE);
     }
     if (u->flags & RAFT_UPDATE_HARD_STATE) {
@@ -528,11 +529,14 @@ static void announce(struct group *group)
     }
 }
 
-static void readmit_waiting(struct group *group)
+void group_readmit(struct group *group)
 {
     /* One by one through the inbox: served, or refused with a hint. */
     for (size_t i = 0; i < group->waiting.count; i++) {
         vec_push(&group->host->inbox, group->waiting.items[i]);
+    }
+    if (group->waiting.count > 0) {
+        host_mark_now(group->host);
     }
     vec_clear(&group->waiting);
 }
@@ -562,7 +566,7 @@ void group_set_serving(struct group *group, bool serving)
         proof_drop(group);
     }
     group->ops->serving(group, serving);
-    readmit_waiting(group);
+    group_readmit(group);
 }
 
 static void check_role(struct group *group)
@@ -580,7 +584,7 @@ static void check_role(struct group *group)
     if (!raft_id_equal(leader, group->leader) || role != group->role) {
         group->leader = leader;
         if (!leads) {
-            readmit_waiting(group);
+            group_readmit(group);
         }
         compare_leader_changed(group);
     }
@@ -634,6 +638,7 @@ void group_work(struct group *group)
     }
     check_role(group);
     group_propose(group);
+    ahead_apply(group);
     reports_ready(group);
     group_trim(group);
 }

@@ -37,6 +37,7 @@ static void route_free(struct home *home, struct route *route)
     if (home->last_route == route) {
         home->last_route = NULL;
     }
+    home->remote_routes -= route->remote;
     list_remove(&route->link);
     vec_deinit(&route->waiting);
     wr_free(route);
@@ -49,7 +50,7 @@ void home_stop_serving(struct home *home)
         umap_remove(&home->routes, route->client);
         route_free(home, route);
     }
-    WR_ASSERT(home->blocked_routes == 0);
+    WR_ASSERT(home->blocked_routes == 0 && home->remote_routes == 0);
     home_drops_flush(home);
     home->serving = false;
     home->unused_told = false;
@@ -73,6 +74,7 @@ void home_free(struct home *home)
     vec_deinit(&home->untold);
     vec_deinit(&home->effects);
     vec_deinit(&home->held_drops);
+    vec_deinit(&home->behind);
     wr_free(home);
 }
 
@@ -116,7 +118,10 @@ struct route *route_open(struct home *home, uint64_t client, struct uid node, ui
     }
     vec_clear(&route->waiting);
     route->waiting_first = 0;
+    home->remote_routes -= route->remote;
     route->node = node;
+    route->remote = !host_is_self(home->host, node);
+    home->remote_routes += route->remote;
     route->shard = shard;
     route->session = session;
     route->number = 0;
@@ -178,8 +183,6 @@ static void on_effect(void *ctx, const struct queue_effect *effect)
     vec_push(&home->effects, *effect);
 }
 
-static void effects_of(struct home *home);
-
 void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *batch,
                 uint64_t index, bool moves)
 {
@@ -202,7 +205,7 @@ void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *b
     if (batch->client == 0) {
         home_upkeep_applied(home, batch);
     }
-    effects_of(home);
+    home_carry_out(home);
     if (batch->client != 0 && batch->count > 0 &&
         batch->ops[batch->count - 1].kind == QUEUE_OP_CLOSE) {
         route_close(home, batch->client);
@@ -244,10 +247,25 @@ static void hold_drop(struct home *home, const struct queue_effect *effect)
     vec_push(&home->held_drops, (struct position_range){effect->position, effect->count});
 }
 
+/* What waits for the log is put aside. */
+static void keep_behind(struct home *home)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < home->effects.count; i++) {
+        if (ahead_takes_effect(home, &home->effects.items[i])) {
+            home->effects.items[kept++] = home->effects.items[i];
+        }
+    }
+    home->effects.count = kept;
+}
+
 /* Carries out what the machine said, in order (effects.c delivers). */
-static void effects_of(struct home *home)
+void home_carry_out(struct home *home)
 {
     size_t step = 1;
+    if (WR_UNLIKELY(home->ahead)) {
+        keep_behind(home);
+    }
     for (size_t i = 0; i < home->effects.count; i += step) {
         const struct queue_effect effect = home->effects.items[i];
         step = 1;
@@ -630,6 +648,11 @@ void home_on_parcel(struct host *host, struct parcel *owned)
 {
     struct home *home = home_find(host, owned->group);
     struct group *group = home == NULL ? group_find(host, owned->group) : home->group;
+    if (home != NULL && home->serving && group != NULL && owned->kind == PARCEL_RESUME &&
+        !ahead_is_settled(group) && group->waiting.count < HELD_PARCELS_MAX) {
+        vec_push(&group->waiting, owned); /* it is told what is applied: that must not be undone */
+        return;
+    }
     if (home != NULL && home->serving && group != NULL && owned->kind == PARCEL_RESUME &&
         !owned->proven) {
         proof_wait(group, owned);

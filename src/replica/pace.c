@@ -55,11 +55,19 @@ static void sample(struct pacing *pacing, uint64_t now)
     pacing->sample = 0;
 }
 
+void pace_committed(struct home *home, uint64_t index)
+{
+    struct pacing *pacing = &home->pacing;
+    if (pacing->sample != 0 && index >= pacing->sample) {
+        sample(pacing, now_ns(home));
+    }
+}
+
 void pace_applied(struct home *home, const struct queue_batch *batch)
 {
     struct pacing *pacing = &home->pacing;
-    if (pacing->sample != 0 && home->entry_index >= pacing->sample) {
-        sample(pacing, now_ns(home));
+    if (!home->ahead) {
+        pace_committed(home, home->entry_index);
     }
     pacing->enqueued = batch->count > 0 && batch->ops[batch->count - 1].kind == QUEUE_OP_ENQUEUE;
     if (home->group != NULL && home->serving && home->effects.count > 0 &&

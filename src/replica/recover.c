@@ -462,6 +462,7 @@ static int recover_group(struct host *host, struct recovered_group *g)
     }
     if (!catalog) {
         group->home = home_new(host, g->id, queue_new(&group->config), group);
+        group->recovered = true;
     }
     return recover_machine(group, g);
 }

@@ -261,6 +261,11 @@ struct route {
     uint64_t pace, pace_period; /* what its client was told last; pace.c */
     bool blocked;               /* waiting is not empty */
     bool via; /* its node has a replica: deliveries may name positions instead of carrying bytes */
+    bool remote; /* counted in home->remote_routes */
+};
+struct behind_effect { /* of an entry that was applied before the log had it (ahead.c) */
+    uint64_t index;
+    struct queue_effect effect;
 };
 struct report_wait {
     uint64_t index; /* answered when applied up to here */
@@ -283,6 +288,12 @@ struct home {
     VEC(struct queue_effect) effects;
     VEC(struct position_range) held_drops;
     uint32_t blocked_routes;
+    uint32_t remote_routes; /* to other nodes */
+    /* ahead.c: */
+    bool ahead;                       /* what is applied now, the log does not have yet */
+    uint64_t ahead_out;               /* messages handed out by such entries */
+    VEC(struct behind_effect) behind; /* what waits for their commit; from behind_first on */
+    size_t behind_first;
     struct pacing pacing;
     VEC(uint64_t) untold; /* boots of clients that the view does not know yet (down.c) */
     bool loading;
@@ -316,11 +327,21 @@ void home_stop_serving(struct home *home); /* routes end; held drops are done */
  * (op->pad is set then). */
 void home_apply(struct home *home, uint64_t time_ms, const struct queue_batch *batch,
                 uint64_t index, bool moves);
+void home_carry_out(struct home *home); /* home->effects */
 void home_pump(struct home *home);
+/* ahead.c. Applies what may be applied before it is in the log, of what was proposed. */
+void ahead_apply(struct group *group);
+/* Of an entry that is applied now: does the effect go out already? Else it was put aside. */
+bool ahead_takes_effect(struct home *home, const struct queue_effect *effect);
+/* An entry <= group->ahead is committed: what it held back goes out. */
+void ahead_committed(struct group *group, uint64_t index);
+/* It serves for the first time since it was read from the disk. */
+void ahead_recovered(struct home *home);
 /* pace.c: an entry of the queue was proposed; the machine has applied the batch, its effects are
  * about to go out. */
 void pace_proposed(struct home *home, uint64_t index);
 void pace_applied(struct home *home, const struct queue_batch *batch);
+void pace_committed(struct home *home, uint64_t index);
 /* Whether the client of an APPLIED is to be told another pace before: with that effect. */
 bool pace_changes(struct home *home, struct route *route, struct queue_effect *ret_effect);
 void home_mark(struct home *home);
@@ -446,6 +467,8 @@ struct group {
     struct timer reconcile;
     /* apply */
     uint64_t applied, apply_end; /* (applied, apply_end) waits */
+    uint64_t ahead;              /* > applied: the machine is as after this (ahead.c) */
+    bool recovered;              /* it was read from the disk, and has not served yet */
     bool apply_reading;
     bool installing;
     VEC(struct slice) apply_cache; /* payloads read: of applied + 1 .. */
@@ -474,6 +497,11 @@ struct group {
     struct compare *compare; /* NULL until something was compared */
     uint64_t drifted_at;     /* planted (warren/plant.h); index, 0 = not */
 };
+/* ahead.c: the machine is as of `applied`. */
+static inline bool ahead_is_settled(const struct group *group)
+{
+    return group->ahead <= group->applied;
+}
 struct group *group_find(struct host *host, uint64_t id);
 struct group *group_new(struct host *host, uint64_t id, const struct machine_ops *ops,
                         struct raft_id self);
@@ -507,6 +535,7 @@ void proof_wait(struct group *group, struct parcel *owned);
 void proof_on_read(struct group *group, const struct raft_read *read);
 void proof_drop(struct group *group);
 void group_propose(struct group *group); /* hands what was gathered to raft */
+void group_readmit(struct group *group); /* what waited for it */
 void group_append(struct group *group, struct bytes batches);
 void group_append_batch(struct group *group, const struct queue_batch *batch);
 void group_take_entry(struct group *group, struct buf *owned_entry);

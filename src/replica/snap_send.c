@@ -290,7 +290,8 @@ static void out_fill(struct group *group, struct snap_out *s)
 void snap_want(struct group *group, const struct raft_snapshot_want *want)
 {
     struct snap_out *s = out_find(group, want->peer);
-    if (group->applied < want->min_index || group->applied == 0 || group->quarantined[0] != 0) {
+    if (group->applied < want->min_index || group->applied == 0 || group->quarantined[0] != 0 ||
+        !ahead_is_settled(group)) {
         group_step(group,
                    &(struct raft_event){.type = RAFT_EVENT_SNAPSHOT_FAILED, .u.peer = want->peer});
         return;

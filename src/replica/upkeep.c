@@ -210,6 +210,7 @@ void home_upkeep_begin(struct home *home)
     if (config_to_be(home).expires_ms != UINT64_MAX) {
         home_host_op(home, &renew); /* before anything else tells it the time */
     }
+    ahead_recovered(home);
     check_config(home);
     home_arm_expire(home);
     home_tell_dead(home);

@@ -319,6 +319,7 @@ struct sim_options {
     uint32_t seated;                         /* clients of one user (sim_seat.c) */
     bool moves;                              /* an operator moves messages (sim_mover.c) */
     bool copies, deletes;                    /* ... and copies them, and deletes small ones */
+    bool lone;                               /* queues have one replica, and nodes end */
     uint32_t queues;
     uint32_t events; /* faults at most; UINT32_MAX = by time */
     uint64_t safety_ns;
@@ -440,7 +441,10 @@ bool sim_check_converged(struct sim *sim, char *why, size_t size);
  */
 
 void sim_faults_start(struct sim *sim);
-void sim_faults_heal(struct sim *sim);      /* no new ones; those at work end by themselves */
+void sim_faults_heal(struct sim *sim);
+void sim_faults_ahead(struct sim *sim, uint32_t node);
+/* it has handed out what its log does not know of */ /* no new ones; those at work end by
+                                                         themselves */
 void sim_faults_node_down(struct sim *sim); /* a node is away from now on, until node_up */
 void sim_faults_node_up(struct sim *sim);
 
@@ -477,6 +481,7 @@ struct sim {
     struct sim_seats *seats;
     struct prng fault_prng;
     bool liveness, ending, faults_on, buried;
+    uint64_t ahead_hunt_until; /* the first node that is ahead of its log ends */
     uint32_t faults_active;
     uint64_t quiet_since; /* no fault at work since then; UINT64_MAX = one is */
     uint32_t fault_count[SIM_FAULT_KIND_COUNT];

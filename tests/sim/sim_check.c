@@ -86,8 +86,20 @@ void sim_check_deinit(struct sim *sim)
     wr_free(sim->check);
 }
 
+static void note_ahead(struct sim *sim, const struct host *replicas)
+{
+    struct umap_iter it = umap_iterate((struct umap *)(uintptr_t)&replicas->groups);
+    while (umap_next(&it)) {
+        const struct group *group = it.value;
+        SIM_SOMETIMES(sim, group->home != NULL && group->home->ahead_out > 0, SIM_SEEN_AHEAD_LOST);
+    }
+}
+
 void sim_check_node_gone(struct sim *sim, struct sim_host *host)
 {
+    for (uint32_t i = 0; i < sim->options.shards; i++) {
+        note_ahead(sim, node_shard_host(host->node, i));
+    }
     seen_clear(&sim->check->seen[host->index]);
     sim_log_check_node_gone(sim->check->logs, host->index);
 }
@@ -191,7 +203,12 @@ static void check_group(void *ctx, const struct group_status *s)
     if (s->leading && sim_log_leads(step->sim, step->host->index, group)) {
         check_leader(step, s);
     }
-    if (!wr_planted_drift() && s->applied != seen->applied && s->applied % HASH_EVERY == 0) {
+    if (group->home != NULL && group->home->ahead_out > 0) {
+        SIM_SOMETIMES(step->sim, true, SIM_SEEN_AHEAD);
+        sim_faults_ahead(step->sim, step->host->index);
+    }
+    if (!wr_planted_drift() && s->applied != seen->applied && s->applied % HASH_EVERY == 0 &&
+        ahead_is_settled(group)) {
         check_machine(step->sim, step->host->index, step->replicas, s);
     }
     seen->term = s->term;

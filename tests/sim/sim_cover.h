@@ -24,6 +24,8 @@
     X(SIM_SEEN_RESUMED_PENDING, "... with operations pending")                                     \
     X(SIM_SEEN_REDELIVERED, "a message came again")                                                \
     X(SIM_SEEN_REDELIVERED_LEADER, "... soon after a change of leader")                            \
+    X(SIM_SEEN_AHEAD, "a message was handed out before the log had the ack before it")             \
+    X(SIM_SEEN_AHEAD_LOST, "... and the node ended before the log had it")                         \
     X(SIM_SEEN_SETTLED, "an ack was known to be applied")                                          \
     X(SIM_SEEN_NACKED, "a publish was nacked")                                                     \
     X(SIM_SEEN_RIVAL_REFUSED, "an exclusive queue was refused to another connection")              \

@@ -16,6 +16,9 @@
 
 #define MEMORY_SEEN_NS (6 * SIM_S) /* it looks every 2.5 s, and others hear of it */
 
+#define AHEAD_HUNT_NS (8 * SIM_S)
+#define AHEAD_MOST_NS (400 * SIM_US)
+
 static void fault_begin(struct sim *sim)
 {
     sim->faults_active++;
@@ -312,6 +315,24 @@ static void on_hunt(struct sim *sim, void *arg, uint64_t left, uint64_t b)
     }
 }
 
+static void on_ahead_over(struct sim *sim, void *arg, uint64_t node, uint64_t how)
+{
+    (void)arg;
+    end_node(sim, (uint32_t)node, (enum sim_end)how);
+}
+
+/* A node ends just when it is ahead of its log, which is so for the time of a sync. */
+void sim_faults_ahead(struct sim *sim, uint32_t node)
+{
+    if (!sim->faults_on || sim->now >= sim->ahead_hunt_until) {
+        return;
+    }
+    sim->ahead_hunt_until = 0;
+    sim_trace(sim, "fault: node %u ends while it is ahead of its log", node);
+    sim_at(sim, sim->now + draw(sim, 0, AHEAD_MOST_NS), on_ahead_over, NULL, node,
+           prng_ratio(&sim->fault_prng, 1, 3) ? SIM_END_KILL : SIM_END_POWER);
+}
+
 static void cut_off(struct sim *sim, uint32_t node, bool begin)
 {
     for (uint32_t i = 0; i < sim->node_count; i++) {
@@ -387,10 +408,18 @@ static void tamper(struct sim *sim, enum sim_fault_kind kind)
  * ------------------------------------------------------------
  */
 
+static void hunt_ahead(struct sim *sim)
+{
+    if (sim->options.faults[SIM_FAULT_POWER] && prng_ratio(&sim->fault_prng, 1, 2)) {
+        sim->ahead_hunt_until = sim->now + AHEAD_HUNT_NS;
+    }
+}
+
 static void inject(struct sim *sim, enum sim_fault_kind kind)
 {
     const uint32_t node = some_node(sim);
     sim->fault_count[kind]++;
+    hunt_ahead(sim);
     switch (kind) {
     case SIM_FAULT_KILL:
         end_node(sim, node, SIM_END_KILL);

@@ -42,6 +42,9 @@ void role_init(struct channel *channel)
         channel->queue = sim_of(channel)->options.queues + SIM_AT_EXCLUSIVE;
     }
     channel->prefetch = prefetches[prng_below(prng, WR_ARRAY_SIZE(prefetches))];
+    if (sim_of(channel)->options.lone) {
+        channel->prefetch = 1 + channel->prefetch % 3;
+    }
     channel->ack_delay_us = prng_ratio(prng, 1, 2) ? 0 : (uint32_t)prng_below(prng, 200000);
     channel->nack_percent = prng_ratio(prng, 1, 2) ? 0 : (uint32_t)prng_below(prng, 30);
     channel->multiple_percent = (uint32_t)prng_below(prng, 100);

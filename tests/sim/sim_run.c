@@ -15,6 +15,29 @@
 #define DRAIN_NS    (1800 * SIM_S) /* with progress: a long backlog and a prefetch of 1 */
 #define STOP_NS     (40 * SIM_S)
 
+/* Queues of one replica, small prefetches, a backlog, and nodes that end: what is handed out ahead
+ * of the log is lost with it. */
+static void draw_lone(struct sim_options *o, uint64_t seed)
+{
+    struct prng prng;
+    prng_init(&prng, seed);
+    prng = prng_fork(&prng, "lone");
+    o->lone = prng_ratio(&prng, 1, 8);
+    if (!o->lone) {
+        return;
+    }
+    o->nodes = prng_ratio(&prng, 3, 4) ? 1 : 3;
+    o->late_nodes = 0;
+    o->rate_us = 2000;
+    o->fault_every_ns = prng_between(&prng, 300 * SIM_MS, 2 * SIM_S);
+    memset(o->faults, 0, sizeof o->faults);
+    o->faults[SIM_FAULT_POWER] = true;
+    o->faults[SIM_FAULT_KILL] = prng_ratio(&prng, 1, 2);
+    o->faults[SIM_FAULT_SLOW_DISK] = prng_ratio(&prng, 1, 2);
+    o->faults[SIM_FAULT_CLOCK] = prng_ratio(&prng, 1, 4);
+    o->faults[SIM_FAULT_MEMBERS] = o->nodes > 1 && prng_ratio(&prng, 1, 2);
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
     static const uint32_t sizes[] = {3, 3, 3, 3, 1, 2, 3, 4, 5, 5};
@@ -60,6 +83,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->moves = prng_ratio(&prng, 1, 4);
     o->copies = o->moves && prng_ratio(&prng, 1, 2);
     o->deletes = o->moves && prng_ratio(&prng, 1, 2);
+    draw_lone(o, seed);
 }
 
 static void print_options(struct sim *sim)
@@ -120,6 +144,7 @@ static void make_queues(struct sim *sim)
     for (uint32_t i = 0; i < sim->options.queues; i++) {
         struct sim_queue *q = &sim->ledger.queues[i];
         uint64_t draw = prng_below(&prng, 10);
+        draw = sim->options.lone && draw < 6 ? 6 : draw;
         q->kind = draw < 6 ? SIM_QUEUE_QUORUM : draw < 9 ? SIM_QUEUE_CLASSIC : SIM_QUEUE_TRANSIENT;
         q->strict = q->kind != SIM_QUEUE_TRANSIENT;
         static const char *const kinds[] = {"quorum", "classic", "transient"};

@@ -8,6 +8,7 @@
 
 struct traffic {  /* of one queue */
     bool damaged; /* what comes may be anything: it is not judged */
+    bool marks;   /* what comes again must say so */
     uint32_t published;
     bool confirmed[MESSAGES_MAX], nacked[MESSAGES_MAX];
     uint8_t delivered[MESSAGES_MAX]; /* times */
