@@ -462,6 +462,8 @@ static const struct {
     {"queue-leader-locator=balanced", false, ""},
     {"initial-cluster-size=-1", false, "-1 is not a valid cluster size"},
     {"stream-max-segment-size-bytes=-1", false, "-1 is not a valid segment size"},
+    {"stream-max-segment-size-bytes=3000000000", false, ""},
+    {"stream-max-segment-size-bytes=3000000001", false, "3000000001 is not a valid segment size"},
     {"queue-master-locator=x", false, "<<\"x\">> invalid queue-master-locator value"},
     {"target-group-size=0", true, "0 is not a valid qq target count value"},
     {"consumer-timeout=5", false, ""},
