@@ -499,13 +499,17 @@ bool auth_check_topic(struct broker_session *session, enum permission permission
 /* The digest of salt (4 bytes) and password, up to 64 bytes; hashing: enum catalog_hashing. */
 bool auth_digest(uint8_t hashing, const uint8_t *salt, struct bytes password, uint8_t *ret_digest);
 bool auth_password(struct broker *broker, struct bytes user, struct bytes password);
-/* Seats (seat.c): sessions that are counted against limits. May one more be opened? 530. */
+#define SEAT_WAIT_MS 3000u /* how long opening and closing wait for the cluster */
+/* Seats (seat.c): sessions that are counted against limits. Is it certain that one more is too
+ * many? 530. Who may open waits for the seat (broker_session_wait). */
 bool seat_may_open(struct broker *broker, struct bytes vhost, struct bytes user,
                    struct broker_fault *fault);
 bool seat_may_open_channel(struct broker_session *session, struct broker_fault *fault);
 /* The session was opened, or its channels, its vhost or its user have changed. */
 void seat_update(struct broker_session *session);
-void seat_end(struct broker_session *session);
+/* True: its seat has to be given back, which is one of the session's deletions; closing waits for
+ * it, but no longer than SEAT_WAIT_MS. */
+bool seat_end(struct broker_session *session);
 void seat_free_all(struct broker *broker);
 /* Administration (admin.c): answers what is due. */
 void admin_turn(struct broker *broker);

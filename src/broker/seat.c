@@ -3,13 +3,15 @@
  * cluster. Only what a limit counts takes part: its session has a seat in the catalog
  * (struct catalog_seat), taken by a command, so that the machine decides between nodes that race.
  *
- * Happy path: opening looks at the seats of this shard's view and at those that it is taking
- * itself, and is refused at once when they reach the limit. Else the seat is proposed, and the
- * front end waits for it (broker_session_wait) before it lets the client go on. Failure modes:
- * without a leader the wait ends after three seconds, and the limit is kept by what this node sees;
- * the seat is asked for until it is taken, and if it is refused then, the session is closed. So is
- * one that loses a race for the last channel: opening a channel does not wait. A limit that is set
- * later counts what is open, and closes nothing.
+ * Happy path: opening is refused at once when this shard's own sessions reach the limit. Else the
+ * seat is proposed, and the front end waits for it (broker_session_wait) before it lets the client
+ * go on: the view may be behind, and still have the seat of a connection that has been closed. A
+ * session that ends waits, too, until its seat has been given back: whoever heard that it is closed
+ * may open the next one, on any node. Failure modes: without a leader both waits end after three
+ * seconds, and the limit is kept by what this node sees; the seat is asked for until it is taken,
+ * and if it is refused then, the session is closed. So is one that loses a race for the last
+ * channel: opening a channel does not wait. A limit that is set later counts what is open, and
+ * closes nothing.
  *
  * Invariants: at most one proposal of a seat is under way; a seat outlives its session until the
  * catalog has dropped it, or its boot is over. Threads: the shard's. Spec: docs/access.md,
@@ -19,12 +21,12 @@
 #include "warren/plant.h"
 
 #define SEAT_RETRY_MS 500u
-#define SEAT_WAIT_MS  3000u /* how long opening waits for the cluster */
 
 struct seat {
     struct list link; /* broker->seats */
     struct broker *broker;
     struct broker_session *session; /* NULL: closed; the catalog is to drop it */
+    struct broker_session *ending;  /* the one that waits until it has; NULL: none does */
     uint64_t connection;
     char vhost[256], user[256];
     bool open;                /* it was open before there was a limit */
@@ -74,15 +76,17 @@ static uint32_t open_channels(const struct broker_session *session)
     return count;
 }
 
-static struct extra count_extra(const struct broker *broker, struct bytes vhost, struct bytes user)
+/* Without `but`, which is asking. */
+static struct extra count_extra(const struct broker *broker, struct bytes vhost, struct bytes user,
+                                const struct broker_session *but)
 {
     struct extra e = {0};
     LIST_FOREACH(link, &broker->seats) {
         const struct seat *s = WR_CONTAINER_OF(link, struct seat, link);
         const struct catalog_seat *known = catalog_seat(broker->view, broker->boot, s->connection);
         const bool same_user = bytes_eq_cstr(user, s->user);
-        if (s->session == NULL) {
-            continue; /* counted until the catalog has dropped it */
+        if (s->session == NULL || s->session == but) {
+            continue; /* what has ended counts until the catalog has dropped it */
         }
         if (known == NULL) {
             e.of_vhost += bytes_eq_cstr(vhost, s->vhost);
@@ -119,6 +123,20 @@ static void channel_fault(struct broker_fault *fault, const struct catalog_user 
               FMT(user->name), (long long)user->limits.channels_max);
 }
 
+static bool check(const struct limits *l, uint64_t of_vhost, uint64_t of_user, struct bytes user,
+                  struct broker_fault *fault)
+{
+    if (reached(l->vhost->limits.connections_max, of_vhost)) {
+        vhost_fault(fault, l->vhost, user);
+        return false;
+    }
+    if (reached(l->user->limits.connections_max, of_user)) {
+        user_fault(fault, l->user);
+        return false;
+    }
+    return true;
+}
+
 bool seat_may_open(struct broker *broker, struct bytes vhost, struct bytes user,
                    struct broker_fault *fault)
 {
@@ -126,16 +144,28 @@ bool seat_may_open(struct broker *broker, struct bytes vhost, struct bytes user,
     if (!limited(&l) || wr_planted(WR_PLANT_seats_unlimited)) {
         return true;
     }
-    const struct extra e = count_extra(broker, vhost, user);
-    if (reached(l.vhost->limits.connections_max, l.vhost->connection_count + e.of_vhost)) {
-        vhost_fault(fault, l.vhost, user);
-        return false;
+    uint64_t of_vhost = 0;
+    uint64_t of_user = 0;
+    LIST_FOREACH(link, &broker->seats) {
+        const struct seat *s = WR_CONTAINER_OF(link, struct seat, link);
+        of_vhost += s->session != NULL && bytes_eq_cstr(vhost, s->vhost);
+        of_user += s->session != NULL && bytes_eq_cstr(user, s->user);
     }
-    if (reached(l.user->limits.connections_max, l.user->connection_count + e.of_user)) {
-        user_fault(fault, l.user);
-        return false;
+    return check(&l, of_vhost, of_user, user, fault);
+}
+
+/* The same by what this node sees, when nobody can say what is. */
+static bool view_allows(const struct broker_session *session, struct broker_fault *fault)
+{
+    const struct broker *broker = session->broker;
+    const struct bytes user = session_user(session);
+    const struct limits l = limits_of(broker, session_vhost(session), user);
+    if (!limited(&l) || catalog_seat(broker->view, broker->boot, session->id) != NULL) {
+        return true;
     }
-    return true;
+    const struct extra e = count_extra(broker, session_vhost(session), user, session);
+    return check(&l, l.vhost->connection_count + e.of_vhost, l.user->connection_count + e.of_user,
+                 user, fault);
 }
 
 bool seat_may_open_channel(struct broker_session *session, struct broker_fault *fault)
@@ -145,7 +175,7 @@ bool seat_may_open_channel(struct broker_session *session, struct broker_fault *
     if (l.user == NULL || l.user->limits.channels_max < 0) {
         return true;
     }
-    const struct extra e = count_extra(broker, session_vhost(session), session_user(session));
+    const struct extra e = count_extra(broker, session_vhost(session), session_user(session), NULL);
     if ((int64_t)l.user->channel_count + e.channels < l.user->limits.channels_max) {
         return true;
     }
@@ -164,13 +194,19 @@ static void seat_free(struct seat *s)
     if (s->session != NULL) {
         s->session->seat = NULL;
     }
+    struct broker_session *ending = s->ending;
     wr_free(s);
+    if (ending != NULL) {
+        session_deleted(ending);
+    }
 }
 
 void seat_free_all(struct broker *broker)
 {
     LIST_FOREACH_SAFE(link, &broker->seats) {
-        seat_free(WR_CONTAINER_OF(link, struct seat, link));
+        struct seat *s = WR_CONTAINER_OF(link, struct seat, link);
+        s->ending = NULL; /* freed before us */
+        seat_free(s);
     }
 }
 
@@ -193,7 +229,10 @@ static void session_ready(struct broker_session *session, const struct broker_fa
 
 static void on_wait_over(struct timer *t)
 {
-    session_ready(WR_CONTAINER_OF(t, struct broker_session, ready_timer), NULL);
+    struct broker_session *session = WR_CONTAINER_OF(t, struct broker_session, ready_timer);
+    struct broker_fault fault = {0};
+    (void)view_allows(session, &fault);
+    session_ready(session, &fault);
 }
 
 bool broker_session_wait(struct broker_session *session,
@@ -349,15 +388,23 @@ void seat_update(struct broker_session *session)
     seat_step(session->seat);
 }
 
-void seat_end(struct broker_session *session)
+bool seat_end(struct broker_session *session)
 {
     struct seat *s = session->seat;
     session->ending = true;
     session->seat = NULL;
-    if (s != NULL) {
-        s->session = NULL;
-        if (!wr_planted(WR_PLANT_seat_kept)) {
-            seat_step(s);
-        }
+    if (s == NULL) {
+        return false;
     }
+    s->session = NULL;
+    if (wr_planted(WR_PLANT_seat_kept)) {
+        return false;
+    }
+    const bool waits = s->taken || s->pending || timer_is_pending(&s->retry);
+    if (waits) {
+        s->ending = session;
+        session->deletions++;
+    }
+    seat_step(s);
+    return waits;
 }

@@ -3,8 +3,8 @@
  * life.
  *
  * Invariant: a session that closes stays in broker->ending until its exclusive queues are gone
- * cluster-wide or the time limit has passed; the queues themselves are deleted anyway, however long
- * it takes (broker.c, deletions).
+ * cluster-wide and its seat is given back, or the time limit has passed; both are done anyway,
+ * however long it takes (broker.c, deletions; seat.c).
  */
 #include <stdio.h>
 
@@ -163,7 +163,7 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
     struct list *link;
     session->on_ready = NULL;
     timer_cancel(&broker->timers, &session->ready_timer);
-    seat_end(session);
+    const bool seated = seat_end(session);
     while ((link = list_first(&session->channels)) != NULL) {
         broker_channel_close(WR_CONTAINER_OF(link, struct broker_channel, link));
     }
@@ -172,14 +172,15 @@ void broker_session_close(struct broker_session *session, void (*done)(void *ctx
     list_remove(&session->link);
     (void)umap_remove(&broker->session_ids, session->id);
     list_push_back(&broker->ending, &session->link);
+    uint64_t wait_ms = seated ? SEAT_WAIT_MS : 0;
     struct umap_iter it = umap_iterate(&session->exclusive);
     while (!wr_planted(WR_PLANT_exclusive_survives) && umap_next(&it)) {
+        wait_ms = SESSION_CLOSE_MS;
         session->deletions++;
         broker_delete_queue(broker, it.key, session);
     }
     /* Also when there is nothing to delete: done never runs inside this call. */
-    timer_add(&broker->timers, &session->timeout,
-              broker_now_ms(broker) + (session->deletions > 0 ? SESSION_CLOSE_MS : 0),
+    timer_add(&broker->timers, &session->timeout, broker_now_ms(broker) + wait_ms,
               on_close_timeout);
 }
 

@@ -256,6 +256,10 @@ class Suite:
             raise StepFailed("the features test's own judgement is wrong")
         return self.script("features_test", "--warren", self.options.warren, "--rounds", "4")
 
+    def mirror_test(self):
+        return self.script("mirror_test", "--warren", self.options.warren, "--shards", "2",
+                           "--clients", ",".join(self.workers()))
+
     def partition_test(self):
         return self.script("partition_test", "--warren", self.options.warren, "--rounds", "10",
                            "--clients", "python,go,c")
@@ -301,6 +305,7 @@ class Suite:
             self.step("suites-3-nodes", self.all_clients, "suites-3", 3, 1)
             self.step("suites-later", self.later_checks)
         self.step("kill-test", self.kill_test)
+        self.step("mirror-test", self.mirror_test)
         self.step("features-test", self.features_test)
         self.step("partition-test", self.partition_test)
         self.step("proxy-test", self.proxy_test)

@@ -196,10 +196,10 @@ class Workload:
         return 1 if self.problems else 0
 
 
-def main(parser, workload, form):
+def main(parser, workload, form, rounds=4):
     """Parses the options, forms the cluster that form(options) makes, runs, and ends it in order."""
     clusters.add_options(parser)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=int, default=100, help="messages/s of each publisher")
     parser.add_argument("--clients", default=",".join(clients.NAMES))

@@ -190,6 +190,79 @@ Test(broker_access, without_a_leader_what_this_node_sees_is_enough_after_a_while
     cr_assert_eq(catalog_vhost(rig.broker->view, B("/"))->connection_count, 2);
 }
 
+/* The view of a shard may still have the seat of a connection that is closed by now. */
+Test(broker_access, a_view_that_is_behind_refuses_nobody)
+{
+    vhost_limits(2, -1);
+    rig_turn();
+    struct catalog_command other = {.kind = CATALOG_PUT_SEAT,
+                                    .u.seat = {1, 999, B("/"), B("actor"), 0, false}};
+    rig_apply(&other);
+    cr_assert_eq(catalog_vhost(rig.broker->view, B("/"))->connection_count, 2);
+    struct broker_session *session = rig_session("actor", "/");
+    cr_assert(broker_session_wait(session, on_ready)); /* it is not: the place is taken */
+    EXPECT_SAID("ready 530 access to vhost '/' refused for user 'actor': connection limit (2) is "
+                "reached\n");
+    CALL(broker_session_close(session, NULL, NULL));
+    other.kind = CATALOG_DROP_SEAT;
+    rig_apply_silently(&other);
+    session = rig_session("actor", "/");
+    cr_assert(broker_session_wait(session, on_ready)); /* it is */
+    EXPECT_SAID("ready 0 \n");
+    (void)rig_said();
+}
+
+Test(broker_access, without_a_leader_who_is_too_many_by_the_view_is_refused)
+{
+    vhost_limits(2, -1);
+    rig_turn();
+    struct catalog_command other = {.kind = CATALOG_PUT_SEAT,
+                                    .u.seat = {1, 999, B("/"), B("actor"), 0, false}};
+    rig_apply(&other);
+    rig.hold = true;
+    cr_assert(broker_session_wait(rig_session("actor", "/"), on_ready));
+    rig.now_ms += 3000;
+    EXPECT_SAID("ready 530 access to vhost '/' refused for user 'actor': connection limit (2) is "
+                "reached\n");
+    rig.hold = false;
+    rig_turn();
+    (void)rig_said();
+}
+
+static void on_closed(void *ctx)
+{
+    (void)ctx;
+    cr_assert_not(rig.inside);
+    strbuf_printf(&rig.said, "closed\n");
+}
+
+/* Who hears that a connection is closed may open the next one. */
+Test(broker_access, closing_waits_until_the_seat_is_given_back)
+{
+    struct broker_session *session = rig_session("actor", "/");
+    vhost_limits(5, -1);
+    rig_turn();
+    (void)rig_said();
+    rig.hold = true;
+    CALL(broker_session_close(session, on_closed, NULL));
+    EXPECT_SAID("");
+    rig.hold = false;
+    EXPECT_SAID("closed\n");
+    cr_assert_eq(catalog_vhost(rig.broker->view, B("/"))->connection_count, 1);
+    session = rig_session("actor", "/"); /* while its seat is proposed, too; not for ever */
+    rig.hold = true;
+    CALL(broker_session_close(session, on_closed, NULL));
+    rig.now_ms += 2999;
+    EXPECT_SAID("");
+    rig.now_ms += 1;
+    EXPECT_SAID("closed\n");
+    rig.hold = false;
+    rig_turn();
+    rig_turn();
+    EXPECT_SAID("");
+    cr_assert_eq(catalog_vhost(rig.broker->view, B("/"))->connection_count, 1);
+}
+
 Test(broker_access, a_wait_ends_with_the_limit_or_with_the_session)
 {
     vhost_limits(4, -1);
