@@ -22,6 +22,8 @@ int config__tls_ecc_order(struct config *config, struct bytes rest, struct bytes
 int config__tls_login_from(struct config *config, struct bytes rest, struct bytes value, char *why);
 int config__tls_san_type(struct config *config, struct bytes rest, struct bytes value, char *why);
 int config__mechanism(struct config *config, struct bytes rest, struct bytes value, char *why);
+int config__auth_backend(struct config *config, struct bytes rest, struct bytes value, char *why);
+int config__hashing(struct config *config, struct bytes rest, struct bytes value, char *why);
 /* Why a key of RabbitMQ's is refused; NULL: it is not one of those. */
 const char *config__tls_refused(struct bytes key);
 int config__tls_finish(struct config *config, char *errmsg);

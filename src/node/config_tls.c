@@ -163,6 +163,27 @@ int config__mechanism(struct config *config, struct bytes rest, struct bytes val
                : put_in_list(&config->auth_mechanisms, rest, value, why);
 }
 
+/* Who is who is known here alone; a file that says so is right. */
+int config__auth_backend(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    static const char *const words[] = {"internal", "rabbit_auth_backend_internal"};
+    (void)config;
+    (void)rest;
+    return word_of(value, words, 2) < 0
+               ? config__invalid(why, "only internal is supported in this version")
+               : 0;
+}
+
+int config__hashing(struct config *config, struct bytes rest, struct bytes value, char *why)
+{
+    (void)config;
+    (void)rest;
+    return bytes_eq_cstr(value, "rabbit_password_hashing_sha256")
+               ? 0
+               : config__invalid(why, "only rabbit_password_hashing_sha256 is supported in this "
+                                      "version");
+}
+
 static bool has(const struct config_list *list, const char *value)
 {
     for (uint32_t i = 0; i < list->count; i++) {

@@ -335,6 +335,24 @@ Test(config, peers)
     (void)good("cluster_partition_handling = ignore");
 }
 
+/* Of some of RabbitMQ's keys one value is what is done here anyway. */
+Test(config, keys_of_rabbitmq_that_say_what_is_so)
+{
+    (void)good("auth_backends.1 = internal\nauth_backends.2 = rabbit_auth_backend_internal\n"
+               "auth_backends.3.authn = internal\nauth_backends.3.authz = internal\n"
+               "proxy_protocol = false\n"
+               "password_hashing_module = rabbit_password_hashing_sha256\n");
+    cr_assert_eq(ignored_count, 0);
+    bad("auth_backends.1 = ldap",
+        "line 1: bad value for 'auth_backends.1': only internal is supported in this version");
+    bad("auth_backends.1.authn = http", "line 1: bad value for 'auth_backends.1.authn': only "
+                                        "internal is supported in this version");
+    bad("proxy_protocol = true", "line 1: bad value for 'proxy_protocol': only false is supported");
+    bad("password_hashing_module = rabbit_password_hashing_md5",
+        "line 1: bad value for 'password_hashing_module': only rabbit_password_hashing_sha256 is "
+        "supported in this version");
+}
+
 static void finish_fails(const char *text, const char *expected)
 {
     struct config c = good(text);
