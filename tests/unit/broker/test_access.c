@@ -390,7 +390,7 @@ Test(broker_access, connections_of_a_deleted_user_or_vhost_are_closed)
     (void)rig_session("actor", "/");
     EXPECT_SAID("");
     struct catalog_command clear = {.kind = CATALOG_CLEAR_PERMISSION,
-                                    .u.permission = {B("actor"), B("/")}};
+                                    .u.permission = {.user = B("actor"), .vhost = B("/")}};
     rig_apply(&clear); /* as in RabbitMQ: it lives on, and may do nothing any more */
     EXPECT_SAID("");
     struct catalog_command user = {.kind = CATALOG_DELETE_USER, .u.delete_user = {B("actor")}};
@@ -415,7 +415,7 @@ Test(broker_access, a_new_secret_needs_a_user_that_may_use_the_vhost)
     struct broker_fault fault = {0};
     cr_assert(broker_session_update_secret(rig.session, B("anything"), &fault));
     struct catalog_command clear = {.kind = CATALOG_CLEAR_PERMISSION,
-                                    .u.permission = {B("guest"), B("/")}};
+                                    .u.permission = {.user = B("guest"), .vhost = B("/")}};
     rig_apply(&clear);
     cr_assert_not(broker_session_update_secret(rig.session, B("anything"), &fault));
     cr_assert_str_eq(fault.text, "access to vhost '/' refused for user 'guest'");
