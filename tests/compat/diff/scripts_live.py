@@ -89,12 +89,14 @@ def ttl_for_what_is_there(t):
 
 @script("23", "57", kinds=KINDS)
 def ttl_that_is_cleared(t):
+    """A message keeps the time that it came with."""
     ch = t.channel()
     name = t.queue(ch)
     ch.call("confirm.select")
-    policy(t, {"message-ttl": 700})
+    policy(t, {"message-ttl": 4000})
     fill(ch, name, "m")
     t.ctl("clear_policy", "diff")
+    t.counts(name, messages=1)
     t.counts(name, messages=0)
 
 
