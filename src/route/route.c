@@ -59,11 +59,12 @@ static void route_exchange(struct route_result *result, const struct catalog_exc
     }
 }
 
-/* Puts the alternate exchange onto the worklist, if there is one that was not visited. */
+/* Puts the alternate exchange onto the worklist, if there is one that was not visited. The default
+ * exchange is none: as in RabbitMQ only what is published to it reaches queues by their names. */
 static void route_to_alternate(struct route_scratch *s, const struct catalog_exchange *exchange)
 {
     struct bytes name;
-    if (!route_alternate(exchange, &name)) {
+    if (!route_alternate(exchange, &name) || name.size == 0) {
         return;
     }
     const struct catalog_exchange *alternate = catalog_vhost_exchange(s->vhost, name);

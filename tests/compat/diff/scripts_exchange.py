@@ -383,6 +383,18 @@ def alternate_chain(t):
     ch.confirms(1)
 
 
+@script("11")
+def alternate_default(t):
+    """The default exchange as the alternate leads nowhere."""
+    ch = t.channel()
+    name, queue = t.exchange(ch, "direct", arguments={"alternate-exchange": ""}), t.queue(ch)
+    ch.call("confirm.select")
+    for key in (queue, "nobody's"):
+        ch.publish(name, key, key, mandatory=1)
+        ch.confirms(1)
+    ch.call("basic.get", queue=queue, no_ack=1)
+
+
 @script("10", "11", kinds=KINDS)
 def alternate_behind_a_binding(t):
     """Only when nothing at all was routed by an exchange is its alternate asked."""
