@@ -320,6 +320,36 @@ def prefetch_of_consumers_lifts_that_of_the_channel(t):
     t.counts(second, messages=1, consumers=1)
 
 
+@script("16", kinds=("transient", "durable"))
+def prefetch_of_channels_side_by_side(t):
+    """Consumers of one queue on two channels, each with limits of its own, which change meanwhile."""
+    a = t.connect()
+    ch, other = a.channel(), a.channel()
+    name = fill(t, ch, 12)
+    for tag, count in (("a", 2), ("b", 1)):
+        ch.call("basic.qos", count=count)
+        ch.call("basic.qos", count=3, **{"global": 1})
+        ch.call("basic.consume", queue=name, tag=tag)
+        ch.deliveries(count)
+    other.call("basic.qos", count=4)
+    other.call("basic.consume", queue=name, tag="c")
+    other.deliveries(4)
+    t.counts(name, messages=5, consumers=3)
+    ch.send("basic.ack", tag=2)
+    ch.deliveries(1)
+    other.send("basic.cancel", tag="c", no_wait=1)
+    other.send("basic.ack", tag=4, multiple=1)
+    t.counts(name, messages=4, consumers=2)
+    ch.call("basic.qos", count=2, **{"global": 1})
+    ch.send("basic.ack", tag=3)
+    t.counts(name, messages=4)
+    ch.send("basic.ack", tag=1)
+    ch.deliveries(1)
+    ch.call("basic.qos", count=0, **{"global": 1})
+    ch.deliveries(1)
+    t.counts(name, messages=2)
+
+
 @script("16")
 def prefetch_size(t):
     ch = t.channel()
