@@ -190,12 +190,24 @@ static int show(const struct invocation *v, const struct command *c, json_t *rep
     return 0;
 }
 
+static bool is_there(struct invocation *v, int *ret_code)
+{
+    json_t *reply = ctl_request(v, json_pack("{s:s}", "command", "ping"), ret_code);
+    const bool there = reply != NULL;
+    json_decref(reply);
+    return there;
+}
+
 int ctl_admin(struct invocation *v, const struct command *c)
 {
     int code = 0;
     char *password = NULL;
-    banner(v, c);
-    if (c->password && v->word_count - 1 < c->args_min) {
+    const bool asks = c->password && v->word_count - 1 < c->args_min;
+    if (asks) {
+        if (!is_there(v, &code)) { /* nobody is to type a password for a node that is down */
+            return code;
+        }
+        banner(v, c);
         password = read_password(v);
         if (password == NULL) {
             return ctl_fail(v, EXIT_DATA, false, "Password is not provided via argument or stdin");
@@ -211,6 +223,9 @@ int ctl_admin(struct invocation *v, const struct command *c)
                                 "args", args, "options", options_json(v));
     json_t *reply = ctl_request(v, request, &code);
     if (reply != NULL) {
+        if (!asks) { /* of a node that is down nothing is said that looks like a beginning */
+            banner(v, c);
+        }
         code = show(v, c, reply);
         json_decref(reply);
     }

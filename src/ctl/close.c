@@ -84,6 +84,7 @@ static json_t *choose(struct invocation *v, const struct command *c, json_t *sil
     if (reply == NULL) {
         return NULL;
     }
+    banner(v, c);
     json_t *pids = json_array();
     add_silent(silent, reply);
     if (json_object_get(reply, "error") != NULL) {
@@ -173,7 +174,6 @@ int ctl_close(struct invocation *v, const struct command *c)
     const bool one = strcmp(c->name, "close_connection") == 0;
     int code = 0;
     json_t *silent = json_array();
-    banner(v, c);
     json_t *pids = choose(v, c, silent, &code);
     const size_t count = json_array_size(pids);
     const long long closed = pids == NULL ? 0 : close_all(v, pids, silent, &code);

@@ -29,6 +29,12 @@ const char *const command_groups[GROUPS] = {
 };
 
 static const struct command commands[] = {
+    {.name = "autocomplete",
+     .group = GROUP_HELP,
+     .usage = "<prefix>",
+     .about = "Lists the commands that begin like this, for the completion of a shell",
+     .args_min = 1,
+     .args_max = 1},
     {.name = "help",
      .group = GROUP_HELP,
      .usage = "[<command>]",

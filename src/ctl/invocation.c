@@ -27,7 +27,8 @@ void invocation_refuse(const struct invocation *v, const struct command *c, int 
 static void mark_invalid(struct invocation *v, const char *option, const char *value)
 {
     if (v->invalid[0] == NULL) {
-        v->invalid[0] = option;
+        /* Without the value that it came with. It lives as long as the program. */
+        v->invalid[0] = option[0] == '-' ? strndup(option, strcspn(option, "=")) : option;
         v->invalid[1] = value != NULL ? value : "";
     }
 }
@@ -103,6 +104,17 @@ static bool parse_value(struct invocation *v, const struct option *o, int *i)
     return true;
 }
 
+/* A switch may be said to be true or false. False: it is said to be something else. */
+static bool parse_switch(const struct option *o, bool *ret_on)
+{
+    const bool on = o->attached == NULL || strcmp(o->attached, "true") == 0;
+    if (!on && strcmp(o->attached, "false") != 0) {
+        return false;
+    }
+    *ret_on = on;
+    return true;
+}
+
 /* One of those that only some commands have. */
 static bool parse_command_option(struct invocation *v, const struct option *o, int *i)
 {
@@ -111,10 +123,13 @@ static bool parse_command_option(struct invocation *v, const struct option *o, i
         if (!is(o, info->brief, info->name)) {
             continue;
         }
-        v->given[id] = true;
         if (info->kind == OPTION_FLAG) {
-            return o->attached == NULL;
+            if (!parse_switch(o, &v->given[id])) {
+                mark_invalid(v, o->text, o->attached);
+            }
+            return true;
         }
+        v->given[id] = true;
         v->values[id] = value_of(v, o, i);
         if ((info->kind == OPTION_NUMBER && !is_number(v->values[id], INT32_MIN)) ||
             (info->kind == OPTION_COUNT && !is_number(v->values[id], 0))) {
@@ -125,37 +140,69 @@ static bool parse_command_option(struct invocation *v, const struct option *o, i
     return false;
 }
 
-static void parse_option(struct invocation *v, int *i)
+/* False: there is no such option. */
+static bool parse_one(struct invocation *v, const struct option *o, int *i)
 {
-    const char *text = v->argv[*i];
-    struct option o = {text, strcspn(text, "="), strchr(text, '=')};
-    o.attached = o.attached != NULL ? o.attached + 1 : NULL;
-    if (parse_value(v, &o, i) || parse_command_option(v, &o, i)) {
-        return;
+    if (parse_value(v, o, i) || parse_command_option(v, o, i)) {
+        return true;
     }
     const struct {
         const char *brief, *full;
         bool *flag, *also;
     } switches[] = {{"-q", "--quiet", &v->out.quiet, NULL},
-                    {"-s", "--silent", &v->out.quiet, &v->out.no_headers},
+                    {"-s", "--silent", &v->out.quiet, &v->out.silent},
                     {NULL, "--no-table-headers", &v->out.no_headers, NULL},
                     {"-?", "--help", &v->help, NULL},
+                    {NULL, "--version", &v->version, NULL},
                     {"-l", "--longnames", NULL, NULL}, /* names are taken as they are */
                     {NULL, "--print-stacktrace", NULL, NULL}};
     for (size_t k = 0; k < sizeof switches / sizeof switches[0]; k++) {
-        if (is(&o, switches[k].brief, switches[k].full) && o.attached == NULL) {
-            *(switches[k].flag != NULL ? switches[k].flag : &(bool){false}) = true;
-            *(switches[k].also != NULL ? switches[k].also : &(bool){false}) = true;
+        bool on = false;
+        if (!is(o, switches[k].brief, switches[k].full)) {
+            continue;
+        }
+        if (!parse_switch(o, &on)) {
+            mark_invalid(v, o->text, o->attached);
+            return true;
+        }
+        *(switches[k].flag != NULL ? switches[k].flag : &(bool){false}) = on;
+        *(switches[k].also != NULL ? switches[k].also : &(bool){false}) = on;
+        return true;
+    }
+    return false;
+}
+
+static void parse_option(struct invocation *v, int *i)
+{
+    const char *text = v->argv[*i];
+    const size_t size = strlen(text);
+    struct option o = {text, strcspn(text, "="), strchr(text, '=')};
+    o.attached = o.attached != NULL ? o.attached + 1 : NULL;
+    if (text[1] == '-' || o.name_size == 2 || o.attached != NULL) {
+        if (!parse_one(v, &o, i)) {
+            mark_invalid(v, text, NULL);
+        }
+        return;
+    }
+    for (size_t k = 1; k < size; k++) { /* -qs: letters in one word, the last may have a value */
+        const int before = *i;
+        const char letter[3] = {'-', text[k], 0};
+        if (!parse_one(v, &(struct option){letter, 2, NULL}, i) || (*i > before && k + 1 < size)) {
+            mark_invalid(v, text, NULL);
             return;
         }
     }
-    mark_invalid(v, text, NULL);
 }
 
 void invocation_parse(struct invocation *v)
 {
     bool options = true;
-    for (int i = 1; i < v->argc; i++) {
+    int first = 1;
+    if (v->argc > 1 && strcmp(v->argv[1], "--auto-complete") == 0) { /* what shells' scripts say */
+        v->words[v->word_count++] = "autocomplete";
+        first = 2;
+    }
+    for (int i = first; i < v->argc; i++) {
         if (options && strcmp(v->argv[i], "--") == 0) {
             options = false;
         } else if (options && v->argv[i][0] == '-' && v->argv[i][1] != 0) {
@@ -174,6 +221,9 @@ void invocation_check(const struct invocation *v, const struct command *c)
     const char *invalid[2] = {v->invalid[0], v->invalid[1]};
     const int args = v->word_count - 1;
     const int least = c->args_min - (c->password ? 1 : 0);
+    if (v->version && invalid[0] == NULL) {
+        invalid[0] = "--version";
+    }
     for (int id = 0; id < O_ALL && invalid[0] == NULL; id++) {
         if (v->given[id] && (c->options >> id & 1) == 0) {
             invalid[0] = command_options[id].name;

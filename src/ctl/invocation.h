@@ -26,6 +26,7 @@ struct invocation {
     int word_count;
     int timeout_s; /* 0 = not given */
     bool help;
+    bool version; /* asked for as an option */
     bool given[O_ALL];
     const char *values[O_ALL]; /* of options that have one */
     int argc;

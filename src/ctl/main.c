@@ -338,10 +338,41 @@ static int dispatch(struct invocation *v, const struct command *c)
     return run(v, c);
 }
 
+static int show_version(void)
+{
+    (void)printf("4.1.0\n");
+    return 0;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int complete(const char *prefix)
+{
+    const char *names[256]; /* more than there are commands: the table is in the program */
+    size_t count = 0;
+    const struct command *c;
+    for (size_t i = 0; (c = command_at(i)) != NULL && count < sizeof names / sizeof names[0]; i++) {
+        if (strncmp(c->name, prefix, strlen(prefix)) == 0) {
+            names[count++] = c->name;
+        }
+    }
+    qsort(names, count, sizeof names[0], by_text);
+    for (size_t i = 0; i < count; i++) {
+        (void)puts(names[i]);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct invocation v = {.argc = argc, .argv = argv, .vhost = "/"};
     invocation_parse(&v);
+    if (v.version && v.argc == 2) {
+        return show_version();
+    }
     const struct command *c = choose_command(&v);
     if (c == NULL) {
         return 0;
@@ -349,8 +380,10 @@ int main(int argc, char **argv)
     choose_node(&v);
     invocation_check(&v, c);
     if (strcmp(c->name, "version") == 0) {
-        (void)printf("4.1.0\n");
-        return 0;
+        return show_version();
+    }
+    if (strcmp(c->name, "autocomplete") == 0) {
+        return complete(v.words[1]);
     }
     return dispatch(&v, c);
 }

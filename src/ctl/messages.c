@@ -28,6 +28,7 @@ struct run {
     size_t printed;
     long long told_ms;
     bool bar;
+    bool begun; /* the banner is out */
 };
 
 static void on_interrupt(int number)
@@ -256,6 +257,19 @@ static void add_page(struct run *r, json_t *reply)
     }
 }
 
+/* Of a queue that cannot be asked nothing is said that looks like a beginning. */
+static void begin(struct run *r, bool lists)
+{
+    if (r->begun) {
+        return;
+    }
+    r->begun = true;
+    ctl_banner(r->v, r->command);
+    if (lists && r->peeks && !r->dry_run && r->v->out.format == OUTPUT_JSON) {
+        (void)puts("[");
+    }
+}
+
 static int finish(struct run *r)
 {
     end_bar(r);
@@ -285,6 +299,7 @@ static int go_through(struct run *r)
             return code;
         }
         const bool failed = json_object_get(reply, "result") == NULL;
+        begin(r, !failed);
         add_page(r, reply);
         if (failed) {
             end_bar(r);
@@ -317,13 +332,12 @@ int ctl_messages(struct invocation *v, const struct command *c)
         invocation_refuse(v, c, EXIT_USAGE,
                           "Bad argument: --places takes ready, delayed, dead, separated by commas");
     }
-    ctl_banner(v, c);
     const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
     r.shown = json_array();
-    if (r.peeks && !r.dry_run && v->out.format == OUTPUT_JSON) {
-        (void)puts("[");
+    if (r.limit == 0) {
+        begin(&r, true);
     }
     const int code = r.limit == 0 ? finish(&r) : go_through(&r);
     json_decref(r.shown);

@@ -222,7 +222,8 @@ void output_rows(const struct output_options *o, json_t *columns, json_t *rows)
         break;
     }
     bool csv = o->format == OUTPUT_CSV;
-    if (!o->no_headers && (json_array_size(rows) > 0 || csv)) {
+    const bool bare = o->no_headers || (o->silent && !csv);
+    if (!bare && (json_array_size(rows) > 0 || csv)) {
         (csv ? print_csv_line : print_table_line)(columns, NULL);
     }
     json_array_foreach(rows, k, row) {

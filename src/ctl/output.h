@@ -9,6 +9,7 @@ enum output_format { OUTPUT_TABLE, OUTPUT_PRETTY, OUTPUT_JSON, OUTPUT_CSV, OUTPU
 struct output_options {
     enum output_format format;
     bool quiet, no_headers;
+    bool silent; /* no headers in a table; CSV keeps its own */
     bool stream; /* JSON: rows as objects one after the other, not in an array */
 };
 /* Formats whose readers want nothing but the data. */

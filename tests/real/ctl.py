@@ -67,7 +67,7 @@ class Checks:
     def run(self, *arguments):
         command, environment = self.cluster.driver.ctl(self.node, *arguments)
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S,
-                              env=environment)
+                              env=environment, stdin=subprocess.DEVNULL)
         return done.returncode, done.stdout, done.stderr
 
     def out(self, *arguments):
@@ -101,8 +101,14 @@ class Checks:
         for arguments in (("list_queues", "name,messages", "-q"),
                           ("list_queues", "--quiet", "--vhost=/", "--formatter=table"),
                           ("-q", "list_queues", "-p", "/", "-t", "30"),
+                          ("-qp", "/", "list_queues"), ("list_queues", "-qt", "30"),
+                          ("list_queues", "--quiet=true", "--online=true"),
+                          ("list_queues", "-q", "--offline=false"),
                           ("-q", "list_queues", "--online")):
             expect(arguments, self.out(*arguments), wanted)
+        expect("-sq", self.out("list_queues", "-sq"), self.out("list_queues", "-s"))
+        expect("-s in CSV", self.out("-s", "list_queues", "--formatter", "csv"),
+               self.out("list_queues", "--formatter", "csv"))
 
     def tables_in_every_format(self):
         names = {row[0]: row[1] for row in self.rows("list_queues", "name", "arguments")}
@@ -258,7 +264,12 @@ class Checks:
                 (("status", "extra"), "Error (argument validation): too many arguments."),
                 (("list_queues", "--nosuch"),
                  "Error (argument validation): Invalid options for this command:"),
+                (("list_queues", "--nosuch=1"), "--nosuch : "),
+                (("list_queues", "--timeout=abc"), "--timeout : abc"),
                 (("list_queues", "-t", "abc"), "-t : abc"),
+                (("list_queues", "--online=x"), "--online : x"),
+                (("list_queues", "--version"), "--version : "),
+                (("autocomplete", ), "Error (argument validation): not enough arguments."),
                 (("ping", "--local"), "--local : ")):
             code, text, errors = self.run(*arguments)
             expect(f"{arguments}: exit code", code, USAGE)
@@ -270,10 +281,33 @@ class Checks:
             expect(arguments, "Usage" in self.out(*arguments), True)
         expect("columns", "exclusive_consumer_pid" in self.out("help", "list_queues"), True)
 
+    def without_a_node(self):
+        """What a shell's completion and an installer's check of the version ask."""
+        expect("names", self.out("autocomplete", "close_"),
+               "close_all_connections\nclose_all_user_connections\nclose_connection\n")
+        expect("none", self.out("autocomplete", "nosuch"), "")
+        command, environment = self.cluster.driver.ctl(self.node)
+        for arguments, wanted in ((["--version"], r"\d+\.\d+\.\d+\n"),
+                                  (["--auto-complete", "list_q"], "list_queues\n")):
+            done = subprocess.run([command[0], *arguments], capture_output=True, text=True,
+                                  check=False, timeout=WAIT_S, env=environment)
+            expect(arguments, (done.returncode, done.stderr), (0, ""))
+            expect(f"{arguments}: {done.stdout}", re.fullmatch(wanted, done.stdout) is not None, True)
+
+    def messages_of_no_node(self):
+        if self.ours:
+            for arguments in (("peek", "q"), ("peek", "q", "--formatter", "json"), ("move", "a", "b")):
+                code, text, _errors = self.run("-n", "nosuch@localhost", *arguments)
+                expect(arguments, (code, text.startswith("{") or text == ""), (UNAVAILABLE, True))
+
     def other_nodes(self):
         first = "Error: unable to perform an operation on node 'nosuch@localhost'."
         for arguments in (("-n", "nosuch@localhost", "list_queues"),
-                          ("-n", "nosuch@localhost", "status")):
+                          ("-n", "nosuch@localhost", "status"),
+                          ("-n", "nosuch@localhost", "list_users"),
+                          ("-n", "nosuch@localhost", "add_user", "u"),
+                          ("-n", "nosuch@localhost", "delete_queue", "q"),
+                          ("-n", "nosuch@localhost", "close_all_connections", "bye")):
             code, text, errors = self.run(*arguments)
             expect(f"{arguments}: exit code", (code, text), (UNAVAILABLE, ""))
             expect(f"{arguments}: {errors!r}", errors.startswith(first), True)
@@ -308,8 +342,8 @@ class Checks:
         return [self.banners_and_headers, self.options_in_other_forms, self.tables_in_every_format,
                 self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
                 self.types_in_json, self.pids_of_one_thing_are_one, self.bindings_are_sorted,
-                self.ping, self.status_as_json, self.wrong_usage, self.help_is_no_error,
-                self.other_nodes, self.missing_vhost, self.long_lists_are_whole, self.stop]
+                self.ping, self.status_as_json, self.wrong_usage, self.help_is_no_error, self.without_a_node,
+                self.messages_of_no_node, self.other_nodes, self.missing_vhost, self.long_lists_are_whole, self.stop]
 
 
 def declare_long(raw, names):
