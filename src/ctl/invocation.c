@@ -215,6 +215,30 @@ void invocation_parse(struct invocation *v)
     }
 }
 
+static bool is_text(const char *argument)
+{
+    json_t *text = argument != NULL ? json_string(argument) : json_null();
+    const bool valid = text != NULL;
+    json_decref(text);
+    return valid;
+}
+
+/* A request is JSON. What cannot be in it must not be left out of it in silence: without its filter
+ * delete_messages would remove everything, without its vhost a command would be about "/". */
+static void check_text(const struct invocation *v, const struct command *c)
+{
+    bool valid = is_text(v->vhost);
+    for (int i = 1; i < v->word_count && strcmp(c->name, "stop") != 0; i++) { /* it takes a path */
+        valid = valid && is_text(v->words[i]);
+    }
+    for (int id = 0; id < O_ALL; id++) {
+        valid = valid && is_text(v->values[id]);
+    }
+    if (!valid) {
+        exit(ctl_fail(v, EXIT_DATA, false, "an argument is not UTF-8"));
+    }
+}
+
 void invocation_check(const struct invocation *v, const struct command *c)
 {
     char what[512];
@@ -244,6 +268,7 @@ void invocation_check(const struct invocation *v, const struct command *c)
     if (strcmp(c->name, "add_user") == 0 && v->words[1][0] == 0) {
         invocation_refuse(v, c, EXIT_DATA, "Bad argument: user cannot be an empty string");
     }
+    check_text(v, c);
 }
 
 long long invocation_count(const struct invocation *v, enum option_id id, long long otherwise)

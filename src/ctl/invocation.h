@@ -12,6 +12,7 @@ enum {
     EXIT_DATA = 65,
     EXIT_UNAVAILABLE = 69,
     EXIT_SOFTWARE = 70,
+    EXIT_IO = 74,
     EXIT_TEMPORARY = 75,
     WORDS_MAX = 128
 };

@@ -344,6 +344,20 @@ static int show_version(void)
     return 0;
 }
 
+/* Who asks for a list into a file must not take half of it for all of it. */
+static int written(const struct invocation *v, int code)
+{
+    char text[256];
+    const bool flushed = fflush(stdout) == 0;
+    if (flushed && ferror(stdout) == 0) {
+        return code;
+    }
+    (void)snprintf(text, sizeof text, "standard output: %s",
+                   flushed ? "not all of it could be written" : strerror(errno));
+    const int failed = ctl_fail(v, EXIT_IO, false, text);
+    return code != 0 ? code : failed;
+}
+
 static int by_text(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -385,5 +399,5 @@ int main(int argc, char **argv)
     if (strcmp(c->name, "autocomplete") == 0) {
         return complete(v.words[1]);
     }
-    return dispatch(&v, c);
+    return written(&v, dispatch(&v, c));
 }

@@ -19,7 +19,7 @@ WAIT_S = 60
 PASSIVE, DURABLE, EXCLUSIVE, NOWAIT = 1, 2, 4, 16
 LONG = 450
 PID = re.compile(r"<[^<>@]+@[^<>]+\.\d+\.\d+\.\d+>")
-USAGE, DATA, UNAVAILABLE = 64, 65, 69
+USAGE, DATA, UNAVAILABLE, IO_ERROR = 64, 65, 69, 74
 TABLE = b"".join((short("x-max-length") + b"I" + (10).to_bytes(4, "big"),
                   short("x-queue-mode") + b"S" + longstr("lazy"),
                   short("x-dict") + b"F" + longstr(short("a") + b"t\1")))
@@ -315,6 +315,28 @@ class Checks:
         expect("wrong cookie", (code, text, errors.startswith("Error: unable to perform")),
                (UNAVAILABLE, "", True))
 
+    def bytes_that_are_no_text(self):
+        """A request cannot hold them. Left out of it, a filter would match every message."""
+        if self.ours:
+            before = self.out("-s", "list_queues", "name", "messages")
+            for arguments in (("delete_messages", "ctl.args", "--filter", b"routing_key = '\xe9'"),
+                              ("list_queues", "-p", b"\xff"), ("peek", b"ctl\xff"),
+                              ("close_all_connections", "-p", b"\xff", "bye"),
+                              ("add_vhost", "odd", "--description", b"caf\xe9")):
+                expect(arguments, self.run(*arguments),
+                       (DATA, "", "Error:\nan argument is not UTF-8\n"))
+            expect("messages", self.out("-s", "list_queues", "name", "messages"), before)
+            expect("vhosts", self.out("-s", "list_vhosts"), "/\n")
+
+    def output_that_is_lost(self):
+        if self.ours:
+            command, environment = self.cluster.driver.ctl(self.node, "list_queues", "name")
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True,
+                                      check=False, timeout=WAIT_S, env=environment)
+            expect("exit code", done.returncode, IO_ERROR)
+            expect("text", done.stderr.startswith("Error:\nstandard output: "), True)
+
     def missing_vhost(self):
         """RabbitMQ lists nothing and is content; a name that is mistyped should be said."""
         if self.ours:
@@ -343,7 +365,7 @@ class Checks:
                 self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
                 self.types_in_json, self.pids_of_one_thing_are_one, self.bindings_are_sorted,
                 self.ping, self.status_as_json, self.wrong_usage, self.help_is_no_error, self.without_a_node,
-                self.messages_of_no_node, self.other_nodes, self.missing_vhost, self.long_lists_are_whole, self.stop]
+                self.messages_of_no_node, self.other_nodes, self.bytes_that_are_no_text, self.output_that_is_lost, self.missing_vhost, self.long_lists_are_whole, self.stop]
 
 
 def declare_long(raw, names):
