@@ -401,10 +401,14 @@ static void on_still_in(struct shard *shard, const struct catalog_node_info *inf
     host_catalog_barrier(shard->host, BOOT_MS, on_still_in_known, j);
 }
 
-/* The state says what to do, and goes on to be asked for: it is the members' word that counts. */
-static void on_stranger(struct shard *shard)
+/* The state says what to do, and goes on to be asked for: it is the members' word that counts, and
+ * not that of a node of another cluster, which of course does not know this one. */
+static void on_stranger(struct shard *shard, struct uid cluster_id)
 {
     struct formation *f = shard->formation;
+    if (!uid_eq(cluster_id, node_cluster_id(shard))) {
+        return;
+    }
     if (f->stranger_ns == 0) {
         wr_log(shard->logger, LOG_LEVEL_ERROR, "cluster", "%s", STRANGER_TEXT);
     }
@@ -474,7 +478,7 @@ void formation_on_control(struct shard *shard, struct link_conn *link, struct by
                uid_eq(info.id, link_session_peer(link->session)->node_id)) {
         on_still_in(shard, &info);
     } else if (!link->incoming && kind == CONTROL_STRANGER && shard->formation->member) {
-        on_stranger(shard);
+        on_stranger(shard, id);
     } else if (!link->incoming && link->peer != NULL && !shard->formation->member) {
         on_answer(shard, link->peer, kind, id, text);
     }
