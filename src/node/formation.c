@@ -402,11 +402,13 @@ static void on_still_in(struct shard *shard, const struct catalog_node_info *inf
 }
 
 /* The state says what to do, and goes on to be asked for: it is the members' word that counts, and
- * not that of a node of another cluster, which of course does not know this one. */
+ * not that of a node of another cluster, which of course does not know this one. (Who has not heard
+ * enough to know its own cluster has no clients either.) */
 static void on_stranger(struct shard *shard, struct uid cluster_id)
 {
     struct formation *f = shard->formation;
-    if (!uid_eq(cluster_id, node_cluster_id(shard))) {
+    const struct uid own = node_cluster_id(shard);
+    if (!uid_is_zero(own) && !uid_eq(cluster_id, own)) {
         return;
     }
     if (f->stranger_ns == 0) {
