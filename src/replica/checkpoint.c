@@ -3,8 +3,8 @@
  * goes to the checkpoint store. Happy path, in bounded steps over all groups with records in
  * segments <= S:
  *
- * COPY (checkpoint_copy.c): machine snapshot at `applied` and live messages lying in those
- * segments.
+ * COPY (checkpoint_copy.c): machine snapshot at `applied` and the messages lying in those
+ * segments that are live, or whose deliveries still wait for their bytes.
  *
  * FLUSH: one for all groups.
  *

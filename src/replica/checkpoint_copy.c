@@ -9,6 +9,8 @@
  */
 #include "checkpoint_internal.h"
 
+#include <stdlib.h>
+
 #define PUT_BYTES (UINT64_C(1) << 20)
 
 /* The next group; what is put for the last one stays. */
@@ -45,6 +47,26 @@ static void on_live(void *ctx, uint64_t position, uint64_t count)
     uint64_t end = position + count < f->end ? position + count : f->end;
     if (begin < end) {
         vec_push(&f->job->ranges, (struct position_range){begin, end - begin});
+    }
+}
+
+static int by_position(const void *a, const void *b)
+{
+    const struct position_range *x = a;
+    const struct position_range *y = b;
+    return x->position < y->position ? -1 : x->position > y->position;
+}
+
+/* What is done with, and whose deliveries wait to be read from what goes: it goes to the store
+ * as well, and from there when they are out. */
+static void add_held(const struct home *home, struct live_filter *f)
+{
+    struct checkpoint_job *job = f->job;
+    for (size_t i = 0; i < home->held_drops.count; i++) {
+        on_live(f, home->held_drops.items[i].position, home->held_drops.items[i].count);
+    }
+    if (home->held_drops.count > 0 && job->ranges.count > 0) {
+        qsort(job->ranges.items, job->ranges.count, sizeof *job->ranges.items, by_position);
     }
 }
 
@@ -96,6 +118,7 @@ static void copy_begin(struct host *host, struct checkpoint_group *g, struct gro
         struct live_filter filter = {.job = job};
         g->drop_below = filter.end = first_staying(group, job->segment, &filter.begin);
         queue_each_live(group->home->queue, on_live, &filter);
+        add_held(group->home, &filter);
         checkpoint_sweep_store(host, group, g->drop_below);
         struct store *store = &group->home->store;
         store->kv_end = g->drop_below > store->kv_end ? g->drop_below : store->kv_end;
@@ -165,7 +188,7 @@ static void on_fetched(struct group *group, uint64_t position, const struct fetc
     for (size_t i = 0; i < count && job->range_at < job->ranges.count; i++) {
         uint64_t want = job->ranges.items[job->range_at].position + job->range_done;
         if (items[i].position == want) {
-            if (queue_is_live(group->home->queue, want)) {
+            if (home_wants(group->home, want)) {
                 add_put(job, group, want, &items[i].record);
             }
             step_range(job);
@@ -204,7 +227,7 @@ static bool copy_step(struct host *host, struct checkpoint_group *g, struct grou
             put_ops(host, job);
             return false;
         }
-        if (!queue_is_live(group->home->queue, position)) {
+        if (!home_wants(group->home, position)) {
             step_range(
                 job); /* consumed meanwhile: the entry that says so comes after the snapshot */
         } else if (store_run(&group->home->store, position, 1, &first) > 0) {

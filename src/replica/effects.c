@@ -172,8 +172,7 @@ static bool link_full(struct home *home, const struct route *route)
 
 static void skip_missing(struct home *home, struct queue_effect *effect)
 {
-    bool live = queue_is_live(home->queue, effect->position);
-    if (live) {
+    if (home_wants(home, effect->position)) {
         wr_log(home->host->logger, LOG_LEVEL_ERROR, "queue",
                "queue %llu: the bytes of the message at position %llu are lost",
                (unsigned long long)home->id, (unsigned long long)effect->position);

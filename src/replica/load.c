@@ -194,16 +194,25 @@ void fetch_start(struct group *group, uint64_t position, enum fetch_how how, fet
 
 /* --- into the store -------------------------------------------------------------------------- */
 
-/* A loaded message is kept when somebody may still want it: it is live, or a blocked delivery of it
- * is under way. */
-static bool wanted(const struct home *home, uint64_t position)
+static bool is_within(uint64_t position, uint64_t first, uint64_t count)
+{
+    return position >= first && position - first < count;
+}
+
+bool home_wants(const struct home *home, uint64_t position)
 {
     if (queue_is_live(home->queue, position)) {
         return true;
     }
     for (size_t i = 0; i < home->held_drops.count; i++) {
         const struct position_range *r = &home->held_drops.items[i];
-        if (position >= r->position && position - r->position < r->count) {
+        if (is_within(position, r->position, r->count)) {
+            return true;
+        }
+    }
+    for (size_t i = home->behind_first; i < home->behind.count; i++) {
+        const struct queue_effect *e = &home->behind.items[i].effect;
+        if (e->kind == QUEUE_EFFECT_DROP && is_within(position, e->position, e->count)) {
             return true;
         }
     }
@@ -222,7 +231,7 @@ static void on_loaded(struct group *group, uint64_t position, const struct fetch
     for (size_t i = 0; i < count; i++) {
         const struct slice *first;
         const bool asked = items[i].position == position || how == FETCH_AHEAD;
-        if ((asked || store_has_room(&home->store)) && wanted(home, items[i].position) &&
+        if ((asked || store_has_room(&home->store)) && home_wants(home, items[i].position) &&
             store_run(&home->store, items[i].position, 1, &first) == 0) {
             store_add_loaded(&home->store, items[i].position, slice_ref(&items[i].record));
         }

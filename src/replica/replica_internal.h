@@ -346,6 +346,9 @@ void pace_committed(struct home *home, uint64_t index);
 bool pace_changes(struct home *home, struct route *route, struct queue_effect *ret_effect);
 void home_mark(struct home *home);
 void home_drops_flush(struct home *home);
+/* The bytes may be asked for still: it is live, or done with, and its delivery, or the log's word
+ * that it is done with, is waited for. */
+bool home_wants(const struct home *home, uint64_t position);
 struct route *route_open(struct home *home, uint64_t client, struct uid node, uint32_t shard,
                          uint32_t session);
 void route_close(struct home *home, uint64_t client);

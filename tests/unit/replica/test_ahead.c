@@ -11,7 +11,7 @@ struct scene {
     uint64_t queue;
 };
 
-static void begin(struct scene *s, uint64_t seed, uint32_t nodes)
+static void begin_with(struct scene *s, uint64_t seed, uint32_t nodes, uint32_t size)
 {
     s->c = cluster_new(seed, nodes, 1 + seed % 2);
     s->t = wr_calloc(1, sizeof *s->t);
@@ -19,9 +19,14 @@ static void begin(struct scene *s, uint64_t seed, uint32_t nodes)
     cluster_settle(s->c, 500);
     s->queue = cluster_declare(s->c, "q", (uint32_t[]){0}, 1, -1);
     user_open(&s->publisher, s->c, 0, 0, s->queue, s->t);
-    user_publish(&s->publisher, SOME, 100);
+    user_publish(&s->publisher, SOME, size);
     cr_assert(cluster_run(s->c, all_confirmed, &s->publisher, 5000));
     user_close(&s->publisher);
+}
+
+static void begin(struct scene *s, uint64_t seed, uint32_t nodes)
+{
+    begin_with(s, seed, nodes, 100);
 }
 
 static void end(struct scene *s)
@@ -163,4 +168,41 @@ Test(ahead, what_a_crash_took_back_is_marked)
         ahead += crash_ahead(seed) ? 1 : 0;
     }
     cr_assert_gt(ahead, seeds / 2);
+}
+
+/* As if others had all the memory: what the log has is given up, but for the last 64 KiB. */
+static void forget_bytes(struct scene *s)
+{
+    struct store *store = &home_of(s)->store;
+    const uint64_t much = UINT64_C(1) << 40;
+    *store->host_bytes += much;
+    store_make_room(store, UINT64_MAX);
+    *store->host_bytes -= much;
+}
+
+/* The machine has done with a message that is taken without an acknowledgement before the log
+ * knows it, and before its bytes are read. */
+Test(ahead, what_is_taken_for_good_is_read_from_disk_first)
+{
+    struct scene s;
+    struct user *u = &s.consumer;
+    uint32_t ahead = 0;
+    begin_with(&s, 6, 1, 8000);
+    user_open(u, s.c, 0, 0, s.queue, s.t);
+    for (uint32_t i = 1; i <= SOME; i++) {
+        forget_bytes(&s);
+        u->replies = 0;
+        queue_client_get(u->client, true);
+        for (uint32_t step = 0; step < 20000 && u->replies == 0; step++) {
+            ahead += home_of(&s)->ahead_out > 0 ? 1 : 0;
+            if (!cluster_step(s.c)) {
+                cluster_sleep(s.c, 1);
+            }
+        }
+        cr_assert_eq(u->status, QUEUE_OK);
+        cr_assert_eq(u->got, i, "%u of %u came", u->got, i);
+    }
+    cr_assert_gt(ahead, 0);
+    user_close(u);
+    end(&s);
 }

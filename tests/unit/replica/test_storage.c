@@ -173,17 +173,59 @@ static bool reads_the_log_to_copy(void *ctx)
     return job != NULL && job->fetching;
 }
 
+static void forget_bytes(struct scene *s)
+{
+    struct store *store = &cluster_home(s->c, 0, s->queue)->store;
+    const uint64_t much = UINT64_C(1) << 40; /* as if others had all the memory */
+    *store->host_bytes += much;
+    store_make_room(store, UINT64_MAX);
+    *store->host_bytes -= much;
+}
+
+/* The machine has done with what goes out without acknowledgements, while it waits to be read from
+ * a log whose segments go. */
+Test(storage, what_was_taken_and_not_read_yet_stays)
+{
+    for (uint64_t seed = cluster_seed_first(); seed <= cluster_seeds(10); seed++) {
+        struct scene s = scene_new(340 + seed, 1, 1);
+        struct traffic *t = wr_calloc(1, sizeof *t);
+        struct user *hot = wr_calloc(1, sizeof *hot);
+        publish(&s, 200 + 50 * (uint32_t)(seed % 4), 1000);
+        forget_bytes(&s);
+        struct home *home = cluster_home(s.c, 0, s.queue);
+        home->loading = true; /* a slow disk: a read is under way all the time */
+        user_open(&s.u[1], s.c, 0, 0, s.queue, s.t);
+        user_consume(&s.u[1], 1, QUEUE_NO_ACK, 0, UINT64_MAX);
+        const uint64_t other = cluster_declare(s.c, "hot", (uint32_t[]){0}, 1, -1);
+        user_open(hot, s.c, 0, 0, other, t);
+        const uint64_t before = retired(s.c, 0);
+        while (retired(s.c, 0) < before + 3 + seed % 3) {
+            cr_assert_lt(t->published, 5000);
+            user_publish(hot, 50, 1000);
+            cr_assert(cluster_run(s.c, all_confirmed, hot, 20000));
+        }
+        cr_assert_lt(s.t->seen_count, s.t->published);
+        (void)cluster_host(s.c, 0, 0);
+        home->loading = false;
+        home_mark(home);
+        cr_assert(cluster_run(s.c, all_seen, s.t, 20000), "seed %llu: %u of %u came",
+                  (unsigned long long)seed, s.t->seen_count, s.t->published);
+        user_close(hot);
+        cluster_settle(s.c, 3000);
+        cr_assert_eq(home->held_drops.count, 0);
+        wr_free(hot);
+        wr_free(t);
+        scene_free(&s);
+    }
+}
+
 /* The queue is deleted while its messages are read for the store: others' segments go all the
  * same. */
 Test(storage, queue_ends_while_it_is_copied)
 {
     struct scene s = scene_new(320, 1, 1);
     publish(&s, 600, 1000);
-    struct store *store = &group_find(cluster_host(s.c, 0, 0), s.queue)->home->store;
-    const uint64_t much = UINT64_C(1) << 40; /* as if others had all the memory */
-    *store->host_bytes += much;
-    store_make_room(store, UINT64_MAX);
-    *store->host_bytes -= much;
+    forget_bytes(&s);
     struct traffic *t = wr_calloc(1, sizeof *t);
     struct user *hot = wr_calloc(1, sizeof *hot);
     const uint64_t other = cluster_declare(s.c, "hot", (uint32_t[]){0}, 1, -1);
