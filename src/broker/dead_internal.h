@@ -74,8 +74,9 @@ bool dead__keeps_refused(const struct dead_worker *w);
 
 struct dead_target *dead__target_of(struct dead_worker *w, const struct catalog_queue *queue);
 void dead__target_free(struct dead_target *t);
-/* Publishes it there, or parks it behind those that wait already. letter: borrowed. */
+/* Publishes it there (0: without delay), or parks it behind those that wait already. letter:
+ * borrowed. */
 void dead__target_give(struct dead_target *t, struct dead_flight *flight,
-                       const struct message *letter);
+                       const struct message *letter, uint64_t delay_ms);
 
 #endif

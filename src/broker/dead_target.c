@@ -232,7 +232,7 @@ void dead__target_free(struct dead_target *t)
 }
 
 void dead__target_give(struct dead_target *t, struct dead_flight *flight,
-                       const struct message *letter)
+                       const struct message *letter, uint64_t delay_ms)
 {
     flight->waiting++;
     vec_push(&flight->busy, t->queue_id);
@@ -240,6 +240,8 @@ void dead__target_give(struct dead_target *t, struct dead_flight *flight,
         park(t, flight);
         return;
     }
-    vec_push(&t->waits, ((struct dead_wait){.seq = queue_client_publish(t->client, *letter),
-                                            .flight = flight}));
+    const struct queue_publish_more more = {.delay_ms = delay_ms};
+    const uint64_t seq = delay_ms == 0 ? queue_client_publish(t->client, *letter)
+                                       : queue_client_publish_more(t->client, *letter, &more);
+    vec_push(&t->waits, ((struct dead_wait){.seq = seq, .flight = flight}));
 }

@@ -25,6 +25,7 @@
 #include "broker_internal.h"
 #include "dead.h"
 #include "dead_internal.h"
+#include "publish_internal.h"
 
 #define WORKER_CONSUMER   1u
 #define WORKER_PREFETCH   512u
@@ -215,6 +216,24 @@ static void add_bcc(struct broker *broker, const struct message *letter)
     }
 }
 
+/* What one target gets: where delays count, the letter as it is when its delay is over. */
+static void give(struct dead_worker *w, struct dead_flight *flight, const struct catalog_queue *to,
+                 bool through_delayed, const struct message *letter)
+{
+    struct dead_target *t = dead__target_of(w, to);
+    const uint64_t delay_ms =
+        (through_delayed || to->settings.delays) && to->spec.type != CATALOG_HISTORY
+            ? publish_delay_ms(wire_props_headers(message_props(letter)))
+            : 0;
+    if (delay_ms == 0) {
+        dead__target_give(t, flight, letter, 0);
+        return;
+    }
+    const struct message late = publish_with_delay_over(*letter);
+    dead__target_give(t, flight, &late, delay_ms);
+    message_unref(late);
+}
+
 /* Gives it to the queues that do not have it and have not been given it yet; the number of queues
  * it was routed to. */
 static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
@@ -251,7 +270,7 @@ static uint32_t hand_out(struct dead_worker *w, struct dead_flight *flight,
                      to->spec.name);
             continue;
         }
-        dead__target_give(dead__target_of(w, to), flight, letter);
+        give(w, flight, to, broker->route.delayed[i], letter);
     }
     flight->waiting--;
     return count + replied;

@@ -28,6 +28,8 @@ struct message publish_with_parts(struct message message, struct bytes props, ui
  * reply-to. A reference for the caller. */
 struct message publish_rebuild(const struct broker_channel *ch, struct message message,
                                bool without_bcc, bool reply_here);
+/* How long headers say that the message is to be delayed; 0: not at all. */
+uint64_t publish_delay_ms(struct bytes headers);
 /* What a consumer sees of a delay that is over: the number, negative. A reference for the caller.
  */
 struct message publish_with_delay_over(struct message message);

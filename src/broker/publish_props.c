@@ -9,7 +9,7 @@
 
 #define TTL_MAX_MS UINT64_C(315360000000)
 
-#define DELAY_MAX_MS INT64_C(315360000000) /* ten years */
+#define DELAY_MAX_MS UINT64_C(315360000000) /* ten years */
 
 /* --- checks ----------------------------------------------------------------------------------- */
 
@@ -121,6 +121,44 @@ void publish_add_keys(struct broker *broker, struct bytes headers, const char *n
     }
 }
 
+/* A number as a string has it, to DELAY_MAX_MS; 0: none that is positive. */
+static uint64_t delay_in_digits(struct bytes text)
+{
+    uint64_t value = 0;
+    size_t at = text.size > 0 && text.data[0] == '+' ? 1 : 0;
+    for (; at < text.size && value <= DELAY_MAX_MS; at++) {
+        if (text.data[at] < '0' || text.data[at] > '9') {
+            return 0;
+        }
+        value = value * 10 + (uint64_t)(text.data[at] - '0');
+    }
+    return value <= DELAY_MAX_MS ? value : 0;
+}
+
+/* How long the value of an x-delay header says; 0: not at all. As the plugin: strings of digits
+ * count, and fractions are cut off. */
+static uint64_t delay_of(const struct wire_value *v)
+{
+    if (wire_value_is_integer(v)) {
+        return v->integer > 0 && v->integer <= (int64_t)DELAY_MAX_MS ? (uint64_t)v->integer : 0;
+    }
+    switch (v->type) {
+    case WIRE_FIELD_LONGSTR:
+        return delay_in_digits(v->bytes);
+    case WIRE_FIELD_FLOAT:
+    case WIRE_FIELD_DOUBLE:
+        return v->real >= 1 && v->real <= (double)DELAY_MAX_MS ? (uint64_t)v->real : 0;
+    default:
+        return 0;
+    }
+}
+
+uint64_t publish_delay_ms(struct bytes headers)
+{
+    struct wire_value v;
+    return wire_table_find(headers, "x-delay", &v) ? delay_of(&v) : 0;
+}
+
 /* The headers that RabbitMQ looks at: the first of a name counts. */
 struct headers_seen {
     bool cc, bcc, delay, publisher, number;
@@ -139,9 +177,7 @@ static bool check_header(struct bytes key, const struct wire_value *v, struct he
         seen->bcc_value = *v;
     } else if (bytes_eq_cstr(key, "x-delay") && !seen->delay) {
         seen->delay = true;
-        if (wire_value_is_integer(v) && v->integer > 0 && v->integer <= DELAY_MAX_MS) {
-            routing->more.delay_ms = (uint64_t)v->integer;
-        }
+        routing->more.delay_ms = delay_of(v);
     } else if (bytes_eq_cstr(key, "x-publisher-id") && !seen->publisher) {
         seen->publisher = true;
         if (v->type != WIRE_FIELD_LONGSTR) {
@@ -345,12 +381,13 @@ struct message publish_with_delay_over(struct message message)
     wire_table_iter_init(&it, props.headers);
     while (wire_table_iter_next(&it, &key, &v)) {
         wire_put_key(&headers, key);
-        if (!bytes_eq_cstr(key, "x-delay") || !wire_value_is_integer(&v)) {
+        const uint64_t delay_ms = bytes_eq_cstr(key, "x-delay") ? delay_of(&v) : 0;
+        if (delay_ms == 0) {
             wire_value_put(&headers, &v);
-        } else if (v.integer <= INT32_MAX) {
-            wire_value_put_int32(&headers, -(int32_t)v.integer);
+        } else if (delay_ms <= INT32_MAX) {
+            wire_value_put_int32(&headers, -(int32_t)delay_ms);
         } else {
-            wire_value_put_int64(&headers, -v.integer);
+            wire_value_put_int64(&headers, -(int64_t)delay_ms);
         }
     }
     props.headers = writer_bytes(&headers);

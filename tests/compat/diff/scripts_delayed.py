@@ -59,6 +59,35 @@ def mandatory(t):
 
 
 @script("32", kinds=KINDS, by_hand=True)
+def numbers_in_other_types(t):
+    """Digits and fractions count as integers do; what is no number is no delay."""
+    ch = t.channel()
+    name = delayed(t, ch)
+    for delay in ("200", ("d", 200.9), ("L", 200), ("B", 200), "soon", ("T", 200)):
+        ch.publish(name, "k", "m", headers={"x-delay": delay})
+        ch.confirms(1)
+        ch.deliveries(1)
+
+
+@script("32", "40", kinds=KINDS, by_hand=True)
+def dead_letters(t):
+    """They are delayed as what is published is, and once."""
+    ch = t.channel()
+    name, queue = t.exchange(ch, "x-delayed-message", arguments={"x-delayed-type": "direct"}), t.queue(ch, "to")
+    t.bind(ch, name, queue, "k")
+    source = t.queue(ch, "from", arguments={"x-dead-letter-exchange": name, "x-dead-letter-routing-key": "k"})
+    ch.call("confirm.select")
+    for delay in (1000, None):
+        ch.publish("", source, f"m {delay}", headers={} if delay is None else {"x-delay": delay})
+        ch.confirms(1)
+    ch.call("basic.consume", queue=queue, tag="t", no_ack=1)
+    for _ in range(2):
+        got = ch.call("basic.get", queue=source)
+        ch.send("basic.reject", tag=got["tag"])
+    ch.deliveries(2)
+
+
+@script("32", kinds=KINDS, by_hand=True)
 def types(t):
     a = t.connect()
     ch = a.channel()

@@ -329,6 +329,80 @@ Test(broker_dead, settles_in_runs)
     cr_assert(strstr(rig_calls(), "q settle ack 1.1+3\n") != NULL);
 }
 
+static void dead_with_delay_comes(const char *queue, uint64_t ordinal, int64_t delay)
+{
+    struct queue_client *client = rig_client(queue);
+    struct writer headers;
+    writer_init(&headers, 64);
+    wire_table_put_int64(&headers, "x-delay", delay);
+    const struct wire_props props = {.flags = WIRE_PROP_HEADERS, .headers = writer_bytes(&headers)};
+    struct message m = with_props(&props);
+    client->sink->on_dead(client->ctx, 1, ordinal, QUEUE_DIED_REJECTED, 5000, &m, 1);
+    message_unref(m);
+    writer_deinit(&headers);
+    rig_turn();
+}
+
+/* Through a delayed exchange it waits as what is published there; a delay that is over (it is
+ * negative then) does not begin again. */
+Test(broker_dead, a_delayed_exchange_delays_letters_too)
+{
+    struct writer type;
+    declare_with("q", "dlx", NULL);
+    rig_queue("d");
+    writer_init(&type, 64);
+    wire_table_put_cstr(&type, "x-delayed-type", "direct");
+    rig_exchange("dlx", "x-delayed-message", writer_bytes(&type));
+    rig_bind("dlx", "d", "k");
+    writer_deinit(&type);
+    open_worker("q");
+    (void)rig_calls();
+    dead_with_delay_comes("q", 1, 500);
+    const char *calls = rig_calls();
+    cr_assert(strstr(calls, "d publish 'body' publisher='' 0 id='' delay=500 x-delay=-500\n") !=
+                  NULL,
+              "%s", calls);
+    nacked("d", 1);
+    wait_ms(1000);
+    calls = rig_calls();
+    cr_assert(strstr(calls, "delay=500 x-delay=-500\n") != NULL, "tried again: %s", calls);
+    applied("d", 2);
+    EXPECT_CALLS("q settle ack 1.1+1\n");
+    dead_with_delay_comes("q", 2, -500);
+    calls = rig_calls();
+    cr_assert(strstr(calls, "d publish 'body' props=") != NULL, "%s", calls);
+}
+
+/* A queue that obeys x-delay does so whoever publishes; another one has the header as it came. */
+Test(broker_dead, letters_wait_in_a_queue_that_delays)
+{
+    struct writer args;
+    declare_with("q", "dlx", NULL);
+    rig_queue("plain");
+    writer_init(&args, 64);
+    wire_table_put_bool(&args, "x-delayed-messages", true);
+    const struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE,
+                                            .u.queue = {.vhost = B("/"),
+                                                        .name = B("late"),
+                                                        .arguments = writer_bytes(&args),
+                                                        .type = CATALOG_CLASSIC,
+                                                        .run = CATALOG_RUN_LOCAL,
+                                                        .local = {.node = {1, 1}, .boot = 1}}};
+    rig_apply(&command);
+    writer_deinit(&args);
+    rig_exchange("dlx", "fanout", BYTES_NONE);
+    rig_bind("dlx", "late", "");
+    rig_bind("dlx", "plain", "");
+    open_worker("q");
+    (void)rig_calls();
+    dead_with_delay_comes("q", 1, 500);
+    const char *calls = rig_calls();
+    cr_assert(strstr(calls, "late publish 'body' publisher='' 0 id='' delay=500 x-delay=-500\n") !=
+                  NULL,
+              "%s", calls);
+    cr_assert(strstr(calls, "plain publish 'body' props=") != NULL, "%s", calls);
+}
+
 Test(broker_dead, a_refusal_is_tried_again_there_only)
 {
     two_queues();

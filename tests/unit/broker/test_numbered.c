@@ -98,6 +98,54 @@ Test(broker_numbered, a_delay_counts_only_where_the_queue_says_so)
     cr_assert(strstr(calls, "delay=4294967296 x-delay=-4294967296\n") != NULL, "%s", calls);
 }
 
+/* As the plugin takes it; what it cannot read is no delay. */
+Test(broker_numbered, a_delay_may_be_a_string_or_have_a_fraction)
+{
+    static const struct {
+        const char *text; /* NULL: real */
+        double real;
+        const char *said;
+    } cases[] = {
+        {"500", 0, "delay=500 x-delay=-500\n"},
+        {"+0500", 0, "delay=500 x-delay=-500\n"},
+        {"315360000000", 0, "delay=315360000000 x-delay=-315360000000\n"},
+        {NULL, 500.9, "delay=500 x-delay=-500\n"},
+        {NULL, 1, "delay=1 x-delay=-1\n"},
+        {"", 0, NULL},
+        {"0", 0, NULL},
+        {"-5", 0, NULL},
+        {"5 ", 0, NULL},
+        {"5.0", 0, NULL},
+        {"315360000001", 0, NULL},
+        {"99999999999999999999999999", 0, NULL},
+        {NULL, 0.9, NULL},
+        {NULL, -5, NULL},
+        {NULL, 1e300, NULL},
+        {NULL, __builtin_nan(""), NULL},
+    };
+    queue_with("late", "x-delayed-messages", 0);
+    for (size_t i = 0; i < WR_ARRAY_SIZE(cases); i++) {
+        struct writer headers;
+        struct writer raw;
+        writer_init(&headers, 64);
+        writer_init(&raw, 64);
+        if (cases[i].text != NULL) {
+            wire_table_put_cstr(&headers, "x-delay", cases[i].text);
+        } else {
+            wire_put_key(&headers, B("x-delay"));
+            wire_value_put_double(&headers, cases[i].real);
+        }
+        const struct wire_props p = {.flags = WIRE_PROP_HEADERS, .headers = writer_bytes(&headers)};
+        wire_props_put(&raw, &p);
+        rig_publish("", "late", writer_bytes(&raw), 0);
+        const char *calls = rig_calls();
+        const char *wanted = cases[i].said != NULL ? cases[i].said : "late publish 'm' props=";
+        cr_assert(strstr(calls, wanted) != NULL, "%zu: %s", i, calls);
+        writer_deinit(&raw);
+        writer_deinit(&headers);
+    }
+}
+
 Test(broker_numbered, a_message_id_counts_only_where_the_queue_looks)
 {
     queue_with("once", "x-dedup-window", 1000);
