@@ -14,7 +14,9 @@
 #include "warren/str.h"
 
 struct catalog_queue;
+struct catalog_queue_spec;
 struct catalog_policy;
+struct catalog_view;
 struct queue_config;
 
 #define QUEUE_DELIVERY_LIMIT_DEFAULT 20 /* of quorum queues, as RabbitMQ from 4.0 */
@@ -66,6 +68,14 @@ void queue_settings_config(const struct catalog_queue *queue, struct queue_confi
 /* The same of the arguments alone, which never change: what a replica's machine is made with. All
  * replicas must be made alike, whichever policies their nodes know of by then. */
 void queue_declared_config(const struct catalog_queue *queue, struct queue_config *ret);
+
+/* What will be in force for a queue that is declared like this, as far as the view knows. *ret has
+ * views into *spec and *view. */
+void catalog_settings_of_new(const struct catalog_view *view, const struct catalog_queue_spec *spec,
+                             struct queue_settings *ret);
+
+/* SETTINGS_HA_NODES: is the node of this name one of them? */
+bool queue_settings_names_node(const struct queue_settings *settings, struct bytes node_name);
 
 /* The same settings? Compares the bytes, not where they are. */
 bool queue_settings_equal(const struct queue_settings *a, const struct queue_settings *b);

@@ -96,44 +96,6 @@ static void finish_declared(struct request *r, const struct catalog_queue *queue
 
 /* --- declare ---------------------------------------------------------------------------------- */
 
-static struct uid random_uid(struct broker *broker)
-{
-    struct uid id;
-    broker->env->ops->random_secret(broker->env, &id, sizeof id);
-    return id;
-}
-
-void queue_place_group(struct request *r, struct catalog_queue_spec *spec,
-                       struct catalog_member *members)
-{
-    struct broker *broker = r->broker;
-    struct uid nodes[CATALOG_REPLICAS_MAX];
-    struct bytes locator;
-    int64_t size = 1;
-    if (spec->type == CATALOG_HISTORY) {
-        size = broker->options.quorum_initial_size;
-    } else if (spec->type == CATALOG_QUORUM) {
-        size = broker->options.quorum_initial_size;
-        (void)wire_table_get_integer(spec->arguments, "x-quorum-initial-group-size", &size);
-        if (size > CATALOG_REPLICAS_MAX) {
-            size = CATALOG_REPLICAS_MAX; /* any number will do: all nodes then */
-        }
-    }
-    bool local = size == 1;
-    if (wire_table_get_string(spec->arguments, "x-queue-leader-locator", &locator)) {
-        local = bytes_eq_cstr(locator, "client-local");
-    }
-    struct catalog_placement placement = {
-        .declaring_node = broker->options.node_id, .size = (uint32_t)size, .leader_local = local};
-    spec->group.member_count =
-        catalog_place(broker->view, &placement, nodes, &spec->group.preferred);
-    spec->group.target_size = (uint32_t)size;
-    for (uint32_t i = 0; i < spec->group.member_count; i++) {
-        members[i] = (struct catalog_member){.id = random_uid(broker), .node = nodes[i]};
-    }
-    spec->group.members = members;
-}
-
 static void set_limit_fault(struct request *r)
 {
     const struct catalog_vhost *vhost =

@@ -60,6 +60,19 @@ void catalog__match_queue(const struct catalog_vhost *vhost, struct catalog_queu
     }
 }
 
+void catalog_settings_of_new(const struct catalog_view *view, const struct catalog_queue_spec *spec,
+                             struct queue_settings *ret)
+{
+    struct catalog_queue queue = {.spec = *spec};
+    const struct catalog_vhost *vhost = catalog_vhost(view, spec->vhost);
+    if (vhost != NULL && spec->type != CATALOG_HISTORY) {
+        queue.policy = best_for_queue(vhost->ranking, &queue);
+        queue.operator_policy = best_for_queue(vhost->operator_ranking, &queue);
+    }
+    catalog__settle(&queue);
+    *ret = queue.settings;
+}
+
 void catalog__match_exchange(const struct catalog_vhost *vhost, struct catalog_exchange *exchange)
 {
     if (vhost->ranking != NULL) {

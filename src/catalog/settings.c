@@ -244,6 +244,20 @@ void queue_declared_config(const struct catalog_queue *queue, struct queue_confi
     fill_config(queue, &s, ret);
 }
 
+bool queue_settings_names_node(const struct queue_settings *settings, struct bytes node_name)
+{
+    struct wire_table_iter it;
+    struct bytes key;
+    struct wire_value value;
+    wire_array_iter_init(&it, settings->ha_nodes);
+    while (wire_table_iter_next(&it, &key, &value)) {
+        if (value.type == WIRE_FIELD_LONGSTR && bytes_eq(value.bytes, node_name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool queue_settings_equal(const struct queue_settings *a, const struct queue_settings *b)
 {
     return a->ttl_ms == b->ttl_ms && a->expires_ms == b->expires_ms &&

@@ -19,23 +19,8 @@
 #include <string.h>
 
 #include "warren/catalog_settings.h"
-#include "warren/wire_table.h"
 
 #include "replicas.h"
-
-static bool node_is_listed(const struct catalog_node *node, struct bytes names)
-{
-    struct wire_table_iter it;
-    struct bytes key;
-    struct wire_value value;
-    wire_array_iter_init(&it, names);
-    while (wire_table_iter_next(&it, &key, &value)) {
-        if (value.type == WIRE_FIELD_LONGSTR && bytes_eq(value.bytes, node->info.name)) {
-            return true;
-        }
-    }
-    return false;
-}
 
 struct wish {
     uint32_t target;
@@ -62,7 +47,7 @@ static void wish_of(const struct catalog_queue *queue, const struct replicas_clu
         ret->target = settings->ha_count;
     } else if (settings->ha_mode == SETTINGS_HA_NODES) {
         for (uint32_t i = 0; i < cluster->count; i++) {
-            ret->allowed[i] = node_is_listed(cluster->nodes[i], settings->ha_nodes);
+            ret->allowed[i] = queue_settings_names_node(settings, cluster->nodes[i]->info.name);
             listed += ret->allowed[i];
         }
         ret->target = listed;

@@ -8,6 +8,8 @@ policy asks for, and one alone when it is cleared.
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 
 import cluster as clusters
@@ -21,8 +23,8 @@ QUICK = 15
 class MirrorTest(workload.Workload):
     NAME = "mirror"
     HEADER = f"{'round':>5} {'change':<14} {'replicas before':<16} {'after':<10} {'killed':<7} {'confirmed':>10}"
-    CHANGES = ("grow", "exactly", "elsewhere", "nobody", "grow-and-kill", "follower", "quick", "shrink-and-kill",
-               "clear")
+    CHANGES = ("newborn", "grow", "exactly", "elsewhere", "nobody", "grow-and-kill", "follower", "quick",
+               "shrink-and-kill", "clear")
 
     def policy(self, mode, params=None):
         definition = {"ha-mode": mode, **({} if params is None else {"ha-params": params})}
@@ -60,10 +62,35 @@ class MirrorTest(workload.Workload):
     def other_than(self, leader):
         return self.random.choice([n for n in self.cluster.nodes if n is not leader])
 
+    def newborn(self):
+        """A queue that is declared while the policy is there loses its leader the moment that it has confirmed."""
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "newborn.py")
+        self.command("set_policy", "newborn", "^newborn", '{"ha-mode": "all"}', "--apply-to", "queues")
+        killed = []
+        for node in self.cluster.nodes:
+            name, rest = f"newborn-{node.index}", [n for n in self.cluster.nodes if n is not node]
+            with subprocess.Popen([self.python, program, "fill", node.uri, name, "20"], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+                confirmed = client.stdout.readline().strip() == "confirmed"
+                self.cluster.kill(node)
+                _, said = client.communicate()
+            if not confirmed:
+                self.note(f"newborn: {said.strip()[-400:]}")
+            done = subprocess.run([self.python, program, "drain", self.random.choice(rest).uri, name, "20"],
+                                  capture_output=True, text=True, timeout=120, check=False)
+            if done.returncode != 0:
+                self.note(f"newborn, declared on node {node.index}, which was killed: {done.stderr.strip()[-400:]}")
+            self.cluster.start(node)
+            self.cluster.wait_ready([node])
+            killed.append(str(node.index))
+        return ",".join(killed)
+
     def change(self, what, leader):
         """Makes the change and waits until it is done: who was killed meanwhile."""
         killed, nodes = "", self.cluster.nodes
-        if what in ("grow", "grow-and-kill"):
+        if what == "newborn":
+            killed = self.newborn()
+        elif what in ("grow", "grow-and-kill"):
             self.policy("all")
             killed = self.kill(leader) if what == "grow-and-kill" else ""
             self.settled(lambda _, members: members == [1, 2, 3], what)

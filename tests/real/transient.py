@@ -65,4 +65,5 @@ def main():
     return drain(channel, queue, int(count))
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -51,6 +51,84 @@ Test(broker_queue, a_new_queue_is_placed_by_what_it_is)
     EXPECT_SAID("declare ok 'd' 0 0\ndeclare ok 'e' 0 0\ndeclare ok 'q' 0 0\n");
 }
 
+/* A second and a third node; the third one is down. */
+static void add_nodes(void)
+{
+    for (uint64_t n = 2; n <= 3; n++) {
+        const struct catalog_node_info info = {
+            .id = {n, n}, .member = {n, 9}, .name = n == 2 ? B("w2@h") : B("w3@h"), .host = B("h")};
+        struct catalog_command c = {.kind = CATALOG_JOIN_NODE, .u.join = info};
+        rig_apply_silently(&c);
+        if (n == 2) {
+            c = (struct catalog_command){.kind = CATALOG_NODE_BOOT, .u.boot = {info, {n, 4}}};
+            rig_apply_silently(&c);
+        }
+    }
+    rig_show_view();
+}
+
+static void mirror(const char *pattern, const char *mode, const char *node, int64_t count)
+{
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_cstr(&w, "ha-mode", mode);
+    if (node != NULL) {
+        struct writer names;
+        writer_init(&names, 64);
+        wire_value_put_longstr(&names, bytes_from_cstr(node));
+        wire_put_key(&w, B("ha-params"));
+        wire_value_put_array(&w, writer_bytes(&names));
+        writer_deinit(&names);
+    } else if (count > 0) {
+        wire_put_key(&w, B("ha-params"));
+        wire_value_put_int32(&w, (int32_t)count);
+    }
+    const struct catalog_command c = {.kind = CATALOG_PUT_POLICY,
+                                      .u.policy = {.vhost = B("/"),
+                                                   .name = bytes_from_cstr(pattern),
+                                                   .pattern = bytes_from_cstr(pattern),
+                                                   .definition = writer_bytes(&w)}};
+    rig_apply(&c);
+    writer_deinit(&w);
+}
+
+static struct uid only_member(const char *queue)
+{
+    const struct catalog_queue *q = catalog_queue(rig.broker->view, B("/"), B(queue));
+    cr_assert_not_null(q);
+    cr_assert_eq(q->spec.group.member_count, 1);
+    return q->spec.group.members[0].node;
+}
+
+/* What is confirmed right after the declaration outlives a node, too: it does not begin with one
+ * replica, to get the others later. */
+Test(broker_queue, a_mirrored_queue_begins_with_its_mirrors)
+{
+    add_nodes();
+    mirror("^all", "all", NULL, 0);
+    mirror("^one", "exactly", NULL, 1);
+    mirror("^many", "exactly", NULL, 5);
+    mirror("^there", "nodes", "w2@h", 0);
+    mirror("^nowhere", "nodes", "w3@h", 0);
+    declare("all", BROKER_DURABLE);
+    EXPECT_CALLS("propose declare_queue 'all' type=1 group durable members=2 target=1\n");
+    declare("one", BROKER_DURABLE);
+    EXPECT_CALLS("propose declare_queue 'one' type=1 group durable members=1 target=1\n");
+    declare("many", BROKER_DURABLE);
+    EXPECT_CALLS("propose declare_queue 'many' type=1 group durable members=2 target=1\n");
+    declare("there", BROKER_DURABLE);
+    EXPECT_CALLS("propose declare_queue 'there' type=1 group durable members=1 target=1\n");
+    cr_assert_eq(only_member("there").hi, 2);
+    declare("nowhere", BROKER_DURABLE);
+    EXPECT_CALLS("propose declare_queue 'nowhere' type=1 group durable members=1 target=1\n");
+    cr_assert_eq(only_member("nowhere").hi, 1);
+    declare("all-transient", 0);
+    EXPECT_CALLS("propose declare_queue 'all-transient' type=1 local\n");
+    declare_type("all-quorum", BROKER_DURABLE, "quorum");
+    EXPECT_CALLS("propose declare_queue 'all-quorum' type=2 group durable members=2 target=3\n");
+    (void)rig_said();
+}
+
 Test(broker_queue, an_answer_comes_only_when_this_shard_sees_the_queue)
 {
     rig.hold = true;
