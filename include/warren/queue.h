@@ -120,6 +120,10 @@ enum queue_flag {
      * boot that is not suspended is attached. SETTLE: ACK removes, all else puts back among the
      * dead. On its DELIVER effects too. */
     QUEUE_DEAD = 32,
+    /* ATTACH with NO_ACK: what it gets is not settled by that, but unacked until the consumer's
+     * node, which has it, says so (SETTLE): if that does not get there, it is not lost. As for any
+     * NO_ACK consumer, prefetch and limit mean nothing to it. */
+    QUEUE_SETTLES = 64,
 };
 
 /* Flags of ENQUEUE. */

@@ -33,6 +33,7 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q->history = queue->spec.type == CATALOG_HISTORY;
     q->auto_delete = queue->spec.auto_delete;
     q->exclusive = queue->spec.exclusive;
+    q->local = queue->spec.run == CATALOG_RUN_LOCAL;
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
     list_init(&q->holdings);
@@ -418,6 +419,10 @@ static void on_deliver(void *ctx, uint32_t id, uint64_t first_ordinal, uint32_t 
             (void)queue_client_settle(q->client, id, first_ordinal, count, QUEUE_RELEASE);
         }
         return;
+    }
+    if (c->no_ack && (flags & QUEUE_NO_ACK) == 0) {
+        /* It is here, which is as far as no_ack goes; on its way here it could have been lost. */
+        (void)queue_client_settle(q->client, id, first_ordinal, count, QUEUE_ACK);
     }
     uint64_t now = c->no_ack ? 0 : broker_now_ms(ch->broker);
     for (uint32_t i = 0; i < count; i++) {

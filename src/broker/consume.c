@@ -251,8 +251,9 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t re
 
 static void attach(struct request *r, struct consumer *c)
 {
+    const uint8_t no_ack = c->queue->local ? QUEUE_NO_ACK : QUEUE_NO_ACK | QUEUE_SETTLES;
     const uint8_t flags =
-        (uint8_t)((c->no_ack ? QUEUE_NO_ACK : 0) | (c->exclusive ? QUEUE_EXCLUSIVE_CONSUMER : 0u));
+        (uint8_t)((c->no_ack ? no_ack : 0) | (c->exclusive ? QUEUE_EXCLUSIVE_CONSUMER : 0u));
     request_await_reply(r, c->queue,
                         queue_client_attach(c->queue->client, c->id, flags, c->prefetch, c->credit,
                                             c->priority, r->key, r->args),
@@ -518,6 +519,18 @@ bool broker_channel_leave(struct broker_channel *ch, bool session_ends, broker_d
 
 /* --- get -------------------------------------------------------------------------------------- */
 
+/* It is here: for a client that does not acknowledge it is settled by that. On its way here it
+ * could have been lost, and what comes too late goes back (drop_got). */
+static void take_got(const struct request *r, struct ch_queue *q)
+{
+    struct broker_delivery *delivery = &q->got_delivery;
+    q->has_got = false;
+    if ((r->flags & BROKER_NO_ACK) != 0 && delivery->ordinal != 0) {
+        (void)queue_client_settle(q->client, 0, delivery->ordinal, 1, QUEUE_ACK);
+        delivery->ordinal = 0;
+    }
+}
+
 static void on_got(struct request *r, enum queue_status status, uint64_t value, uint64_t value2)
 {
     struct ch_queue *q = umap_get(&r->channel->by_id, r->queue_id);
@@ -527,7 +540,7 @@ static void on_got(struct request *r, enum queue_status status, uint64_t value, 
     }
     if (status == QUEUE_OK && q != NULL && q->has_got) {
         struct message message = q->got;
-        q->has_got = false;
+        take_got(r, q);
         r->on_get(r->ctx, &q->got_delivery, q->got_count > 0, q->got_count, &message, value);
         message_unref(message);
         r->count = 1;
@@ -573,7 +586,8 @@ static void get_step(struct request *r)
     }
     struct ch_queue *q = ch_queue_open(r->channel, queue);
     r->queue_id = queue->id;
-    request_await_reply(r, q, queue_client_get(q->client, (r->flags & BROKER_NO_ACK) != 0), on_got);
+    const bool no_ack = (r->flags & BROKER_NO_ACK) != 0 && q->local; /* else: take_got */
+    request_await_reply(r, q, queue_client_get(q->client, no_ack), on_got);
 }
 
 void broker_get(struct broker_channel *ch, struct bytes queue, bool no_ack,

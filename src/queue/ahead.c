@@ -18,6 +18,12 @@ static bool only_acks(const struct queue_client *client, const struct queue_op *
            !consumer->dead;
 }
 
+/* What a consumer that needs no acks may get does not depend on them. */
+static bool makes_room(const struct queue_client *client, const struct queue_op *op)
+{
+    return !queue__consumer_find(client, op->consumer)->no_ack;
+}
+
 static bool gets_again(const struct queue_client *client)
 {
     const struct queue_consumer *getter = queue__consumer_find(client, 0);
@@ -35,7 +41,7 @@ bool queue_takes(const struct queue *queue, const struct queue_batch *batch, uin
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct queue_op *op = &batch->ops[i];
         if (op->kind == QUEUE_OP_SETTLE && only_acks(client, op)) {
-            *ret_most += op->count;
+            *ret_most += makes_room(client, op) ? op->count : 0;
         } else if (op->kind == QUEUE_OP_GET && gets_again(client)) {
             *ret_most += 1;
         } else {

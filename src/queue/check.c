@@ -69,17 +69,20 @@ static const char *check_consumer(struct tally *t, const struct queue_consumer *
     CHECK(consumer->attach < t->queue->next_attach, "attached with a number never given out");
     if (consumer->id == 0) {
         CHECK(!consumer->attached, "consumer 0 attached");
-        CHECK(!consumer->no_ack && !consumer->exclusive && consumer->prefetch == 0 &&
-                  consumer->priority == 0 && consumer->limit == 0 && consumer->name.size == 0 &&
-                  consumer->args.size == 0 && consumer->attach == 0 && !consumer->dead,
+        CHECK(!consumer->no_ack && !consumer->settles && !consumer->exclusive &&
+                  consumer->prefetch == 0 && consumer->priority == 0 && consumer->limit == 0 &&
+                  consumer->name.size == 0 && consumer->args.size == 0 && consumer->attach == 0 &&
+                  !consumer->dead,
               "consumer 0 with properties");
         CHECK(consumer->delivered > 0, "consumer 0 without a basic.get");
     } else {
         CHECK(consumer->attached || unacked > 0, "detached consumer without messages");
         CHECK(consumer->delivered <= consumer->limit, "I3: delivered over the credit limit");
-        CHECK(consumer->prefetch == 0 || unacked <= consumer->prefetch, "I3: over the prefetch");
+        CHECK(consumer->no_ack || consumer->prefetch == 0 || unacked <= consumer->prefetch,
+              "I3: over the prefetch");
         CHECK(!consumer->client->suspended || unacked == 0, "suspended consumer with messages");
-        CHECK(!consumer->no_ack || unacked == 0, "no_ack consumer with unacked messages");
+        CHECK(!consumer->no_ack || consumer->settles || unacked == 0,
+              "no_ack consumer with unacked messages");
         CHECK(!consumer->dead || (!consumer->no_ack && !consumer->exclusive),
               "dead-letter consumer with properties");
         CHECK(consumer->attach > 0, "consumer without a number");
@@ -138,7 +141,7 @@ static const char *check_client(struct tally *t, const struct queue_client *clie
               "consumers out of order");
         const char *fault = check_consumer(t, consumer);
         CHECK(fault == NULL, fault);
-        held += consumer->id == 0 || consumer->dead ? 0 : rangemap_keys(&consumer->unacked);
+        held += queue__is_held(consumer) ? rangemap_keys(&consumer->unacked) : 0;
     }
     CHECK(held == client->held, "held differs from the sum of unacked");
     const char *fault = check_nacked(client);

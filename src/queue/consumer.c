@@ -246,6 +246,7 @@ void queue__attach(struct queue_apply *a, struct queue_client *client, const str
         consumer->dead = (op->flags & QUEUE_DEAD) != 0;
         /* Dead letters are gone only when they are acked, and whoever takes them is no consumer. */
         consumer->no_ack = !consumer->dead && (op->flags & QUEUE_NO_ACK) != 0;
+        consumer->settles = consumer->no_ack && (op->flags & QUEUE_SETTLES) != 0;
         consumer->exclusive = !consumer->dead && (op->flags & QUEUE_EXCLUSIVE_CONSUMER) != 0;
         consumer->limit = op->limit;
         consumer->name = own(op->name);

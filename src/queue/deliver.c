@@ -18,6 +18,11 @@ static struct queue_group *next_group(const struct queue *q)
     return NULL;
 }
 
+static bool is_settled_so(const struct queue_consumer *consumer)
+{
+    return consumer->no_ack && !consumer->settles;
+}
+
 /* Gives the piece, taken from ready, to the consumer's next ordinals. no_ack: it is settled by
  * that. */
 void queue__give(struct queue_apply *a, struct queue_consumer *consumer, bool no_ack,
@@ -76,7 +81,7 @@ void queue__deliver(struct queue_apply *a)
         struct queue_consumer *consumer = next_consumer(group, &room);
         struct range_run piece;
         for (; room > 0 && queue__ready_pop(q, room, &piece); room -= piece.count) {
-            queue__give(a, consumer, consumer->no_ack, &piece);
+            queue__give(a, consumer, is_settled_so(consumer), &piece);
         }
         served(group, consumer);
     }
@@ -116,7 +121,7 @@ void queue__deliver_gathered(struct queue_apply *a)
         struct queue_consumer *consumer = next_consumer(group, &room);
         while (room > 0 && at < q->fresh.count) {
             const struct range_run piece = pop_fresh(q, &at, room);
-            queue__give(a, consumer, consumer->no_ack, &piece);
+            queue__give(a, consumer, is_settled_so(consumer), &piece);
             room -= piece.count;
         }
         served(group, consumer);

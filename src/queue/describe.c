@@ -68,11 +68,11 @@ static void add_waiting(struct strbuf *s, const struct queue *q)
 static void add_consumer(struct strbuf *s, const struct queue_consumer *consumer)
 {
     struct rangemap_cursor cursor;
-    strbuf_printf(s, "  consumer %" PRIu32 "%s%s%s%s%s delivered=%" PRIu64, consumer->id,
+    strbuf_printf(s, "  consumer %" PRIu32 "%s%s%s%s%s%s delivered=%" PRIu64, consumer->id,
                   consumer->attached || consumer->id == 0 ? "" : " detached",
-                  consumer->no_ack ? " no_ack" : "", consumer->exclusive ? " exclusive" : "",
-                  consumer->dead ? " dead" : "", consumer->barred ? " barred" : "",
-                  consumer->delivered);
+                  consumer->no_ack ? " no_ack" : "", consumer->settles ? " settles" : "",
+                  consumer->exclusive ? " exclusive" : "", consumer->dead ? " dead" : "",
+                  consumer->barred ? " barred" : "", consumer->delivered);
     if (consumer->attached) {
         strbuf_printf(s, " priority=%" PRId32 " prefetch=%" PRIu32 " capacity=%" PRIu64,
                       consumer->priority, consumer->prefetch, queue__capacity(consumer));

@@ -207,6 +207,11 @@ struct queue_consumer *queue__getter(struct queue_client *client);
 void queue__get(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);
 
 /* unacked.c */
+/* Whether its unacked count for the client's limit. */
+static inline bool queue__is_held(const struct queue_consumer *consumer)
+{
+    return consumer->id != 0 && !consumer->no_ack && !consumer->dead;
+}
 void queue__unacked_put(struct queue *q, struct queue_consumer *consumer,
                         const struct range_run *piece);
 void queue__settle(struct queue_apply *a, struct queue_client *client, const struct queue_op *op);

@@ -97,6 +97,7 @@ struct queue_consumer {
     int32_t priority;
     bool attached;
     bool no_ack;
+    bool settles; /* QUEUE_SETTLES; only with no_ack. */
     bool exclusive;
     bool dead;                 /* Takes the dead letters: is in no group and counts as none. */
     bool in_ring;              /* Derived: equals queue__capacity() > 0. */
@@ -124,8 +125,9 @@ struct queue_reply {
 struct queue_client {
     uint64_t id;
     uint64_t last_seq;
-    uint64_t limit; /* Most unacked of its consumers (0 = none); GET's do not count. */
-    uint64_t held;  /* Unacked of its consumers, without consumer 0 and dead letters; derived. */
+    uint64_t limit; /* Most `held` (0 = none). */
+    uint64_t held;  /* Unacked of its consumers, without consumer 0, no_ack ones and dead letters;
+                       derived. */
     bool suspended; /* Its boot is in queue->suspended; derived. */
     struct queue_reply reply;
     struct rangemap nacked; /* Refused enqueues (key = value = seq), the last ones. */

@@ -189,7 +189,7 @@ static void get_unacked(const struct restoring *s, struct queue_consumer *consum
         }
         q->unacked += run.count;
         q->bytes_unacked += run.count * run.attr.a;
-        if (consumer->id != 0) {
+        if (queue__is_held(consumer)) {
             consumer->client->held += run.count;
         }
     }
@@ -212,6 +212,7 @@ static void get_consumer(const struct restoring *s, struct queue_client *client)
     const int64_t priority = (int64_t)snapshot__unzigzag(rd_varint(r));
     if (r->failed || priority < INT32_MIN || priority > INT32_MAX ||
         (id == 0 && (flags & (SNAPSHOT_ATTACHED | SNAPSHOT_DEAD_LETTERS)) != 0) ||
+        (flags & (SNAPSHOT_SETTLES | SNAPSHOT_NO_ACK)) == SNAPSHOT_SETTLES ||
         (client->consumers.count > 0 && vec_last(&client->consumers)->id >= id)) {
         rd_fail(r);
         return;
@@ -220,6 +221,7 @@ static void get_consumer(const struct restoring *s, struct queue_client *client)
     consumer->prefetch = prefetch;
     consumer->priority = (int32_t)priority;
     consumer->no_ack = (flags & SNAPSHOT_NO_ACK) != 0;
+    consumer->settles = (flags & SNAPSHOT_SETTLES) != 0;
     consumer->exclusive = (flags & SNAPSHOT_EXCLUSIVE) != 0;
     consumer->dead = (flags & SNAPSHOT_DEAD_LETTERS) != 0;
     consumer->limit = rd_varint(r) - 1;

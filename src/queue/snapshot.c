@@ -8,12 +8,12 @@
  * suspended boots, count and numbers; closed clients, count and ids, the oldest first clients,
  * count, ascending: id; last_seq; limit; reply (seq; status, value, value2, ordinal, [2] taken,
  * only when seq is not 0); [2] refused enqueues, as runs; consumers, count, ascending: id; flags (1
- * attached, 2 no_ack, 4 exclusive, [2] 8 dead letters); prefetch; zigzag priority; limit + 1;
- * delivered; [2] attach; name; args; unacked runs groups, count, the highest priority first: length
- * of the ring; client and consumer of each levels in use, count, ascending: level; runs of ready
- * messages; [2] runs of released ones [2] runs of delayed messages; runs of dead letters [2]
- * publishers, count, the one that enqueued last at the end: id; numbers, as runs [2] message ids,
- * count, the oldest first: ms since the one before; 16 bytes of hash
+ * attached, 2 no_ack, 4 exclusive, [2] 8 dead letters, 16 settles); prefetch; zigzag priority;
+ * limit + 1; delivered; [2] attach; name; args; unacked runs groups, count, the highest priority
+ * first: length of the ring; client and consumer of each levels in use, count, ascending: level;
+ * runs of ready messages; [2] runs of released ones [2] runs of delayed messages; runs of dead
+ * letters [2] publishers, count, the one that enqueued last at the end: id; numbers, as runs [2]
+ * message ids, count, the oldest first: ms since the one before; 16 bytes of hash
  *
  *   runs: count; each: gap since the end of the run before, number of keys, then attributes:
  *   ready     body size; [2] expiry; delivery count
@@ -78,6 +78,7 @@ static void put_consumer(struct writer *w, const struct queue_consumer *consumer
     put_varint(w, consumer->id);
     put_varint(w, (consumer->attached ? SNAPSHOT_ATTACHED : 0u) |
                       (consumer->no_ack ? SNAPSHOT_NO_ACK : 0u) |
+                      (consumer->settles ? SNAPSHOT_SETTLES : 0u) |
                       (consumer->exclusive ? SNAPSHOT_EXCLUSIVE : 0u) |
                       (consumer->dead ? SNAPSHOT_DEAD_LETTERS : 0u));
     put_varint(w, consumer->prefetch);

@@ -3,7 +3,8 @@
  * takes ordinals out of it and drops the messages or puts them back to their place.
  * Failure modes: ordinals that are not outstanding (settled before, returned when the node was
  * down, never delivered) are ignored: the client could not know.
- * Invariants: I1, I3 of queue.h; client->held counts the unacked of its consumers but 0.
+ * Invariants: I1, I3 of queue.h; client->held counts the unacked of its consumers but 0 and
+ * those that need no acks.
  * Spec: AMQP 0-9-1 basic.ack, basic.nack, basic.reject, basic.recover.
  */
 #include "queue_internal.h"
@@ -20,7 +21,7 @@ void queue__unacked_put(struct queue *q, struct queue_consumer *consumer,
     }
     q->unacked += piece->count;
     q->bytes_unacked += piece->count * piece->attr.a;
-    if (consumer->id != 0) {
+    if (queue__is_held(consumer)) {
         consumer->client->held += piece->count;
     }
 }
@@ -31,7 +32,7 @@ static inline void note_taken(struct queue *q, struct queue_consumer *consumer,
     WR_ASSERT_OP(q->unacked, >=, piece->count);
     q->unacked -= piece->count;
     q->bytes_unacked -= piece->count * piece->attr.a;
-    if (consumer->id != 0) {
+    if (queue__is_held(consumer)) {
         WR_ASSERT_OP(consumer->client->held, >=, piece->count);
         consumer->client->held -= piece->count;
     }

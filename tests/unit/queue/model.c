@@ -201,6 +201,7 @@ static void attach(struct model *m, uint32_t c, const struct queue_op *op)
             .there = true,
             .attached = true,
             .no_ack = !dead && (op->flags & QUEUE_NO_ACK) != 0,
+            .settles = !dead && (op->flags & QUEUE_NO_ACK) != 0 && (op->flags & QUEUE_SETTLES) != 0,
             .exclusive = exclusive,
             .dead = dead,
             .attach = ++m->attaches,

@@ -50,7 +50,7 @@ struct model_message {
 };
 
 struct model_consumer {
-    bool there, attached, no_ack, exclusive, dead, eligible;
+    bool there, attached, no_ack, settles, exclusive, dead, eligible;
     uint32_t prefetch;
     int32_t priority;
     uint64_t limit, delivered;

@@ -136,7 +136,8 @@ static bool can_take(const struct model *m, uint32_t c, uint32_t i)
     }
     uint64_t held = 0;
     for (uint32_t j = 1; j < MODEL_CONSUMERS; j++) {
-        held += client->consumers[j].dead ? 0 : model_unacked(m, c, j);
+        const struct model_consumer *other = &client->consumers[j];
+        held += other->dead || other->no_ack ? 0 : model_unacked(m, c, j);
     }
     return k->dead || client->limit == 0 || held < client->limit;
 }
@@ -271,7 +272,7 @@ void model_deliver(struct model *m)
         if (best == NULL) {
             return;
         }
-        model_give(m, p, best_client, best_id, best->no_ack);
+        model_give(m, p, best_client, best_id, best->no_ack && !best->settles);
         best->turn = ++m->turns;
         model_update_turns(m);
     }

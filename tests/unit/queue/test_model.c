@@ -291,6 +291,7 @@ static struct queue_op random_attach(struct run *run, struct queue_op op)
 {
     op.consumer = (uint32_t)prng_below(&run->prng, MODEL_CONSUMERS);
     op.flags = (uint8_t)(prng_ratio(&run->prng, 1, 3) ? QUEUE_NO_ACK : 0);
+    op.flags |= (uint8_t)(prng_ratio(&run->prng, 1, 2) ? QUEUE_SETTLES : 0);
     op.flags |= (uint8_t)(prng_ratio(&run->prng, 1, 12) ? QUEUE_EXCLUSIVE_CONSUMER : 0);
     op.flags |= (uint8_t)(prng_ratio(&run->prng, 1, 5) ? QUEUE_DEAD : 0);
     op.prefetch = (uint32_t)prng_below(&run->prng, 5);
