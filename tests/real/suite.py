@@ -222,7 +222,8 @@ class Suite:
         folder = os.path.join(self.folder, f"diff-{count}")
         code = self.program(sys.executable, os.path.join(COMPAT, "diff", "run.py"), "--nodes",
                             str(count), "--shards", str(shards), "--warren", binary,
-                            "--warrenctl", self.options.warrenctl, "--folder", folder, "--leave-out")
+                            "--warrenctl", self.options.warrenctl, "--folder", folder, "--leave-out",
+                            "--jobs", "2")
         if code != 0:
             raise StepFailed(f"diff/run.py ended with {code}; {self.last_line()}")
         return self.last_line()

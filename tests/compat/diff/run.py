@@ -2,6 +2,7 @@
 """One and the same client script on RabbitMQ and on Warren, and what differs (docs/compat.md)."""
 
 import argparse
+import concurrent.futures
 import glob
 import os
 import signal
@@ -49,7 +50,7 @@ class RabbitDriver(clusters.RabbitDriver):
 class Broker:
     """A private cluster of one of the two."""
 
-    def __init__(self, kind, count, options):
+    def __init__(self, kind, count, options, number=0):
         first, _, last = options.ports.partition("-")
         span = (int(first), int(last)) if last else (20000, 32000)
         self.kind, self.epmd_port = kind, span[1]
@@ -63,7 +64,7 @@ class Broker:
         if self.tls:
             span = over_tls.over_tls(driver, folder, span)
         self.cluster = clusters.Cluster(driver, count, os.path.join(
-            folder, f"{kind}-{count}-{os.getpid()}"), ports=span)
+            folder, f"{kind}-{count}-{os.getpid()}-{number}"), ports=span)
         try:
             self.cluster.form()
         except BaseException:
@@ -242,6 +243,7 @@ def parse():
     parser.add_argument("--show", help="run these and print what was recorded")
     parser.add_argument("--rows", action="store_true", help="rows of the feature matrix")
     parser.add_argument("--driver", choices=("warren", "rabbitmq"), default="warren", help="of --show")
+    parser.add_argument("--jobs", type=int, default=1, help="brokers of Warren that share the scripts")
     parser.add_argument("--quiet", action="store_true", help="names of what differs only")
     parser.add_argument("--ports", default="", help="FIRST-LAST; default: free ones")
     parser.add_argument("--warren", default=clusters.WARREN, help="the server program")
@@ -270,15 +272,29 @@ def choose(units, options):
         for p in patterns))]
 
 
+def run_on_each(brokers, units, wanted):
+    """Most scripts wait most of the time: each broker takes its part of them, at the same time."""
+    found = {}
+    with concurrent.futures.ThreadPoolExecutor(len(brokers)) as pool:
+        parts = [pool.submit(run_units, units[i::len(brokers)], broker, wanted)
+                 for i, broker in enumerate(brokers)]
+        for part in parts:
+            found.update(part.result())
+    return found
+
+
 def on_broker(kind, count, units, options):
     """(what was recorded, seconds, version)"""
-    broker, problems = Broker(kind, count, options), []
+    brokers, problems = [], []
     try:
+        for i in range(options.jobs if kind == "warren" else 1):
+            brokers.append(Broker(kind, count, options, i))
         begun = time.monotonic()
-        found = run_units(units, broker, options.wanted)
-        seconds, version = time.monotonic() - begun, broker.version() if options.record else ""
+        found = run_on_each(brokers, units, options.wanted)
+        seconds, version = time.monotonic() - begun, brokers[0].version() if options.record else ""
     finally:
-        problems = broker.close()
+        for broker in brokers:
+            problems += broker.close()
     if problems:
         raise clusters.ClusterError("\n".join(problems))
     return found, seconds, version
