@@ -1,5 +1,6 @@
 /* Consumers and gets that need no acknowledgement, of queues that may be led elsewhere: the node
- * that the message has come to acknowledges it, and what is on its way is not lost with a leader. */
+ * that the message has come to acknowledges it, and what is on its way is not lost with a leader.
+ */
 #include "rig.h"
 
 TestSuite(broker_no_ack, .init = rig_init, .fini = rig_deinit);
