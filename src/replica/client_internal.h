@@ -51,8 +51,8 @@ struct queue_client {
     VEC(struct client_reply) replies;
     struct timer retry;
     uint32_t backoff_ms;
-    uint32_t soon;     /* how often it was told in a row that nobody leads */
-    uint64_t progress; /* applied at the last retry */
+    uint32_t soon;            /* how often it was told in a row that nobody leads */
+    uint64_t progress, heard; /* applied and number at the last retry */
     uint32_t candidate;
 };
 /* client->consumers are in order of their ids: where one is, or would be. */

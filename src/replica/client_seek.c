@@ -154,13 +154,19 @@ static void on_retry(struct timer *timer)
     if (client->gone) {
         return;
     }
-    if (client->state == CLIENT_CONNECTED && client->progress != client->applied) {
+    /* Items that come one after the other show that none got lost: the answer is behind them. To
+     * begin anew would throw away all that is on its way, and what needs no acknowledgement does
+     * not come again. */
+    if (client->state == CLIENT_CONNECTED &&
+        (client->progress != client->applied || client->heard != client->number)) {
         client->progress = client->applied;
+        client->heard = client->number;
         client->backoff_ms = CONNECTED_RETRY_MS;
         client_arm(client);
         return;
     }
     client->progress = client->applied;
+    client->heard = client->number;
     /* What is on its way to or from a node in reach is not lost, only slow. To begin anew makes the
      * leader deliver everything again, and a link that is slow already would never get to the
      * answer: so the same is asked again at first, which costs nothing where it is being answered.

@@ -1,4 +1,5 @@
 /* Back-pressure of queue clients: what they have pending together, when their queue is stuck. */
+#include "client_internal.h"
 #include "replica_internal.h"
 #include "users.h"
 
@@ -83,4 +84,41 @@ Test(flow, clients_share_a_budget_and_leave_room_for_others)
     }
     cr_assert_eq(host_client_room(host), CLIENT_BYTES_ALL);
     scene_free(&s);
+}
+
+/* A consumer without acknowledgements behind a slow link asks for something: the answer is behind
+ * what was delivered before. Nothing is lost as long as one thing comes after the other, however
+ * long that takes. */
+Test(flow, who_hears_something_waits_for_the_rest)
+{
+    enum { MESSAGES = 40 };
+    struct test_cluster *c = cluster_new(11, 2, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(2, sizeof *u);
+    uint64_t queue = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
+    user_open(&u[0], c, 0, 0, queue, t);
+    user_open(&u[1], c, 1, 0, queue, t);
+    user_consume(&u[1], 1, QUEUE_NO_ACK, 0, UINT64_MAX);
+    cr_assert(cluster_run(c, replied, &u[1], 5000));
+    cluster_settle(c, 5000);
+    const uint32_t session = u[1].client->session;
+    c->held[0][1] = true;
+    for (uint32_t i = 0; i < MESSAGES; i++) { /* a parcel each */
+        user_publish(&u[0], 1, 100);
+        cr_assert(cluster_run(c, all_confirmed, &u[0], 1000));
+    }
+    (void)queue_client_touch(u[1].client);
+    for (uint32_t i = 0; !all_seen(t) && i < 4 * MESSAGES; i++) {
+        c->pass[0][1] = 1;
+        cluster_settle(c, CONNECTED_RETRY_MS / 4);
+    }
+    cr_assert(all_seen(t), "%u of %u came", t->seen_count, t->published);
+    cr_assert_eq(u[1].client->session, session);
+    c->held[0][1] = false;
+    user_close(&u[0]);
+    user_close(&u[1]);
+    cluster_settle(c, 500);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
 }
