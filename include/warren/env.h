@@ -157,6 +157,9 @@ struct env_ops {
     void (*conn_send)(struct env_conn *conn, struct slice *owned, uint32_t count);
     size_t (*conn_backlog)(
         const struct env_conn *conn); /* bytes queued and not yet given to the kernel */
+    /* Bytes that the kernel was given and the peer's has not acknowledged; 0 where that is not
+     * known. */
+    size_t (*conn_unacked)(const struct env_conn *conn);
     void (*conn_set_watermarks)(struct env_conn *conn, size_t low, size_t high);
     void (*conn_pause)(struct env_conn *conn, bool paused); /* stops/resumes reading */
     /* Closes. graceful: what is queued is sent first (at most linger_ms), then FIN; otherwise reset

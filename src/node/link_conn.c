@@ -119,6 +119,9 @@ void link_conn_flush(struct link_conn *link)
         if (n == 0) {
             return;
         }
+        for (int i = 0; i < n; i++) {
+            link->bytes_given += pieces[i].size;
+        }
         link->shard->env->ops->conn_send(link->conn, pieces, (uint32_t)n);
     }
 }

@@ -223,6 +223,7 @@ const char *peer_ready(struct peer *peer, struct shard *shard, const struct link
     peer->backoff_ms = BACKOFF_MIN_MS;
     peer->heard_ns = peer->ping_ns = now_ns(shard);
     peer->backlog = 0;
+    peer->bytes_taken = 0;
     peer->alarms = 0;
     peer->reported_down = false;
     if (!peer->reported_up) {
@@ -299,13 +300,20 @@ static void peer_silent(struct peer *peer, struct shard *shard)
 
 static void peer_watch(struct peer *peer, struct shard *shard, uint64_t now)
 {
-    /* A ping waits behind what is queued: as long as that gets shorter, somebody reads at the other
-     * end. */
-    size_t backlog = shard->env->ops->conn_backlog(peer->conn->conn);
-    if (backlog < peer->backlog) {
+    /* A ping waits behind what is queued: as long as the other end takes of that, it lives, however
+     * much is added meanwhile. What its kernel has acknowledged tells it sooner than our backlog: a
+     * kernel asks for more only when much of what it has is gone. Where nothing was queued it means
+     * nothing, since a kernel takes the first megabytes in any case. */
+    const struct env_ops *ops = shard->env->ops;
+    const size_t backlog = ops->conn_backlog(peer->conn->conn);
+    const uint64_t left = backlog + ops->conn_unacked(peer->conn->conn);
+    const uint64_t given = peer->conn->bytes_given;
+    const uint64_t taken = left < given ? given - left : 0;
+    if (peer->backlog > 0 && taken > peer->bytes_taken) {
         peer->heard_ns = now;
     }
     peer->backlog = backlog;
+    peer->bytes_taken = taken;
     if (now - peer->heard_ns > limit_ns(shard)) {
         peer_silent(peer, shard);
     } else if (now - peer->ping_ns >= PING_NS) {

@@ -52,6 +52,7 @@ struct link_conn {
     struct peer *peer; /* outgoing only */
     struct list link;  /* shard->links.conns */
     uint64_t accepted_ns;
+    uint64_t bytes_given; /* to the connection; some may not be out yet */
     struct net_addr remote;
 };
 
@@ -71,9 +72,10 @@ struct peer {
     bool certain;          /* node_id comes from the catalog; otherwise from the last handshake */
     bool complained;       /* the current trouble is in the log already */
     struct uid cluster_id; /* what it said; zero = blank */
-    uint64_t heard_ns;     /* last sign of life: a pong, or our backlog getting shorter */
+    uint64_t heard_ns;     /* last sign of life: a pong, or it takes of our backlog */
     uint64_t ping_ns, attempt_ns, lost_ns;
-    size_t backlog; /* towards it when last looked at */
+    size_t backlog;       /* towards it when last looked at */
+    uint64_t bytes_taken; /* by the other end then */
     uint32_t backoff_ms;
 };
 

@@ -26,9 +26,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -80,7 +82,7 @@ struct env_conn {
     uv_shutdown_t shutdown_request;
     uv_timer_t linger;
     bool linger_open;
-    uint32_t write_slices;                     /* how many of the queue are in the uv_write */
+    size_t write_bytes;                        /* how many of the queue are in the uv_write */
     struct addrinfo *addresses, *next_address; /* of the name that is being connected to */
 };
 
@@ -269,9 +271,18 @@ static void conn_start(struct env_conn *conn)
 
 static void conn_flush(struct env_conn *conn);
 
+/* A slice leaves the queue when all that was written with it is with the kernel; what the kernel
+ * has of it already does not count: whether the peer still reads shows in nothing else while a
+ * message of many megabytes is on its way. */
 static size_t backlog_of(const struct env_conn *conn)
 {
-    return conn->queue.size + (conn->tls != NULL ? conn->tls->out.size : 0);
+    const size_t queued = conn->queue.size + (conn->tls != NULL ? conn->tls->out.size : 0);
+    if (conn->write_bytes == 0) {
+        return queued;
+    }
+    const size_t left = uv_stream_get_write_queue_size(&conn->uv.stream);
+    const size_t taken = left < conn->write_bytes ? conn->write_bytes - left : 0;
+    return taken < queued ? queued - taken : 1; /* not 0 before it has left the queue */
 }
 
 static void conn_check_drained(struct env_conn *conn)
@@ -301,11 +312,8 @@ static void on_written(uv_write_t *request, int status)
         conn_destroy(conn, os_error(status));
         return;
     }
-    const struct sendq *wire = conn->wire;
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < conn->write_slices; i++) {
-        bytes += wire->slices.items[wire->head + i].size;
-    }
+    const size_t bytes = conn->write_bytes;
+    conn->write_bytes = 0;
     sendq_consume(conn->wire, bytes);
     conn_flush(conn);
     conn_check_drained(conn);
@@ -345,7 +353,6 @@ static void conn_flush(struct env_conn *conn)
             conn_destroy(conn, os_error(rc));
             return;
         }
-        conn->write_slices = n;
         conn->write_request.data = conn;
         rc = uv_write(&conn->write_request, &conn->uv.stream, bufs, n, on_written);
         if (rc != 0) {
@@ -353,6 +360,9 @@ static void conn_flush(struct env_conn *conn)
             return;
         }
         conn->writing = true;
+        for (uint32_t i = 0; i < n; i++) {
+            conn->write_bytes += bufs[i].len;
+        }
     }
     if (conn->close_after_flush && backlog_of(conn) == 0 && !conn->writing && !conn->closing) {
         conn->writing = true;
@@ -407,6 +417,17 @@ static void env_conn_send(struct env_conn *conn, struct slice *owned, uint32_t c
 static size_t env_conn_backlog(const struct env_conn *conn)
 {
     return backlog_of(conn);
+}
+
+static size_t env_conn_unacked(const struct env_conn *conn)
+{
+    uv_os_fd_t fd;
+    int bytes = 0;
+    if (conn->closing || conn->connecting || uv_fileno(&conn->uv.handle, &fd) != 0 ||
+        ioctl(fd, SIOCOUTQ, &bytes) != 0) {
+        return 0;
+    }
+    return (size_t)bytes;
 }
 
 static void env_conn_set_watermarks(struct env_conn *conn, size_t low, size_t high)
@@ -772,6 +793,7 @@ void os_tcp_ops(struct env_ops *ops)
     ops->connect = env_connect;
     ops->conn_send = env_conn_send;
     ops->conn_backlog = env_conn_backlog;
+    ops->conn_unacked = env_conn_unacked;
     ops->conn_set_watermarks = env_conn_set_watermarks;
     ops->conn_pause = env_conn_pause;
     ops->conn_close = env_conn_close;

@@ -313,6 +313,7 @@ class Suite:
         self.step("bad-input", self.script, "bad_input", "--warren", hard, "--later", later.FILE)
         self.step("damage", self.script, "damage", "--warren", hard)
         self.step("limits", self.script, "limits", "--warren", hard)
+        self.step("slow-link", self.script, "slow_link", "--warren", o.warren)
         self.step("tls", self.script, "tls", "--warren", hard, "--shards", "2")
         self.step("consumers", self.script, "consumers", "--warren", hard)
         self.step("ctl", self.script, "ctl", "--warren", hard)

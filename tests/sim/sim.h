@@ -191,6 +191,7 @@ void sim_unlisten(struct env *env, enum env_listener kind);
 struct env_conn *sim_connect(struct env *env, const struct net_addr *addr, void *user);
 void sim_conn_send(struct env_conn *conn, struct slice *owned, uint32_t count);
 size_t sim_conn_backlog(const struct env_conn *conn);
+size_t sim_conn_unacked(const struct env_conn *conn);
 void sim_conn_set_watermarks(struct env_conn *conn, size_t low, size_t high);
 void sim_conn_pause(struct env_conn *conn, bool paused);
 void sim_conn_close(struct env_conn *conn, bool graceful, uint32_t linger_ms);

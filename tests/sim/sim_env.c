@@ -539,6 +539,7 @@ const struct env_ops sim_env_ops = {
     .connect = sim_connect,
     .conn_send = sim_conn_send,
     .conn_backlog = sim_conn_backlog,
+    .conn_unacked = sim_conn_unacked,
     .conn_set_watermarks = sim_conn_set_watermarks,
     .conn_pause = sim_conn_pause,
     .conn_close = sim_conn_close,

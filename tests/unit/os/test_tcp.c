@@ -221,6 +221,80 @@ Test(tcp, a_peer_that_does_not_read_is_cut_off_after_the_linger_time, .timeout =
     cr_assert_eq(t.server_error, WR_E_TIMEOUT);
 }
 
+/* --- what is left ----------------------------------------------------------------------------- */
+
+#define HALF_TOTAL (32u * MEGABYTE)
+
+struct half {
+    struct rig rig;
+    struct env *env;
+    struct env_conn *client, *server;
+    uint16_t port;
+    uint64_t received;
+    bool paused;
+};
+
+static void half_accepted(void *ctx, struct env_conn *conn, enum env_listener kind,
+                          const struct net_addr *peer, const struct net_addr *local)
+{
+    struct half *h = ctx;
+    (void)kind, (void)peer, (void)local;
+    h->server = conn;
+}
+
+static void half_connected(void *ctx, struct env_conn *conn, int error)
+{
+    struct half *h = ctx;
+    struct slice all = pattern(0, HALF_TOTAL);
+    RIG_CHECK(error == 0);
+    h->env->ops->conn_send(conn, &all, 1);
+}
+
+static void half_bytes(void *ctx, struct env_conn *conn, const uint8_t *data, size_t size)
+{
+    struct half *h = ctx;
+    (void)data;
+    RIG_CHECK(conn == h->server);
+    h->received += size;
+    if (h->received >= HALF_TOTAL / 2 && !h->paused) {
+        h->env->ops->conn_pause(conn, true);
+        h->paused = true;
+    }
+}
+
+static void half_turn(void *ctx)
+{
+    struct half *h = ctx;
+    if (h->client == NULL) {
+        struct net_addr addr = rig_addr("127.0.0.1", h->port);
+        h->client = h->env->ops->connect(h->env, &addr, &h->client);
+    }
+    if (h->paused) {
+        const uint64_t left = h->env->ops->conn_backlog(h->client);
+        RIG_CHECK(left > 0 && left <= HALF_TOTAL - h->received);
+        RIG_CHECK(left + h->env->ops->conn_unacked(h->client) <=
+                  HALF_TOTAL - h->received + MEGABYTE);
+        rig_done(h->env, 7);
+    }
+}
+
+/* Who waits for an answer behind a slice of many megabytes sees whether the peer still takes of it.
+ */
+Test(tcp, what_the_peer_has_of_a_slice_is_not_left, .timeout = 60)
+{
+    struct half h = {.port = 0};
+    rig_init(&h.rig, 1);
+    struct env_sink sink = rig_sink((struct env_sink){.on_accept = half_accepted,
+                                                      .on_connected = half_connected,
+                                                      .on_bytes = half_bytes,
+                                                      .turn = half_turn});
+    h.env = rig_env(&h.rig, 0);
+    h.port = rig_listen(h.env, ENV_LISTEN_CLUSTER);
+    rig_set(&h.rig, 0, &sink, &h);
+    cr_assert_eq(rig_run(&h.rig), 7);
+    rig_deinit(&h.rig);
+}
+
 /* --- moving ----------------------------------------------------------------------------------- */
 
 struct mover {
