@@ -5,11 +5,15 @@
  * (deliveries, checkpoints and snapshots use it); `load` puts what it brings into a home's store
  * and pumps its routes, one read per home at a time. Failure modes: a location that went away
  * meanwhile (its segment was released) is looked for in the checkpoint store; a message found
- * nowhere is named in the log and marked `missing`, so that its delivery does not block the others.
- * Ownership: a request carries ids, not pointers; a home that ended meanwhile is not found.
- * Threads: the host's shard.
+ * nowhere is named in the log and marked `missing`, so that its delivery does not block the others;
+ * one that cannot be read now (no descriptor is left, the store says an error) is not missing: it
+ * is asked for again until it can. Ownership: a request carries ids, not pointers; a home that
+ * ended meanwhile is not found. Threads: the host's shard.
  */
 #include "replica_internal.h"
+
+#define AGAIN_MS 200u
+#define TELL_MS  10000u /* between lines about it, whichever queues they name */
 
 struct fetch {
     struct list link; /* in host->fetches: freed with the host when never answered */
@@ -22,12 +26,22 @@ struct fetch {
     fetch_fn fn;
     uint64_t a, b;
     VEC(struct fetched) items;
+    struct timer again;
+    bool failed; /* and is tried again */
 };
+
+/* NULL: it has ended. */
+static struct group *fetch_group(const struct fetch *fetch)
+{
+    struct group *group = group_find(fetch->host, fetch->group);
+    return group != NULL && group->incarnation == fetch->incarnation && !group->ended ? group
+                                                                                      : NULL;
+}
 
 static void finish(struct fetch *fetch)
 {
-    struct group *group = group_find(fetch->host, fetch->group);
-    if (group != NULL && group->incarnation == fetch->incarnation && !group->ended) {
+    struct group *group = fetch_group(fetch);
+    if (group != NULL) {
         fetch->fn(group, fetch->position, fetch->items.items, fetch->items.count, fetch->a,
                   fetch->b);
         group_mark(group);
@@ -38,6 +52,7 @@ static void finish(struct fetch *fetch)
 void fetch_free(struct fetch *fetch)
 {
     list_remove(&fetch->link);
+    timer_cancel(&fetch->host->timers, &fetch->again);
     for (size_t i = 0; i < fetch->items.count; i++) {
         slice_unref(&fetch->items.items[i].record);
     }
@@ -93,10 +108,43 @@ static void take_entry(struct fetch *fetch, const struct where_run *run,
     queue_batch_reader_deinit(&reader);
 }
 
+static void fetch_begin(struct group *group, struct fetch *fetch);
+
+static void on_again(struct timer *timer)
+{
+    struct fetch *fetch = WR_CONTAINER_OF(timer, struct fetch, again);
+    struct group *group = fetch_group(fetch);
+    if (group == NULL) {
+        finish(fetch);
+    } else {
+        fetch_begin(group, fetch);
+    }
+}
+
+/* What cannot be read is there all the same: to answer without it would make its reader pass it
+ * over, and who copies what lives would leave it behind for good. */
+static void fetch_later(struct fetch *fetch, const char *what, int error)
+{
+    struct host *host = fetch->host;
+    fetch->failed = true;
+    if (host->read_told_ms == 0 || host->now_ms - host->read_told_ms >= TELL_MS) {
+        host->read_told_ms = host->now_ms;
+        wr_log(host->logger, LOG_LEVEL_WARNING, "queue",
+               "queue %llu: reading %s at position %llu failed: %s; it is tried again",
+               (unsigned long long)fetch->group, what, (unsigned long long)fetch->position,
+               wr_err_text(error));
+    }
+    timer_add(&host->timers, &fetch->again, host->now_ms + AGAIN_MS, on_again);
+}
+
 static void on_kv_read(struct host *host, struct kv_request *request, int result,
                        struct kv_reply *reply)
 {
     struct fetch *fetch = request->user;
+    if (result != 0 && result != WR_E_CORRUPT) {
+        fetch_later(fetch, "the checkpoint store", result);
+        return;
+    }
     for (uint32_t i = 0; result == 0 && reply != NULL && i < reply->count; i++) {
         uint64_t group = 0;
         uint64_t position = 0;
@@ -154,7 +202,8 @@ static uint32_t plan(const struct group *group, struct fetch *fetch, struct log_
         return 0;
     }
     const struct where_run *end = store->where.items + store->where.count;
-    const uint32_t most = fetch->how == FETCH_AHEAD ? LOAD_ENTRIES : 1;
+    /* Tried again, it takes one file, whatever there is. */
+    const uint32_t most = fetch->how == FETCH_AHEAD && !fetch->failed ? LOAD_ENTRIES : 1;
     uint64_t bytes = 0;
     uint32_t count = 0;
     for (; run < end && count < most && (count == 0 || bytes < LOAD_BYTES); run++) {
@@ -169,12 +218,25 @@ static uint32_t plan(const struct group *group, struct fetch *fetch, struct log_
     return count;
 }
 
+static void fetch_begin(struct group *group, struct fetch *fetch)
+{
+    struct log_location locations[LOAD_ENTRIES];
+    fetch->count = plan(group, fetch, locations);
+    const int error = fetch->count == 0 ? WR_E_NOTFOUND
+                                        : log_reader_read(fetch->host->options.reader, locations,
+                                                          fetch->count, on_log_read, fetch);
+    if (error == WR_E_NOTFOUND) {
+        fetch_kv(fetch);
+    } else if (error != 0) {
+        fetch_later(fetch, "the log", error);
+    }
+}
+
 void fetch_start(struct group *group, uint64_t position, enum fetch_how how, fetch_fn fn,
                  uint64_t a, uint64_t b)
 {
     struct host *host = group->host;
     struct fetch *fetch = wr_calloc(1, sizeof *fetch);
-    struct log_location locations[LOAD_ENTRIES];
     fetch->host = host;
     fetch->group = group->id;
     fetch->incarnation = group->incarnation;
@@ -183,13 +245,9 @@ void fetch_start(struct group *group, uint64_t position, enum fetch_how how, fet
     fetch->fn = fn;
     fetch->a = a;
     fetch->b = b;
+    timer_init(&fetch->again);
     list_push_back(&host->fetches, &fetch->link);
-    fetch->count = plan(group, fetch, locations);
-    if (fetch->count > 0 &&
-        log_reader_read(host->options.reader, locations, fetch->count, on_log_read, fetch) == 0) {
-        return;
-    }
-    fetch_kv(fetch);
+    fetch_begin(group, fetch);
 }
 
 /* --- into the store -------------------------------------------------------------------------- */

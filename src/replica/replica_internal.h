@@ -752,6 +752,8 @@ struct host {
     struct umap kv_requests;
     struct umap purges; /* of groups whose replica here ended (purge.c) */
     struct list fetches, log_jobs;
+    uint64_t
+        read_told_ms; /* when a read that is tried again was in the event log last; 0 = never */
     uint64_t kv_token;
     struct checkpoint_job *checkpoint;
     struct recover *recover;

@@ -24,6 +24,7 @@
 #include "warren/map.h"
 
 #define FILES_MAX     16u
+#define FILES_IDLE    4u /* of each shard while nothing is read: others may need the descriptors */
 #define LOCATIONS_MAX 64u
 #define GAP_MAX       (UINT32_C(16) << 10) /* read over this much to save a read */
 #define EXTENT_MAX    (UINT32_C(4) << 20)  /* bigger only for a single record */
@@ -134,12 +135,13 @@ void log_reader_release(struct log_reader *reader, uint32_t segment)
     }
 }
 
-/* Closes the file used least recently that is not being read, when there are too many. */
-static void evict(struct log_reader *reader)
+/* Closes the files used least recently that are not being read, when there are too many. */
+static void evict(struct log_reader *reader, bool all)
 {
+    const uint32_t most = all ? 0 : list_is_empty(&reader->requests) ? FILES_IDLE : FILES_MAX;
     LIST_FOREACH_SAFE(link, &reader->files) {
         struct reader_file *file = WR_CONTAINER_OF(link, struct reader_file, link);
-        if (reader->file_count <= FILES_MAX) {
+        if (reader->file_count <= most) {
             return;
         }
         if (file->reads == 0) {
@@ -245,7 +247,7 @@ int log_reader_read(struct log_reader *reader, const struct log_location *locati
             file_get(reader, locations[extent->location].position.segment, &extent->file);
         if (error != 0) {
             request_free(request);
-            evict(reader);
+            evict(reader, error == WR_E_FILES);
             return error;
         }
     }
@@ -259,7 +261,7 @@ int log_reader_read(struct log_reader *reader, const struct log_location *locati
         extent->token = read_start(reader, extent->file, extent->offset, extent->size);
         (void)umap_put(&reader->by_token, extent->token, extent);
     }
-    evict(reader);
+    evict(reader, false);
     return 0;
 }
 
@@ -410,6 +412,6 @@ bool log_reader_on_file(struct log_reader *reader, uint64_t token, int64_t resul
         WR_ASSERT(extent != NULL);
         on_extent(reader, extent, data, result);
     }
-    evict(reader);
+    evict(reader, false);
     return true;
 }

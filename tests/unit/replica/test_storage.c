@@ -219,6 +219,22 @@ Test(storage, what_was_taken_and_not_read_yet_stays)
     }
 }
 
+/* No descriptor is left for the log's files: nothing is passed over, whoever wants it. */
+Test(storage, what_cannot_be_read_now_is_not_lost)
+{
+    for (uint32_t prefetch = 0; prefetch < 2; prefetch++) {
+        struct scene s = scene_new(360 + prefetch, 1, 1);
+        publish(&s, 200, 1000);
+        forget_bytes(&s);
+        sim_disk_fail(s.c->nodes[0].disk, SIM_FILE_OPEN, 1, 8, WR_E_FILES);
+        user_open(&s.u[1], s.c, 0, 0, s.queue, s.t);
+        user_consume(&s.u[1], 1, prefetch == 0 ? QUEUE_NO_ACK : 0, prefetch * 200, UINT64_MAX);
+        cr_assert(cluster_run(s.c, all_seen, s.t, 20000), "%u of %u came", s.t->seen_count,
+                  s.t->published);
+        scene_free(&s);
+    }
+}
+
 /* The queue is deleted while its messages are read for the store: others' segments go all the
  * same. */
 Test(storage, queue_ends_while_it_is_copied)
