@@ -239,7 +239,7 @@ struct ch_queue {
     bool history;                 /* what it keeps does not expire */
     bool auto_delete;             /* it ends with its last consumer */
     bool exclusive;               /* it ends with the session */
-    bool local;                   /* no group: it ends with its node */
+    bool safe;                    /* on this node, and ends with it: nothing is lost on its way */
     uint64_t tx_publish, tx_last; /* of the commit under way: seq of the first publish, of the last
                                      op; 0: none */
 };

@@ -33,7 +33,8 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q->history = queue->spec.type == CATALOG_HISTORY;
     q->auto_delete = queue->spec.auto_delete;
     q->exclusive = queue->spec.exclusive;
-    q->local = queue->spec.run == CATALOG_RUN_LOCAL;
+    q->safe = queue->spec.run == CATALOG_RUN_LOCAL &&
+              uid_eq(queue->spec.local.node, ch->broker->options.node_id);
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
     vec_push(&q->consumers, (struct consumer *)NULL);
     list_init(&q->holdings);

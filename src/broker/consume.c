@@ -251,7 +251,7 @@ static void on_attached(struct request *r, enum queue_status status, uint64_t re
 
 static void attach(struct request *r, struct consumer *c)
 {
-    const uint8_t no_ack = c->queue->local ? QUEUE_NO_ACK : QUEUE_NO_ACK | QUEUE_SETTLES;
+    const uint8_t no_ack = c->queue->safe ? QUEUE_NO_ACK : QUEUE_NO_ACK | QUEUE_SETTLES;
     const uint8_t flags =
         (uint8_t)((c->no_ack ? no_ack : 0) | (c->exclusive ? QUEUE_EXCLUSIVE_CONSUMER : 0u));
     request_await_reply(r, c->queue,
@@ -586,7 +586,7 @@ static void get_step(struct request *r)
     }
     struct ch_queue *q = ch_queue_open(r->channel, queue);
     r->queue_id = queue->id;
-    const bool no_ack = (r->flags & BROKER_NO_ACK) != 0 && q->local; /* else: take_got */
+    const bool no_ack = (r->flags & BROKER_NO_ACK) != 0 && q->safe; /* else: take_got */
     request_await_reply(r, q, queue_client_get(q->client, no_ack), on_got);
 }
 
