@@ -113,10 +113,10 @@ WR_MUST_USE enum wire_fault wire_table_validate(struct bytes table,
 
 /*
  * Equality as the headers exchange sees it: by value, not by type letter. Integers of all widths
- * and timestamps are one kind, FLOAT and DOUBLE one, LONGSTR and BINARY one. Kinds never mix, but
- * an integer equals the float that is the same number. Nested tables and arrays are equal when they
- * have equal fields in the same order. False for broken ones and for nesting beyond
- * WIRE_TABLE_DEPTH_MAX.
+ * and timestamps are one kind, FLOAT and DOUBLE one, LONGSTR and BINARY one, an empty table and an
+ * empty array one. Kinds never mix, but an integer equals the float that is the same number. Nested
+ * tables and arrays are equal when they have equal fields of the same types in the same order.
+ * False for broken ones and for nesting beyond WIRE_TABLE_DEPTH_MAX.
  */
 bool wire_value_equal(const struct wire_value *a, const struct wire_value *b);
 

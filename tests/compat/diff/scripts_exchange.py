@@ -259,6 +259,57 @@ def headers_with_x(t):
     headers_script(t, WITH_X)
 
 
+# what equals what: one letter for another, alone and within a table or an array
+SCALARS = (
+    ("b", 1), ("B", 1), ("s", 1), ("u", 1), ("I", 1), ("i", 1), ("l", 1), ("L", 1), ("T", 1),
+    ("f", 1.0), ("d", 1.0), ("f", 1.5), ("d", 1.5), ("d", 0.0), ("d", -0.0), ("I", 0),
+    ("l", 2 ** 53 + 1), ("d", 2.0 ** 53), ("l", 2 ** 53), ("I", -1), ("b", -1), ("L", -1),
+    ("t", 0), ("t", 1), ("S", "1"), ("x", "1"), ("S", ""), ("x", ""), ("S", "undefined"),
+    ("D", (0, 1)), ("D", (1, 10)), ("V", None))
+NESTED = (
+    ("A", []), ("F", {}), ("A", [("I", 1), ("I", 1)]), ("A", [("A", [("I", 1)])]),
+    ("A", [("A", [("l", 1)])]), ("F", {"a": ("I", 1), "b": ("I", 2)}),
+    ("F", {"b": ("I", 2), "a": ("I", 1)}), ("F", {"A": ("I", 1)}), ("F", {"a": ("F", {})}),
+    ("F", {"a": ("A", [])}), ("A", [("F", {})]), ("A", [("A", [])]))
+EQUALS = SCALARS + NESTED + tuple(("A", [value]) for value in SCALARS) + \
+    tuple(("F", {"a": value}) for value in SCALARS)
+
+
+def name_of(value):
+    letter, inner = value
+    if letter == "A":
+        return "A[" + " ".join(map(name_of, inner)) + "]"
+    if letter == "F":
+        return "F{" + " ".join(f"{key}={name_of(item)}" for key, item in inner.items()) + "}"
+    return "V" if letter == "V" else f"{letter}:{inner!r}"
+
+
+@script("6")
+def headers_equal_values(t):
+    """Which values of a header meet which criterion: each queue with all that came to it."""
+    ch = t.channel()
+    name = t.exchange(ch, "headers")
+    t.quiet = 1
+    queues = []
+    for number, value in enumerate(EQUALS):
+        queues.append(t.queue(ch, str(number)))
+        t.bind(ch, name, queues[-1], "", {"a": value})
+    ch.call("confirm.select")
+    for number, value in enumerate(EQUALS):
+        ch.publish(name, "", str(number), headers={"a": value})
+    ch.confirms(len(EQUALS))
+    for number, queue in enumerate(queues):
+        count = ch.call("queue.declare", queue=queue, passive=1)["messages"]
+        met = []
+        for _ in range(count):
+            ch.send("basic.get", queue=queue, no_ack=1)
+            met.append(name_of(EQUALS[int(ch.next(("basic.get-ok", ))[3])]))
+        t.quiet = 0
+        ch.record("!", f"{name_of(EQUALS[number])} is met by {' '.join(met)}")
+        t.quiet = 1
+    t.quiet = 0
+
+
 @script("6")
 def headers_bad_match(t):
     a = t.connect()
