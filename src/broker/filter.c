@@ -31,6 +31,17 @@ static struct value number_value(double number)
     return (struct value){.kind = VALUE_NUMBER, .number = number};
 }
 
+static struct value integer_value(int64_t integer)
+{
+    return (struct value){
+        .kind = VALUE_NUMBER, .whole = true, .integer = integer, .number = (double)integer};
+}
+
+static struct value unsigned_value(uint64_t number)
+{
+    return number <= INT64_MAX ? integer_value((int64_t)number) : number_value((double)number);
+}
+
 static struct value bool_value(bool truth)
 {
     return (struct value){.kind = VALUE_BOOL, .truth = truth};
@@ -56,7 +67,7 @@ static struct value header_value(struct subject *s, struct bytes name)
         return null_value();
     }
     if (wire_value_is_integer(&v)) {
-        return number_value((double)v.integer);
+        return integer_value(v.integer);
     }
     switch (v.type) {
     case WIRE_FIELD_BOOL:
@@ -65,12 +76,14 @@ static struct value header_value(struct subject *s, struct bytes name)
     case WIRE_FIELD_BINARY:
         return text_value(v.bytes);
     case WIRE_FIELD_TIMESTAMP:
-        return number_value((double)v.timestamp);
+        return unsigned_value(v.timestamp);
     case WIRE_FIELD_FLOAT:
     case WIRE_FIELD_DOUBLE:
         return number_value(v.real);
-    default:
+    case WIRE_FIELD_VOID:
         return null_value();
+    default:
+        return (struct value){.kind = VALUE_OTHER};
     }
 }
 
@@ -81,7 +94,7 @@ static struct value prop_text(struct subject *s, enum wire_prop prop, struct byt
 
 static struct value prop_number(struct subject *s, enum wire_prop prop, uint64_t number)
 {
-    return wire_props_has(props_of(s), prop) ? number_value((double)number) : null_value();
+    return wire_props_has(props_of(s), prop) ? unsigned_value(number) : null_value();
 }
 
 static struct value name_value(struct subject *s, const struct node *node)
@@ -95,9 +108,9 @@ static struct value name_value(struct subject *s, const struct node *node)
     case NAME_ROUTING_KEY:
         return text_value(message_key(s->message));
     case NAME_SIZE:
-        return number_value((double)message_body_size(s->message));
+        return unsigned_value(message_body_size(s->message));
     case NAME_DELIVERY_COUNT:
-        return number_value((double)s->delivery_count);
+        return unsigned_value(s->delivery_count);
     case NAME_CONTENT_TYPE:
         return prop_text(s, WIRE_PROP_CONTENT_TYPE, p->content_type);
     case NAME_CONTENT_ENCODING:
@@ -122,6 +135,8 @@ static struct value name_value(struct subject *s, const struct node *node)
         return prop_text(s, WIRE_PROP_USER_ID, p->user_id);
     case NAME_APP_ID:
         return prop_text(s, WIRE_PROP_APP_ID, p->app_id);
+    case NAME_CLUSTER_ID:
+        return prop_text(s, WIRE_PROP_CLUSTER_ID, p->cluster_id);
     }
     WR_UNREACHABLE();
 }
@@ -131,8 +146,12 @@ static struct value name_value(struct subject *s, const struct node *node)
 /* False: the two cannot be compared. */
 static bool compare(const struct value *a, const struct value *b, int *ret_order)
 {
-    if (a->kind != b->kind || a->kind == VALUE_NULL) {
+    if (a->kind != b->kind || a->kind == VALUE_NULL || a->kind == VALUE_OTHER) {
         return false;
+    }
+    if (a->kind == VALUE_NUMBER && a->whole && b->whole) {
+        *ret_order = a->integer < b->integer ? -1 : a->integer > b->integer;
+        return true;
     }
     if (a->kind == VALUE_NUMBER) {
         *ret_order = a->number < b->number ? -1 : a->number > b->number;
@@ -201,6 +220,13 @@ static struct value arithmetic(enum node_kind kind, const struct value *a, const
     if (kind == NODE_DIV && b->number == 0) {
         return null_value();
     }
+    int64_t whole;
+    if (a->whole && b->whole && kind != NODE_DIV &&
+        !(kind == NODE_ADD   ? __builtin_add_overflow(a->integer, b->integer, &whole)
+          : kind == NODE_SUB ? __builtin_sub_overflow(a->integer, b->integer, &whole)
+                             : __builtin_mul_overflow(a->integer, b->integer, &whole))) {
+        return integer_value(whole);
+    }
     return number_value(kind == NODE_ADD   ? a->number + b->number
                         : kind == NODE_SUB ? a->number - b->number
                         : kind == NODE_MUL ? a->number * b->number
@@ -226,18 +252,22 @@ static struct value junction(const struct filter *f, const struct node *node, st
     return a.kind == VALUE_BOOL && b.kind == VALUE_BOOL ? bool_value(!decides) : null_value();
 }
 
+/* One that cannot be compared with it may be it or not. */
 static struct value membership(const struct filter *f, const struct node *node, struct subject *s)
 {
     const struct value a = eval(f, node->left, s);
-    bool unknown = a.kind == VALUE_NULL;
+    const bool unknown = a.kind == VALUE_NULL;
+    bool odd = false;
     for (uint32_t at = node->right; at != NODE_NONE && !unknown; at = f->nodes.items[at].next) {
         const struct value b = eval(f, at, s);
         int order;
-        if (compare(&a, &b, &order) && order == 0) {
+        if (!compare(&a, &b, &order)) {
+            odd = true;
+        } else if (order == 0) {
             return bool_value(true);
         }
     }
-    return unknown ? null_value() : bool_value(false);
+    return unknown || odd ? null_value() : bool_value(false);
 }
 
 static struct value eval(const struct filter *f, uint32_t at, struct subject *s)

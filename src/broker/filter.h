@@ -8,9 +8,10 @@
  *   names       properties as in AMQP: content_type, priority, message_id ...; exchange,
  * routing_key, size (of the body), delivery_count; headers.NAME or headers['any name']
  *
- * What is absent is null; comparing it, or values of different kinds, is neither true nor false
- * (SQL's unknown), and only what is true matches. Pure functions; bounded depth, no recursion
- * beyond FILTER_DEPTH_MAX. Spec: docs/warrenctl.md, "Filters".
+ * What is absent or void is null, an array, a table or a decimal only not null; comparing it, or
+ * values of different kinds, is neither true nor false (SQL's unknown), and only what is true
+ * matches. Pure functions; bounded depth, no recursion beyond FILTER_DEPTH_MAX. Spec:
+ * docs/warrenctl.md, "Filters".
  */
 #ifndef WR_BROKER_FILTER_H
 #define WR_BROKER_FILTER_H

@@ -50,7 +50,8 @@ enum node_kind {
     X(TIMESTAMP, "timestamp")                                                                      \
     X(TYPE, "type")                                                                                \
     X(USER_ID, "user_id")                                                                          \
-    X(APP_ID, "app_id")
+    X(APP_ID, "app_id")                                                                            \
+    X(CLUSTER_ID, "cluster_id")
 
 enum filter_name {
     NAME_HEADER,
@@ -59,11 +60,14 @@ enum filter_name {
 #undef FILTER_NAME_ENUM
 };
 
-enum value_kind { VALUE_NULL, VALUE_BOOL, VALUE_NUMBER, VALUE_TEXT };
+/* OTHER: there, but nothing that compares: an array, a table, a decimal. */
+enum value_kind { VALUE_NULL, VALUE_BOOL, VALUE_NUMBER, VALUE_TEXT, VALUE_OTHER };
 
 struct value {
     enum value_kind kind;
     bool truth;
+    bool whole; /* a number that is `integer`, too: above 2^53 `number` is only near it */
+    int64_t integer;
     double number;
     struct bytes text;
 };

@@ -181,7 +181,9 @@ static uint32_t number(struct parser *p)
     if (end != digits + n || (p->at < p->size && is_letter(p->text[p->at]))) {
         return fail(p, "not a number");
     }
-    return constant(p, (struct value){.kind = VALUE_NUMBER, .number = value});
+    struct value v = {.kind = VALUE_NUMBER, .number = value};
+    v.whole = str_parse_i64(bytes_make(digits, n), 0, INT64_MAX, &v.integer) == 0;
+    return constant(p, v);
 }
 
 static uint32_t header(struct parser *p)
@@ -257,7 +259,7 @@ static uint32_t operand(struct parser *p)
         if (++p->depth > FILTER_DEPTH_MAX) {
             return fail(p, "nested too deeply");
         }
-        const uint32_t zero = constant(p, (struct value){.kind = VALUE_NUMBER, .number = 0});
+        const uint32_t zero = constant(p, (struct value){.kind = VALUE_NUMBER, .whole = true});
         const uint32_t node = binary(p, NODE_SUB, zero, operand(p));
         p->depth--;
         return node;

@@ -319,6 +319,7 @@ class Suite:
         self.step("ctl", self.script, "ctl", "--warren", hard)
         self.step("ctl-table", self.script, "ctl_table", "--warren", hard)
         self.step("ctl-nodes", self.script, "ctl_nodes", "--warren", hard)
+        self.step("ctl-move", self.script, "ctl_move", "--warren", hard)
         self.step("alarms", self.script, "alarms", "--warren", o.warren, "--perf", o.perf)
         for kind, binary, shards in (("asan", o.asan_warren, 2), ("tsan", o.tsan_warren, 3)):
             if binary and not o.quick:

@@ -12,11 +12,22 @@ static struct message sample(void)
     wire_table_put_bool(&headers, "yes", true);
     wire_table_put_cstr(&headers, "x-retry-count", "two");
     wire_table_put_cstr(&headers, "odd name", "o");
+    wire_table_put_int64(&headers, "big", (INT64_C(1) << 53) + 1);
+    wire_table_put_int64(&headers, "least", INT64_MIN);
+    wire_put_key(&headers, B("when"));
+    wire_value_put_timestamp(&headers, UINT64_MAX);
+    wire_put_key(&headers, B("x-death"));
+    wire_value_put_array(&headers, BYTES_LITERAL("t\x01"));
+    wire_put_key(&headers, B("table"));
+    wire_value_put_table(&headers, BYTES_NONE);
+    wire_put_key(&headers, B("void"));
+    wire_value_put_void(&headers);
     struct wire_props p = {.flags = WIRE_PROP_HEADERS | WIRE_PROP_PRIORITY | WIRE_PROP_TYPE |
-                                    WIRE_PROP_DELIVERY_MODE,
+                                    WIRE_PROP_DELIVERY_MODE | WIRE_PROP_CLUSTER_ID,
                            .priority = 7,
                            .delivery_mode = 2,
                            .type = B("order.created"),
+                           .cluster_id = B("c"),
                            .headers = writer_bytes(&headers)};
     writer_init(&raw, wire_props_size(&p));
     wire_props_put(&raw, &p);
@@ -26,12 +37,29 @@ static struct message sample(void)
     return m;
 }
 
+struct row {
+    const char *text;
+    bool matches;
+};
+
+static void check_rows(const struct row *rows, size_t count)
+{
+    struct message m = sample();
+    for (size_t i = 0; i < count; i++) {
+        char text[128];
+        struct strbuf why;
+        strbuf_init(&why, text, sizeof text);
+        struct filter *f = filter_parse(B(rows[i].text), &why);
+        cr_assert(f != NULL, "%s: %s", rows[i].text, text);
+        cr_expect_eq(filter_matches(f, &m, 3), rows[i].matches, "%s", rows[i].text);
+        filter_free(f);
+    }
+    message_unref(m);
+}
+
 Test(filter, matches)
 {
-    static const struct {
-        const char *text;
-        bool matches;
-    } rows[] = {
+    static const struct row rows[] = {
         {"true", true},
         {"FALSE", false},
         {"priority = 7", true},
@@ -73,6 +101,7 @@ Test(filter, matches)
         {"headers.none = 5 and priority = 8", false},
         {"not (headers.none = 5 and priority = 8)", true},
         {"headers.none not in (1)", false},
+        {"cluster_id = 'c'", true},
         {"headers.n = '5'", false}, /* other kinds do not compare */
         {"not (headers.n = '5')", false},
         {"priority", false}, /* not a truth value */
@@ -83,17 +112,36 @@ Test(filter, matches)
         {"1 = 2 or 1 = 1 and 1 = 2", false}, /* and binds more than or */
         {"  priority\t=\n7  ", true},
     };
-    struct message m = sample();
-    for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
-        char text[128];
-        struct strbuf why;
-        strbuf_init(&why, text, sizeof text);
-        struct filter *f = filter_parse(B(rows[i].text), &why);
-        cr_assert(f != NULL, "%s: %s", rows[i].text, text);
-        cr_expect_eq(filter_matches(f, &m, 3), rows[i].matches, "%s", rows[i].text);
-        filter_free(f);
-    }
-    message_unref(m);
+    check_rows(rows, WR_ARRAY_SIZE(rows));
+}
+
+/* What must not be taken for absent, or for another number: messages are deleted by this. */
+Test(filter, tells_what_is_there_and_which_number)
+{
+    static const struct row rows[] = {
+        /* there, though it is nothing that compares */
+        {"headers.x-death is not null", true},
+        {"headers.x-death is null", false},
+        {"headers.table is not null", true},
+        {"headers.x-death = headers.x-death", false},
+        {"not (headers.x-death = 'x')", false},
+        {"headers.x-death not in ('x')", false},
+        {"headers.void is null", true},
+        /* whole numbers are compared as such */
+        {"headers.big = 9007199254740993", true},
+        {"headers.big = 9007199254740992", false},
+        {"headers.big > 9007199254740992", true},
+        {"headers.big - 1 = 9007199254740992", true},
+        {"headers.big in (9007199254740992, 9007199254740994)", false},
+        {"headers.big * headers.big > 8e31", true},
+        {"headers.n / 2 = 2.5", true},
+        {"headers.n = 5.0", true},
+        {"headers.least = -9223372036854775808", true},
+        {"headers.least - 1 < -9e18", true},
+        {"headers.when > 18000000000000000000", true},
+        {"headers.n not in ('a', 'b')", false}, /* nor can it be said that it is none of them */
+    };
+    check_rows(rows, WR_ARRAY_SIZE(rows));
 }
 
 Test(filter, refuses)
