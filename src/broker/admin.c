@@ -140,7 +140,8 @@ static void on_proposed(void *ctx, int status, const struct catalog_result *resu
         admin_unavailable(call);
         return;
     }
-    if (status == CATALOG_NOT_FOUND && call->missing != NULL) {
+    /* What is cleared in a vhost that is not there is not there either: RabbitMQ does not look. */
+    if ((status == CATALOG_NOT_FOUND || status == CATALOG_NO_VHOST) && call->missing != NULL) {
         admin_fail(call, call->missing_code, "%s", call->missing);
         return;
     }
@@ -376,6 +377,17 @@ static bool policy_ok(struct admin_call *call, const struct catalog_policy_spec 
     return true;
 }
 
+/* After all that is wrong with what is to be set, as in RabbitMQ; one whose name no vhost can have
+ * is not there either. */
+static bool vhost_ok(struct admin_call *call)
+{
+    if (call->broker->view == NULL || catalog_vhost(call->broker->view, call->vhost) != NULL) {
+        return true;
+    }
+    translate(call, CATALOG_NO_VHOST);
+    return false;
+}
+
 void broker_policy_set(struct broker *broker, const struct catalog_policy_spec *policy,
                        broker_done_fn done, void *ctx)
 {
@@ -384,10 +396,22 @@ void broker_policy_set(struct broker *broker, const struct catalog_policy_spec *
         admin_fail(call, BROKER_ADMIN_INVALID, "policy name cannot be an empty string");
         return;
     }
-    if (policy_ok(call, policy)) {
+    if (policy_ok(call, policy) && vhost_ok(call)) {
         struct catalog_command command = {.kind = CATALOG_PUT_POLICY};
         command.u.policy = *policy;
         admin_propose(call, &command);
+    }
+}
+
+/* A policy or a parameter. No command can have a name that is empty or too long. */
+static void propose_clearing(struct admin_call *call, const struct catalog_command *command)
+{
+    call->missing = "Parameter does not exist";
+    call->missing_code = BROKER_ADMIN_NOT_FOUND;
+    if (catalog_command_valid(command)) {
+        admin_propose(call, command);
+    } else {
+        admin_fail(call, call->missing_code, "%s", call->missing);
     }
 }
 
@@ -399,9 +423,7 @@ void broker_policy_clear(struct broker *broker, struct bytes vhost, struct bytes
     command.u.policy.vhost = vhost;
     command.u.policy.name = name;
     command.u.policy.operator_policy = operator_policy;
-    call->missing = "Parameter does not exist";
-    call->missing_code = BROKER_ADMIN_NOT_FOUND;
-    admin_propose(call, &command);
+    propose_clearing(call, &command);
 }
 
 /* --- limits and parameters -------------------------------------------------------------------- */
@@ -459,7 +481,5 @@ void broker_parameter_clear(struct broker *broker, struct bytes vhost, struct by
     struct catalog_command command = {.kind = CATALOG_DELETE_PARAMETER};
     command.u.parameter =
         (struct catalog_parameter_spec){.vhost = vhost, .component = component, .name = name};
-    call->missing = "Parameter does not exist";
-    call->missing_code = BROKER_ADMIN_NOT_FOUND;
-    admin_propose(call, &command);
+    propose_clearing(call, &command);
 }

@@ -140,7 +140,10 @@ static void update_vhost_metadata(struct admin *admin)
 static void set_vhost_tags(struct admin *admin)
 {
     struct catalog_tags tags;
-    if (tags_of(admin, 1, &tags)) {
+    if (catalog_vhost(admin->shard->view, admin->args[0]) == NULL) {
+        admin_refuse(admin, EXIT_DATA, "Virtual host \"%.*s\" does not exist",
+                     BYTES_PRINTF(admin->args[0]));
+    } else if (tags_of(admin, 1, &tags)) {
         const struct broker_vhost_change change = {.tags = &tags};
         broker_vhost_change(admin->shard->broker, admin->args[0], &change, admin_done, admin);
     }
@@ -330,8 +333,6 @@ static void put_policy(struct admin *admin, bool operator_policy)
     } else if (!broker_apply_to_find(apply, &spec.apply_to)) {
         broker_apply_to_refusal(apply, &text);
         policy_done(admin, &fault, BYTES_NONE, 0, 0);
-    } else if (!admin_vhost_there(admin, admin->vhost)) {
-        ; /* answered */
     } else if (!admin_put_fields(&w, definition)) {
         refuse_json(admin);
     } else {
@@ -410,8 +411,8 @@ static void set_vhost_limits(struct admin *admin)
 {
     static const char *const names[2] = {"max-connections", "max-queues"};
     int64_t values[2] = {-1, -1};
-    if (admin_vhost_there(admin, admin->vhost) &&
-        limits_of(admin, admin->args[0], names, "limits", values)) {
+    if (limits_of(admin, admin->args[0], names, "limits", values) &&
+        admin_vhost_there(admin, admin->vhost)) {
         const struct catalog_vhost_limits limits = {values[0], values[1]};
         broker_vhost_limits_set(admin->shard->broker, admin->vhost, &limits, admin_done, admin);
     }
@@ -489,10 +490,12 @@ static void set_parameter(struct admin *admin)
 
 static void clear_parameter(struct admin *admin)
 {
-    if (admin->vhost.size > 0 || admin_vhost_there(admin, admin->vhost)) {
-        broker_parameter_clear(admin->shard->broker, admin->vhost, admin->args[0], admin->args[1],
-                               admin_done, admin);
+    if (admin->vhost.size == 0) { /* is what a global one has */
+        admin_refuse(admin, EXIT_UNAVAILABLE, "Parameter does not exist");
+        return;
     }
+    broker_parameter_clear(admin->shard->broker, admin->vhost, admin->args[0], admin->args[1],
+                           admin_done, admin);
 }
 
 static void set_global_parameter(struct admin *admin)

@@ -253,7 +253,7 @@ Test(broker_admin, policies)
     CALL(broker_policy_clear(rig.broker, vhost, B("p"), true, rig_done, "clear"));
     CALL(broker_policy_clear(rig.broker, B("nov"), B("p"), true, rig_done, "clear"));
     EXPECT_SAID("clear ok 'p' 1 0\nclear 4 Parameter does not exist\n"
-                "clear 3 Virtual host 'nov' does not exist\n");
+                "clear 4 Parameter does not exist\n");
     uint8_t apply_to = 9;
     cr_assert(broker_apply_to_find(B("quorum_queues"), &apply_to));
     cr_assert_eq(apply_to, CATALOG_APPLY_QUORUM_QUEUES);
