@@ -151,6 +151,10 @@ static void show_rows(const struct invocation *v, const struct command *c, json_
         output_add_words(columns, c->columns, " ");
     }
     out.no_headers = out.no_headers || (c->no_header && out.format == OUTPUT_TABLE);
+    const bool limits = strstr(c->name, "_limits") != NULL;
+    if (limits && out.format == OUTPUT_TABLE && json_array_size(rows) == 0) {
+        (void)puts(""); /* as of one vhost that has none */
+    }
     output_rows(&out, columns, rows);
     json_decref(columns);
 }

@@ -16,6 +16,7 @@
     X(USER, "--user", NULL, OPTION_TEXT)                                                           \
     X(OBJECT_TYPE, "--object-type", NULL, OPTION_TEXT)                                             \
     X(FILTER, "--filter", NULL, OPTION_TEXT)                                                       \
+    X(UNIT, "--unit", NULL, OPTION_TEXT)                                                           \
     X(PLACES, "--places", NULL, OPTION_TEXT)                                                       \
     X(COUNT, "--count", NULL, OPTION_COUNT)                                                        \
     X(LIMIT, "--limit", NULL, OPTION_COUNT)                                                        \

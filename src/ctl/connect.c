@@ -19,6 +19,8 @@
 
 #include "connect.h"
 
+enum { INTERRUPTED_MS = 2000, LOOK_MS = 100 };
+
 struct target {
     char host[256], port[16], cookie[256];
     struct uid node_id; /* zero: not known */
@@ -31,6 +33,7 @@ struct asking {
     struct outq out;
     int fd;
     int64_t deadline_ms;
+    int64_t interrupted_ms; /* when it was first seen; 0: not */
     bool ready;
     char *answer;
     char refusal[640];
@@ -122,7 +125,7 @@ static int64_t now_ms(void)
 }
 
 /* A signal does not restart a connect that has a time limit: it goes on by itself, and how it ended
- * is asked. Whoever is interrupted ends after the answer. */
+ * is asked. */
 static bool connect_to(int fd, const struct addrinfo *ai, int timeout_s)
 {
     if (connect(fd, ai->ai_addr, ai->ai_addrlen) == 0) {
@@ -223,18 +226,39 @@ static bool flush(struct asking *a)
     return true;
 }
 
+static bool is_interrupted(struct asking *a)
+{
+    const int asked = a->options->interrupts == NULL ? 0 : (int)*a->options->interrupts;
+    if (asked == 0) {
+        return false;
+    }
+    a->interrupted_ms = a->interrupted_ms == 0 ? now_ms() : a->interrupted_ms;
+    return asked > 1 || now_ms() - a->interrupted_ms >= INTERRUPTED_MS;
+}
+
+/* As poll, until the deadline or an interruption: < 0 = failed, 0 = there is nothing. The flag is
+ * looked at now and then, for a signal that comes before the call does not end it. */
+static int wait_for_bytes(struct asking *a)
+{
+    struct pollfd fd = {.fd = a->fd, .events = POLLIN};
+    int rc = 0;
+    do {
+        const int64_t left_ms = a->deadline_ms - now_ms();
+        if (left_ms <= 0 || (a->options->interrupted = is_interrupted(a))) {
+            return 0;
+        }
+        const bool looks = a->options->interrupts != NULL && left_ms > LOOK_MS;
+        rc = poll(&fd, 1, looks ? LOOK_MS : (int)left_ms);
+    } while (rc == 0 || (rc < 0 && errno == EINTR));
+    return rc;
+}
+
 /* One read; 0 = closed, < 0 = error or time-out, > 0 = something was fed. */
 static int pump(struct asking *a, char *errmsg)
 {
     static uint8_t bytes[65536];
-    struct pollfd fd = {.fd = a->fd, .events = POLLIN};
-    const int64_t left_ms = a->deadline_ms - now_ms();
-    int rc = poll(&fd, 1, left_ms > 0 ? (int)left_ms : 0);
-    if (rc < 0 && errno == EINTR) {
-        return 1; /* whoever is interrupted ends after the answer */
-    }
-    if (rc <= 0) {
-        a->options->timed_out = true;
+    if (wait_for_bytes(a) <= 0) {
+        a->options->timed_out = !a->options->interrupted;
         (void)snprintf(errmsg, 512, "no answer within %d s", a->options->timeout_s);
         return -1;
     }
@@ -294,6 +318,7 @@ char *ctl_ask(struct ctl_options *o, const char *json, bool until_closed, char *
         return NULL;
     }
     o->timed_out = false;
+    o->interrupted = false;
     a.deadline_ms = now_ms() + (int64_t)o->timeout_s * 1000;
     a.fd = dial(&t, o->timeout_s);
     if (a.fd < 0) {

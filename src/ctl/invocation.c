@@ -268,6 +268,12 @@ void invocation_check(const struct invocation *v, const struct command *c)
     if (strcmp(c->name, "add_user") == 0 && v->words[1][0] == 0) {
         invocation_refuse(v, c, EXIT_DATA, "Bad argument: user cannot be an empty string");
     }
+    if (v->given[O_UNIT] && !output_unit_known(v->values[O_UNIT])) {
+        (void)snprintf(what, sizeof what,
+                       "\"unit '%.100s' is not supported. Please use one of: bytes, mb, gb\"",
+                       v->values[O_UNIT]);
+        invocation_refuse(v, c, EXIT_USAGE, what);
+    }
     check_text(v, c);
 }
 
@@ -304,6 +310,13 @@ int ctl_fail_reply(const struct invocation *v, json_t *reply)
     return ctl_fail(v, code > 0 && code < 256 ? (int)code : EXIT_SOFTWARE,
                     json_is_true(json_object_get(reply, "bare")),
                     text != NULL ? text : "the node's answer makes no sense");
+}
+
+int ctl_fail_interrupted(const struct invocation *v)
+{
+    return ctl_fail(
+        v, EXIT_INTERRUPTED, false,
+        "stopped before the node had answered: what it was asked last may have been done");
 }
 
 /* No answer: said in the words that scripts look for. */
@@ -441,7 +454,7 @@ json_t *ctl_request(struct invocation *v, json_t *owned_request, int *ret_code)
     char *answer = ctl_ask(&v->ctl, text, false, errmsg);
     free(text);
     if (answer == NULL) {
-        *ret_code = ctl_fail_unreachable(v, errmsg);
+        *ret_code = v->ctl.interrupted ? ctl_fail_interrupted(v) : ctl_fail_unreachable(v, errmsg);
         return NULL;
     }
     json_t *reply = json_loads(answer, JSON_ALLOW_NUL, NULL);

@@ -14,6 +14,7 @@ enum {
     EXIT_SOFTWARE = 70,
     EXIT_IO = 74,
     EXIT_TEMPORARY = 75,
+    EXIT_INTERRUPTED = 130,
     WORDS_MAX = 128
 };
 
@@ -45,6 +46,7 @@ long long invocation_count(const struct invocation *v, enum option_id id, long l
 
 /* Each returns the exit code. `bare`: without the line "Error:". */
 int ctl_fail(const struct invocation *v, int code, bool bare, const char *text);
+int ctl_fail_interrupted(const struct invocation *v);
 int ctl_fail_unreachable(const struct invocation *v, const char *why);
 int ctl_fail_reply(const struct invocation *v, json_t *reply); /* it has "error" and "code" */
 void ctl_warn_stale(json_t *reply);                            /* an answer without a leader */

@@ -393,6 +393,7 @@ int main(int argc, char **argv)
     }
     choose_node(&v);
     invocation_check(&v, c);
+    v.out.unit = v.values[O_UNIT];
     if (strcmp(c->name, "version") == 0) {
         return show_version();
     }

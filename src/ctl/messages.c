@@ -12,7 +12,7 @@
 
 #include "invocation.h"
 
-enum { PAGE = 1000, COUNT_DEFAULT = 10, EXIT_INTERRUPTED = 130, BODY_SHOWN = 60, BAR = 30 };
+enum { PAGE = 1000, COUNT_DEFAULT = 10, BODY_SHOWN = 60, BAR = 30 };
 enum { PLACE_READY = 1, PLACE_DELAYED = 2, PLACE_DEAD = 4 };
 
 static volatile sig_atomic_t interrupted;
@@ -34,7 +34,7 @@ struct run {
 static void on_interrupt(int number)
 {
     (void)number;
-    interrupted = 1;
+    interrupted = interrupted == 0 ? 1 : 2;
 }
 
 /* --- options ---------------------------------------------------------------------------------- */
@@ -335,6 +335,7 @@ int ctl_messages(struct invocation *v, const struct command *c)
     const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
+    v->ctl.interrupts = &interrupted;
     r.shown = json_array();
     if (r.limit == 0) {
         begin(&r, true);

@@ -43,7 +43,7 @@ bool output_is_for_machines(enum output_format format)
     return format == OUTPUT_JSON || format == OUTPUT_CSV;
 }
 
-static void print_json(json_t *value)
+void output_json(json_t *value)
 {
     (void)json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
     (void)printf("\n");
@@ -196,7 +196,7 @@ static void print_json_rows(json_t *columns, json_t *rows, bool stream)
                                       value_json(row, json_string_value(column)));
         }
         (void)fputs(k == 0 || stream ? "" : ",", stdout);
-        print_json(picked);
+        output_json(picked);
         (void)fputs(stream ? "\n" : "", stdout);
         json_decref(picked);
     }
@@ -239,169 +239,9 @@ void output_text(const struct output_options *o, const char *node, const char *t
     if (o->format == OUTPUT_JSON) {
         json_t *value = done ? json_pack("{s:s, s:s}", "node", node, "result", text)
                              : json_pack("{s:s}", "message", text);
-        print_json(value);
+        output_json(value);
         json_decref(value);
     } else if (!done) {
         (void)printf("%s\n", text);
-    }
-}
-
-static void heading(const char *text)
-{
-    (void)printf("\n%s\n\n", text);
-}
-
-static void print_listeners(json_t *list)
-{
-    size_t i;
-    json_t *l;
-    json_array_foreach(list, i, l) {
-        (void)printf("Node: %s, interface: %s, port: %d, protocol: %s, purpose: %s\n",
-                     json_string_value(json_object_get(l, "node")),
-                     json_string_value(json_object_get(l, "interface")),
-                     (int)json_integer_value(json_object_get(l, "port")),
-                     json_string_value(json_object_get(l, "protocol")),
-                     json_string_value(json_object_get(l, "purpose")));
-    }
-}
-
-static void print_lines(json_t *status, const char *const lines[][2], size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        char *text = value_text(status, lines[i][1], VALUE_BYTES_ESCAPED);
-        (void)printf("%s: %s\n", lines[i][0], text);
-        free(text);
-    }
-}
-
-static void print_alarms(json_t *alarms)
-{
-    size_t i;
-    json_t *alarm;
-    heading("Alarms");
-    json_array_foreach(alarms, i, alarm) {
-        const char *resource = json_string_value(json_object_get(alarm, "resource"));
-        bool disk = resource != NULL && strcmp(resource, "disk") == 0;
-        (void)printf("%s alarm on node %s\n", disk ? "Free disk space" : "Memory",
-                     json_string_value(json_object_get(alarm, "node")));
-    }
-    if (json_array_size(alarms) == 0) {
-        (void)printf("(none)\n");
-    }
-}
-
-static void print_memory(json_t *status)
-{
-    json_t *limit = json_object_get(status, "vm_memory_high_watermark_limit");
-    json_t *setting = json_object_get(status, "vm_memory_high_watermark_setting");
-    json_t *relative = json_object_get(setting, "relative");
-    json_t *total =
-        json_object_get(json_object_get(json_object_get(status, "memory"), "total"), "rss");
-    heading("Memory");
-    (void)printf("Total memory used: %.4f gb\n", (double)json_integer_value(total) / 1e9);
-    (void)printf("Calculation strategy: rss\n");
-    if (relative != NULL) {
-        (void)printf(
-            "Memory high watermark setting: %g of available memory, computed to: %.4f gb\n",
-            json_number_value(relative), (double)json_integer_value(limit) / 1e9);
-    } else {
-        (void)printf("Memory high watermark setting: %.4f gb\n",
-                     (double)json_integer_value(limit) / 1e9);
-    }
-}
-
-static void print_certificate(json_t *certificate)
-{
-    static const char *const lines[][2] = {{"File", "file"},
-                                           {"Subject", "subject"},
-                                           {"Issuer", "issuer"},
-                                           {"Valid from", "valid_from"},
-                                           {"Valid until", "valid_until"}};
-    const char *problem = json_string_value(json_object_get(certificate, "problem"));
-    if (json_is_object(certificate)) {
-        heading("TLS certificate");
-        print_lines(certificate, lines, sizeof lines / sizeof lines[0]);
-        if (problem != NULL && problem[0] != 0) {
-            (void)printf("The files that are there now are not used: %s\n", problem);
-        }
-    }
-}
-
-void output_status(const struct output_options *o, json_t *status)
-{
-    static const char *const runtime[][2] = {{"Uptime (seconds)", "uptime"},
-                                             {"Is under maintenance?", "is_under_maintenance"},
-                                             {"RabbitMQ version", "rabbitmq_version"},
-                                             {"Warren version", "warren_version"},
-                                             {"Node name", "node"},
-                                             {"State", "state"},
-                                             {"Shards", "shards"}};
-    static const char *const totals[][2] = {{"Connection count", "connection_count"},
-                                            {"Queue count", "queue_count"},
-                                            {"Virtual host count", "virtual_host_count"},
-                                            {"Exchange count", "exchange_count"}};
-    static const char *const data[][2] = {{"Node data directory", "data_directory"}};
-    size_t i;
-    json_t *file;
-    if (o->format == OUTPUT_JSON) {
-        print_json(status);
-        return;
-    }
-    heading("Runtime");
-    print_lines(status, runtime, sizeof runtime / sizeof runtime[0]);
-    heading("Data directory");
-    print_lines(status, data, 1);
-    heading("Log file(s)");
-    json_array_foreach(json_object_get(status, "log_files"), i, file) {
-        (void)printf(" * %s\n", json_string_value(file));
-    }
-    print_alarms(json_object_get(status, "alarms"));
-    print_memory(status);
-    heading("Free Disk Space");
-    (void)printf("Low free disk space watermark: %.4f gb\n",
-                 (double)json_integer_value(json_object_get(status, "disk_free_limit")) / 1e9);
-    heading("Totals");
-    print_lines(json_object_get(status, "totals"), totals, sizeof totals / sizeof totals[0]);
-    heading("Listeners");
-    print_listeners(json_object_get(status, "listeners"));
-    print_certificate(json_object_get(status, "tls_certificate"));
-}
-
-static void print_names(const char *title, json_t *names)
-{
-    size_t i;
-    json_t *name;
-    heading(title);
-    json_array_foreach(names, i, name) {
-        (void)printf("%s\n", json_string_value(name));
-    }
-}
-
-void output_cluster_status(const struct output_options *o, json_t *status)
-{
-    const char *node;
-    json_t *item;
-    if (o->format == OUTPUT_JSON) {
-        print_json(status);
-        return;
-    }
-    heading("Basics");
-    (void)printf("Cluster name: %s\n", json_string_value(json_object_get(status, "cluster_name")));
-    (void)printf("Catalog leader: %s\n",
-                 json_string_value(json_object_get(status, "catalog_leader")));
-    (void)printf("State: %s\n", json_string_value(json_object_get(status, "state")));
-    print_names("Disk Nodes", json_object_get(status, "disk_nodes"));
-    print_names("Running Nodes", json_object_get(status, "running_nodes"));
-    heading("Versions");
-    json_object_foreach(json_object_get(status, "versions"), node, item) {
-        (void)printf("%s: %s %s\n", node, json_string_value(json_object_get(item, "rabbitmq_name")),
-                     json_string_value(json_object_get(item, "rabbitmq_version")));
-    }
-    print_alarms(json_object_get(status, "alarms"));
-    heading("Network Partitions");
-    (void)printf("(none)\n");
-    heading("Listeners");
-    json_object_foreach(json_object_get(status, "listeners"), node, item) {
-        print_listeners(item);
     }
 }

@@ -9,8 +9,9 @@ enum output_format { OUTPUT_TABLE, OUTPUT_PRETTY, OUTPUT_JSON, OUTPUT_CSV, OUTPU
 struct output_options {
     enum output_format format;
     bool quiet, no_headers;
-    bool silent; /* no headers in a table; CSV keeps its own */
-    bool stream; /* JSON: rows as objects one after the other, not in an array */
+    bool silent;      /* no headers in a table; CSV keeps its own */
+    const char *unit; /* of sizes in status; NULL: gb */
+    bool stream;      /* JSON: rows as objects one after the other, not in an array */
 };
 /* Formats whose readers want nothing but the data. */
 bool output_is_for_machines(enum output_format format);
@@ -18,7 +19,9 @@ bool output_parse_format(const char *name, enum output_format *ret_format);
 /* Splits at a separator; empty parts are left out. */
 void output_add_words(json_t *list, const char *words, const char *separator);
 void output_rows(const struct output_options *options, json_t *columns, json_t *rows);
+void output_json(json_t *value); /* one line */
 void output_text(const struct output_options *options, const char *node, const char *text);
+bool output_unit_known(const char *name);
 void output_status(const struct output_options *options, json_t *status);
 void output_cluster_status(const struct output_options *options, json_t *status);
 

@@ -254,6 +254,19 @@ class Checks:
         expect("running", cluster["running_nodes"], [self.node.name])
         expect("maintenance", cluster["maintenance_status"], {self.node.name: "not under maintenance"})
 
+    def status_in_units(self):
+        for unit, number in (("mb", r"\d+\.\d{1,4}"), ("GB", r"\d+\.\d{1,4}"), ("bytes", r"\d+")):
+            text = self.out("status", "--unit", unit)
+            for line in ("Total memory used: ", "Low free disk space watermark: "):
+                expect(f"{line} in {unit}", re.search(f"^{line}{number} {unit}$", text, re.M) is not None,
+                       True)
+        expect("no zeros at the end", "Low free disk space watermark: 0.05 gb\n" in self.out("status"),
+               True)
+        expect("a listener", f"\nInterface: 127.0.0.1, port: {self.node.amqp_port}, protocol: amqp, "
+               in self.out("status"), True)
+        expect("of the cluster", f"\nNode: {self.node.name}, status: not under maintenance\n" in
+               self.out("cluster_status"), True)
+
     # --- wrong usage -------------------------------------------------------------------------------
 
     def wrong_usage(self):
@@ -264,6 +277,8 @@ class Checks:
                 (("status", "extra"), "Error (argument validation): too many arguments."),
                 (("list_queues", "--nosuch"),
                  "Error (argument validation): Invalid options for this command:"),
+                (("status", "--unit", "kib"), "Error (argument validation): \"unit 'kib' is not supported. "
+                 "Please use one of: bytes, mb, gb\""),
                 (("list_queues", "--nosuch=1"), "--nosuch : "),
                 (("list_queues", "--timeout=abc"), "--timeout : abc"),
                 (("list_queues", "-t", "abc"), "-t : abc"),
@@ -364,7 +379,7 @@ class Checks:
         return [self.banners_and_headers, self.options_in_other_forms, self.tables_in_every_format,
                 self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
                 self.types_in_json, self.pids_of_one_thing_are_one, self.bindings_are_sorted,
-                self.ping, self.status_as_json, self.wrong_usage, self.help_is_no_error, self.without_a_node,
+                self.ping, self.status_as_json, self.status_in_units, self.wrong_usage, self.help_is_no_error, self.without_a_node,
                 self.messages_of_no_node, self.other_nodes, self.bytes_that_are_no_text, self.output_that_is_lost, self.missing_vhost, self.long_lists_are_whole, self.stop]
 
 

@@ -9,6 +9,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from cluster import ClusterError, wait_until
 
 WAIT_S = 60
 DURABLE = 2
-UNAVAILABLE, TIMED_OUT = 69, 75
+UNAVAILABLE, TIMED_OUT, INTERRUPTED = 69, 75, 130
 QUORUM = short("x-queue-type") + b"S" + longstr("quorum")
 
 
@@ -35,6 +36,13 @@ def expect(what, got, wanted):
 def name_of(raw):
     here, there = raw.socket.getsockname(), raw.socket.getpeername()
     return f"127.0.0.1:{here[1]} -> 127.0.0.1:{there[1]}"
+
+
+def catches(pid, number):
+    """Whether the process has a handler of its own for the signal."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        masks = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+    return int(masks["SigCgt"], 16) >> (number - 1) & 1 == 1
 
 
 class Checks:
@@ -150,11 +158,26 @@ class Checks:
         self.cluster.start(self.third)
         self.cluster.wait_ready()
 
+    def interrupted(self):
+        """Ctrl-C ends a command that waits for it, however much of --timeout is left."""
+        self.cluster.pause(self.third)
+        for words in (("move", "n.quorum", "n.classic"), ("delete_messages", "n.quorum"),
+                      ("peek", "n.quorum")):
+            command, environment = self.cluster.driver.ctl(self.third, "-q", *words)
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  env=environment, stdin=subprocess.DEVNULL) as asking:
+                wait_until(lambda asking=asking: catches(asking.pid, signal.SIGINT), WAIT_S, "it runs")
+                asking.send_signal(signal.SIGINT)
+                text, errors = asking.communicate(timeout=WAIT_S)
+            expect(words, (asking.returncode, text, errors.startswith("Error:\nstopped before ")),
+                   (INTERRUPTED, "", True))
+        self.cluster.resume(self.third)
+
     def run(self):
         self.prepare()
         failed = 0
         for check in (self.lists_without_it, self.it_is_asked_itself, self.unresponsive_queues,
-                      self.closes_what_answers, self.it_goes_on, self.without_its_process):
+                      self.closes_what_answers, self.it_goes_on, self.without_its_process, self.interrupted):
             try:
                 check()
                 print(f"ok {check.__name__}")
