@@ -6,6 +6,7 @@
 
 #include "commands.h"
 
+/* tidy: long function: a table */
 const char *command_absent(const char *name)
 {
     static const char no_erlang[] =
@@ -21,6 +22,12 @@ const char *command_absent(const char *name)
     static const char flags[] = "every feature is on: there are no feature flags";
     static const char mirrors[] =
         "replicas that lag behind are brought up to date without being told";
+    static const char alarms[] = "the alarms of all nodes are in 'warrenctl cluster_status', with "
+                                 "--formatter json as a list";
+    static const char listeners[] = "'warrenctl status' lists the listeners";
+    static const char replicas[] =
+        "'warrenctl list_queues name leader members online' shows which replicas are in reach";
+    static const char not_yet[] = "it is not there yet";
     static const char no_crypto[] = "values in the configuration are not encrypted";
     static const struct {
         const char *name, *instead;
@@ -54,6 +61,36 @@ const char *command_absent(const char *name)
         {"list_ciphers", no_crypto},
         {"list_hashes", no_crypto},
         {"node_health_check", "use 'warrenctl status' and 'warrenctl ping'"},
+        /* of rabbitmq-diagnostics, rabbitmq-queues, rabbitmq-upgrade */
+        {"check_running", "use 'warrenctl await_startup', with -t for how long to wait"},
+        {"is_running", "use 'warrenctl await_startup', with -t for how long to wait"},
+        {"is_booting", "'warrenctl status' says the state"},
+        {"check_alarms", alarms},
+        {"check_local_alarms", alarms},
+        {"alarms", alarms},
+        {"listeners", listeners},
+        {"check_port_listener", listeners},
+        {"check_port_connectivity", listeners},
+        {"check_protocol_listener", listeners},
+        {"check_virtual_hosts", "vhosts cannot fail by themselves: use 'warrenctl ping'"},
+        {"check_certificate_expiration", "'warrenctl status' says until when it is valid"},
+        {"server_version", "'warrenctl status' says it"},
+        {"erlang_version", no_erlang},
+        {"memory_breakdown", "'warrenctl status' says how much is used"},
+        {"quorum_status", replicas},
+        {"check_if_node_is_quorum_critical", replicas},
+        {"check_if_node_is_mirror_sync_critical", replicas},
+        {"add_member", not_yet},
+        {"delete_member", not_yet},
+        {"grow", not_yet},
+        {"shrink", not_yet},
+        {"rebalance", not_yet},
+        {"drain", not_yet},
+        {"revive", not_yet},
+        {"suspend_listeners", not_yet},
+        {"resume_listeners", not_yet},
+        {"export_definitions", not_yet},
+        {"import_definitions", not_yet},
     };
     for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++) {
         if (strcmp(absent[i].name, name) == 0) {
