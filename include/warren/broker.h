@@ -236,9 +236,9 @@ enum broker_publish_result broker_publish(struct broker_channel *ch, struct mess
  * on_blocked). Without one, or held back already: nothing. */
 void broker_channel_alarm(struct broker_channel *ch);
 
-/* An unroutable message as it goes back to its publisher: without BCC, as every message leaves.
- * Consumes the reference, gives a new one. */
-struct message broker_returned(struct message owned);
+/* An unroutable message as it goes back to its publisher: without BCC, and with the name of the
+ * channel's reply consumer, as every message leaves. Consumes the reference, gives a new one. */
+struct message broker_returned(const struct broker_channel *ch, struct message owned);
 /* The next publish had come already when the barrier of the last BROKER_WAIT on this channel began:
  * where it cannot be routed it needs none of its own. */
 void broker_publish_looked(struct broker_channel *ch);

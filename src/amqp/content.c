@@ -147,7 +147,7 @@ static void publish(struct amqp_channel *ch)
     switch (result) {
     case BROKER_KEPT:
         if (c->mandatory) {
-            c->message = broker_returned(c->message);
+            c->message = broker_returned(ch->broker, c->message);
             deliver_return(ch, &c->message);
         }
         ch->next_token += ch->confirm;
@@ -157,7 +157,7 @@ static void publish(struct amqp_channel *ch)
         break;
     case BROKER_UNROUTABLE:
         if (c->mandatory) {
-            c->message = broker_returned(c->message);
+            c->message = broker_returned(ch->broker, c->message);
             deliver_return(ch, &c->message);
         }
         if (ch->confirm) {

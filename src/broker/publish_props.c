@@ -396,14 +396,17 @@ struct message publish_with_delay_over(struct message message)
     return result;
 }
 
-struct message broker_returned(struct message owned)
+struct message broker_returned(const struct broker_channel *ch, struct message owned)
 {
     struct wire_value v;
-    struct bytes headers = wire_props_headers(message_props(&owned));
-    if (headers.size == 0 || !wire_table_find(headers, "BCC", &v)) {
-        return owned;
-    }
-    struct message result = publish_rebuild(NULL, owned, true, false);
+    struct bytes value;
+    const struct bytes props = message_props(&owned);
+    const struct bytes headers = wire_props_headers(props);
+    const bool has_bcc = headers.size > 0 && wire_table_find(headers, "BCC", &v);
+    const bool reply_here = ch->reply != NULL &&
+                            wire_props_get(props, WIRE_PROP_REPLY_TO, &value) &&
+                            bytes_eq_cstr(value, REPLY_QUEUE);
+    struct message result = publish_rebuild(ch, owned, has_bcc, reply_here);
     message_unref(owned);
     return result;
 }

@@ -138,6 +138,17 @@ def to_one_who_has_gone(t):
     back.confirms(1)
 
 
+@script("12", "22")
+def a_request_that_comes_back(t):
+    """With the name that stands for the asking channel, as whoever was to answer would have seen it."""
+    ch = t.channel()
+    ch.call("basic.consume", queue=REPLY, tag="1", no_ack=1)
+    for exchange in ("", "amq.fanout"):
+        ch.publish(exchange, t.name("nowhere"), "m", reply_to=REPLY, mandatory=1,
+                   headers={"BCC": ["nobody"]})
+        ch.take(1, "basic.return")
+
+
 @script("12", "13", "22")
 def mandatory(t):
     """Reply names do not count as routed."""

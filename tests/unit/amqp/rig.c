@@ -282,8 +282,9 @@ void broker_publish_looked(struct broker_channel *ch)
     strbuf_printf(&rig.calls, "%u looked\n", ch->number);
 }
 
-struct message broker_returned(struct message owned)
+struct message broker_returned(const struct broker_channel *ch, struct message owned)
 {
+    cr_assert(ch->used);
     return owned;
 }
 

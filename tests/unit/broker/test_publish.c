@@ -150,7 +150,7 @@ Test(broker_publish, bcc_does_not_go_back_to_the_publisher)
     wire_table_put_cstr(&headers, "BCC", "goes");
     struct message message =
         rig_message("", "nobody", props(&w, WIRE_PROP_HEADERS, NULL, writer_bytes(&headers)), "m");
-    message = broker_returned(message);
+    message = broker_returned(rig.ch, message);
     struct bytes left = wire_props_headers(message_props(&message));
     cr_assert_not(wire_table_find(left, "BCC", &v));
     cr_assert(wire_table_find(left, "CC", &v));
