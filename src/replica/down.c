@@ -1,10 +1,15 @@
 /*
  * What: what becomes of nodes: from the node layer's liveness to events of the cores and ops of the
- * machines. lost   the link broke or fell silent: the cores hear PEER_DOWN (elections), clients
- * look for a leader down   gone or silent for longer than the limit: its consumers are suspended,
- * their messages returned (NODE_DOWN) up     reachable again: PEER_UP, NODE_UP a newer boot, or
- * forgotten: clients of older boots are closed for good (NODE_GONE) Only the leader of a group (or
- * the owner of a local queue) turns this into ops; the ops are idempotent.
+ * machines.
+ * - lost: the link broke or fell silent: the cores hear PEER_DOWN (elections), clients look for a
+ *   leader
+ * - down: gone or silent for longer than the limit: its consumers are suspended, their messages
+ *   returned (NODE_DOWN)
+ * - up: reachable again: PEER_UP, NODE_UP
+ * - its boot was ended, it has a newer one, or it was forgotten: clients of that boot are closed
+ *   for good (NODE_GONE)
+ * Only the leader of a group (or the owner of a local queue) turns this into ops; the ops are
+ * idempotent.
  */
 #include "replica_internal.h"
 
@@ -37,7 +42,9 @@ enum node_reach host_boot_reach(const struct host *host, uint64_t boot)
     }
     const struct catalog_node *node = catalog_node_by_boot(host->view, (uint32_t)boot);
     if (node != NULL) {
-        return host_reach(host, node->info.id);
+        /* One that was ended is over, whether its node is started again or not: a node that lives
+         * takes another. What its consumers held must not wait for that. */
+        return node->running ? host_reach(host, node->info.id) : NODE_GONE;
     }
     /* One that this view has given and that is no node's any more is over, also if its node was the
      * last to start and is forgotten; any other is not known here yet. */

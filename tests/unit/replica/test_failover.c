@@ -523,23 +523,46 @@ static bool is_gone(void *user)
     return ((struct user *)user)->gone;
 }
 
+/* The others decided that the node is down: its boot is over, whether it comes back or not. */
+static void end_boot(struct test_cluster *c, uint32_t node)
+{
+    struct catalog_result result;
+    struct catalog_command command = {.kind = CATALOG_NODE_DOWN};
+    command.u.down.node = c->nodes[node].id;
+    command.u.down.boot = c->nodes[node].boot;
+    cluster_apply(c, &command, &result);
+    cr_assert_eq(result.status, CATALOG_OK);
+    cluster_views(c);
+}
+
 /* Its node was cut off for so long that its boot was ended: queues ignore what a client of that
- * boot says. One of which nothing was applied would never hear of that (sim seed 124). */
+ * boot says. One of which nothing was applied would never hear of that (sim seed 124). Its node may
+ * be reached again before it knows. */
 Test(failover, clients_of_a_boot_that_ended_are_told)
 {
-    for (uint32_t round = 0; round < 4; round++) {
+    for (uint32_t round = 0; round < 8; round++) {
         struct scene s = scene_new(950 + round, 1 + round % 2, 2, 1);
         user_publish(&s.u[0], 10, 50);
-        if (round < 2) {
+        if (round % 4 < 2) {
             finish(&s);
         }
         cluster_cut(s.c, 2, 0);
         cluster_cut(s.c, 2, 1);
         user_publish(&s.u[0], 5, 50);
         cluster_settle(s.c, 500);
-        cluster_reboot(s.c, 2);
+        if (round < 4) {
+            cluster_reboot(s.c, 2);
+        } else {
+            end_boot(s.c, 2);
+            cluster_settle(s.c, 500);
+        }
         cluster_join(s.c, 2, 0);
         cluster_join(s.c, 2, 1);
+        if (round >= 4) {
+            user_publish(&s.u[0], 5, 50);
+            cluster_settle(s.c, 500);
+            cluster_reboot(s.c, 2);
+        }
         cr_assert(cluster_run(s.c, is_gone, &s.u[0], 5000), "round %u", round);
         cr_assert(s.u[0].lost);
         user_close(&s.u[0]);
@@ -648,6 +671,43 @@ Test(failover, messages_of_a_forgotten_consumer_come_to_another)
     user_close(other);
     wr_free(other);
     scene_free(&s);
+}
+
+static enum queue_status attach(struct user *u, uint32_t consumer)
+{
+    u->replies = 0;
+    user_consume(u, consumer, QUEUE_EXCLUSIVE_CONSUMER, 0, UINT64_MAX);
+    cr_assert(cluster_run(u->cluster, replied, u, 5000));
+    return u->status;
+}
+
+/* Who stands by takes over from an exclusive consumer whose node is dead, not when it is started
+ * again, which may be never. While nobody has decided that it is dead it may come back. */
+Test(failover, an_exclusive_consumer_goes_with_the_boot_of_its_node)
+{
+    struct test_cluster *c = cluster_new(320, 3, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(2, sizeof *u);
+    const uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, 3, -1);
+    user_open(&u[0], c, 2, 0, q, t);
+    user_open(&u[1], c, 1, 0, q, t);
+    cr_assert_eq(attach(&u[0], 1), QUEUE_OK);
+    user_publish(&u[0], 5, 20);
+    cr_assert(cluster_run(c, all_seen, t, 5000));
+    cluster_crash(c, 2);
+    u[0].client = NULL;
+    cluster_settle(c, 500);
+    cr_assert_eq(attach(&u[1], 1), QUEUE_IN_EXCLUSIVE_USE);
+    end_boot(c, 2);
+    cluster_settle(c, 500);
+    cr_assert_eq(attach(&u[1], 2), QUEUE_OK);
+    cluster_settle(c, 500);
+    cr_assert_eq(u[1].got, 5);
+    user_close(&u[1]);
+    cluster_settle(c, 500);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
 }
 
 Test(failover, all_nodes_lose_power)
