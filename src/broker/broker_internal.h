@@ -217,6 +217,7 @@ struct ch_queue {
     uint32_t handle; /* in channel->by_handle; never used again: acks may come when the queue is
                         long gone */
     char name[256];
+    uint8_t name_size;
     struct queue_client *client;
     VEC(struct confirm_run) confirms;
     size_t confirms_first;
@@ -242,6 +243,7 @@ struct ch_queue {
     bool safe;                    /* on this node, and ends with it: nothing is lost on its way */
     uint64_t tx_publish, tx_last; /* of the commit under way: seq of the first publish, of the last
                                      op; 0: none */
+    uint64_t tx_kept;             /* serial of the transaction that has a message for it; 0: none */
 };
 
 struct route_cache_slot {

@@ -36,6 +36,7 @@ struct ch_queue *ch_queue_open(struct broker_channel *ch, const struct catalog_q
     q->safe = queue->spec.run == CATALOG_RUN_LOCAL &&
               uid_eq(queue->spec.local.node, ch->broker->options.node_id);
     memcpy(q->name, queue->spec.name.data, queue->spec.name.size);
+    q->name_size = (uint8_t)queue->spec.name.size;
     vec_push(&q->consumers, (struct consumer *)NULL);
     list_init(&q->holdings);
     list_init(&q->requests);

@@ -7,7 +7,8 @@
  * queues have applied all publishes: a node that dies between must not have acked what it has not
  * published. It ends when every queue has applied its last op. Failure modes: a queue that refuses
  * a publish, or is lost with one pending, makes the commit end with 406; queues deleted meanwhile
- * count as in RabbitMQ: a message that has none left is returned if it was mandatory.
+ * count as in RabbitMQ: one that was declared again by then gets the message, since queues are
+ * known by their names; a message that has none left is returned if it was mandatory.
  *
  * Invariants: I1 tx->waiting = queues of the channel whose tx_last is not 0. I2 tx->request holds
  * the request of a commit exactly while waiting > 0; while its settles are deferred the broker
@@ -24,8 +25,13 @@ struct tx_message {
 };
 
 struct tx_target {
-    uint32_t handle; /* of the queue: one that is gone is not found any more */
+    uint32_t handle; /* of the queue; of one that is gone the name is in tx->gone */
     bool delayed;    /* reached through a delayed-message exchange */
+};
+
+struct tx_gone {
+    uint8_t size;
+    uint8_t name[];
 };
 
 struct tx_settle {
@@ -38,6 +44,8 @@ struct tx {
     VEC(struct tx_message) messages;
     VEC(struct tx_target) targets;
     struct reply_address_vec replies;
+    struct umap gone; /* by handle: targets that ended since, struct tx_gone */
+    uint64_t serial;  /* of what is kept, from 1 on */
     VEC(struct tx_settle) settles;
     uint64_t bytes;
     uint64_t acks;  /* what the front end keeps */
@@ -51,6 +59,8 @@ void broker_tx_select(struct broker_channel *ch)
 {
     if (ch->tx == NULL) {
         ch->tx = wr_calloc(1, sizeof *ch->tx);
+        ch->tx->serial = 1;
+        umap_init(&ch->tx->gone, ch->broker->hash);
     }
 }
 
@@ -83,6 +93,12 @@ static void forget_messages(struct tx *tx)
     vec_deinit(&tx->messages);
     vec_deinit(&tx->targets);
     vec_deinit(&tx->replies);
+    struct umap_iter it = umap_iterate(&tx->gone);
+    while (umap_next(&it)) {
+        wr_free(it.value);
+    }
+    umap_deinit(&tx->gone); /* and usable again */
+    tx->serial++;
     tx->bytes = 0;
     tx->acks = 0;
 }
@@ -161,6 +177,7 @@ bool tx_publish(struct broker_channel *ch, struct ch_queue *const *targets, cons
     for (size_t i = 0; i < count; i++) {
         vec_push(&tx->targets,
                  ((struct tx_target){targets[i]->handle, delayed != NULL && delayed[i]}));
+        targets[i]->tx_kept = tx->serial;
     }
     tx->bytes += cost;
     return true;
@@ -178,6 +195,19 @@ static void expect(struct tx *tx, struct ch_queue *q, uint64_t seq, bool publish
     }
 }
 
+/* The target's queue: the one that it was, else the one that has its name by now; NULL: none. */
+static struct ch_queue *find_target(struct broker_channel *ch, uint32_t handle)
+{
+    struct ch_queue *q = umap_get(&ch->by_handle, handle);
+    const struct tx_gone *gone = q == NULL ? umap_get(&ch->tx->gone, handle) : NULL;
+    if (gone == NULL) {
+        return q;
+    }
+    const struct catalog_queue *queue = catalog_queue(ch->broker->view, session_vhost(ch->session),
+                                                      (struct bytes){gone->name, gone->size});
+    return queue == NULL ? NULL : ch_queue_open(ch, queue);
+}
+
 static size_t hand_over(struct broker_channel *ch, const struct tx_message *m,
                         const struct tx_target *targets, const struct reply_address *replies)
 {
@@ -187,7 +217,7 @@ static size_t hand_over(struct broker_channel *ch, const struct tx_message *m,
         reply_send(ch->broker, &replies[i], m->message);
     }
     for (uint32_t i = 0; i < m->targets; i++) {
-        struct ch_queue *q = umap_get(&ch->by_handle, targets[i].handle);
+        struct ch_queue *q = find_target(ch, targets[i].handle);
         if (q != NULL) {
             uint64_t seq = publish_kept(ch, q, targets[i].delayed, m->message);
             ch_queue_note_publish(q, seq);
@@ -337,8 +367,15 @@ void tx_on_nacked(struct ch_queue *q, uint64_t seq)
 /* A deleted queue confirms; with a lost one go the publishes it had not confirmed. */
 void tx_on_gone(struct ch_queue *q, bool lost)
 {
+    struct tx *tx = q->channel->tx;
     if (q->tx_last != 0) {
-        q->channel->tx->failed |= lost && q->tx_publish != 0;
+        tx->failed |= lost && q->tx_publish != 0;
         queue_done(q);
+    }
+    if (tx != NULL && q->tx_kept == tx->serial && !q->history) {
+        struct tx_gone *gone = wr_alloc(sizeof *gone + q->name_size);
+        gone->size = q->name_size;
+        memcpy(gone->name, q->name, gone->size);
+        (void)umap_put(&tx->gone, q->handle, gone);
     }
 }

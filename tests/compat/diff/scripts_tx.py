@@ -163,6 +163,23 @@ def queue_gone_before_commit(t):
     ch.call("tx.commit", in_order=True)
 
 
+@script("12", "14", kinds=KINDS)
+def queue_declared_again_before_commit(t):
+    """What the queues of a message are is decided when it is published, by their names."""
+    a = t.connect()
+    ch, other = a.channel(), a.channel()
+    name = t.queue(other)
+    t.bind(other, "amq.fanout", name)
+    ch.call("tx.select")
+    ch.publish("", name, "m0", mandatory=1)
+    ch.publish("amq.fanout", "", "m1", mandatory=1)
+    other.call("queue.delete", queue=name)
+    t.queue(other)
+    ch.call("tx.commit", in_order=True)
+    for _ in range(3):
+        other.call("basic.get", queue=name, no_ack=1)
+
+
 @script("14", "23")
 def time_to_live_begins_at_commit(t):
     ch = t.channel()

@@ -165,6 +165,43 @@ Test(broker_tx, a_queue_deleted_meanwhile_is_no_target_any_more)
     EXPECT_SAID("commit ok '' 0 0\n");
 }
 
+/* Queues are known by their names: what takes the place of one until the commit is its target. */
+Test(broker_tx, a_queue_declared_again_is_the_target)
+{
+    select_with("a");
+    rig_queue("b");
+    rig_bind("amq.fanout", "a", "");
+    rig_bind("amq.fanout", "b", "");
+    publish("amq.fanout", "", true);
+    publish("", "a", true);
+    rig_delete("a");
+    rig_queue("a");
+    (void)rig_said();
+    (void)rig_calls();
+    (void)commit();
+    EXPECT_CALLS("a open\na publish 'm' props=2\nb publish 'm' props=2\na publish 'm' props=2\n");
+    EXPECT_SAID("");
+    applied("b", 1);
+    applied("a", 2);
+    EXPECT_SAID("commit ok '' 0 0\n");
+}
+
+/* Only as long as something is kept for it. */
+Test(broker_tx, a_queue_declared_again_after_a_rollback_is_none)
+{
+    select_with("a");
+    publish("", "a", true);
+    broker_tx_rollback(rig.ch);
+    rig_queue("b");
+    publish("", "b", false);
+    rig_delete("a");
+    rig_queue("a");
+    (void)rig_calls();
+    (void)commit();
+    EXPECT_CALLS("b publish 'm' props=2\n");
+    applied("b", 1);
+}
+
 Test(broker_tx, several_queues_and_the_last_one_ends_it)
 {
     select_with("a");
