@@ -96,6 +96,24 @@ def only_ready_ones_count(t):
     drain(t, ch, name, 2)
 
 
+@script("25", kinds=KINDS)
+def given_back_to_a_consumer_that_has_room(t):
+    """More comes back than the queue may have, and a consumer could take all of it."""
+    ch = t.channel()
+    name = t.queue(ch, arguments={"x-max-length": 1})
+    out = t.channel()
+    out.call("confirm.select")
+    ch.call("basic.consume", queue=name, tag="t")
+    for i in range(3):
+        out.publish("", name, f"m{i}")
+        out.confirms(1)
+        ch.deliveries(1)
+    ch.send("basic.nack", tag=3, multiple=1, requeue=1)
+    ch.deliveries(1)
+    ch.sync()
+    t.counts(name, messages=0)
+
+
 @script("13", "25", kinds=CLASSIC)
 def reject_publish(t):
     ch = t.channel()
