@@ -29,7 +29,8 @@ void ch_settle_flush(struct amqp_channel *ch)
 struct settling {
     struct amqp_channel *ch;
     enum queue_outcome outcome;
-    bool kept; /* until the transaction is committed */
+    bool kept;       /* until the transaction is committed */
+    uint32_t pieces; /* handed to the broker by this call, or pending */
 };
 
 static void on_piece(void *ctx, const struct range_run *piece)
@@ -47,6 +48,7 @@ static void on_piece(void *ctx, const struct range_run *piece)
         pending->count += piece->count;
         return;
     }
+    s->pieces++;
     ch_settle_flush(s->ch);
     *pending = (struct settle_run){.first = {.queue = (uint32_t)attr->a,
                                              .consumer = (uint32_t)attr->b,
@@ -55,13 +57,24 @@ static void on_piece(void *ctx, const struct range_run *piece)
                                    .outcome = s->outcome};
 }
 
+/* Removes the unacked below a tag. What comes back from one queue in several pieces, because other
+ * queues' deliveries are between, comes back together: the last piece does not wait for the end of
+ * the turn, or the queue would hand out what came first before what stands before it is back. */
+static void settle_below(struct amqp_channel *ch, uint64_t end, struct settling *s)
+{
+    (void)rangemap_remove(&ch->unacked, 0, end, on_piece, s);
+    if (s->pieces > 1) {
+        ch_settle_flush(ch);
+    }
+}
+
 static void settle(struct amqp_channel *ch, enum wire_method_id method, uint64_t tag, bool multiple,
                    enum queue_outcome outcome)
 {
     struct settling s = {.ch = ch, .outcome = outcome, .kept = ch->tx};
     channel_touch(ch);
     if (multiple && tag == 0) {
-        (void)rangemap_remove(&ch->unacked, 0, UINT64_MAX, on_piece, &s);
+        settle_below(ch, UINT64_MAX, &s);
         return;
     }
     struct range_attr attr;
@@ -71,7 +84,7 @@ static void settle(struct amqp_channel *ch, enum wire_method_id method, uint64_t
         return;
     }
     if (multiple) {
-        (void)rangemap_remove(&ch->unacked, 0, tag + 1, on_piece, &s);
+        settle_below(ch, tag + 1, &s);
     } else {
         (void)rangemap_remove(&ch->unacked, tag, 1, on_piece, &s);
     }
@@ -104,7 +117,7 @@ static void recover(struct amqp_channel *ch, bool requeue, bool reply)
         return;
     }
     channel_touch(ch);
-    (void)rangemap_remove(&ch->unacked, 0, UINT64_MAX, on_piece, &s);
+    settle_below(ch, UINT64_MAX, &s);
     if (reply) {
         struct wire_method ok = {.id = WIRE_BASIC_RECOVER_OK};
         conn_send(ch->conn, ch->number, &ok);

@@ -601,3 +601,28 @@ def never_opened(t):
 def access_request(t):
     ch = t.channel()
     ch.call("access.request", realm="/data", active=1, write=1, read=1)
+
+
+@script("15", "17", kinds=KINDS[:2])
+def comes_back_in_order_from_two_queues(t):
+    """What is unacked of one queue has another's between, and not the order of its queue."""
+    for suffix, back in (("q1", dict(method="basic.recover", requeue=1)),
+                         ("q2", dict(method="basic.nack", multiple=1, requeue=1))):
+        a = t.connect()
+        ch, out = a.channel(), a.channel()
+        name, other = t.queue(ch, suffix), t.queue(ch, suffix + ".other")
+        ch.call("basic.consume", queue=name, tag="t")
+        out.publish("", name, "first")
+        ch.deliveries(1)
+        out.publish("", name, "second")
+        ch.deliveries(1)
+        out.publish("", other, "other")
+        t.counts(other, messages=1)
+        ch.call("basic.get", queue=other)
+        ch.send("basic.nack", tag=1, requeue=1)
+        ch.deliveries(1)
+        if back["method"] == "basic.recover":
+            ch.call(**back)
+        else:
+            ch.send(**back)
+        ch.deliveries(2)
