@@ -126,6 +126,12 @@ bool seat_may_connect(const struct client *client)
            (!client->sim->liveness || client->turns == 0 || client->sim->ending);
 }
 
+/* Whoever has asked to close may have given back its seat before it hears so. */
+static bool asked_to_close(const struct client *client)
+{
+    return client->attempt_at == UINT64_MAX;
+}
+
 /* Those who are open; with those who may have a seat besides: they are about to get one, or ended a
  * moment ago. */
 static uint32_t count_seated(const struct client *client, bool perhaps)
@@ -137,7 +143,7 @@ static uint32_t count_seated(const struct client *client, bool perhaps)
         if (!other->seated || other == client) {
             continue;
         }
-        count += other->state == CLIENT_OPEN ||
+        count += (other->state == CLIENT_OPEN && !asked_to_close(other)) ||
                  (perhaps && (other->state != CLIENT_DOWN || other->left_at + FREED_NS > sim->now));
     }
     return count;
