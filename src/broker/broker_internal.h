@@ -227,6 +227,7 @@ struct ch_queue {
     struct message got;   /* basic.get's message, until its reply */
     struct broker_delivery got_delivery;
     uint32_t got_count;
+    uint64_t got_unacked;        /* of basic.get; its part of channel->got_unacked */
     struct list holdings;        /* what its consumers have not settled */
     uint64_t unacked;            /* the sum of that; its part of channel->outstanding */
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */
@@ -268,6 +269,7 @@ struct broker_channel {
     bool tired;        /* held back until the next turn because of extra */
     uint32_t prefetch, global_limit;
     uint64_t outstanding; /* unacked by the application, consumers only: the sum over its queues */
+    uint64_t got_unacked; /* of basic.get: no limit counts them */
     uint32_t blocked_queues;
     uint64_t held_bytes;      /* delivered since it is held: the socket is slow */
     uint64_t flow_ms;         /* when back-pressure last held it back; 0 = never */

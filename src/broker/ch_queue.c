@@ -177,6 +177,7 @@ void ch_queue_close(struct ch_queue *q)
     }
     WR_ASSERT_OP(q->unacked, <=, ch->outstanding);
     ch->outstanding -= q->unacked; /* they are gone with the queue, or returned with the client */
+    ch->got_unacked -= q->got_unacked;
     holdings_free(q);
     set_blocked(q, false);
     ch->pending -= q->pending;

@@ -528,6 +528,9 @@ static void take_got(const struct request *r, struct ch_queue *q)
     if ((r->flags & BROKER_NO_ACK) != 0 && delivery->ordinal != 0) {
         (void)queue_client_settle(q->client, 0, delivery->ordinal, 1, QUEUE_ACK);
         delivery->ordinal = 0;
+    } else if (delivery->ordinal != 0) {
+        q->got_unacked++;
+        r->channel->got_unacked++;
     }
 }
 
@@ -630,7 +633,11 @@ uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *fir
     if (outcome == QUEUE_REJECT) {
         note_reject(q, seq);
     }
-    if (first->consumer != 0) {
+    if (first->consumer == 0) {
+        const uint64_t settled = count < q->got_unacked ? count : q->got_unacked;
+        q->got_unacked -= settled;
+        ch->got_unacked -= settled;
+    } else {
         ch->outstanding -= holding_settled(q, first->consumer, first->ordinal, count);
         if (ch->global_limit > 0) {
             deliver_resume(ch);

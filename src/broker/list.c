@@ -186,7 +186,7 @@ static void emit_channel(const struct broker_channel *ch, broker_row_fn fn, void
     row_bool(&row, "transactional", ch->tx != NULL);
     row_bool(&row, "confirm", ch->confirm_used);
     row_number(&row, "consumer_count", ch->consumers.count);
-    row_number(&row, "messages_unacknowledged", ch->outstanding);
+    row_number(&row, "messages_unacknowledged", ch->outstanding + ch->got_unacked);
     row_number(&row, "messages_uncommitted", tx_uncommitted(ch));
     row_number(&row, "acks_uncommitted", tx_uncommitted_acks(ch));
     row_number(&row, "messages_unconfirmed", unconfirmed);

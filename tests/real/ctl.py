@@ -7,6 +7,7 @@ With --driver rabbitmq the same checks run on rabbitmqctl, but for those that ar
 import argparse
 import json
 import re
+import struct
 import subprocess
 import sys
 
@@ -203,6 +204,26 @@ class Checks:
         expect("the exclusive queue", queues["ctl.excl"][1:], [connection, channel, "tag"])
         expect("another queue", queues["ctl.plain"][1:], ["", "", ""])
 
+    def what_was_got_is_unacknowledged(self):
+        """By basic.get too, of two queues on one channel, until it is settled."""
+        def unacknowledged():
+            return max(row["messages_unacknowledged"] for row in self.objects(
+                "list_channels", "messages_unacknowledged"))
+        with Raw(self.node.amqp_port, timeout=WAIT_S).open() as raw:
+            for name in ("ctl.got.1", "ctl.got.2"):
+                raw.send(queue_declare(1, name, EXCLUSIVE))
+                raw.expect(50, 11)
+                for _ in range(3):
+                    raw.send(publish(1, "", name), content(1, 0))
+                for no_ack in (b"\0", b"\0", b"\1"):
+                    raw.send(method(1, 60, 70, b"\0\0" + short(name) + no_ack))
+                    raw.expect(60, 71)
+            expect("got", unacknowledged(), 4)
+            raw.send(method(1, 60, 80, struct.pack(">QB", 2, 1)))
+            wait_until(lambda: unacknowledged() == 2, WAIT_S, "two to be settled")
+            raw.send(method(0, 10, 50, b"\0\xc8" + short("") + b"\0\0\0\0"))
+            raw.expect(10, 51, WAIT_S)
+
     def bindings_are_sorted(self):
         rows = [row for row in self.rows("list_bindings") if row[0] == "amq.headers"]
         expect("rows", rows, [["amq.headers", "exchange", "ctl.plain", "queue", "",
@@ -378,7 +399,8 @@ class Checks:
     def all(self):
         return [self.banners_and_headers, self.options_in_other_forms, self.tables_in_every_format,
                 self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
-                self.types_in_json, self.pids_of_one_thing_are_one, self.bindings_are_sorted,
+                self.types_in_json, self.pids_of_one_thing_are_one,
+                self.what_was_got_is_unacknowledged, self.bindings_are_sorted,
                 self.ping, self.status_as_json, self.status_in_units, self.wrong_usage, self.help_is_no_error, self.without_a_node,
                 self.messages_of_no_node, self.other_nodes, self.bytes_that_are_no_text, self.output_that_is_lost, self.missing_vhost, self.long_lists_are_whole, self.stop]
 
