@@ -703,6 +703,7 @@ Test(failover, an_exclusive_consumer_goes_with_the_boot_of_its_node)
     cr_assert_eq(attach(&u[1], 2), QUEUE_OK);
     cluster_settle(c, 500);
     cr_assert_eq(u[1].got, 5);
+    user_close(&u[0]);
     user_close(&u[1]);
     cluster_settle(c, 500);
     cluster_free(c);
