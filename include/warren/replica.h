@@ -242,6 +242,8 @@ struct queue_publish_more {
 /* refs the message, copies the strings */
 uint64_t queue_client_publish_more(struct queue_client *client, struct message message,
                                    const struct queue_publish_more *more);
+/* flags: enum queue_flag. With NO_ACK alone what is on its way is lost when contact is; with
+ * SETTLES as well it comes again, and the caller settles what has come. */
 uint64_t queue_client_attach(struct queue_client *client, uint32_t consumer, uint8_t flags,
                              uint32_t prefetch, uint64_t credit_limit, int32_t priority,
                              struct bytes tag, struct bytes args);

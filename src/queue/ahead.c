@@ -11,17 +11,16 @@
 
 #define TAKES_MAX 65536u /* More at once is not looked at. */
 
-static bool only_acks(const struct queue_client *client, const struct queue_op *op)
+/* Adds how many messages it makes room for: what a consumer that needs no acks may get does not
+ * depend on them. */
+static bool only_acks(const struct queue_client *client, const struct queue_op *op, uint64_t *most)
 {
     const struct queue_consumer *consumer = queue__consumer_find(client, op->consumer);
-    return op->outcome == QUEUE_ACK && op->count <= TAKES_MAX && consumer != NULL &&
-           !consumer->dead;
-}
-
-/* What a consumer that needs no acks may get does not depend on them. */
-static bool makes_room(const struct queue_client *client, const struct queue_op *op)
-{
-    return !queue__consumer_find(client, op->consumer)->no_ack;
+    if (op->outcome != QUEUE_ACK || op->count > TAKES_MAX || consumer == NULL || consumer->dead) {
+        return false;
+    }
+    *most += consumer->no_ack ? 0 : op->count;
+    return true;
 }
 
 static bool gets_again(const struct queue_client *client)
@@ -40,9 +39,10 @@ bool queue_takes(const struct queue *queue, const struct queue_batch *batch, uin
     *ret_most = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct queue_op *op = &batch->ops[i];
-        if (op->kind == QUEUE_OP_SETTLE && only_acks(client, op)) {
-            *ret_most += makes_room(client, op) ? op->count : 0;
-        } else if (op->kind == QUEUE_OP_GET && gets_again(client)) {
+        if (op->kind == QUEUE_OP_SETTLE && only_acks(client, op, ret_most)) {
+            continue;
+        }
+        if (op->kind == QUEUE_OP_GET && gets_again(client)) {
             *ret_most += 1;
         } else {
             return false;

@@ -685,11 +685,12 @@ void rig_publish(const char *exchange, const char *key, struct bytes props, uint
     message_unref(message);
 }
 
-static void put_queue(const char *name, uint64_t connection, bool auto_delete)
+static void put_queue(const char *name, uint64_t connection, bool auto_delete, struct bytes args)
 {
     struct catalog_command c = {.kind = CATALOG_DECLARE_QUEUE,
                                 .u.queue = {.vhost = B("/"),
                                             .name = B(name),
+                                            .arguments = args,
                                             .type = CATALOG_CLASSIC,
                                             .run = CATALOG_RUN_LOCAL,
                                             .exclusive = connection != 0,
@@ -701,17 +702,22 @@ static void put_queue(const char *name, uint64_t connection, bool auto_delete)
 
 void rig_queue(const char *name)
 {
-    put_queue(name, 0, false);
+    put_queue(name, 0, false, BYTES_NONE);
+}
+
+void rig_queue_with(const char *name, struct bytes args)
+{
+    put_queue(name, 0, false, args);
 }
 
 void rig_auto_delete(const char *name)
 {
-    put_queue(name, 0, true);
+    put_queue(name, 0, true, BYTES_NONE);
 }
 
 void rig_exclusive(const char *name, uint64_t connection)
 {
-    put_queue(name, connection, false);
+    put_queue(name, connection, false, BYTES_NONE);
 }
 
 void rig_exchange(const char *name, const char *type, struct bytes args)

@@ -102,7 +102,8 @@ struct message rig_message(const char *exchange, const char *key, struct bytes p
                            const char *body);
 /* Publishes and says what came of it; a retry calls it again. */
 void rig_publish(const char *exchange, const char *key, struct bytes props, uint64_t token);
-void rig_queue(const char *name);       /* a transient queue that is there */
+void rig_queue(const char *name); /* a transient queue that is there */
+void rig_queue_with(const char *name, struct bytes args);
 void rig_auto_delete(const char *name); /* one that ends with its last consumer */
 void rig_exclusive(const char *name, uint64_t connection);
 void rig_exchange(const char *name, const char *type, struct bytes args);

@@ -381,14 +381,7 @@ Test(broker_dead, letters_wait_in_a_queue_that_delays)
     rig_queue("plain");
     writer_init(&args, 64);
     wire_table_put_bool(&args, "x-delayed-messages", true);
-    const struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE,
-                                            .u.queue = {.vhost = B("/"),
-                                                        .name = B("late"),
-                                                        .arguments = writer_bytes(&args),
-                                                        .type = CATALOG_CLASSIC,
-                                                        .run = CATALOG_RUN_LOCAL,
-                                                        .local = {.node = {1, 1}, .boot = 1}}};
-    rig_apply(&command);
+    rig_queue_with("late", writer_bytes(&args));
     writer_deinit(&args);
     rig_exchange("dlx", "fanout", BYTES_NONE);
     rig_bind("dlx", "late", "");

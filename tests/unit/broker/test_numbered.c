@@ -12,14 +12,7 @@ static void queue_with(const char *name, const char *arg, int64_t value)
     } else {
         wire_table_put_int64(&args, arg, value);
     }
-    struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE,
-                                      .u.queue = {.vhost = B("/"),
-                                                  .name = B(name),
-                                                  .arguments = writer_bytes(&args),
-                                                  .type = CATALOG_CLASSIC,
-                                                  .run = CATALOG_RUN_LOCAL,
-                                                  .local = {.node = {1, 1}, .boot = 1}}};
-    rig_apply(&command);
+    rig_queue_with(name, writer_bytes(&args));
     writer_deinit(&args);
 }
 

@@ -146,7 +146,8 @@ Test(broker_tx, returns_come_with_the_commit_in_order)
     EXPECT_SAID("commit ok '' 0 0\n");
 }
 
-Test(broker_tx, a_queue_deleted_meanwhile_is_no_target_any_more)
+/* To a and b, and to a alone. */
+static void publish_to_two(void)
 {
     select_with("a");
     rig_queue("b");
@@ -154,6 +155,11 @@ Test(broker_tx, a_queue_deleted_meanwhile_is_no_target_any_more)
     rig_bind("amq.fanout", "b", "");
     publish("amq.fanout", "", true);
     publish("", "a", true);
+}
+
+Test(broker_tx, a_queue_deleted_meanwhile_is_no_target_any_more)
+{
+    publish_to_two();
     publish("", "a", false);
     rig_delete("a");
     (void)rig_said();
@@ -168,12 +174,7 @@ Test(broker_tx, a_queue_deleted_meanwhile_is_no_target_any_more)
 /* Queues are known by their names: what takes the place of one until the commit is its target. */
 Test(broker_tx, a_queue_declared_again_is_the_target)
 {
-    select_with("a");
-    rig_queue("b");
-    rig_bind("amq.fanout", "a", "");
-    rig_bind("amq.fanout", "b", "");
-    publish("amq.fanout", "", true);
-    publish("", "a", true);
+    publish_to_two();
     rig_delete("a");
     rig_queue("a");
     (void)rig_said();
