@@ -139,7 +139,7 @@ void os_tcp_connected_later(struct os_context *context, struct env_conn *conn, i
  * good: then, or with -1, the connection fails as soon as it is there). Its user is set; reading
  * begins with the next round of the loop. */
 struct env_conn *os_tcp_adopt(struct os_context *context, int fd, void *user);
-/* What comes and goes over a connection that was just adopted is TLS, we being the server. */
+/* conn_tls.c: what comes and goes over a connection that was just adopted is TLS. */
 void os_tcp_begin_tls(struct env_conn *conn, const struct net_addr *peer);
 /* tls_watch.c: of shard 0. free: when its loop is closed; stop and free accept NULL. */
 void os_tls_watch_start(struct os_context *context);
@@ -162,6 +162,7 @@ void os_kv_ops(struct env_ops *ops);
 int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg);
 void os_kv_close(struct os_kv *kv);
 
+/* error.c */
 int os_error(int uv_or_errno); /* negative errno or libuv code -> WR_E_* */
 
 #endif
