@@ -21,11 +21,6 @@ static struct uid node_uid(uint32_t node)
     return (struct uid){0xabc, node + 1};
 }
 
-static struct raft_id member_of(uint64_t group, uint32_t node, uint64_t salt)
-{
-    return (struct raft_id){group * 1000 + salt, node + 1};
-}
-
 static uint32_t node_index(struct uid id)
 {
     return id.hi == node_uid(0).hi ? (uint32_t)id.lo - 1 : UINT32_MAX; /* none of them */
@@ -553,98 +548,6 @@ struct host *cluster_host(struct test_cluster *c, uint32_t node, uint32_t shard)
 {
     c->nodes[node].shards[shard].env.wake_at = 0; /* whatever is called on it wants a turn */
     return c->nodes[node].shards[shard].host;
-}
-
-const struct catalog_queue *cluster_queue(struct test_cluster *c, uint64_t id)
-{
-    return catalog_queue_by_id(catalog_view_peek(c->catalog), id);
-}
-
-static uint32_t members(struct test_cluster *c, uint64_t group, const uint32_t *nodes,
-                        uint32_t count, uint64_t salt, struct catalog_member *ret)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        struct raft_id id = member_of(group, nodes[i], salt);
-        ret[i] = (struct catalog_member){.id = {id.hi, id.lo}, .node = c->nodes[nodes[i]].id};
-    }
-    return count;
-}
-
-uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_t *nodes,
-                         uint32_t count, int local_shard)
-{
-    return cluster_declare_with(c, name, nodes, count, local_shard, BYTES_NONE, false);
-}
-
-uint64_t cluster_declare_with(struct test_cluster *c, const char *name, const uint32_t *nodes,
-                              uint32_t count, int local_shard, struct bytes arguments, bool quorum)
-{
-    struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE};
-    struct catalog_result result;
-    struct catalog_queue_spec *spec = &command.u.queue;
-    spec->vhost = BYTES_LITERAL("/");
-    spec->name = bytes_from_cstr(name);
-    spec->type = quorum ? CATALOG_QUORUM : CATALOG_CLASSIC;
-    spec->arguments = arguments;
-    if (local_shard >= 0) {
-        spec->run = CATALOG_RUN_LOCAL;
-        spec->local.node = c->nodes[nodes[0]].id;
-        spec->local.boot = c->nodes[nodes[0]].boot;
-        spec->local.shard = (uint32_t)local_shard;
-    } else {
-        struct catalog_member m[NODES_MAX];
-        spec->run = CATALOG_RUN_GROUP;
-        spec->durable = true;
-        spec->group.member_count = members(c, c->catalog_index + 1, nodes, count, 0, m);
-        spec->group.members = m;
-        spec->group.target_size = count;
-        spec->group.preferred = c->nodes[nodes[0]].id;
-        cluster_apply(c, &command, &result);
-        cr_assert_eq(result.status, CATALOG_OK, "%s", catalog_status_text(result.status));
-        cluster_views(c);
-        return result.id;
-    }
-    cluster_apply(c, &command, &result);
-    cr_assert_eq(result.status, CATALOG_OK, "%s", catalog_status_text(result.status));
-    cluster_views(c);
-    return result.id;
-}
-
-void cluster_delete(struct test_cluster *c, uint64_t id)
-{
-    struct catalog_command command = {.kind = CATALOG_DELETE_QUEUE};
-    struct catalog_result result;
-    command.u.delete_queue.id = id;
-    cluster_apply(c, &command, &result);
-    cr_assert_eq(result.status, CATALOG_OK);
-    cluster_views(c);
-}
-
-/* Members on nodes that stay keep their ids (salt 0); a node that is new gets `salt`. */
-void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes,
-                          uint32_t count, uint64_t salt)
-{
-    const struct catalog_queue *q = cluster_queue(c, id);
-    struct catalog_command command = {.kind = CATALOG_SET_REPLICAS};
-    struct catalog_result result;
-    struct catalog_member m[NODES_MAX];
-    members(c, id, nodes, count, salt, m);
-    for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t k = 0; k < q->spec.group.member_count; k++) {
-            if (uid_eq(q->spec.group.members[k].node, m[i].node)) {
-                m[i] = q->spec.group.members[k];
-            }
-        }
-    }
-    command.u.replicas.id = id;
-    command.u.replicas.version = q->replicas_version;
-    command.u.replicas.members = m;
-    command.u.replicas.member_count = count;
-    command.u.replicas.target_size = count;
-    command.u.replicas.preferred = c->nodes[nodes[0]].id;
-    cluster_apply(c, &command, &result);
-    cr_assert_eq(result.status, CATALOG_OK, "%s", catalog_status_text(result.status));
-    cluster_views(c);
 }
 
 /* --- running --------------------------------------------------------------------------------- */

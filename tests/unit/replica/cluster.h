@@ -98,8 +98,16 @@ uint64_t cluster_declare(struct test_cluster *c, const char *name, const uint32_
 uint64_t cluster_declare_with(struct test_cluster *c, const char *name, const uint32_t *nodes,
                               uint32_t count, int local_shard, struct bytes arguments, bool quorum);
 void cluster_delete(struct test_cluster *c, uint64_t id);
+/* Members on nodes that stay keep their ids; a node that is new gets one made of `salt`. */
 void cluster_set_replicas(struct test_cluster *c, uint64_t id, const uint32_t *nodes,
                           uint32_t count, uint64_t salt);
+void cluster_set_members(struct test_cluster *c, uint64_t id, const struct catalog_member *members,
+                         uint32_t count);
+/* The same, and nobody hears of it yet. */
+void cluster_put_members(struct test_cluster *c, uint64_t id, const struct catalog_member *members,
+                         uint32_t count);
+/* The others decided that the node is down: its boot is over, whether it comes back or not. */
+void cluster_end_boot(struct test_cluster *c, uint32_t node);
 const struct catalog_queue *cluster_queue(struct test_cluster *c, uint64_t id);
 void cluster_apply(struct test_cluster *c, const struct catalog_command *command,
                    struct catalog_result *result);
