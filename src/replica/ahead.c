@@ -15,7 +15,9 @@
  * A3  Nobody but clients of this process hears of (applied, ahead]: they end with it.
  * Threads: the host's shard. Spec: docs/replica.md, "Ahead of the log".
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
 
 #include "warren/plant.h"
 

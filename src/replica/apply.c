@@ -6,7 +6,11 @@
  * cannot be read too. Invariants: entries are applied once each, ascending; the core hears of it
  * after each run.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "load.h"
+#include "store.h"
 
 #include "warren/plant.h"
 

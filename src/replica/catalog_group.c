@@ -8,7 +8,9 @@
  * I2  An outcome is told only for the very entry (term and index) that was proposed for it.
  * Ownership: the host owns requests; done's result is borrowed. Threads: shard 0.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #define SHARD_0_GRACE_MS 3000u /* more than SPREAD_MS */
 #define LEADING_MS       5000u

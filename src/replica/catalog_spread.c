@@ -13,7 +13,8 @@
  * node that is known to have it. Threads: shard 0; PASS on the others. Spec: docs/catalog.md,
  * "Answered when known".
  */
-#include "replica_internal.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 static struct spread *spread_of(struct host *host)
 {

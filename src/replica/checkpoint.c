@@ -29,6 +29,11 @@
  * Threads: the host's shard.
  */
 #include "checkpoint_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "store.h"
 
 #include "warren/plant.h"
 

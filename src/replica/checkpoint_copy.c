@@ -8,6 +8,12 @@
  * is put at most once: its position then lies below store.kv_end. Threads: the host's shard.
  */
 #include "checkpoint_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "load.h"
+#include "store.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,8 @@
 #define WR_CHECKPOINT_INTERNAL_H
 /* One release of old segments, shared by checkpoint.c (its phases) and checkpoint_copy.c (what goes
  * to the store before). */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "store.h"
 
 #define RECORDS_PER_TURN 256u
 #define RETRY_MS         1000u

@@ -5,6 +5,10 @@
  * Threads: the host's shard.
  */
 #include "checkpoint_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "store.h"
 
 bool checkpoint_run_stays(const struct group *group, const struct where_run *run, uint32_t segment)
 {

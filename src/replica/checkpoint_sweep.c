@@ -6,6 +6,11 @@
  * under way has put, lies in a range. Threads: the host's shard.
  */
 #include "checkpoint_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "store.h"
 
 #define SWEEP_MAX 4096u /* ranges: what is beyond them goes after the next start */
 

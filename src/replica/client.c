@@ -7,6 +7,8 @@
  * args. Threads: the host's shard.
  */
 #include "client_internal.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 void client_mark(struct queue_client *client)
 {

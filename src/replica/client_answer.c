@@ -9,6 +9,8 @@
  * to the queue, or lost no-ack ones.) Threads: the host's shard. Spec: docs/replica.md, "Clients".
  */
 #include "client_internal.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #include "warren/plant.h"
 

@@ -2,7 +2,12 @@
 #define WR_CLIENT_INTERNAL_H
 /* A queue client, shared by client.c (the calls), client_send.c (ops on their way),
  * client_seek.c (finding the leader) and client_answer.c (what comes back). */
-#include "replica_internal.h"
+#include "warren/list.h"
+#include "warren/map.h"
+#include "warren/timer.h"
+#include "warren/vec.h"
+
+#include "parcel.h"
 
 enum client_state {
     CLIENT_NEW = 0,   /* nothing of it was ever sent */

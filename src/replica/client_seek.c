@@ -9,6 +9,9 @@
  * of the past. Threads: the host's shard. Spec: docs/replica.md, "Clients".
  */
 #include "client_internal.h"
+#include "group.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #define SOON_MS    1u /* doubling */
 #define SOON_TRIES 8u

@@ -9,6 +9,10 @@
  * Spec: docs/replica.md, "Clients".
  */
 #include "client_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #define OPS_PER_BATCH 8192u
 /* Most ops on their way: of those applied the leader remembers which were refused, up to a limit.

@@ -19,6 +19,9 @@
  * shard. Spec: docs/replica.md, "Comparing replicas".
  */
 #include "compare_internal.h"
+#include "group.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #include "warren/plant.h"
 

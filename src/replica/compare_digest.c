@@ -9,6 +9,8 @@
  * "Comparing replicas".
  */
 #include "compare_internal.h"
+#include "group.h"
+#include "host_internal.h"
 
 #define COMPARE_VERSION       1u /* of what is hashed when; changes with the limits below */
 #define COMPARE_QUEUE_EVERY   8192u

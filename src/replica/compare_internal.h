@@ -2,7 +2,7 @@
 #define WR_COMPARE_INTERNAL_H
 /* Comparing the replicas of a group, shared by compare.c (who tells whom when), compare_digest.c
  * (what was told, and what follows from it) and compare_quarantine.c (what is done about it). */
-#include "replica_internal.h"
+#include "group.h"
 
 #define COMPARE_KEPT 4u /* newest hashes kept of each member */
 

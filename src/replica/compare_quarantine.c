@@ -12,6 +12,10 @@
  * "Comparing replicas".
  */
 #include "compare_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #include <stdio.h>
 

@@ -11,7 +11,9 @@
  * Only the leader of a group (or the owner of a local queue) turns this into ops; the ops are
  * idempotent.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
 
 struct node_state *node_state_of(const struct host *host, struct uid node)
 {

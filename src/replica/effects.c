@@ -10,7 +10,12 @@
  * returns. Ownership: a dest owns message references until its parcel is sent. Threads: the host's
  * shard.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "load.h"
+#include "parcel.h"
+#include "store.h"
 
 #define VIA_BYTES (UINT64_C(16) << 10) /* runs with less bytes carry them */
 #define VIA_COUNT 4096u

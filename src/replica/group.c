@@ -11,7 +11,10 @@
  * to talk to. Its hard state and first entry follow that record in the log. Ownership: the host
  * owns groups. Threads: the host's shard. Spec: raft/README.md; docs/replica.md, "Groups".
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #include "warren/plant.h"
 

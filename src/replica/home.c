@@ -8,7 +8,12 @@
  * loss. Ownership: the host (local homes) or the group owns the home; the home owns its routes,
  * queue and store. Threads: the host's shard. Spec: docs/replica.md, "Clients".
  */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "parcel.h"
+#include "store.h"
 
 struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue,
                       struct group *group)

@@ -4,9 +4,13 @@
  * (apply, propose) -> homes that wait for bytes -> catalog upcalls -> again while that made new
  * work (bounded) -> one log batch -> parcels of effects. Invariants I1  No sink is called outside
  * host_turn. I2  Everything found by id may have ended: look-ups tell. Ownership: see
- * replica_internal.h. Threads: the shard that owns the host.
+ * host_internal.h. Threads: the shard that owns the host.
  */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "load.h"
 #include "warren/route.h"
 
 #define ROUNDS_MAX 8u /* of one turn; then other sources of events come first */

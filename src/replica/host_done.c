@@ -6,7 +6,11 @@
  * ended meanwhile is not found any more. Invariants: entries of one group are told once per run, in
  * the order of the log. Threads: the shard that owns the host.
  */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "store.h"
 
 #include <stdio.h>
 

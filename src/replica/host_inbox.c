@@ -6,7 +6,10 @@
  * Ownership: whoever handles a parcel frees it; a held one is the host's. Threads: the shard that
  * owns the host.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 /* --- held ------------------------------------------------------------------------------------- */
 

@@ -3,7 +3,8 @@
  * Failure modes: none; everything is read from what the groups know now. Threads: the shard that
  * owns the host.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "host_internal.h"
 
 #include <stdio.h>
 

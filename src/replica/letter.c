@@ -5,7 +5,8 @@
  * here when the node is out of reach or its link is slow. Ownership: the parcel owns the bytes; the
  * sink refs what it keeps. Threads: the host's shard; within a node a letter moves as a whole.
  */
-#include "replica_internal.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 static void letter_free(void *local)
 {

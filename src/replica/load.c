@@ -10,7 +10,12 @@
  * is asked for again until it can. Ownership: a request carries ids, not pointers; a home that
  * ended meanwhile is not found. Threads: the host's shard.
  */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "load.h"
+#include "store.h"
 
 #define AGAIN_MS 200u
 #define TELL_MS  10000u /* between lines about it, whichever queues they name */

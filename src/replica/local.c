@@ -7,7 +7,9 @@
  */
 #include "warren/catalog_settings.h"
 
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
 
 static bool is_ours(const struct host *host, const struct catalog_queue *record)
 {

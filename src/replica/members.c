@@ -22,7 +22,11 @@
  * the view is as new as the start: an older one must not undo what the group, or this node, did by
  * a newer one, nor begin what has ended. (That a queue is gone is final.)
  */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #include <stdlib.h>
 

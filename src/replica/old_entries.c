@@ -4,7 +4,9 @@
  * sends a snapshot (snap_send.c). Ownership: a read under way is the host's (log_job). Threads: the
  * host's shard.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "host_internal.h"
+#include "load.h"
 
 struct entries_read {
     struct log_job job;

@@ -5,7 +5,10 @@
  * would cost most for. Ownership: an op kept by src/replica owns a reference of its message and
  * copies of its name and args. Threads: any, as for buf_ref.
  */
-#include "replica_internal.h"
+#include "warren/buf.h"
+#include "warren/mem.h"
+
+#include "parcel.h"
 
 void op_release(struct queue_op *op)
 {

@@ -15,7 +15,8 @@
  * comes. I2 enqueues only: nothing that gives credit back is held up but behind its own client's.
  * Threads: the host's shard. Spec: docs/flow.md, "Publishers ahead of hungry consumers".
  */
-#include "replica_internal.h"
+#include "home.h"
+#include "host_internal.h"
 
 #define PACE_NS     (UINT64_C(5) * 1000 * 1000)
 #define PACE_BYTES  (UINT64_C(128) << 10) /* of all publishers together, ... */

@@ -5,7 +5,8 @@
  * here and in parcel_codec.c; nothing in it is believed. Ownership: a parcel owns its slices and
  * its local body. Threads: the host's shard; a parcel moves between shards as a whole.
  */
-#include "replica_internal.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 struct parcel *parcel_new(void)
 {

@@ -5,7 +5,11 @@
  * WR_E_CORRUPT (the parcel is dropped; resume repairs the loss). Ownership: *_pack take bodies over
  * where the parameter says so; *_unpack give new bodies. Spec: docs/replica.md, "Parcels".
  */
-#include "replica_internal.h"
+#include "warren/mem.h"
+#include "warren/pack.h"
+
+#include "group.h"
+#include "parcel.h"
 
 #define BODY_VERSION 1u
 #define SECTIONS_MAX 100000u

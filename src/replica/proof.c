@@ -13,7 +13,8 @@
  * under way. Ownership: the group owns the parcels that wait. Threads: the host's shard. Spec:
  * Raft thesis 6.4.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "host_internal.h"
 
 static void begin_round(struct group *group)
 {

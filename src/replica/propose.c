@@ -7,7 +7,8 @@
  * core, the log, the store and parcels once proposed, and never written again. Spec:
  * docs/replica.md, "Entries".
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
 
 static void open_entry(struct group *group, size_t extra)
 {

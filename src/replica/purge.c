@@ -10,7 +10,9 @@
  * queues are never used again, so a wait for a queue that is gone is dropped. Threads: the host's
  * shard.
  */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "host_internal.h"
 
 #define PURGE_RETRY_MS 1000u
 

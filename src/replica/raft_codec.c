@@ -4,7 +4,10 @@
  * the core (RAFT_E_BAD_MESSAGE). Ownership: unpacked entries point into the parcel's buffer and
  * name it as owner: the core takes its own references.
  */
-#include "replica_internal.h"
+#include "warren/mem.h"
+#include "warren/pack.h"
+
+#include "parcel.h"
 
 #define BODY_VERSION 1u
 

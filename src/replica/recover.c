@@ -15,7 +15,12 @@
  * snapshot. I4  A snapshot of a higher term than the hard state raises it (with no vote: none was
  * answered). Ownership: struct recover lives from the first record to host_recovered.
  */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "parcel.h"
+#include "store.h"
 
 #include <stdio.h>
 

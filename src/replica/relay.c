@@ -9,7 +9,12 @@
  * leader knows what is still to be delivered. Invariants: effects leave in the order in which they
  * came. Ownership: a home owns the bundles that wait here. Threads: the host's shard.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "load.h"
+#include "parcel.h"
+#include "store.h"
 
 static void pass_on(struct host *host, uint64_t queue, struct effect_bundle *owned_bundle)
 {

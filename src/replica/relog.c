@@ -11,7 +11,10 @@
  * turn in which the end is reached. Ownership: a job's group owns its struct relog. Threads: the
  * host's shard.
  */
-#include "replica_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "host_internal.h"
+#include "load.h"
 
 uint64_t relog_bytes(const struct host *host, uint32_t segment, uint64_t most)
 {

@@ -5,7 +5,10 @@
  * turn) until the time limit; soon at first, since a queue that was declared just now has its
  * leader in a few milliseconds. Ownership: a request lives until done was called, once.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "parcel.h"
 
 #include <stdio.h>
 

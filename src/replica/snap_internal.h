@@ -18,7 +18,7 @@
  * I3  What the receiver says that it has is for this stream, and the stream repeats it: a sender
  *     that took it from another one (a receiver that was started again) is refused.
  */
-#include "replica_internal.h"
+#include "group.h"
 
 #define SNAP_CHUNK_BYTES    (256u * 1024)
 #define SNAP_STREAM_VERSION 2u

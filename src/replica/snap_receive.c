@@ -9,6 +9,11 @@
  * Ownership: the group has one struct snap_in. Threads: the host's shard.
  */
 #include "snap_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "store.h"
 
 #define NOSPACE_MS 1000u
 

@@ -8,6 +8,12 @@
  * Ownership: the group has one struct snap_out per peer. Threads: the host's shard.
  */
 #include "snap_internal.h"
+#include "checkpoint.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
+#include "load.h"
+#include "store.h"
 
 struct snap_out {
     struct snap_out *next;

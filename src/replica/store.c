@@ -10,7 +10,11 @@
  * moved out to `stray`. I3  `where` is ascending in position, and only groups have it. Ownership:
  * the store owns one reference per slot. Threads: the host's shard.
  */
-#include "replica_internal.h"
+#include "warren/assert.h"
+#include "warren/mem.h"
+
+#include "parcel.h"
+#include "store.h"
 
 #define RING_SPARSE 4096u /* slots; below, holes do not matter */
 

@@ -17,7 +17,8 @@
  */
 #include "warren/catalog_settings.h"
 
-#include "replica_internal.h"
+#include "home.h"
+#include "host_internal.h"
 
 #define LOOK_MS          60000u /* the wall clock may have jumped: looked at again at the latest */
 #define DEAD_AGAIN_MS    1000u

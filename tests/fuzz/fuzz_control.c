@@ -10,7 +10,7 @@
 #include "fuzz.h"
 
 #include "node/control.h"
-#include "replica/replica_internal.h"
+#include "replica/host_internal.h"
 #include "sim.h"
 #include "warren/str.h"
 

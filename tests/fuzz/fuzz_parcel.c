@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "replica_internal.h"
+#include "parcel.h"
 
 static void check_ops(struct parcel *parcel)
 {

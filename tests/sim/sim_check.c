@@ -4,8 +4,8 @@
  * equal applied index (Raft's other properties: sim_log.c); and, at the end, that every group has
  * one leader and equal replicas.
  *
- * It looks into src/replica (replica_internal.h) so that nothing has to be added to the product for
- * it.
+ * It looks into src/replica (host_internal.h and what it includes) so that nothing has to be added
+ * to the product for it.
  */
 #include <inttypes.h>
 
@@ -17,6 +17,9 @@
 
 #include "node/node_internal.h"
 #include "replica/client_internal.h"
+#include "replica/host_internal.h"
+#include "replica/home.h"
+#include "replica/group.h"
 
 #define BODIES_EVERY 64u
 #define BODIES_MANY  200u

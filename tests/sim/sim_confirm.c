@@ -14,7 +14,7 @@
 #include "sim_durable.h"
 
 #include "node/node_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/host_internal.h"
 
 #define SAMPLE       64u
 #define HEAD         64u /* bytes of a body that are looked for */

@@ -13,7 +13,9 @@
 #include "sim.h"
 
 #include "node/node_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/group.h"
+#include "replica/host_internal.h"
+#include "replica/parcel.h"
 #include "storage/format.h"
 
 #define LOG_DIR "/data/log/log"

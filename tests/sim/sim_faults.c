@@ -12,7 +12,7 @@
 
 #include "sim_durable.h"
 
-#include "replica/replica_internal.h"
+#include "replica/host_internal.h"
 
 #define MEMORY_SEEN_NS (6 * SIM_S) /* it looks every 2.5 s, and others hear of it */
 

@@ -13,7 +13,7 @@
 #include "sim.h"
 
 #include "node/node_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/host_internal.h"
 #include "sim_client.h"
 #include "sim_durable.h"
 

@@ -29,7 +29,8 @@
 #include "node/node_internal.h"
 
 #include "raft_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/group.h"
+#include "replica/host_internal.h"
 #include "warren/crc32c.h"
 
 struct slot {            /* one index of a group */

@@ -17,7 +17,7 @@
 #include "warren/broker_messages.h"
 
 #include "node/node_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/host_internal.h"
 
 #define TICK_NS    (150 * SIM_MS)
 #define TIMEOUT_MS 4000u

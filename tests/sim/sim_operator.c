@@ -22,7 +22,8 @@
 #include "sim_durable.h"
 
 #include "node/node_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/group.h"
+#include "replica/host_internal.h"
 
 #define PROPOSE_MS      3000u
 #define FORGET_RETRY_NS (400 * SIM_MS)

@@ -14,7 +14,9 @@
 
 #include "node/node_internal.h"
 #include "node/replicas.h"
-#include "replica/replica_internal.h"
+#include "replica/group.h"
+#include "replica/home.h"
+#include "replica/host_internal.h"
 
 #define PROPOSE_MS 3000u
 

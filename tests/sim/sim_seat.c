@@ -11,7 +11,7 @@
 #include "warren/broker_admin.h"
 
 #include "node/node_internal.h"
-#include "replica/replica_internal.h"
+#include "replica/host_internal.h"
 
 #define USER    "seated"
 #define TICK_NS (500 * SIM_MS)

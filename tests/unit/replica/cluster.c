@@ -1,7 +1,7 @@
 /* See cluster.h. */
 #include "cluster.h"
 
-#include "replica_internal.h"
+#include "home.h"
 
 #include <stdio.h>
 

@@ -1,8 +1,6 @@
 /* Parcels that arrive damaged: bytes, sizes and numbers changed, cut, given to others. */
 #include "cluster.h"
 
-#include "replica_internal.h"
-
 static void damage(struct test_cluster *c, uint8_t *data, uint32_t *size)
 {
     if (*size > 0 && prng_ratio(&c->prng, 1, 8)) {

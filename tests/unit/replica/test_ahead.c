@@ -1,5 +1,7 @@
 /* Acknowledgements and gets that are applied before the log has them, and what a crash leaves. */
-#include "replica_internal.h"
+#include "home.h"
+#include "group.h"
+#include "store.h"
 #include "users.h"
 
 #define SOME 40u /* messages */

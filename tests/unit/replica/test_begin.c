@@ -1,5 +1,4 @@
 /* How a new queue's group begins: what it costs, and what a crash in the middle leaves. */
-#include "replica_internal.h"
 #include "users.h"
 
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* Boots and sessions that are over: their clients are told, what they held comes to others. */
 #include "client_internal.h"
-#include "replica_internal.h"
+#include "host_internal.h"
+#include "parcel.h"
 #include "scene.h"
 
 /* Sim seed 23817: over a link that broke came a client's question of before it asked again over the

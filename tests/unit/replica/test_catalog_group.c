@@ -1,6 +1,7 @@
 /* The catalog's group: formation, joining, proposals from every node, barriers, loss of the leader.
  */
-#include "replica_internal.h"
+#include "group.h"
+#include "host_internal.h"
 #include "users.h"
 
 #include <stdio.h>

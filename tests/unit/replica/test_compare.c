@@ -1,6 +1,9 @@
 /* Replicas whose machines are no longer equal: found, quarantined, replaced; and what is left alone
  * because nobody can tell which is right. */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "parcel.h"
+#include "store.h"
 #include "users.h"
 
 struct scene {

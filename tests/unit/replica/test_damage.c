@@ -1,7 +1,7 @@
 /* Parcels that arrive damaged: refused or of no consequence, never an abort. */
 #include "users.h"
 
-#include "replica_internal.h"
+#include "parcel.h"
 #include "warren/wire_table.h"
 
 /* A queue whose parcels have everything in them: refusals, dead letters, what a peek finds. */

@@ -1,6 +1,7 @@
 /* Leaders that die, links that break, nodes that come back: nothing confirmed is lost, nothing
  * settled comes again. */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
 #include "scene.h"
 
 Test(failover, leader_dies_while_publishing)

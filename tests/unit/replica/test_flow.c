@@ -1,6 +1,6 @@
 /* Back-pressure of queue clients: what they have pending together, when their queue is stuck. */
 #include "client_internal.h"
-#include "replica_internal.h"
+#include "host_internal.h"
 #include "users.h"
 
 #define PUBLISHERS 40u

@@ -2,6 +2,7 @@
  * configurations that follow the record, dead letters, takes and peeks, publishers' numbers. */
 #include <stdio.h>
 
+#include "home.h"
 #include "users.h"
 
 #include "client_internal.h"

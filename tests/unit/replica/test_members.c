@@ -1,5 +1,6 @@
 /* Replicas that are added, removed and replaced, and nodes that hear of it late. */
-#include "replica_internal.h"
+#include "group.h"
+#include "parcel.h"
 #include "scene.h"
 
 static bool has_ended(void *ctx)

@@ -1,6 +1,5 @@
 /* Publishers that are ahead of hungry consumers leave them room; nobody is held back for good. */
 #include "client_internal.h"
-#include "replica_internal.h"
 #include "users.h"
 
 #define BODY 1000u

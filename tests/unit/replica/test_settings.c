@@ -1,5 +1,7 @@
 /* Policies reach the machines of all replicas, whoever leads, and local queues at once. */
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "host_internal.h"
 #include "users.h"
 
 #include "warren/wire_table.h"

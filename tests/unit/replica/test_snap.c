@@ -3,7 +3,10 @@
  * and what they leave in the receiver's checkpoint store. */
 #include "users.h"
 
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
+#include "parcel.h"
+#include "store.h"
 
 #include "warren/log.h"
 

@@ -1,5 +1,7 @@
 /* Backlogs larger than the log: retirement, checkpoints, cold reads, recovery; replicas that need a
  * snapshot; membership. */
+#include "home.h"
+#include "host_internal.h"
 #include "users.h"
 
 #include <stdio.h>

@@ -3,7 +3,8 @@
 
 #include "users.h"
 
-#include "replica_internal.h"
+#include "group.h"
+#include "home.h"
 #include "warren/wire_table.h"
 
 struct scene {
