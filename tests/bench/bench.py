@@ -272,11 +272,6 @@ def report(options, about, found, problems, busy):
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def port_range(text):
-    first, end = text.split("-")
-    return int(first), int(end)
-
-
 def interrupted(_number, _frame):
     sys.exit(130)       # through the clusters' ends: no broker stays behind
 
@@ -294,7 +289,7 @@ def main():
     parser.add_argument("--perf", default=PERF)
     parser.add_argument("--warren", default=clusters.WARREN)
     parser.add_argument("--warrenctl", default=clusters.WARRENCTL)
-    parser.add_argument("--ports", type=port_range,
+    parser.add_argument("--ports", type=clusters.port_range,
                         help="FIRST-END of the ports to choose from (default: 20000-32000)")
     parser.add_argument("--out", default=os.path.join(ROOT, ".dev", "bench"))
     options = parser.parse_args()

@@ -39,8 +39,20 @@ def wait_until(test, seconds, what, poll=POLL_S):
         time.sleep(poll)
 
 
-def free_ports(count, start=20000, end=32000):
-    """Ports below the ephemeral range, so that no client of ours gets one of a node that is down."""
+def port_range(text):
+    """FIRST-END as two numbers."""
+    first, end = (int(port) for port in text.split("-"))
+    return first, end
+
+
+# Below the ephemeral range, so that no client of ours gets the port of a node that is down. Programs that run at once are
+# given a part of it each, so that none takes what another one's node will want again.
+PORTS = os.environ.get("WARREN_TEST_PORTS", "20000-32000")
+
+
+def free_ports(count, *span):
+    """That many free ports of span (first, end), or of PORTS."""
+    start, end = span or port_range(PORTS)
     found = []
     offset = (os.getpid() * 37) % (end - start)
     for i in range(end - start):
@@ -223,7 +235,7 @@ class Loopback:
 class Cluster:
     """`count` nodes below `folder`, which must not hold another run."""
 
-    def __init__(self, driver, count, folder, network=None, ports=(20000, 32000)):
+    def __init__(self, driver, count, folder, network=None, ports=()):
         self.driver, self.folder, self.network = driver, folder, network or Loopback()
         shutil.rmtree(folder, ignore_errors=True)
         ports = free_ports(2 * count, *ports)
@@ -416,7 +428,7 @@ def add_options(parser):
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--folder", help="where the nodes live; default: a new one in .dev/real")
     parser.add_argument("--keep", action="store_true", help="keep logs and data")
-    parser.add_argument("--ports", default="20000-32000", help="FIRST-END: where to look for free ones")
+    parser.add_argument("--ports", default=PORTS, help="FIRST-END: where to look for free ones")
 
 
 def from_options(options, count, name, network=None):
@@ -427,5 +439,4 @@ def from_options(options, count, name, network=None):
         driver = WarrenDriver(os.path.abspath(options.warren), os.path.abspath(options.warrenctl),
                               options.shards)
     folder = options.folder or os.path.join(ROOT, ".dev", "real", f"{name}-{os.getpid()}")
-    ports = tuple(int(port) for port in options.ports.split("-"))
-    return Cluster(driver, count, os.path.abspath(folder), network, ports)
+    return Cluster(driver, count, os.path.abspath(folder), network, port_range(options.ports))

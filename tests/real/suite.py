@@ -5,6 +5,9 @@ Each step starts its own nodes on free ports, below .dev/real/suite-PID, and end
 which must succeed with exit code 0 and, for the sanitizers' programs, without a report. What a step
 prints goes to STEP.log there; when it fails, its lines that tell of failures and its end are shown. Nothing
 is left running.
+
+Two steps are under way at a time, since most of them wait more than they compute, each in a lane: a part of the
+ports of its own.
 """
 
 import argparse
@@ -16,7 +19,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 
 import cluster as clusters
 from cluster import ClusterError
@@ -27,7 +32,8 @@ sys.path.insert(0, COMPAT)
 import clients  # noqa: E402  pylint: disable=wrong-import-position
 import later  # noqa: E402  pylint: disable=wrong-import-position
 
-STEP_S = 400
+LANES = 2
+STEP_S = 600
 LOAD_S = 60
 SHOWN = 40              # lines of a failed step
 FAILURES = ("not ok ", "FAILED", "Traceback", "==")     # ... and those that begin so, wherever they are
@@ -57,61 +63,58 @@ class StepFailed(Exception):
     pass
 
 
-class Suite:
-    def __init__(self, options):
-        self.options = options
-        self.folder = os.path.join(clusters.ROOT, ".dev", "real", f"suite-{os.getpid()}")
-        self.rows, self.failed, self.out, self.log = [], [], None, None
-        self.listed = later.read(later.FILE)
+class Step:
+    """One of them, while it runs: its log, its lane, what it has started."""
+
+    def __init__(self, options, folder, name, lane, stopping):
+        self.options, self.folder, self.name, self.stopping = options, folder, name, stopping
         self.names = list(clients.NAMES)
+        self.log = os.path.join(folder, name + ".log")
+        self.out = None
+        first, end = clusters.port_range(clusters.PORTS)
+        width = (end - first) // LANES
+        self.ports = first + lane * width, first + (lane + 1) * width
+        self.env = dict(os.environ, WARREN_TEST_PORTS="%d-%d" % self.ports)
 
-    # --- steps -------------------------------------------------------------------------------
-
-    def step(self, name, run, *arguments):
-        """Runs one step; run(...) answers with a short text for the table."""
-        if not any(name.startswith(wanted) for wanted in self.options.steps):
-            return
-        self.log = os.path.join(self.folder, name + ".log")
+    def run(self, work, *arguments):
+        """work(self, ...) answers with a short text for the table. Returns seconds, that text, why it failed."""
         begun = time.monotonic()
-        print(f"   {name} ...", end="", flush=True)
         with open(self.log, "w", encoding="utf-8") as self.out:
             try:
-                note, why = run(*arguments), None
+                note, why = work(self, *arguments), None
             except (StepFailed, ClusterError, OSError, subprocess.SubprocessError) as error:
                 note, why = "", f"{error}"
-        seconds = time.monotonic() - begun
-        self.rows.append((name, "FAILED" if why else "passed", f"{seconds:.1f}",
-                          (why or note).split("\n", maxsplit=1)[0]))
-        print(f" {'FAILED' if why else 'passed'} ({seconds:.1f} s) {note}", flush=True)
-        if why:
-            self.failed.append(name)
-            print(f"{why}\n   the end of {self.log}:")
-            with open(self.log, encoding="utf-8", errors="replace") as file:
-                lines = ["      " + line for line in file]
-            said = [line for line in lines[:-SHOWN] if line.lstrip().startswith(FAILURES)]
-            print("".join(said[:SHOWN] + ["      ...\n"] * bool(said) + lines[-SHOWN:]), flush=True)
+            except Exception:   # pylint: disable=broad-exception-caught
+                note, why = "", traceback.format_exc()     # a fault of ours: a thread would keep it to itself
+        return time.monotonic() - begun, note, why
 
-    def program(self, *command, seconds=STEP_S, env=None):
-        """Runs a program with its output in the step's log; its exit code. At its time limit it is
-        interrupted, so that it can end what it has started."""
+    def end_of_log(self):
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            lines = ["      " + line for line in file]
+        said = [line for line in lines[:-SHOWN] if line.lstrip().startswith(FAILURES)]
+        return "".join(said[:SHOWN] + ["      ...\n"] * bool(said) + lines[-SHOWN:])
+
+    # --- what they are made of ---------------------------------------------------------------
+
+    def program(self, *command, seconds=STEP_S):
+        """Runs a program with its output in the step's log; its exit code. At its time limit, or when all
+        is to end, it is interrupted, so that it can end what it has started."""
         self.out.write(f"\n$ {' '.join(command)}\n")
         self.out.flush()
+        end = time.monotonic() + seconds
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.out,
-                              stderr=subprocess.STDOUT, env=env) as process:
+                              stderr=subprocess.STDOUT, env=self.env) as process:
+            while time.monotonic() < end and not self.stopping.is_set():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(0.5)
+            process.send_signal(signal.SIGINT)
             try:
-                return process.wait(seconds)
-            except subprocess.TimeoutExpired as error:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(20)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                raise StepFailed(f"{os.path.basename(command[1])} did not end within {seconds} s") \
-                    from error
-            except BaseException:
-                process.send_signal(signal.SIGINT)
                 process.wait(20)
-                raise
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if self.stopping.is_set():
+            raise StepFailed("interrupted")
+        raise StepFailed(f"{os.path.basename(command[1])} did not end within {seconds} s")
 
     def last_line(self):
         self.out.flush()
@@ -123,7 +126,7 @@ class Suite:
     def cluster(self, name, count, shards, binary=None):
         """A formed cluster whose orderly end is checked."""
         driver = clusters.WarrenDriver(binary or self.options.warren, self.options.warrenctl, shards)
-        cluster = clusters.Cluster(driver, count, os.path.join(self.folder, name))
+        cluster = clusters.Cluster(driver, count, os.path.join(self.folder, name), ports=self.ports)
         try:
             yield cluster.form()
             self.all_running(cluster)
@@ -142,8 +145,6 @@ class Suite:
             if not node.running:
                 raise StepFailed(f"{node.name} has ended with {node.process.poll()}: " +
                                  "; ".join(cluster.reports(node)))
-
-    # --- what the steps are made of ----------------------------------------------------------
 
     def suites(self, cluster, only, with_later):
         """The client suites; raises when one fails."""
@@ -293,38 +294,81 @@ class Suite:
             raise StepFailed(f"cannot be built: {', '.join(failed)}")
         return ", ".join(self.names)
 
+
+def all_steps(o):
+    """(name, what does it, its arguments ...), in their order; the first one by itself, before all others."""
+    hard = o.asan_warren or o.warren    # where a bug would show best
+    yield "clients", Step.prepare
+    yield "diff-1-node", Step.differences, 1, 2, hard
+    yield "tls", Step.script, "tls", "--warren", hard, "--shards", "2"
+    yield "suites-1-node", Step.all_clients, "suites-1", 1, 2
+    yield "diff-tls", Step.differences_over_tls, 2, hard
+    if not o.quick:
+        yield "diff-3-nodes", Step.differences, 3, 1, o.warren
+        yield "suites-3-nodes", Step.all_clients, "suites-3", 3, 1
+        yield "suites-later", Step.later_checks
+    yield "kill-test", Step.kill_test
+    yield "mirror-test", Step.mirror_test
+    yield "features-test", Step.features_test
+    yield "partition-test", Step.partition_test
+    yield "proxy-test", Step.proxy_test
+    for kind, binary, shards in (("asan", o.asan_warren, 2), ("tsan", o.tsan_warren, 3)):
+        if binary and not o.quick:
+            yield f"{kind}-1-node", Step.sanitized, f"{kind}-1", binary, 1, shards
+            yield f"{kind}-3-nodes", Step.sanitized, f"{kind}-3", binary, 3, shards
+    yield "bad-input", Step.script, "bad_input", "--warren", hard, "--later", later.FILE
+    yield "damage", Step.script, "damage", "--warren", hard
+    yield "limits", Step.script, "limits", "--warren", hard
+    yield "slow-link", Step.script, "slow_link", "--warren", o.warren
+    yield "consumers", Step.script, "consumers", "--warren", hard
+    yield "ctl", Step.script, "ctl", "--warren", hard
+    yield "ctl-table", Step.script, "ctl_table", "--warren", hard
+    yield "ctl-nodes", Step.script, "ctl_nodes", "--warren", hard
+    yield "ctl-move", Step.script, "ctl_move", "--warren", hard
+    yield "alarms", Step.script, "alarms", "--warren", o.warren, "--perf", o.perf
+
+
+class Suite:
+    """Runs the steps that are wanted, in LANES threads, and tells how it went."""
+
+    def __init__(self, options):
+        self.options = options
+        self.folder = os.path.join(clusters.ROOT, ".dev", "real", f"suite-{os.getpid()}")
+        self.rows, self.failed = [], []
+        self.stopping, self.lock = threading.Event(), threading.Lock()
+        self.left = [step for step in all_steps(options)
+                     if any(step[0].startswith(wanted) for wanted in options.steps)]
+
+    def lane(self, number, most):
+        """Takes one step after the other, `most` at the most."""
+        for _ in range(most):
+            with self.lock:
+                if not self.left or self.stopping.is_set():
+                    return
+                name, work, *arguments = self.left.pop(0)
+            step = Step(self.options, self.folder, name, number, self.stopping)
+            seconds, note, why = step.run(work, *arguments)
+            with self.lock:
+                self.tell(step, seconds, note, why)
+
+    def tell(self, step, seconds, note, why):
+        result = "FAILED" if why else "passed"
+        self.rows.append((step.name, result, f"{seconds:.1f}", (why or note).split("\n", maxsplit=1)[0]))
+        print(f"   {step.name} {result} ({seconds:.1f} s) {note}", flush=True)
+        if why:
+            self.failed.append(step.name)
+            print(f"{why}\n   the end of {step.log}:\n{step.end_of_log()}", flush=True)
+
     def run(self):
-        o = self.options
         os.makedirs(self.folder)
-        hard = o.asan_warren or o.warren    # where a bug would show best
-        self.step("clients", self.prepare)
-        self.step("suites-1-node", self.all_clients, "suites-1", 1, 2)
-        self.step("diff-1-node", self.differences, 1, 2, hard)
-        self.step("diff-tls", self.differences_over_tls, 2, hard)
-        if not o.quick:
-            self.step("diff-3-nodes", self.differences, 3, 1, o.warren)
-            self.step("suites-3-nodes", self.all_clients, "suites-3", 3, 1)
-            self.step("suites-later", self.later_checks)
-        self.step("kill-test", self.kill_test)
-        self.step("mirror-test", self.mirror_test)
-        self.step("features-test", self.features_test)
-        self.step("partition-test", self.partition_test)
-        self.step("proxy-test", self.proxy_test)
-        self.step("bad-input", self.script, "bad_input", "--warren", hard, "--later", later.FILE)
-        self.step("damage", self.script, "damage", "--warren", hard)
-        self.step("limits", self.script, "limits", "--warren", hard)
-        self.step("slow-link", self.script, "slow_link", "--warren", o.warren)
-        self.step("tls", self.script, "tls", "--warren", hard, "--shards", "2")
-        self.step("consumers", self.script, "consumers", "--warren", hard)
-        self.step("ctl", self.script, "ctl", "--warren", hard)
-        self.step("ctl-table", self.script, "ctl_table", "--warren", hard)
-        self.step("ctl-nodes", self.script, "ctl_nodes", "--warren", hard)
-        self.step("ctl-move", self.script, "ctl_move", "--warren", hard)
-        self.step("alarms", self.script, "alarms", "--warren", o.warren, "--perf", o.perf)
-        for kind, binary, shards in (("asan", o.asan_warren, 2), ("tsan", o.tsan_warren, 3)):
-            if binary and not o.quick:
-                self.step(f"{kind}-1-node", self.sanitized, f"{kind}-1", binary, 1, shards)
-                self.step(f"{kind}-3-nodes", self.sanitized, f"{kind}-3", binary, 3, shards)
+        if self.left and self.left[0][0] == "clients":
+            self.lane(0, 1)     # so that no other one pays for it
+        threads = [threading.Thread(target=self.lane, args=(number, len(self.left)))
+                   for number in range(LANES)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def show(self, seconds):
         print(f"\n{'step':<16}{'result':<8}{'seconds':>8}  what")
@@ -354,14 +398,13 @@ def main():
     options.steps = options.steps.split(",")
     os.environ.update(SANITIZERS)
 
-    def interrupt(_number, _frame):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, interrupt)
     begun = time.monotonic()
     suite = Suite(options)
-    try:
-        suite.run()
-    except KeyboardInterrupt:
+    # no exception: threads are joined. And what is started is not to ignore SIGINT, as background jobs do.
+    for number in signal.SIGINT, signal.SIGTERM:
+        signal.signal(number, lambda *_: suite.stopping.set())
+    suite.run()
+    if suite.stopping.is_set():
         print(f"\ninterrupted; logs are in {suite.folder}")
         return 130
     suite.show(time.monotonic() - begun)

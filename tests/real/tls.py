@@ -717,12 +717,12 @@ def starts_only_with_what_it_needs(options, pki, folder):
 
 
 def plain_ports(options):
-    first, end = (int(port) for port in options.ports.split("-"))
+    first, end = clusters.port_range(options.ports)
     return first, (first + end) // 2
 
 
 def tls_ports(options):
-    first, end = (int(port) for port in options.ports.split("-"))
+    first, end = clusters.port_range(options.ports)
     return (first + end) // 2, end
 
 

@@ -51,8 +51,7 @@ class Broker:
     """A private cluster of one of the two."""
 
     def __init__(self, kind, count, options, number=0):
-        first, _, last = options.ports.partition("-")
-        span = (int(first), int(last)) if last else (20000, 32000)
+        span = clusters.port_range(options.ports)
         self.kind, self.epmd_port = kind, span[1]
         if kind == "rabbitmq":
             driver = RabbitDriver(self.epmd_port)
@@ -245,7 +244,7 @@ def parse():
     parser.add_argument("--driver", choices=("warren", "rabbitmq"), default="warren", help="of --show")
     parser.add_argument("--jobs", type=int, default=1, help="brokers of Warren that share the scripts")
     parser.add_argument("--quiet", action="store_true", help="names of what differs only")
-    parser.add_argument("--ports", default="", help="FIRST-LAST; default: free ones")
+    parser.add_argument("--ports", default=clusters.PORTS, help="FIRST-END: where to look for free ones")
     parser.add_argument("--warren", default=clusters.WARREN, help="the server program")
     parser.add_argument("--warrenctl", default=clusters.WARRENCTL)
     parser.add_argument("--shards", type=int, default=2)
