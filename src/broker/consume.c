@@ -291,7 +291,7 @@ static void consume_step(struct request *r)
     struct consumer *c = consumer_new(q, r->key);
     c->no_ack = (r->flags & BROKER_NO_ACK) != 0;
     c->exclusive = (r->flags & BROKER_EXCLUSIVE) != 0;
-    c->prefetch = c->no_ack ? 0 : ch->prefetch;
+    c->prefetch = ch->prefetch; /* without acks it is only shown: the machine does not count them */
     c->args = slice_copy(r->args.data, r->args.size);
     c->cancel_on_move = args.cancel_on_move;
     if (!c->no_ack) {

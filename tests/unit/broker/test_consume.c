@@ -33,7 +33,7 @@ Test(broker_consume, attaches)
     rig_reply("q", QUEUE_OK, 0);
     EXPECT_SAID("consume ok 't' 0 0\n");
     consume("q", "u", BROKER_NO_ACK); /* no_ack: prefetch means nothing */
-    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=0 credit=2 priority=0 args=0\n");
+    EXPECT_CALLS("q attach 2 'u' flags=1 prefetch=10 credit=2 priority=0 args=0\n");
     rig_reply("q", QUEUE_IN_EXCLUSIVE_USE, 0);
     EXPECT_SAID("consume 403 queue 'q' in vhost '/' in exclusive use\n");
     consume("q", "", 0);
