@@ -15,8 +15,8 @@
 static const struct {
     enum amqp_mechanism mechanism;
     const char *name;
-} mechanisms[] = {{AMQP_MECHANISM_PLAIN, "PLAIN"},
-                  {AMQP_MECHANISM_AMQPLAIN, "AMQPLAIN"},
+} mechanisms[] = {{AMQP_MECHANISM_AMQPLAIN, "AMQPLAIN"}, /* in RabbitMQ's order */
+                  {AMQP_MECHANISM_PLAIN, "PLAIN"},
                   {AMQP_MECHANISM_EXTERNAL, "EXTERNAL"}};
 
 /* NULL: the client has shown no certificate. */

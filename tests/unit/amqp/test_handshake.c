@@ -14,7 +14,7 @@ TestSuite(amqp_handshake, .init = rig_init, .fini = rig_deinit);
     "information=longstr \"Warren, a clustered "                                                   \
     "message broker\", platform=longstr \"test\", product=longstr \"Warren\", version=longstr "    \
     "\"4.1.0\", warren_version=longstr "                                                           \
-    "\"0.1\", node=longstr \"n\"} mechanisms=\"PLAIN AMQPLAIN\" locales=\"en_US\"\n"
+    "\"0.1\", node=longstr \"n\"} mechanisms=\"AMQPLAIN PLAIN\" locales=\"en_US\"\n"
 #define TUNE "0 connection.tune channel-max=8 frame-max=131072 heartbeat=60\n"
 
 static void log_in(const char *user, const char *password)
@@ -344,11 +344,11 @@ Test(amqp_handshake, what_is_offered_is_what_is_configured_and_possible)
         uint32_t mechanisms;
         const struct env_tls *tls;
         const char *offer;
-    } rows[] = {{0, NULL, "PLAIN AMQPLAIN"},
-                {0, &known, "PLAIN AMQPLAIN"},
-                {ALL, NULL, "PLAIN AMQPLAIN"},
-                {ALL, &unknown, "PLAIN AMQPLAIN"},
-                {ALL, &known, "PLAIN AMQPLAIN EXTERNAL"},
+    } rows[] = {{0, NULL, "AMQPLAIN PLAIN"},
+                {0, &known, "AMQPLAIN PLAIN"},
+                {ALL, NULL, "AMQPLAIN PLAIN"},
+                {ALL, &unknown, "AMQPLAIN PLAIN"},
+                {ALL, &known, "AMQPLAIN PLAIN EXTERNAL"},
                 {AMQP_MECHANISM_EXTERNAL, &known, "EXTERNAL"},
                 {AMQP_MECHANISM_EXTERNAL, &unknown, ""},
                 {AMQP_MECHANISM_AMQPLAIN, NULL, "AMQPLAIN"}};
