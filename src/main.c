@@ -78,6 +78,7 @@ static int choose_cookie(struct config *config, char *errmsg)
 static int load_config(struct config *config, const char *path, const char *data_dir, char *errmsg)
 {
     config_defaults(config);
+    (void)snprintf(config->file, sizeof config->file, "%s", path);
     char *text = NULL;
     size_t size = 0;
     char why[512];

@@ -72,6 +72,14 @@ static inline void env_tls_deinit(struct env_tls *tls)
     slice_unref(&tls->login);
 }
 
+/* What the system knows of this process. */
+struct env_process {
+    uint64_t pid;
+    uint64_t descriptors, descriptors_max;   /* in use; how many there may be */
+    uint64_t descriptors_clients;            /* at how many clients are turned away */
+    uint64_t memory_anonymous, memory_files; /* parts of what is resident */
+};
+
 /* The certificate that this node's listeners with TLS show. */
 struct env_certificate {
     char subject[256], issuer[256];       /* distinguished names as in struct env_tls; may be cut */
@@ -232,6 +240,8 @@ struct env_ops {
      * leave it. 0, or WR_E_UNSUPPORTED where nobody can say (the simulator). */
     int (*memory_used)(struct env *env, uint64_t *ret_bytes);
     int (*memory_total)(struct env *env, uint64_t *ret_bytes);
+    /* 0, or WR_E_UNSUPPORTED as above. */
+    int (*process)(struct env *env, struct env_process *ret);
     /* Gives free memory that the allocator keeps back to the system, on another thread, unless that
      * is less than `least` bytes; then on_exec(token, 0; 1: it was less). */
     void (*memory_trim)(struct env *env, uint64_t least, uint64_t token);

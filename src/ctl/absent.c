@@ -22,11 +22,13 @@ const char *command_absent(const char *name)
     static const char flags[] = "every feature is on: there are no feature flags";
     static const char mirrors[] =
         "replicas that lag behind are brought up to date without being told";
-    static const char alarms[] = "the alarms of all nodes are in 'warrenctl cluster_status', with "
-                                 "--formatter json as a list";
-    static const char listeners[] = "'warrenctl status' lists the listeners";
     static const char replicas[] =
         "'warrenctl list_queues name leader members online' shows which replicas are in reach";
+    static const char health[] =
+        "'warrenctl status', 'cluster_status' and 'environment' say what a node has to say";
+    static const char plugins[] =
+        "there are no plugins to switch on or off: what Warren has of them is always on "
+        "(docs/features.md)";
     static const char not_yet[] = "it is not there yet";
     static const char no_crypto[] = "values in the configuration are not encrypted";
     static const struct {
@@ -50,7 +52,6 @@ const char *command_absent(const char *name)
         {"change_cluster_node_type", "every node keeps its data on disk"},
         {"force_boot", catalog},
         {"schema_info", catalog},
-        {"await_online_nodes", "use 'warrenctl cluster_status', which lists the running nodes"},
         {"rotate_logs", "send the node SIGHUP: it opens its log file anew"},
         {"sync_queue", mirrors},
         {"cancel_sync_queue", mirrors},
@@ -60,26 +61,41 @@ const char *command_absent(const char *name)
         {"decode", no_crypto},
         {"list_ciphers", no_crypto},
         {"list_hashes", no_crypto},
-        {"node_health_check", "use 'warrenctl status' and 'warrenctl ping'"},
-        /* of rabbitmq-diagnostics, rabbitmq-queues, rabbitmq-upgrade */
-        {"check_running", "use 'warrenctl await_startup', with -t for how long to wait"},
-        {"is_running", "use 'warrenctl await_startup', with -t for how long to wait"},
-        {"is_booting", "'warrenctl status' says the state"},
-        {"check_alarms", alarms},
-        {"check_local_alarms", alarms},
-        {"alarms", alarms},
-        {"listeners", listeners},
-        {"check_port_listener", listeners},
-        {"check_port_connectivity", listeners},
-        {"check_protocol_listener", listeners},
-        {"check_virtual_hosts", "vhosts cannot fail by themselves: use 'warrenctl ping'"},
-        {"check_certificate_expiration", "'warrenctl status' says until when it is valid"},
-        {"server_version", "'warrenctl status' says it"},
+        {"node_health_check", "use 'warrenctl check_running' and 'warrenctl check_local_alarms'"},
+        /* of rabbitmq-diagnostics, rabbitmq-queues, rabbitmq-upgrade, rabbitmq-plugins */
+        {"certificates", "'warrenctl status' shows the certificate"},
+        {"cipher_suites", "see docs/tls.md"},
+        {"tls_versions", "see docs/tls.md"},
+        {"command_line_arguments", health},
+        {"os_env", health},
+        {"discover_peers", members},
+        {"erlang_cookie_hash", no_erlang},
+        {"erlang_cookie_sources", no_erlang},
+        {"maybe_stuck", no_erlang},
+        {"observer", no_erlang},
+        {"remote_shell", no_erlang},
+        {"runtime_thread_stats", no_erlang},
+        {"list_network_interfaces", health},
+        {"resolve_hostname", health},
+        {"resolver_info", health},
+        {"log_tail", "'warrenctl log_location' says where the log is"},
+        {"log_tail_stream", "'warrenctl log_location' says where the log is"},
+        {"consume_event_stream", not_yet},
+        {"await_online_quorum_plus_one", "use 'warrenctl check_if_node_is_quorum_critical'"},
+        {"await_online_synchronized_mirror",
+         "use 'warrenctl check_if_node_is_mirror_sync_critical'"},
+        {"reclaim_quorum_memory", "memory is not garbage collected"},
+        {"stream_status", not_yet},
+        {"list", plugins},
+        {"enable", plugins},
+        {"disable", plugins},
+        {"set", plugins},
+        {"is_enabled", plugins},
+        {"directories", plugins},
+        {"federation_status", not_yet},
+        {"shovel_status", not_yet},
         {"erlang_version", no_erlang},
-        {"memory_breakdown", "'warrenctl status' says how much is used"},
         {"quorum_status", replicas},
-        {"check_if_node_is_quorum_critical", replicas},
-        {"check_if_node_is_mirror_sync_critical", replicas},
         {"add_member", not_yet},
         {"delete_member", not_yet},
         {"grow", not_yet},

@@ -16,6 +16,7 @@
     X(USER, "--user", NULL, OPTION_TEXT)                                                           \
     X(OBJECT_TYPE, "--object-type", NULL, OPTION_TEXT)                                             \
     X(FILTER, "--filter", NULL, OPTION_TEXT)                                                       \
+    X(WITHIN, "--within", NULL, OPTION_COUNT)                                                      \
     X(UNIT, "--unit", NULL, OPTION_TEXT)                                                           \
     X(PLACES, "--places", NULL, OPTION_TEXT)                                                       \
     X(COUNT, "--count", NULL, OPTION_COUNT)                                                        \
@@ -71,6 +72,7 @@ enum command_kind {
     COMMAND_CLOSE,    /* close.c */
     COMMAND_MESSAGES, /* messages.c */
     COMMAND_REPORT,   /* report.c */
+    COMMAND_CHECK,    /* checks.c */
 };
 
 struct command {

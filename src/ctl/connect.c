@@ -169,6 +169,21 @@ static int dial(const struct target *t, int timeout_s)
     return fd;
 }
 
+bool ctl_connects(const char *node, const char *interface, int port, int timeout_s)
+{
+    struct target t = {.port = ""};
+    const char *at = strchr(node, '@');
+    const bool any = strcmp(interface, "[::]") == 0 || strcmp(interface, "::") == 0 ||
+                     strcmp(interface, "0.0.0.0") == 0;
+    (void)snprintf(t.host, sizeof t.host, "%s", any && at != NULL ? at + 1 : interface);
+    (void)snprintf(t.port, sizeof t.port, "%d", port);
+    const int fd = dial(&t, timeout_s);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return fd >= 0;
+}
+
 static const char *on_ready(void *ctx, const struct link_identity *peer)
 {
     struct asking *a = ctx;

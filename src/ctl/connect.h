@@ -24,4 +24,8 @@ struct ctl_options {
  * until_closed it then waits for the node to close the connection (stop). */
 char *ctl_ask(struct ctl_options *options, const char *json, bool until_closed, char *errmsg);
 
+/* Whether a listener of the node can be connected to. One of every address ("[::]") is tried where
+ * the node's name says that it is. */
+bool ctl_connects(const char *node, const char *interface, int port, int timeout_s);
+
 #endif

@@ -25,7 +25,10 @@ static const char *about_option(enum option_id id)
         [O_OBJECT_TYPE] = "queue (default) or exchange",
         [O_FILTER] = "only messages for which it is true: \"priority >= 5 and headers.x-retries > "
                      "3\", \"routing_key like 'order.%'\", \"size between 1 and 1024\"",
-        [O_UNIT] = "of sizes: bytes, mb or gb (default)",
+        [O_WITHIN] = "so many --unit, default 4",
+        [O_UNIT] =
+            "of sizes: bytes, mb or gb (default); of times: days, weeks (default), months or "
+            "years",
         [O_PLACES] = "where to look: ready (default), delayed, dead; separated by commas",
         [O_COUNT] = "how many messages to show (default 10)",
         [O_LIMIT] = "at most so many",

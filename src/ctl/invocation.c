@@ -268,7 +268,8 @@ void invocation_check(const struct invocation *v, const struct command *c)
     if (strcmp(c->name, "add_user") == 0 && v->words[1][0] == 0) {
         invocation_refuse(v, c, EXIT_DATA, "Bad argument: user cannot be an empty string");
     }
-    if (v->given[O_UNIT] && !output_unit_known(v->values[O_UNIT])) {
+    if (v->given[O_UNIT] && (c->options & OPTION_BIT(WITHIN)) == 0 &&
+        !output_unit_known(v->values[O_UNIT])) {
         (void)snprintf(what, sizeof what,
                        "\"unit '%.100s' is not supported. Please use one of: bytes, mb, gb\"",
                        v->values[O_UNIT]);

@@ -332,10 +332,12 @@ static int dispatch(struct invocation *v, const struct command *c)
         return ctl_messages(v, c);
     case COMMAND_REPORT:
         return ctl_report(v, dispatch);
+    case COMMAND_CHECK:
+        return ctl_check(v, c);
     case COMMAND_OWN:
         break;
     }
-    return run(v, c);
+    return strcmp(c->name, "await_online_nodes") == 0 ? ctl_await_nodes(v, c) : run(v, c);
 }
 
 static int show_version(void)

@@ -45,7 +45,7 @@ bool output_is_for_machines(enum output_format format)
 
 void output_json(json_t *value)
 {
-    (void)json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
+    (void)json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
     (void)printf("\n");
 }
 

@@ -21,6 +21,9 @@ void output_add_words(json_t *list, const char *words, const char *separator);
 void output_rows(const struct output_options *options, json_t *columns, json_t *rows);
 void output_json(json_t *value); /* one line */
 void output_text(const struct output_options *options, const char *node, const char *text);
+void output_listeners(json_t *listeners, bool named); /* named: with the name of the node */
+/* The parts of the memory of a status, a line each; `percent` closes it. */
+void output_memory_parts(const struct output_options *options, json_t *status, const char *percent);
 bool output_unit_known(const char *name);
 void output_status(const struct output_options *options, json_t *status);
 void output_cluster_status(const struct output_options *options, json_t *status);

@@ -34,28 +34,33 @@ bool output_unit_known(const char *name)
 }
 
 /* Four digits after the point at most, one at least; the unit as it was given. */
-static void print_size(const char *unit, json_t *size)
+static const char *size_text(const char *unit, json_t *size, char text[80])
 {
-    char text[64];
     size_t i = 0;
     unit = unit != NULL ? unit : units[0].name;
     while (i + 1 < sizeof units / sizeof units[0] && strcasecmp(unit, units[i].name) != 0) {
         i++;
     }
     if (units[i].bytes <= 1) {
-        (void)printf("%lld %s\n", (long long)json_integer_value(size), unit);
-        return;
+        (void)snprintf(text, 80, "%lld %s", (long long)json_integer_value(size), unit);
+        return text;
     }
-    size_t n = (size_t)snprintf(text, sizeof text, "%.4f",
-                                (double)json_integer_value(size) / units[i].bytes);
+    size_t n =
+        (size_t)snprintf(text, 64, "%.4f", (double)json_integer_value(size) / units[i].bytes);
     while (text[n - 1] == '0' && text[n - 2] != '.') {
         text[--n] = 0;
     }
-    (void)printf("%s %s\n", text, unit);
+    (void)snprintf(text + n, 80 - n, " %s", unit);
+    return text;
 }
 
-/* `named`: with the name of the node. */
-static void print_listeners(json_t *list, bool named)
+static void print_size(const char *unit, json_t *size)
+{
+    char text[80];
+    (void)printf("%s\n", size_text(unit, size, text));
+}
+
+void output_listeners(json_t *list, bool named)
 {
     size_t i;
     json_t *l;
@@ -95,8 +100,27 @@ static void print_alarms(json_t *alarms)
     }
 }
 
-static void print_memory(json_t *status, const char *unit)
+/* A part of what is resident, and how much of it that is. */
+static void print_part(const char *unit, const char *name, json_t *memory, const char *percent)
 {
+    json_t *size = json_object_get(memory, name);
+    const double total =
+        (double)json_integer_value(json_object_get(json_object_get(memory, "total"), "rss"));
+    char text[80];
+    (void)printf("%s: %s (%.2f%s)\n", name, size_text(unit, size, text),
+                 total > 0 ? 100 * (double)json_integer_value(size) / total : 0.0, percent);
+}
+
+void output_memory_parts(const struct output_options *o, json_t *status, const char *percent)
+{
+    json_t *memory = json_object_get(status, "memory");
+    print_part(o->unit, "anonymous", memory, percent);
+    print_part(o->unit, "files", memory, percent);
+}
+
+static void print_memory(const struct output_options *o, json_t *status)
+{
+    const char *unit = o->unit;
     json_t *limit = json_object_get(status, "vm_memory_high_watermark_limit");
     json_t *setting = json_object_get(status, "vm_memory_high_watermark_setting");
     json_t *relative = json_object_get(setting, "relative");
@@ -113,6 +137,37 @@ static void print_memory(json_t *status, const char *unit)
         (void)printf("Memory high watermark setting: ");
     }
     print_size(unit, limit);
+    if (json_integer_value(total) > 0) {
+        (void)putchar('\n');
+        output_memory_parts(o, status, " %");
+    }
+}
+
+static void print_descriptors(json_t *counts)
+{
+    static const char *const lines[][3] = {{"Total", "total_used", "total_limit"},
+                                           {"Sockets", "sockets_used", "sockets_limit"}};
+    if (counts == NULL) {
+        return;
+    }
+    heading("File Descriptors");
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        (void)printf("%s: %lld, limit: %lld\n", lines[i][0],
+                     (long long)json_integer_value(json_object_get(counts, lines[i][1])),
+                     (long long)json_integer_value(json_object_get(counts, lines[i][2])));
+    }
+}
+
+static void print_disk(json_t *status, const char *unit)
+{
+    json_t *disk_free = json_object_get(status, "disk_free");
+    heading("Free Disk Space");
+    (void)printf("Low free disk space watermark: ");
+    print_size(unit, json_object_get(status, "disk_free_limit"));
+    if (disk_free != NULL) {
+        (void)printf("Free disk space: ");
+        print_size(unit, disk_free);
+    }
 }
 
 static void print_certificate(json_t *certificate)
@@ -132,9 +187,21 @@ static void print_certificate(json_t *certificate)
     }
 }
 
+static void print_files(const char *title, json_t *files)
+{
+    size_t i;
+    json_t *file;
+    heading(title);
+    json_array_foreach(files, i, file) {
+        (void)printf(" * %s\n", json_string_value(file));
+    }
+}
+
 void output_status(const struct output_options *o, json_t *status)
 {
-    static const char *const runtime[][2] = {{"Uptime (seconds)", "uptime"},
+    static const char *const runtime[][2] = {{"OS PID", "pid"},
+                                             {"OS", "os"},
+                                             {"Uptime (seconds)", "uptime"},
                                              {"Is under maintenance?", "is_under_maintenance"},
                                              {"RabbitMQ version", "rabbitmq_version"},
                                              {"Warren version", "warren_version"},
@@ -146,8 +213,6 @@ void output_status(const struct output_options *o, json_t *status)
                                             {"Virtual host count", "virtual_host_count"},
                                             {"Exchange count", "exchange_count"}};
     static const char *const data[][2] = {{"Node data directory", "data_directory"}};
-    size_t i;
-    json_t *file;
     if (o->format == OUTPUT_JSON) {
         output_json(status);
         return;
@@ -156,19 +221,16 @@ void output_status(const struct output_options *o, json_t *status)
     print_lines(status, runtime, sizeof runtime / sizeof runtime[0]);
     heading("Data directory");
     print_lines(status, data, 1);
-    heading("Log file(s)");
-    json_array_foreach(json_object_get(status, "log_files"), i, file) {
-        (void)printf(" * %s\n", json_string_value(file));
-    }
+    print_files("Config files", json_object_get(status, "config_files"));
+    print_files("Log file(s)", json_object_get(status, "log_files"));
     print_alarms(json_object_get(status, "alarms"));
-    print_memory(status, o->unit);
-    heading("Free Disk Space");
-    (void)printf("Low free disk space watermark: ");
-    print_size(o->unit, json_object_get(status, "disk_free_limit"));
+    print_memory(o, status);
+    print_descriptors(json_object_get(status, "file_descriptors"));
+    print_disk(status, o->unit);
     heading("Totals");
     print_lines(json_object_get(status, "totals"), totals, sizeof totals / sizeof totals[0]);
     heading("Listeners");
-    print_listeners(json_object_get(status, "listeners"), false);
+    output_listeners(json_object_get(status, "listeners"), false);
     print_certificate(json_object_get(status, "tls_certificate"));
 }
 
@@ -211,6 +273,6 @@ void output_cluster_status(const struct output_options *o, json_t *status)
     (void)printf("(none)\n");
     heading("Listeners");
     json_object_foreach(json_object_get(status, "listeners"), node, item) {
-        print_listeners(item, true);
+        output_listeners(item, true);
     }
 }

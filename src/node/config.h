@@ -70,6 +70,7 @@ struct config {
     struct net_addr cluster_listener;   /* host "" = every address */
     uint16_t cluster_port_max; /* 0 = not given; only checked: one port is used, the least */
     char cookie[256];
+    char file[1024];                     /* where it was read; "" = nowhere */
     char data_dir[1024], log_file[1024]; /* log_file "" = stderr */
     bool log_console;                    /* to stderr as well as to log_file */
     enum log_level log_level;

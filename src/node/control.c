@@ -104,8 +104,13 @@ static void job_finish(struct job *job)
         listing_join_channels(job->rows, job->channels);
     }
     if (job->status != NULL) {
-        (void)json_object_set_new(json_object_get(job->status, "totals"), "connection_count",
-                                  json_integer((json_int_t)json_array_size(job->rows)));
+        json_t *descriptors = json_object_get(job->status, "file_descriptors");
+        json_t *count = json_integer((json_int_t)json_array_size(job->rows));
+        (void)json_object_set(json_object_get(job->status, "totals"), "connection_count", count);
+        if (descriptors != NULL) {
+            (void)json_object_set(descriptors, "sockets_used", count);
+        }
+        json_decref(count);
     }
     json_t *reply = json_pack("{s:i}", "missing", (int)job->missing);
     const char *name;

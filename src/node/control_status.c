@@ -32,12 +32,35 @@ static json_t *alarms_json(const struct shard *shard)
 }
 
 /* RabbitMQ's names. */
+static void put_process(json_t *status, const struct shard *shard, const struct env_process *p)
+{
+    uint64_t disk_free;
+    (void)json_object_set_new(status, "pid", json_integer((json_int_t)p->pid));
+    (void)json_object_set_new(
+        status, "file_descriptors",
+        json_pack("{s:I, s:I, s:I}", "total_limit", (json_int_t)p->descriptors_max, "total_used",
+                  (json_int_t)p->descriptors, "sockets_limit", (json_int_t)p->descriptors_clients));
+    if (shard->env->ops->disk_free(shard->env, shard->config->data_dir, &disk_free) == 0) {
+        (void)json_object_set_new(status, "disk_free", json_integer((json_int_t)disk_free));
+    }
+}
+
 static void put_memory(json_t *status, const struct shard *shard)
 {
     struct alarm_memory memory = alarm_memory(shard);
-    (void)json_object_set_new(
-        status, "memory",
-        json_pack("{s:{s:I}, s:s}", "total", "rss", (json_int_t)memory.used, "strategy", "rss"));
+    struct env_process p = {.pid = 0};
+    const bool known = shard->env->ops->process(shard->env, &p) == 0;
+    /* now, and not as the alarm saw it last: the parts are to add up */
+    const uint64_t used = known ? p.memory_anonymous + p.memory_files : memory.used;
+    (void)json_object_set_new(status, "memory",
+                              json_pack("{s:{s:I}, s:I, s:I, s:s}", "total", "rss",
+                                        (json_int_t)used, "anonymous",
+                                        (json_int_t)p.memory_anonymous, "files",
+                                        (json_int_t)p.memory_files, "strategy", "rss"));
+    (void)json_object_set_new(status, "vm_memory_calculation_strategy", json_string("rss"));
+    if (known) {
+        put_process(status, shard, &p);
+    }
     (void)json_object_set_new(status, "vm_memory_high_watermark_setting",
                               settings_watermark_json(shard));
     (void)json_object_set_new(status, "vm_memory_high_watermark_limit",
@@ -199,15 +222,17 @@ void control__begin_status(struct shard *shard, struct link_conn *link)
     json_t *total =
         json_pack("{s:I, s:I, s:I}", "virtual_host_count", (json_int_t)totals.vhosts, "queue_count",
                   (json_int_t)totals.queues, "exchange_count", (json_int_t)totals.exchanges);
-    job->status =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:[s], s:i, s:I, s:b, s:o, s:o, s:I, s:I, s:o}",
-                  "node", config->nodename, "state", formation_state(shard), "rabbitmq_version",
-                  "4.1.0", "warren_version", WARREN_VERSION, "data_directory", config->data_dir,
-                  "log_files", config->log_file[0] != 0 ? config->log_file : "<stderr>", "shards",
-                  (int)shard->count, "uptime", (json_int_t)((now - shard->started_ns) / 1000000000),
-                  "is_under_maintenance", 0, "alarms", alarms_json(shard), "totals", total,
-                  "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
-                  (json_int_t)groups.leading, "listeners", own_listeners(config));
+    job->status = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:[], s:[s], s:s, s:[s], s:i, s:I, s:b, "
+        "s:o, s:o, s:I, s:I, s:o}",
+        "node", config->nodename, "state", formation_state(shard), "os", "Linux", "product_name",
+        "Warren", "product_version", WARREN_VERSION, "rabbitmq_version", "4.1.0", "warren_version",
+        WARREN_VERSION, "active_plugins", "config_files", config->file, "data_directory",
+        config->data_dir, "log_files", config->log_file[0] != 0 ? config->log_file : "<stderr>",
+        "shards", (int)shard->count, "uptime", (json_int_t)((now - shard->started_ns) / 1000000000),
+        "is_under_maintenance", 0, "alarms", alarms_json(shard), "totals", total,
+        "groups_on_shard_0", (json_int_t)groups.groups, "groups_led_on_shard_0",
+        (json_int_t)groups.leading, "listeners", own_listeners(config));
     (void)json_object_set_new(job->status, "tls_certificate", certificate_json(shard));
     put_memory(job->status, shard);
     control__list_sessions(job, ROWS_CONNECTIONS, NULL, true);

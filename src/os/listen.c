@@ -162,15 +162,20 @@ static void starve(struct os_listener *listener, int error)
     (void)uv_timer_start(&listener->rest, on_rested, ACCEPT_REST_MS, 0);
 }
 
+uint32_t os_descriptors_for(const struct os_node *node, enum env_listener kind)
+{
+    uint32_t max = node->descriptors_max;
+    uint32_t reserve = max / 3 < RESERVE_MAX ? max / 3 : RESERVE_MAX;
+    if (kind == ENV_LISTEN_CLUSTER) {
+        reserve /= 2; /* clients do not keep other nodes out, nor do those keep us from our files */
+    }
+    return max - reserve;
+}
+
 /* Descriptors are given out from the lowest: this one tells how many there are. */
 static bool is_one_too_many(const struct os_listener *listener, int fd)
 {
-    uint32_t max = listener->context->node->descriptors_max;
-    uint32_t reserve = max / 3 < RESERVE_MAX ? max / 3 : RESERVE_MAX;
-    if (listener->kind == ENV_LISTEN_CLUSTER) {
-        reserve /= 2; /* clients do not keep other nodes out, nor do those keep us from our files */
-    }
-    return (uint32_t)fd >= max - reserve;
+    return (uint32_t)fd >= os_descriptors_for(listener->context->node, listener->kind);
 }
 
 static void turn_away(struct os_listener *listener, int fd)

@@ -539,6 +539,7 @@ static void ops_fill(struct env_ops *ops)
     os_file_ops(ops);
     os_kv_ops(ops);
     os_memory_ops(ops);
+    os_process_ops(ops);
 }
 
 static int context_init(struct os_node *node, uint32_t number)

@@ -148,6 +148,8 @@ void os_tls_watch_free(struct os_tls_watch *watch);
 void os_tls_watch_ops(struct env_ops *ops);
 /* listen.c */
 void os_listen_ops(struct env_ops *ops);
+/* From how many descriptors on connections of this kind are turned away. */
+uint32_t os_descriptors_for(const struct os_node *node, enum env_listener kind);
 void os_listen_on_mail(struct os_context *context, struct mail *owned_mail);
 void os_listen_close_all(struct os_context *context);
 /* Sends a connected socket (or -1) with its user to another context, as on_moved. */
@@ -157,6 +159,8 @@ void os_file_ops(struct env_ops *ops);
 /* memory.c */
 void os_memory_init(void); /* of the process, before it uses much */
 void os_memory_ops(struct env_ops *ops);
+/* process.c */
+void os_process_ops(struct env_ops *ops);
 /* kv_rocksdb.c */
 void os_kv_ops(struct env_ops *ops);
 int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg);

@@ -224,6 +224,34 @@ class Checks:
             raw.send(method(0, 10, 50, b"\0\xc8" + short("") + b"\0\0\0\0"))
             raw.expect(10, 51, WAIT_S)
 
+    def prefetch_of_consumers(self):
+        """The channel's when it was consumed, with and without acknowledgements; not the limit over a channel."""
+        quorum = short("x-queue-type") + b"S" + longstr("quorum")
+        with Raw(self.node.amqp_port, timeout=WAIT_S).open() as raw:
+            for name, flags, arguments in (("ctl.seven", EXCLUSIVE, b""), ("ctl.q", DURABLE, quorum)):
+                raw.send(queue_declare(1, name, flags, arguments))
+                raw.expect(50, 11, WAIT_S)
+            for count, over_channel, consumers in (
+                    (7, b"\0", (("ctl.seven", "m7", 0), ("ctl.seven", "a7", 2),
+                                ("ctl.q", "qm7", 0), ("ctl.q", "qa7", 2))),
+                    (11, b"\1", (("ctl.seven", "a7g", 2), )),
+                    (4, b"\0", (("ctl.seven", "a4", 2), ("ctl.seven", "m4", 0))),
+                    (0, b"\0", (("ctl.seven", "a0", 2), ))):
+                raw.send(method(1, 60, 10, struct.pack(">IH", 0, count) + over_channel))
+                raw.expect(60, 11, WAIT_S)
+                for queue, tag, flags in consumers:
+                    raw.send(method(1, 60, 20, b"\0\0" + short(queue) + short(tag) + bytes([flags]) +
+                                    longstr(b"")))
+                    raw.expect(60, 21, WAIT_S)
+            found = {row["consumer_tag"]: row["prefetch_count"] for row in self.objects(
+                "list_consumers", "consumer_tag", "prefetch_count") if row["consumer_tag"] != "tag"}
+            expect("prefetch", found, {"m7": 7, "a7": 7, "qm7": 7, "qa7": 7, "a7g": 7, "a4": 4,
+                                       "m4": 4, "a0": 0})
+            raw.send(method(1, 50, 40, b"\0\0" + short("ctl.q") + b"\0"))
+            raw.expect(50, 41, WAIT_S)
+            raw.send(method(0, 10, 50, b"\0\xc8" + short("") + b"\0\0\0\0"))
+            raw.expect(10, 51, WAIT_S)
+
     def bindings_are_sorted(self):
         rows = [row for row in self.rows("list_bindings") if row[0] == "amq.headers"]
         expect("rows", rows, [["amq.headers", "exchange", "ctl.plain", "queue", "",
@@ -236,7 +264,8 @@ class Checks:
             declare_long(raw, names)
             queues = self.objects("list_queues", "name", "consumers", "state")
             bindings = self.objects("list_bindings", "source_name", "destination_name", "routing_key")
-            consumers = self.objects("list_consumers", "queue_name", "channel_pid", "consumer_tag")
+            # pids as a table has them: RabbitMQ's JSON has those of the tool's own point of view
+            consumers = self.rows("list_consumers", "queue_name", "channel_pid", "consumer_tag")
             exchanges = [row["name"] for row in self.objects("list_exchanges", "name")]
             raw.send(*(method(1, 40, 20, b"\0\0" + short(name) + b"\2") for name in names))
             raw.send(method(0, 10, 50, b"\0\xc8" + short("") + b"\0\0\0\0"))
@@ -251,10 +280,8 @@ class Checks:
         expect("bindings", sorted((row["destination_name"], row["routing_key"]) for row in bindings
                                   if row["source_name"] == "amq.topic"),
                [(name, f"{name}.*") for name in wanted])
-        expect("consumers", sorted(row["consumer_tag"] for row in consumers
-                                   if row["queue_name"] == row["consumer_tag"]), wanted)
-        expect("their channels", {PID.fullmatch(row["channel_pid"]) is not None
-                                  for row in consumers}, {True})
+        expect("consumers", sorted(tag for queue, _, tag in consumers if queue == tag), wanted)
+        expect("their channels", [pid for _, pid, _ in consumers if not PID.fullmatch(pid)], [])
         expect("exchanges", sorted(name for name in exchanges if name in names), wanted)
 
     # --- commands --------------------------------------------------------------------------------
@@ -271,6 +298,20 @@ class Checks:
                           status["totals"]["virtual_host_count"]), (1, 1))
         expect("alarms", status["alarms"], [])
         expect("listeners", self.node.amqp_port in [row["port"] for row in status["listeners"]], True)
+        expect("process", status["pid"] in self.node.pids(), True)
+        for name in ("disk_free", "disk_free_limit", "uptime", "vm_memory_high_watermark_limit"):
+            expect(name, isinstance(status[name], int), True)
+        counts = status["file_descriptors"]
+        expect("descriptors", sorted(counts), ["sockets_limit", "sockets_used", "total_limit", "total_used"])
+        expect("their order", (0 < counts["sockets_used"] < counts["sockets_limit"] < counts["total_limit"],
+                               counts["total_used"] < counts["total_limit"]), (True, True))
+        memory = status["memory"]
+        expect("memory", (memory["strategy"], isinstance(memory["total"]["rss"], int)), ("rss", True))
+        expect("watermark", round(status["vm_memory_high_watermark_setting"]["relative"], 6),
+               status["vm_memory_high_watermark_setting"]["relative"])
+        expect("texts", (status["os"], status["vm_memory_calculation_strategy"], len(status["config_files"])),
+               ("Linux", "rss", 1))
+        expect("plugins", status["active_plugins"], [])
         cluster = json.loads(self.out("--formatter", "json", "cluster_status"))
         expect("running", cluster["running_nodes"], [self.node.name])
         expect("maintenance", cluster["maintenance_status"], {self.node.name: "not under maintenance"})
@@ -278,11 +319,16 @@ class Checks:
     def status_in_units(self):
         for unit, number in (("mb", r"\d+\.\d{1,4}"), ("GB", r"\d+\.\d{1,4}"), ("bytes", r"\d+")):
             text = self.out("status", "--unit", unit)
-            for line in ("Total memory used: ", "Low free disk space watermark: "):
+            for line in ("Total memory used: ", "Low free disk space watermark: ",
+                         "Free disk space: "):
                 expect(f"{line} in {unit}", re.search(f"^{line}{number} {unit}$", text, re.M) is not None,
                        True)
         expect("no zeros at the end", "Low free disk space watermark: 0.05 gb\n" in self.out("status"),
                True)
+        text = self.out("status")
+        for line in (r"OS PID: \d+", "OS: Linux", r"Total: \d+, limit: \d+", r"Sockets: \d+, limit: \d+",
+                     r" \* .*\.conf", r"[a-z_]+: \d+\.\d+ gb \(\d+\.\d+ %\)"):
+            expect(line, re.search(f"^{line}$", text, re.M) is not None, True)
         expect("a listener", f"\nInterface: 127.0.0.1, port: {self.node.amqp_port}, protocol: amqp, "
                in self.out("status"), True)
         expect("of the cluster", f"\nNode: {self.node.name}, status: not under maintenance\n" in
@@ -400,7 +446,7 @@ class Checks:
         return [self.banners_and_headers, self.options_in_other_forms, self.tables_in_every_format,
                 self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
                 self.types_in_json, self.pids_of_one_thing_are_one,
-                self.what_was_got_is_unacknowledged, self.bindings_are_sorted,
+                self.what_was_got_is_unacknowledged, self.prefetch_of_consumers, self.bindings_are_sorted,
                 self.ping, self.status_as_json, self.status_in_units, self.wrong_usage, self.help_is_no_error, self.without_a_node,
                 self.messages_of_no_node, self.other_nodes, self.bytes_that_are_no_text, self.output_that_is_lost, self.missing_vhost, self.long_lists_are_whole, self.stop]
 

@@ -473,6 +473,12 @@ static int op_memory_used(struct env *env, uint64_t *ret_bytes)
     return 0;
 }
 
+static int op_process(struct env *env, struct env_process *ret)
+{
+    (void)env, (void)ret;
+    return WR_E_UNSUPPORTED;
+}
+
 static int trim(void *arg)
 {
     (void)arg;
@@ -572,6 +578,7 @@ const struct env_ops sim_env_ops = {
     .kv_get_now = op_kv_get_now,
     .memory_used = op_memory_used,
     .memory_total = op_memory_total,
+    .process = op_process,
     .memory_trim = op_memory_trim,
     .exec = op_exec,
     .random_secret = op_random_secret,

@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""warrenctl's health checks, as probes and scripts call rabbitmq-diagnostics and rabbitmqctl.
+
+With --driver rabbitmq the same checks run on RabbitMQ, but for what is marked `ours`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import cluster as clusters
+from amqp_raw import Ended, Raw, longstr, queue_declare, short
+from cluster import ClusterError, wait_until
+
+WAIT_S = 60
+DURABLE = 2
+USAGE, DATA, UNAVAILABLE, SOFTWARE = 64, 65, 69, 70
+QUORUM = short("x-queue-type") + b"S" + longstr("quorum")
+
+
+class Failed(Exception):
+    pass
+
+
+def expect(what, got, wanted):
+    if got != wanted:
+        raise Failed(f"{what}: {got!r}, not {wanted!r}")
+
+
+class Checks:
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.node = cluster.nodes[0]
+        self.ours = cluster.driver.name == "warren"
+
+    def run(self, *arguments, node=None, tool="rabbitmq-diagnostics"):
+        """Exit code, standard output, standard error, with NODE for the node's name."""
+        node = node or self.node
+        command, environment = self.cluster.driver.ctl(node, *arguments)
+        if not self.ours:
+            command[0] = os.path.join(os.path.dirname(command[0]), tool)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S,
+                              env=environment, stdin=subprocess.DEVNULL)
+        return (done.returncode, done.stdout.replace(node.name, "NODE"),
+                done.stderr.replace(node.name, "NODE"))
+
+    # --- one node ----------------------------------------------------------------------------------
+
+    def texts(self):
+        running = "RabbitMQ on node NODE is fully booted and running\n"
+        quiet = "Node NODE reported no alarms, local or clusterwide\n"
+        for command, banner, text in (
+                ("check_running", "Checking if RabbitMQ is running on node NODE ...\n", running),
+                ("is_running", "Asking node NODE for its status ...\n", running),
+                ("is_booting", "Asking node NODE for its boot status ...\n",
+                 "RabbitMQ on node NODE is fully booted (check with is_running), stopped or has not started "
+                 "booting yet\n"),
+                ("check_local_alarms", "Asking node NODE to report any local resource alarms ...\n",
+                 "Node NODE reported no local alarms\n"),
+                ("check_alarms", "Asking node NODE to report any local resource alarms ...\n", quiet),
+                ("alarms", "Asking node NODE to report any known resource alarms ...\n", quiet),
+                ("check_virtual_hosts", "Checking if all vhosts are running on node NODE ...\n",
+                 "Node NODE reported all vhosts as running\n"),
+                ("check_certificate_expiration", "Checking certificate expiration on node NODE ...\n",
+                 "No certificates are expiring within 4 weeks.\n"),
+                ("check_if_node_is_quorum_critical",
+                 "Checking if node NODE is critical for quorum of any quorum queues ...\n",
+                 "Node NODE seems to be the only one in a single node cluster, the check does not apply\n")):
+            expect(command, self.run(command), (0, banner + text, ""))
+            expect(f"-q {command}", self.run("-q", command), (0, text, ""))
+        for command in ("check_local_alarms", "check_virtual_hosts"):
+            expect(f"-s {command}", self.run("-s", command), (0, "", ""))
+
+    def as_json(self):
+        running = "RabbitMQ on node NODE is fully booted and running"
+        for command, wanted in (
+                ("check_running", {"message": running}),
+                ("is_running", {"message": running, "result": True}),
+                ("check_local_alarms", {"result": "ok"}), ("check_virtual_hosts", {"result": "ok"}),
+                ("alarms", {"alarms": [], "node": "NODE", "result": "ok"})):
+            code, text, errors = self.run("--formatter", "json", command)
+            expect(command, (code, json.loads(text), errors), (0, wanted, ""))
+        code, text, _ = self.run("--formatter", "json", "server_version")
+        expect("server_version", (code, sorted(json.loads(text))), (0, ["result", "value"]))
+        code, text, _ = self.run("--formatter", "json", "listeners")
+        rows = json.loads(text)["listeners"]
+        expect("keys", {tuple(sorted(row)) for row in rows},
+               {("interface", "node", "port", "protocol", "purpose")})
+        expect("protocols", sorted(row["protocol"] for row in rows), ["amqp", "clustering"])
+
+    def listeners(self):
+        port = self.node.amqp_port
+        line = f"Interface: 127.0.0.1, port: {port}, protocol: amqp, purpose: AMQP 0-9-1"
+        code, text, _ = self.run("-q", "listeners")
+        expect("listeners", (code, len(text.splitlines()), any(
+            row.startswith(line) for row in text.splitlines())), (0, 2, True))
+        ports = sorted([port, self.node.cluster_port])
+        code, text, errors = self.run("-q", "check_port_connectivity")
+        expect("connectivity", (code, text.startswith("Successfully connected to ports "),
+                                text.endswith(" on node NODE.\n"),
+                                all(str(p) in text for p in ports), errors), (0, True, True, True, ""))
+        expect("port", self.run("-q", "check_port_listener", str(port)),
+               (0, f"A listener for port {port} is running on node NODE.\n", ""))
+        expect("protocol", self.run("-q", "check_protocol_listener", "amqp"),
+               (0, "A listener for protocol amqp is running on node NODE.\n", ""))
+        code, text, errors = self.run("-q", "check_port_listener", "9")
+        expect("another port", (code, text, "No listener for port 9 is active on node NODE. Found listeners "
+                                "that use the following ports: " in errors), (UNAVAILABLE, "", True))
+        code, text, errors = self.run("-q", "check_protocol_listener", "mqtt")
+        expect("another protocol", (code, text, "No listener for protocol mqtt is active on node NODE. Found "
+                                    "listeners for the following protocols: " in errors),
+               (UNAVAILABLE, "", True))
+        code, text, errors = self.run("check_port_listener", "abc")
+        expect("no port", (code, text, errors.startswith(
+            "Error (argument validation): Bad argument: Argument must be a positive integer\n")),
+            (DATA, "", True))
+        expect("none", self.run("check_port_listener")[0], USAGE)
+
+    def alarms(self):
+        line = "Free disk space alarm on node NODE\n"
+        expect("set", self.run("-q", "set_disk_free_limit", "900GB", tool="rabbitmqctl")[0], 0)
+        wait_until(lambda: self.run("-q", "check_local_alarms")[0] == UNAVAILABLE, WAIT_S, "an alarm")
+        expect("check", self.run("-q", "check_local_alarms"), (UNAVAILABLE, "", "Error:\n" + line))
+        expect("-s", self.run("-s", "check_local_alarms"), (UNAVAILABLE, "", ""))
+        code, text, errors = self.run("-q", "check_alarms")
+        expect("of all", (code, text, errors.endswith(line)), (UNAVAILABLE, "", True))
+        expect("alarms", self.run("-q", "alarms"), (0, line, ""))
+        expect("reset", self.run("-q", "set_disk_free_limit", "50MB", tool="rabbitmqctl")[0], 0)
+        wait_until(lambda: self.run("-q", "check_local_alarms")[0] == 0, WAIT_S, "no alarm")
+
+    def of_the_process(self):
+        code, text, _ = self.run("-q", "memory_breakdown", "--unit", "mb")
+        lines = [line for line in text.splitlines() if line]
+        expect("memory", (code, len(lines) > 1, all(" mb (" in line and line.endswith("%)") for line in lines)),
+               (0, True, True))
+        code, text, _ = self.run("-q", "log_location")
+        expect("log", (code, os.path.exists(text.splitlines()[0].replace("NODE", self.node.name))), (0, True))
+        code, text, _ = self.run("-q", "server_version")
+        expect("version", (code, len(text.split("."))), (0, 3))
+
+    def waiting(self):
+        head = "Will wait for at least 1 nodes to join the cluster of NODE. Timeout: 300 seconds.\n"
+        expect("one", self.run("await_online_nodes", "1", tool="rabbitmqctl"), (0, head, ""))
+        code, _, errors = self.run("-q", "await_online_nodes", "2", "-t", "1", tool="rabbitmqctl")
+        expect("two", (code, errors), (SOFTWARE, "Error:\nError: timed out while waiting. Not enough nodes "
+                                       "joined NODE's cluster.\n"))
+
+    def no_node(self):
+        for command in ("check_running", "is_running", "check_local_alarms", "check_port_connectivity",
+                        "listeners", "server_version", "check_virtual_hosts"):
+            code, _, errors = self.run("-n", "nosuch@localhost", command)
+            expect(command, (code, errors.startswith("Error: unable to perform an operation on node "
+                                                     "'nosuch@localhost'.")), (UNAVAILABLE, True))
+
+    # --- three nodes -------------------------------------------------------------------------------
+
+    def critical(self):
+        """A node that a quorum queue, or a mirrored one, cannot do without."""
+        first, second, third = self.cluster.nodes
+        pattern = '{"ha-mode":"exactly","ha-params":2,"ha-sync-mode":"automatic"}'
+        expect("policy", self.run("-q", "set_policy", "two", "^mir", pattern, tool="rabbitmqctl")[0], 0)
+        with Raw(first.amqp_port, timeout=WAIT_S).open() as raw:
+            for name, arguments in (("c.quorum", QUORUM), ("mir", b"")):
+                raw.send(queue_declare(1, name, DURABLE, arguments))
+                raw.expect(50, 11, WAIT_S)
+        for node in self.cluster.nodes:
+            for check in ("check_if_node_is_quorum_critical", "check_if_node_is_mirror_sync_critical"):
+                wait_until(lambda n=node, c=check: self.run("-q", c, node=n)[0] == 0, WAIT_S,
+                           f"{check} of {node.name} is content")
+        self.cluster.kill(third)
+        for node in (first, second):
+            wait_until(lambda n=node: self.run("-q", "check_if_node_is_quorum_critical", node=n)[0] ==
+                       UNAVAILABLE, WAIT_S, "two of three: each is needed")
+            _, text, errors = self.run("-q", "check_if_node_is_quorum_critical", node=node)
+            expect("it is named", "c.quorum" in text + errors, True)
+        self.cluster.start(third)
+        self.cluster.wait_ready()
+        wait_until(lambda: self.run("-q", "check_if_node_is_quorum_critical")[0] == 0, WAIT_S, "three again")
+        expect("three", self.run("-q", "await_online_nodes", "3", tool="rabbitmqctl"), (0, "", ""))
+        # one mirror alone: its node is needed, the others are not
+        pattern = '{"ha-mode":"exactly","ha-params":1}'
+        expect("policy", self.run("-q", "set_policy", "two", "^mir", pattern, tool="rabbitmqctl")[0], 0)
+        wait_until(lambda: [self.run("-q", "check_if_node_is_mirror_sync_critical", node=node)[0]
+                            for node in self.cluster.nodes].count(UNAVAILABLE) == 1, WAIT_S, "one is needed")
+
+    def all(self):
+        if len(self.cluster.nodes) > 1:
+            return [self.critical]
+        return [self.texts, self.as_json, self.listeners, self.alarms, self.of_the_process, self.waiting,
+                self.no_node]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    clusters.add_options(parser)
+    options = parser.parse_args()
+    folder = options.folder
+    failed = 0
+    for count in (1, 3):
+        options.folder = folder and f"{folder}-{count}"
+        try:
+            with clusters.from_options(options, count, f"ctl-checks-{count}") as cluster:
+                cluster.form()
+                for check in Checks(cluster).all():
+                    try:
+                        check()
+                        print(f"ok {check.__name__}", flush=True)
+                    except (Failed, ClusterError, Ended, OSError, ValueError, KeyError, IndexError,
+                            subprocess.TimeoutExpired) as error:
+                        failed += 1
+                        print(f"not ok {check.__name__}: {error!r}", flush=True)
+        except ClusterError as error:
+            print(error, file=sys.stderr)
+            return 2
+    print(f"{failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
