@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "checks.h"
@@ -300,10 +301,12 @@ static int check_port(const struct check *check)
 /* Other names that rabbitmq-diagnostics takes for a protocol. */
 static const char *protocol_of(const char *name)
 {
-    static const char *const others[][2] = {
-        {"amqp091", "amqp"}, {"amqp10", "amqp"}, {"amqps", "amqp/ssl"}, {"amqp/tls", "amqp/ssl"}};
+    static const char *const others[][2] = {{"amqp091", "amqp"},      {"amqp0.9.1", "amqp"},
+                                            {"amqp10", "amqp"},       {"amqp1.0", "amqp"},
+                                            {"amqps", "amqp/ssl"},    {"amqp/tls", "amqp/ssl"},
+                                            {"amqp091s", "amqp/ssl"}, {"amqp10s", "amqp/ssl"}};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        if (strcmp(name, others[i][0]) == 0) {
+        if (strcasecmp(name, others[i][0]) == 0) {
             return others[i][1];
         }
     }
@@ -312,17 +315,18 @@ static const char *protocol_of(const char *name)
 
 static int check_protocol(const struct check *check)
 {
-    const char *wanted = check->v->words[1];
+    const char *wanted = protocol_of(check->v->words[1]);
     json_t *listeners = json_object_get(check->status, "listeners");
     char text[512];
     size_t i;
     json_t *listener;
     json_array_foreach(listeners, i, listener) {
-        if (strcmp(check_text(listener, "protocol"), protocol_of(wanted)) == 0) {
+        const char *protocol = check_text(listener, "protocol");
+        if (strcasecmp(protocol, wanted) == 0) {
             return check_good(check,
-                              json_pack("{s:s, s:s, s:s}", "node", check->node, "protocol", wanted,
-                                        "result", "ok"),
-                              "A listener for protocol %s is running on node %s.", wanted,
+                              json_pack("{s:s, s:s, s:s}", "node", check->node, "protocol",
+                                        protocol, "result", "ok"),
+                              "A listener for protocol %s is running on node %s.", protocol,
                               check->node);
         }
     }

@@ -7,12 +7,14 @@ With --driver rabbitmq the same checks run on RabbitMQ, but for what is marked `
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import cluster as clusters
 from amqp_raw import Ended, Raw, longstr, queue_declare, short
 from cluster import ClusterError, wait_until
+from tls_pki import Pki
 
 WAIT_S = 60
 DURABLE = 2
@@ -105,6 +107,9 @@ class Checks:
                (0, f"A listener for port {port} is running on node NODE.\n", ""))
         expect("protocol", self.run("-q", "check_protocol_listener", "amqp"),
                (0, "A listener for protocol amqp is running on node NODE.\n", ""))
+        for name in ("amqp091", "AMQP", "amqp1.0"):
+            expect(name, self.run("-q", "check_protocol_listener", name)[:2],
+                   (0, "A listener for protocol amqp is running on node NODE.\n"))
         code, text, errors = self.run("-q", "check_port_listener", "9")
         expect("another port", (code, text, "No listener for port 9 is active on node NODE. Found listeners "
                                 "that use the following ports: " in errors), (UNAVAILABLE, "", True))
@@ -154,6 +159,17 @@ class Checks:
             expect(command, (code, errors.startswith("Error: unable to perform an operation on node "
                                                      "'nosuch@localhost'.")), (UNAVAILABLE, True))
 
+    def certificate(self):
+        """Of a node that listens with TLS: the certificate ends in 30 days."""
+        for within, unit, code in (("2", "weeks", 0), ("29", "days", 0), ("31", "days", UNAVAILABLE),
+                                   ("2", "months", UNAVAILABLE), ("1", "years", UNAVAILABLE)):
+            done = self.run("-q", "check_certificate_expiration", "--within", within, "--unit", unit)
+            expect(f"{within} {unit}", (done[0], "No certificates are expiring within" in done[1]),
+                   (code, code == 0))
+        expect("another unit", self.run("check_certificate_expiration", "--unit", "mb")[0], USAGE)
+        expect("its port", self.run("-q", "check_protocol_listener", "amqps")[:2],
+               (0, "A listener for protocol amqp/ssl is running on node NODE.\n"))
+
     # --- three nodes -------------------------------------------------------------------------------
 
     def critical(self):
@@ -185,11 +201,35 @@ class Checks:
         wait_until(lambda: [self.run("-q", "check_if_node_is_mirror_sync_critical", node=node)[0]
                             for node in self.cluster.nodes].count(UNAVAILABLE) == 1, WAIT_S, "one is needed")
 
-    def all(self):
-        if len(self.cluster.nodes) > 1:
-            return [self.critical]
-        return [self.texts, self.as_json, self.listeners, self.alarms, self.of_the_process, self.waiting,
-                self.no_node]
+
+def with_tls(options):
+    """One node that listens with TLS, too."""
+    folder = options.folder or os.path.join(clusters.ROOT, ".dev", "real", f"ctl-checks-{os.getpid()}")
+    pki = Pki(folder + "-pki")
+    pki.certificate("server", "/CN=localhost", days=30)
+    first, end = (int(port) for port in options.ports.split("-"))
+    extra = [f"listeners.ssl.1 = 127.0.0.1:{clusters.free_ports(3, first, end)[2]}",
+             f"ssl_options.cacertfile = {pki.path('ca.pem')}",
+             f"ssl_options.certfile = {pki.path('server.pem')}",
+             f"ssl_options.keyfile = {pki.path('server.key')}"]
+    driver = clusters.RabbitDriver(extra) if options.driver == "rabbitmq" else clusters.WarrenDriver(
+        os.path.abspath(options.warren), os.path.abspath(options.warrenctl), options.shards, extra)
+    return clusters.Cluster(driver, 1, os.path.abspath(folder), ports=(first, end)), pki.folder
+
+
+def run_all(cluster, names):
+    """How many failed."""
+    failed = 0
+    checks = Checks(cluster)
+    for name in names:
+        try:
+            getattr(checks, name)()
+            print(f"ok {name}", flush=True)
+        except (Failed, ClusterError, Ended, OSError, ValueError, KeyError, IndexError,
+                subprocess.TimeoutExpired) as error:
+            failed += 1
+            print(f"not ok {name}: {error!r}", flush=True)
+    return failed
 
 
 def main():
@@ -198,22 +238,22 @@ def main():
     options = parser.parse_args()
     folder = options.folder
     failed = 0
-    for count in (1, 3):
-        options.folder = folder and f"{folder}-{count}"
-        try:
+    try:
+        for count, names in ((1, ("texts", "as_json", "listeners", "alarms", "of_the_process", "waiting",
+                                  "no_node")), (3, ("critical", ))):
+            options.folder = folder and f"{folder}-{count}"
             with clusters.from_options(options, count, f"ctl-checks-{count}") as cluster:
                 cluster.form()
-                for check in Checks(cluster).all():
-                    try:
-                        check()
-                        print(f"ok {check.__name__}", flush=True)
-                    except (Failed, ClusterError, Ended, OSError, ValueError, KeyError, IndexError,
-                            subprocess.TimeoutExpired) as error:
-                        failed += 1
-                        print(f"not ok {check.__name__}: {error!r}", flush=True)
-        except ClusterError as error:
-            print(error, file=sys.stderr)
-            return 2
+                failed += run_all(cluster, names)
+        options.folder = folder and f"{folder}-tls"
+        cluster, certificates = with_tls(options)
+        with cluster:
+            cluster.form()
+            failed += run_all(cluster, ("certificate", ))
+        shutil.rmtree(certificates)
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 2
     print(f"{failed} failed")
     return 1 if failed else 0
 
