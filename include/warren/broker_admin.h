@@ -142,7 +142,7 @@ uint16_t broker_list_policies(struct broker *broker, const struct bytes *vhost,
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
-/* All limits of the vhost at once; negative: none. */
+/* All limits of the vhost at once. */
 void broker_vhost_limits_set(struct broker *broker, struct bytes vhost,
                              const struct catalog_vhost_limits *limits, broker_done_fn done,
                              void *ctx);

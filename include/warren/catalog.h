@@ -99,7 +99,7 @@ void catalog_snapshot(const struct catalog *catalog, struct buf **out);
  */
 WR_MUST_USE int catalog_restore(struct catalog *catalog, uint64_t index, struct bytes snapshot);
 
-#define CATALOG_MACHINE_VERSION 4u /* of snapshots, and so of what is hashed */
+#define CATALOG_MACHINE_VERSION 5u /* of snapshots, and so of what is hashed */
 /* A hash of the state, the same on all nodes at the same index. Costs a snapshot. */
 uint64_t catalog_hash(const struct catalog *catalog);
 

@@ -58,7 +58,8 @@ struct catalog_tags {
     const struct bytes *items;
 };
 
-/* -1 = no limit. */
+/* Below 0 = no limit: CATALOG_LIMIT_UNSET, or what was set less one, as lists show it. */
+#define CATALOG_LIMIT_UNSET (-1)
 struct catalog_vhost_limits {
     int64_t connections_max; /* open connections to it, over the cluster */
     int64_t queues_max;

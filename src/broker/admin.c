@@ -428,11 +428,6 @@ void broker_policy_clear(struct broker *broker, struct bytes vhost, struct bytes
 
 /* --- limits and parameters -------------------------------------------------------------------- */
 
-static int64_t limit_of(int64_t value)
-{
-    return value < 0 ? -1 : value;
-}
-
 void broker_vhost_limits_set(struct broker *broker, struct bytes vhost,
                              const struct catalog_vhost_limits *limits, broker_done_fn done,
                              void *ctx)
@@ -440,8 +435,7 @@ void broker_vhost_limits_set(struct broker *broker, struct bytes vhost,
     struct admin_call *call = admin_new(broker, done, ctx, BYTES_NONE, vhost, vhost);
     struct catalog_command command = {.kind = CATALOG_SET_VHOST_LIMITS};
     command.u.vhost_limits.vhost = vhost;
-    command.u.vhost_limits.limits.connections_max = limit_of(limits->connections_max);
-    command.u.vhost_limits.limits.queues_max = limit_of(limits->queues_max);
+    command.u.vhost_limits.limits = *limits;
     admin_propose(call, &command);
 }
 
@@ -452,8 +446,7 @@ void broker_user_limits_set(struct broker *broker, struct bytes user,
     struct admin_call *call = admin_new(broker, done, ctx, user, BYTES_NONE, user);
     struct catalog_command command = {.kind = CATALOG_SET_USER_LIMITS};
     command.u.user_limits.user = user;
-    command.u.user_limits.limits.connections_max = limit_of(limits->connections_max);
-    command.u.user_limits.limits.channels_max = limit_of(limits->channels_max);
+    command.u.user_limits.limits = *limits;
     admin_propose(call, &command);
 }
 

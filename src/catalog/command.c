@@ -241,10 +241,28 @@ static void walk_proposer(struct walk *k, struct catalog_proposer *by)
     walk_u64(k, &by->settled);
 }
 
-/* The lowest version that knows it: a history is of version 2, a proposer of 3. Nodes that do not
- * know that stop there, rather than skip what the others apply. */
+/* A limit that was set, and is none. */
+static bool has_set_none(const struct catalog_command *command)
+{
+    const struct catalog_vhost_limits *vhost = &command->u.vhost_limits.limits;
+    const struct catalog_user_limits *user = &command->u.user_limits.limits;
+    if (command->kind == CATALOG_SET_VHOST_LIMITS) {
+        return vhost->connections_max < CATALOG_LIMIT_UNSET ||
+               vhost->queues_max < CATALOG_LIMIT_UNSET;
+    }
+    return command->kind == CATALOG_SET_USER_LIMITS &&
+           (user->connections_max < CATALOG_LIMIT_UNSET ||
+            user->channels_max < CATALOG_LIMIT_UNSET);
+}
+
+/* The lowest version that knows it: a history is of version 2, a proposer of 3, a limit that was
+ * set to none of 4. Nodes that do not know that stop there, rather than skip what the others apply.
+ */
 static uint64_t version_of(const struct catalog_command *command)
 {
+    if (has_set_none(command)) {
+        return 4;
+    }
     if (command->by.boot != 0) {
         return 3;
     }
@@ -283,15 +301,16 @@ int catalog_command_decode(struct bytes input, struct catalog_command *ret_comma
         return WR_E_VERSION;
     }
     c->kind = (uint8_t)kind;
-    if (fields != (version == 3 ? PROPOSED_FIELDS : 3)) {
+    const bool proposed = fields == PROPOSED_FIELDS;
+    if (fields != (proposed ? PROPOSED_FIELDS : 3) || (version < 4 && proposed != (version == 3))) {
         return WR_E_CORRUPT;
     }
     if (!walk_body(&k, c)) {
         return WR_E_VERSION;
     }
-    if (version == 3) {
+    if (proposed) {
         walk_proposer(&k, &c->by);
-        if (c->by.settled > c->by.number || c->by.number == UINT64_MAX) {
+        if (c->by.boot == 0 || c->by.settled > c->by.number || c->by.number == UINT64_MAX) {
             return WR_E_CORRUPT;
         }
     }

@@ -41,6 +41,11 @@ static bool need(struct restore *r, bool condition)
     return ok(r);
 }
 
+static void need_limit(struct restore *r, int64_t limit)
+{
+    (void)need(r, r->version > SNAPSHOT_VERSION_4 || limit >= CATALOG_LIMIT_UNSET);
+}
+
 /* An id of an object made at or before the snapshot's index, and not seen before. */
 static bool need_id(struct restore *r, struct umap *seen, uint64_t id, uint64_t index)
 {
@@ -170,6 +175,8 @@ static void get_vhost(struct restore *r)
     uint32_t count = 0;
     if (r->version > SNAPSHOT_VERSION_1) {
         walk_vhost_limits(&r->k, &vhost->limits);
+        need_limit(r, vhost->limits.connections_max);
+        need_limit(r, vhost->limits.queues_max);
         get_policies(r, vhost, false);
         get_policies(r, vhost, true);
         get_parameters(r, vhost->name, &vhost->parameters);
@@ -232,6 +239,8 @@ static void get_user(struct restore *r)
     uint32_t count = 0;
     if (r->version > SNAPSHOT_VERSION_1) {
         walk_user_limits(&r->k, &user->limits);
+        need_limit(r, user->limits.connections_max);
+        need_limit(r, user->limits.channels_max);
     }
     walk_list(&r->k, &count, UINT32_MAX);
     for (uint32_t i = 0; i < count && ok(r); i++) {

@@ -11,6 +11,9 @@
 #define SNAPSHOT_VERSION CATALOG_MACHINE_VERSION
 #define SNAPSHOT_FIELDS  12u
 
+/* Layout 4: no limit is below -1. */
+#define SNAPSHOT_VERSION_4 4u
+
 /* Layout 3: without the founders of queues that run elsewhere by now. */
 #define SNAPSHOT_VERSION_3 3u
 

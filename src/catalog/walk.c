@@ -110,14 +110,6 @@ void walk_i64(struct walk *k, int64_t *value)
 }
 
 /* -1 has one form only. */
-static void walk_limit(struct walk *k, int64_t *value)
-{
-    walk_i64(k, value);
-    if (*value < -1) {
-        walk_fail(k);
-    }
-}
-
 void walk_uid(struct walk *k, struct uid *value)
 {
     if (k->mode == WALK_PUT) {
@@ -299,13 +291,13 @@ void walk_parameter_spec(struct walk *k, struct catalog_parameter_spec *spec)
 void walk_vhost_limits(struct walk *k, struct catalog_vhost_limits *limits)
 {
     walk_record(k, 2);
-    walk_limit(k, &limits->connections_max);
-    walk_limit(k, &limits->queues_max);
+    walk_i64(k, &limits->connections_max);
+    walk_i64(k, &limits->queues_max);
 }
 
 void walk_user_limits(struct walk *k, struct catalog_user_limits *limits)
 {
     walk_record(k, 2);
-    walk_limit(k, &limits->connections_max);
-    walk_limit(k, &limits->channels_max);
+    walk_i64(k, &limits->connections_max);
+    walk_i64(k, &limits->channels_max);
 }

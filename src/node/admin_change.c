@@ -365,6 +365,12 @@ static void clear_operator_policy(struct admin *admin)
                         admin);
 }
 
+/* What was set is remembered, though it is no limit: lists show it. */
+static int64_t limit_of(int64_t value)
+{
+    return value < 0 && value > INT64_MIN ? value - 1 : value;
+}
+
 /* One of two limits from JSON; false: answered. */
 static bool limits_of(struct admin *admin, struct bytes text, const char *const names[2],
                       const char *where, int64_t ret[2])
@@ -399,7 +405,7 @@ static bool limits_of(struct admin *admin, struct bytes text, const char *const 
                          suffix);
             good = false;
         } else if (good) {
-            ret[which] = json_integer_value(value);
+            ret[which] = limit_of(json_integer_value(value));
         }
         free(shown);
     }
@@ -410,7 +416,7 @@ static bool limits_of(struct admin *admin, struct bytes text, const char *const 
 static void set_vhost_limits(struct admin *admin)
 {
     static const char *const names[2] = {"max-connections", "max-queues"};
-    int64_t values[2] = {-1, -1};
+    int64_t values[2] = {CATALOG_LIMIT_UNSET, CATALOG_LIMIT_UNSET};
     if (limits_of(admin, admin->args[0], names, "limits", values) &&
         admin_vhost_there(admin, admin->vhost)) {
         const struct catalog_vhost_limits limits = {values[0], values[1]};
@@ -420,9 +426,10 @@ static void set_vhost_limits(struct admin *admin)
 
 static void clear_vhost_limits(struct admin *admin)
 {
-    const struct catalog_vhost_limits limits = {-1, -1};
+    const struct catalog_vhost_limits limits = {CATALOG_LIMIT_UNSET, CATALOG_LIMIT_UNSET};
     const struct catalog_vhost *vhost = catalog_vhost(admin->shard->view, admin->vhost);
-    if (vhost == NULL || (vhost->limits.connections_max < 0 && vhost->limits.queues_max < 0)) {
+    if (vhost == NULL || (vhost->limits.connections_max == CATALOG_LIMIT_UNSET &&
+                          vhost->limits.queues_max == CATALOG_LIMIT_UNSET)) {
         admin_refuse(admin, EXIT_UNAVAILABLE, "Parameter does not exist");
         return;
     }
@@ -453,10 +460,10 @@ static void clear_user_limits(struct admin *admin)
     const struct bytes which = admin->args[1];
     const bool all = bytes_eq_cstr(which, "all");
     if (all || bytes_eq_cstr(which, "max-connections")) {
-        limits.connections_max = -1;
+        limits.connections_max = CATALOG_LIMIT_UNSET;
     }
     if (all || bytes_eq_cstr(which, "max-channels")) {
-        limits.channels_max = -1;
+        limits.channels_max = CATALOG_LIMIT_UNSET;
     }
     broker_user_limits_set(admin->shard->broker, admin->args[0], &limits, admin_done, admin);
 }

@@ -144,16 +144,19 @@ static void list_user_topic_permissions(struct admin *admin)
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
+static void put_limit(json_t *limits, const char *name, int64_t value)
+{
+    if (value != CATALOG_LIMIT_UNSET) {
+        (void)json_object_set_new(limits, name, json_integer(value < 0 ? value + 1 : value));
+    }
+}
+
 static json_t *limits_json(const char *first, int64_t first_value, const char *second,
                            int64_t second_value)
 {
     json_t *limits = json_object();
-    if (first_value >= 0) {
-        (void)json_object_set_new(limits, first, json_integer(first_value));
-    }
-    if (second_value >= 0) {
-        (void)json_object_set_new(limits, second, json_integer(second_value));
-    }
+    put_limit(limits, first, first_value);
+    put_limit(limits, second, second_value);
     return limits;
 }
 

@@ -272,7 +272,7 @@ Test(broker_admin, limits_and_parameters)
     struct broker_fault fault = {0};
     const struct bytes vhost = B("/");
     const struct bytes value = BYTES_LITERAL("t\x01");
-    CALL(broker_vhost_limits_set(rig.broker, vhost, &(struct catalog_vhost_limits){-5, 9}, rig_done,
+    CALL(broker_vhost_limits_set(rig.broker, vhost, &(struct catalog_vhost_limits){-6, 9}, rig_done,
                                  "limits"));
     CALL(broker_vhost_limits_set(rig.broker, B("nov"), &(struct catalog_vhost_limits){1, 1},
                                  rig_done, "limits"));
@@ -282,7 +282,7 @@ Test(broker_admin, limits_and_parameters)
                                 rig_done, "user"));
     EXPECT_SAID("limits ok '/' 1 0\nlimits 3 Virtual host 'nov' does not exist\n"
                 "user 2 User \"nou\" does not exist\nuser ok 'guest' 1 0\n");
-    cr_assert_eq(catalog_vhost(rig.broker->view, vhost)->limits.connections_max, -1);
+    cr_assert_eq(catalog_vhost(rig.broker->view, vhost)->limits.connections_max, -6);
     cr_assert_eq(catalog_vhost(rig.broker->view, vhost)->limits.queues_max, 9);
     cr_assert_eq(catalog_user(rig.broker->view, B("guest"))->limits.channels_max, 8);
     CALL(broker_parameter_set(rig.broker, vhost, B("shovel"), B("s"), value, rig_done, "set"));

@@ -169,7 +169,7 @@ Test(command, newer_versions_and_unknown_kinds_stop_the_machine)
     struct fixture *f = fixture_new(1);
     const uint64_t hash = catalog_hash(f->catalog);
     struct catalog_result result;
-    const struct bytes newer = BYTES_LITERAL("\x93\x04\x01\x90");
+    const struct bytes newer = BYTES_LITERAL("\x93\x05\x01\x90");
     const struct bytes unknown = BYTES_LITERAL("\x93\x01\x7f\x90");
     const struct bytes huge_kind = BYTES_LITERAL("\x93\x01\xcd\x03\x01\x90");
     cr_assert_eq(catalog_apply_bytes(f->catalog, 100, newer, &result), WR_E_VERSION);

@@ -487,7 +487,7 @@ Test(history, damaged_snapshots_are_refused_or_restore_to_a_sound_state, .timeou
                  WR_E_CORRUPT);
     cr_assert_eq(catalog_restore(victim, UINT64_MAX, bytes_make(snapshot->data, snapshot->size)),
                  WR_E_CORRUPT);
-    cr_assert_eq(catalog_restore(victim, 9, BYTES_LITERAL("\x92\x05\xc2")), WR_E_VERSION);
+    cr_assert_eq(catalog_restore(victim, 9, BYTES_LITERAL("\x92\x06\xc2")), WR_E_VERSION);
     cr_assert_eq(catalog_restore(victim, 9, BYTES_LITERAL("\x92\x04\xc2")), 0);
     cr_assert_eq(catalog_restore(victim, 9, BYTES_LITERAL("\x92\x01\xc2")), 0); /* not formed */
     cr_assert(uid_is_zero(catalog_cluster_id(catalog_view_peek(victim))));

@@ -26,6 +26,51 @@ Test(limits, of_queues_are_kept_by_the_machine)
     fixture_free(f);
 }
 
+static uint8_t version_of(const struct catalog_command *c, struct catalog_command *ret_back)
+{
+    struct buf *bytes = buf_new(256);
+    catalog_command_encode(&bytes, c);
+    const uint8_t version = bytes->data[1]; /* behind the head of the array */
+    cr_assert_eq(catalog_command_decode(bytes_make(bytes->data, bytes->size), ret_back), 0);
+    bytes->data[1] = version == 4 ? 3 : 4;
+    struct catalog_command other;
+    cr_assert_eq(catalog_command_decode(bytes_make(bytes->data, bytes->size), &other),
+                 WR_E_CORRUPT);
+    buf_unref(bytes);
+    return version;
+}
+
+/* A limit that is none is remembered; nodes from before that must not take it for a limit. */
+Test(limits, that_were_set_to_none_are_kept)
+{
+    struct fixture *f = fixture_new(2);
+    struct catalog_command back;
+    struct catalog_command c = {.kind = CATALOG_SET_VHOST_LIMITS,
+                                .u.vhost_limits = {B("/"), {CATALOG_LIMIT_UNSET, -2}}};
+    cr_assert_eq(version_of(&c, &back), 4);
+    cr_assert_eq(back.u.vhost_limits.limits.queues_max, -2);
+    c.by = (struct catalog_proposer){.boot = 1, .shard = 0, .number = 7, .settled = 6};
+    cr_assert_eq(version_of(&c, &back), 4);
+    cr_assert_eq(back.by.number, 7);
+    c.u.vhost_limits.limits.queues_max = 5;
+    cr_assert_eq(version_of(&c, &back), 3);
+    cr_assert_eq(do_vhost_limits(f, "/", -2, -6), CATALOG_OK);
+    cr_assert_eq(do_user_limits(f, "guest", -2, CATALOG_LIMIT_UNSET), CATALOG_OK);
+    cr_assert_eq(do_group(f, "/", "a", "1"), CATALOG_OK);
+    cr_assert_eq(do_seat(f, 1, 1, "/", "guest", 0, false), CATALOG_OK);
+    cr_assert_null(catalog_seat(view_of(f), 1, 1)); /* nothing counts it */
+    struct buf *bytes = snapshot_of(f->catalog);
+    cr_assert_eq(catalog_restore(f->catalog, f->index, bytes_make(bytes->data, bytes->size)), 0);
+    cr_assert_eq(catalog_vhost(view_of(f), B("/"))->limits.connections_max, -2);
+    cr_assert_eq(catalog_vhost(view_of(f), B("/"))->limits.queues_max, -6);
+    cr_assert_eq(catalog_user(view_of(f), B("guest"))->limits.connections_max, -2);
+    bytes->data[1] = 4; /* a layout that knew no such limits */
+    cr_assert_eq(catalog_restore(f->catalog, f->index, bytes_make(bytes->data, bytes->size)),
+                 WR_E_CORRUPT);
+    buf_unref(bytes);
+    fixture_free(f);
+}
+
 Test(limits, of_connections_are_kept_over_all_nodes)
 {
     struct fixture *f = fixture_new(2);
