@@ -189,6 +189,11 @@ static void run(struct admin *admin, enum broker_page_what what)
         admin_refuse(admin, EXIT_USAGE, "%s: an option makes no sense", admin->command->name);
         return;
     }
+    if (filter != NULL &&
+        filter[0] == 0) { /* a variable that is not set must not mean all of them */
+        admin_refuse(admin, EXIT_DATA, "bad filter: it is empty");
+        return;
+    }
     o.places = (uint8_t)places;
     o.count = (uint32_t)count;
     admin->page.bodies_whole = admin_flag(admin, "bodies");
