@@ -493,6 +493,9 @@ static void on_new_channel(struct amqp_conn *conn, const struct wire_frame *fram
             conn_decode_fault(conn, fault, frame->payload, method.id);
             return;
         }
+    } else if (frame->type != WIRE_FRAME_HEARTBEAT) {
+        conn_fault(conn, 505, 0, 0, "expected method frame, got non method frame instead");
+        return;
     }
     if (method.id != WIRE_CHANNEL_OPEN) {
         conn_fault(conn, 504, wire_class_of(method.id), wire_method_of(method.id),

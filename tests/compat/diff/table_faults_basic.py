@@ -1,6 +1,9 @@
 """Bad input: two or more faults in what is published, consumed, settled; in modes and channels."""
 
+import struct
+
 from amqp_codec import Octets, put_content, put_method
+from amqp_raw import frame
 from faults import Sender, consumed, exchange, filled, locked, queue, quorum, together
 from registry import table
 
@@ -192,6 +195,11 @@ def channels():
     yield "not open, close", raw((77, "channel.close", dict(code=200)))
     yield "not open, close-ok", raw((77, "channel.close-ok", {}))
     yield "not open, highest", raw((65535, *declare))
+    for number in (77, 0):
+        of = "zero" if number == 0 else "not open"
+        for text, kind, payload in (("header", 2, struct.pack(">HHQH", 60, 0, 1, 0)), ("body", 3, b"x")):
+            yield f"{of}, {text}", Sender().does(lambda _t, ch, data=frame(kind, number, payload): (
+                ch.connection.raw.send(data), ch.sync()))
     yield "zero, declare", raw((0, *declare))
     yield "zero, open", raw((0, "channel.open", {}))
     yield "zero, close", raw((0, "channel.close", dict(code=200)))
