@@ -336,7 +336,7 @@ static void consume(struct broker_channel *ch, struct bytes queue, struct bytes 
         request_fail(r, 530, true, "reached maximum (%u) of consumers per channel", most);
         return;
     }
-    if (bytes_eq_cstr(queue, REPLY_QUEUE)) {
+    if (bytes_eq_cstr(request_queue_name(r), REPLY_QUEUE)) {
         reply_consume(r);
         return;
     }

@@ -307,6 +307,7 @@ void reply_declare(struct request *r)
 {
     struct broker *broker = r->broker;
     struct reply_address to;
+    r->is_last = true;
     if (bytes_eq_cstr(r->name, REPLY_QUEUE)) {
         r->consumers = 1;
         request_defer_finish(r);

@@ -211,3 +211,16 @@ def in_a_transaction(t):
     name = name_of(back, queue)
     back.publish("", name, "answer")
     ch.deliveries(1)
+
+
+@script("22")
+def declared_last(t):
+    """A queue name that is left out stands for the pseudo-queue, too."""
+    for method, fields in (("basic.consume", dict(tag="t", no_ack=1)), ("basic.consume", dict(tag="t")),
+                           ("basic.get", {}), ("queue.purge", {}), ("queue.delete", {}),
+                           ("queue.bind", dict(exchange="amq.direct")),
+                           ("queue.unbind", dict(exchange="amq.direct"))):
+        ch = t.channel()
+        ch.call("queue.declare", queue=REPLY)
+        ch.call(method, queue="", **fields)
+        ch.connection.close()
