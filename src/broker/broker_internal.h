@@ -299,6 +299,7 @@ struct broker_channel {
     uint8_t last_queue[255]; /* declared on this channel; a name may hold NULs */
     uint8_t last_queue_size;
     bool has_last_queue;
+    bool has_priorities; /* one of its consumers has, or had, another than 0 */
     uint64_t published, confirmed, delivered, acked;
     struct tx *tx;                /* NULL: not transactional */
     struct reply_consumer *reply; /* NULL: there is none */
@@ -318,7 +319,8 @@ void confirm_expect(struct ch_queue *q, uint64_t seq, uint64_t token, bool sole)
 extern const struct queue_client_sink ch_queue_sink;
 void consumer_free(struct consumer *consumer);
 void consumer_renew(struct consumer *consumer);
-void consumer_resumed(struct consumer *consumer); /* deliveries may have been lost */
+uint64_t consumer_window(const struct consumer *c); /* how many deliveries it may have on the way */
+void consumer_resumed(struct consumer *consumer);   /* deliveries may have been lost */
 void channel_free_slots(struct broker_channel *ch);
 void channel_check_blocked(struct broker_channel *ch); /* after what channel_is_blocked asks for */
 bool channel_is_blocked(const struct broker_channel *ch);
@@ -326,13 +328,23 @@ bool channel_is_blocked(const struct broker_channel *ch);
 bool channel_in_flow(const struct broker_channel *ch, uint64_t now_ms, uint64_t keep_ms);
 void channel_note_published(struct broker_channel *ch, size_t targets);
 void ch_queue_note_publish(struct ch_queue *q, uint64_t seq);
-void deliver_resume(struct broker_channel *ch);  /* the channel's outstanding count fell */
-void consumer_stop(struct consumer *c);          /* it gets no credit until deliver_resume */
-void consumers_go_on(struct broker_channel *ch); /* those that let others go first */
+/* turns.c */
+static inline bool channel_is_full(const struct broker_channel *ch)
+{
+    return ch->global_limit != 0 && ch->outstanding >= ch->global_limit;
+}
+void deliver_resume(struct broker_channel *ch);      /* the channel's outstanding count fell */
+void consumer_stop(struct consumer *c);              /* it gets no credit until deliver_resume */
+void consumer_put_among_stopped(struct consumer *c); /* one that has no credit yet */
+void consumers_go_on(struct broker_channel *ch);     /* those that let others go first */
+void consumer_lets_others_go_first(struct ch_queue *q, uint32_t id);
 /* overdue.c */
 void holding_open(struct consumer *c, uint64_t timeout_ms);
 void holding_leave(struct consumer *c);
 void holdings_free(struct ch_queue *q);
+/* What consumers hold that were cancelled goes back to the queue: seq of the last op, 0: nothing.
+ */
+uint64_t holdings_of_cancelled_return(struct ch_queue *q);
 void holding_delivered(struct consumer *c, uint64_t ordinal, uint64_t now_ms);
 /* How many of them were held. */
 uint64_t holding_settled(struct ch_queue *q, uint32_t id, uint64_t first, uint64_t count);

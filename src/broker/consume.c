@@ -1,5 +1,5 @@
 /*
- * What: basic.consume, cancel, get, settle, qos: consumers, their credit and the channel's limit.
+ * What: basic.consume, cancel, get, settle, qos: consumers and their credit.
  *
  * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a
  * window of deliveries, counted in bytes by the average size, that is renewed as they are handed to
@@ -8,8 +8,7 @@
  * queue has messages that cannot be given back (no_ack); once sizes are known it begins small,
  * doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is slow. What comes
  * over WINDOW_BYTES to a slow socket is given back. The channel's global limit is enforced in the
- * machine per queue (QUEUE_OP_LIMIT); over several queues the surplus is given back (ch_queue.c,
- * give_back) and asked for again as acks come in.
+ * machine per queue (QUEUE_OP_LIMIT), and over several queues in turns.c.
  */
 #include <stdio.h>
 
@@ -49,7 +48,7 @@ void consumer_free(struct consumer *c)
 }
 
 /* At least two, or half of it would be none. */
-static uint64_t window_of(const struct consumer *c)
+uint64_t consumer_window(const struct consumer *c)
 {
     const uint64_t first = c->careful ? WINDOW_CAREFUL : WINDOW_FIRST;
     uint64_t window = c->average == 0 ? first : c->window_bytes / (c->average + 64u);
@@ -66,13 +65,13 @@ void consumer_renew(struct consumer *c)
         consumer_resumed(c);
     }
     if (c->credit > c->ordinal && (c->credit - c->ordinal) * c->average > 2 * WINDOW_BYTES) {
-        c->credit = c->ordinal + window_of(c); /* it was granted before sizes were known */
+        c->credit = c->ordinal + consumer_window(c); /* it was granted before sizes were known */
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
         return;
     }
-    if (c->credit < c->ordinal + window_of(c) / 2) {
+    if (c->credit < c->ordinal + consumer_window(c) / 2) {
         c->window_bytes = c->window_bytes < WINDOW_BYTES ? c->window_bytes * 2 : WINDOW_BYTES;
-        c->credit = c->ordinal + window_of(c);
+        c->credit = c->ordinal + consumer_window(c);
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
     }
 }
@@ -85,94 +84,12 @@ void consumer_renew(struct consumer *c)
  */
 void consumer_resumed(struct consumer *c)
 {
-    uint64_t window = window_of(c);
+    uint64_t window = consumer_window(c);
     c->doubt = !c->attached || c->stopped || c->queue->channel->held;
     if (!c->doubt && c->credit < c->ordinal + RESUMED_WINDOWS * window) {
         c->credit += window;
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
     }
-}
-
-/* --- the limit over a channel ----------------------------------------------------------------- */
-
-static bool channel_is_full(const struct broker_channel *ch)
-{
-    return ch->global_limit != 0 && ch->outstanding >= ch->global_limit;
-}
-
-/* Who waits longest is first when there is room: everybody gets a turn. */
-static void put_among_stopped(struct consumer *c)
-{
-    struct list *before = &c->queue->channel->stopped;
-    LIST_FOREACH(link, &c->queue->channel->stopped) {
-        if (WR_CONTAINER_OF(link, struct consumer, stop_link)->served > c->served) {
-            before = link;
-            break;
-        }
-    }
-    c->stopped = true;
-    list_push_back(before, &c->stop_link);
-}
-
-void consumer_stop(struct consumer *c)
-{
-    if (!c->stopped) {
-        put_among_stopped(c);
-        c->credit = c->ordinal;
-        (void)queue_client_credit(c->queue->client, c->id, c->credit);
-    }
-}
-
-/*
- * Room under the channel's limit: all consumers that were stopped ask again, for as much as there
- * is room. What comes over it is given back once more: which of their queues have messages is not
- * known here.
- */
-void deliver_resume(struct broker_channel *ch)
-{
-    if (channel_is_full(ch) || ch->held) {
-        return;
-    }
-    uint64_t room = ch->global_limit == 0 ? UINT64_MAX : ch->global_limit - ch->outstanding;
-    LIST_FOREACH_SAFE(link, &ch->stopped) {
-        struct consumer *c = WR_CONTAINER_OF(link, struct consumer, stop_link);
-        if (!c->yields) {
-            list_remove(link);
-            c->stopped = false;
-            uint64_t window = window_of(c) < WINDOW_RESUMED ? window_of(c) : WINDOW_RESUMED;
-            c->credit = c->ordinal + (room < window ? room : window);
-            (void)queue_client_credit(c->queue->client, c->id, c->credit);
-            if (c->doubt) {
-                consumer_renew(c);
-            }
-        }
-    }
-}
-
-/* The channel is, or in this turn was, at its limit and this consumer's message is settled: left
- * alone it would be served again at once, before the channel's other consumers hear that there is
- * room, and they would starve. So it goes behind them. */
-static void let_others_go_first(struct ch_queue *q, uint32_t id)
-{
-    struct broker_channel *ch = q->channel;
-    struct consumer *c = id < q->consumers.count ? q->consumers.items[id] : NULL;
-    if (c == NULL || !c->attached || ch->consumers.count < 2 ||
-        (!channel_is_full(ch) && list_is_empty(&ch->stopped))) {
-        return;
-    }
-    consumer_stop(c);
-    c->yields = true;
-    if (list_is_empty(&ch->yield_link)) {
-        list_push_back(&ch->broker->yielding, &ch->yield_link);
-    }
-}
-
-void consumers_go_on(struct broker_channel *ch)
-{
-    LIST_FOREACH(link, &ch->stopped) {
-        WR_CONTAINER_OF(link, struct consumer, stop_link)->yields = false;
-    }
-    deliver_resume(ch);
 }
 
 /* --- consume ---------------------------------------------------------------------------------- */
@@ -195,7 +112,7 @@ static void begin_deliveries(struct consumer *c)
 {
     c->attached = true;
     if (c->credit == 0 && !c->stopped && !c->queue->channel->held) {
-        c->credit = window_of(c);
+        c->credit = consumer_window(c);
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
     }
     if (c->doubt) { /* the first window may be lost already */
@@ -299,10 +216,11 @@ static void consume_step(struct request *r)
     }
     c->careful = c->no_ack;
     c->priority = args.priority;
-    c->credit = r->ahead ? 0 : window_of(c); /* what would come before its turn waits there */
+    ch->has_priorities = ch->has_priorities || c->priority != 0;
+    c->credit = r->ahead ? 0 : consumer_window(c); /* what would come before its turn waits there */
     if (channel_is_full(ch)) {
         c->credit = 0;
-        put_among_stopped(c);
+        consumer_put_among_stopped(c);
     }
     if (ch->global_limit > 0 && !q->limited) {
         q->limited = true;
@@ -627,7 +545,7 @@ uint64_t settle_now(struct broker_channel *ch, const struct broker_delivery *fir
     }
     ch->acked += count;
     if (first->consumer != 0) {
-        let_others_go_first(q, first->consumer);
+        consumer_lets_others_go_first(q, first->consumer);
     }
     uint64_t seq = queue_client_settle(q->client, first->consumer, first->ordinal, count, outcome);
     if (outcome == QUEUE_REJECT) {

@@ -560,6 +560,33 @@ Test(broker_consume, consumers_of_a_full_channel_take_turns)
     EXPECT_SAID("deliver 'ta' 0.1.2 'm'\n");
 }
 
+/* Turns are for those who are equal: of two consumers of one queue the one with the higher priority
+ * has it, whatever it has had. */
+Test(broker_consume, consumers_of_a_full_channel_take_no_turns_with_a_lower_priority)
+{
+    rig_queue("a");
+    rig_queue("b");
+    broker_qos(rig.ch, 1, true);
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_int32(&w, "x-priority", 5);
+    attached("a", "low");
+    CALL(broker_consume(rig.ch, B("a"), B("high"), 0, writer_bytes(&w), rig_done, "consume"));
+    rig_reply("a", QUEUE_OK, 0);
+    writer_deinit(&w);
+    rig_deliver("a", 2, 1, 1, 0, 0);
+    (void)rig_calls();
+    settle(0, 2, 1, 1, QUEUE_REQUEUE);
+    EXPECT_CALLS("a settle requeue 2.1+1\n");
+    attached("b", "equal");
+    rig_deliver("a", 2, 2, 1, 0, 0);
+    (void)rig_calls();
+    settle(0, 2, 2, 1, QUEUE_REQUEUE); /* b's first, then both of a */
+    EXPECT_CALLS(
+        "a credit 2 2\na credit 1 0\na settle requeue 2.2+1\na credit 1 1\na credit 2 3\n");
+    (void)rig_said();
+}
+
 Test(broker_consume, who_had_to_give_back_is_first_when_there_is_room)
 {
     rig_queue("a");
