@@ -158,10 +158,11 @@ typedef void (*broker_done_fn)(void *ctx, const struct broker_fault *fault, stru
                                uint64_t a, uint64_t b);
 
 /* Before a close that is answered: the channel's consumers leave those queues that end with their
- * last consumer, and what ends by that is deleted. True: done follows once these are gone
- * cluster-wide, or the time limit passed, without a fault; close the channel then (or before: done
- * is not called). False: there is nothing to wait for. session_ends: its exclusive queues go with
- * it anyhow. */
+ * last consumer, and what ends by that is deleted; and they leave those that other nodes serve, and
+ * what is unacked goes back there. True: done follows once the former are gone cluster-wide and the
+ * latter have it, or the time limit passed, without a fault; close the channel then (or before:
+ * done is not called). False: there is nothing to wait for. session_ends: its exclusive queues go
+ * with it anyhow. */
 bool broker_channel_leave(struct broker_channel *channel, bool session_ends, broker_done_fn done,
                           void *ctx);
 

@@ -226,6 +226,9 @@ struct queue_client *queue_client_open(struct host *host, const struct catalog_q
                                        const struct queue_client_sink *sink, void *ctx);
 /* Its number, unique in the cluster for all time: what a queue knows its consumers by. */
 uint64_t queue_client_id(const struct queue_client *client);
+/* The queue is served by this node, as far as is known: what is sent comes before what anybody
+ * sends who hears of it. */
+bool queue_client_is_near(const struct queue_client *client);
 /* Closes: sends what is pending and a CLOSE, keeps resending until applied; no more upcalls; the
  * pointer is dead. */
 void queue_client_close(struct queue_client *client);

@@ -228,6 +228,7 @@ struct ch_queue {
     struct broker_delivery got_delivery;
     uint32_t got_count;
     uint64_t got_unacked;        /* of basic.get; its part of channel->got_unacked */
+    uint64_t got_last;           /* ordinal of the last of them */
     struct list holdings;        /* what its consumers have not settled */
     uint64_t unacked;            /* the sum of that; its part of channel->outstanding */
     uint64_t applied, published; /* seq of the newest op applied, of the newest publish */

@@ -399,17 +399,26 @@ static void on_left_one(void *ctx, const struct broker_fault *fault, struct byte
     }
 }
 
-/* Its consumers stay on record until the channel is closed: so does what they have unacked. What
- * still comes for them goes back. */
-static uint64_t detach_all(struct ch_queue *q)
+/* Its consumers leave and what the channel has unacked goes back: seq of the last op of that, 0:
+ * there is nothing to do. Here both stay on record until the channel is closed, and what still
+ * comes for the consumers goes back. They leave first, or they would get what goes back. */
+static uint64_t leave_queue(struct ch_queue *q, bool *ret_consumed)
 {
     uint64_t seq = 0;
+    *ret_consumed = false;
     for (size_t i = 1; i < q->consumers.count; i++) {
         struct consumer *c = q->consumers.items[i];
         if (c != NULL && c->attached && !c->cancelled) {
             c->cancelled = true;
-            seq = queue_client_detach(q->client, c->id, 0);
+            *ret_consumed = true;
+            seq = queue_client_detach(q->client, c->id, QUEUE_DETACH_RETURN);
         }
+    }
+    const uint64_t returned = holdings_of_cancelled_return(q);
+    seq = returned != 0 ? returned : seq;
+    if (q->got_unacked > 0) {
+        (void)queue_client_settle(q->client, 0, 1, q->got_last, QUEUE_REQUEUE);
+        seq = queue_client_detach(q->client, 0, 0); /* of nobody: a settle has no reply */
     }
     return seq;
 }
@@ -423,13 +432,17 @@ bool broker_channel_leave(struct broker_channel *ch, bool session_ends, broker_d
     struct umap_iter it = umap_iterate(&ch->by_id);
     while (umap_next(&it)) {
         struct ch_queue *q = it.value;
-        if (!q->auto_delete || (q->exclusive && session_ends)) {
+        if ((q->exclusive && session_ends) ||
+            (!q->auto_delete && queue_client_is_near(q->client))) {
             continue;
         }
-        const uint64_t seq = detach_all(q);
+        bool consumed;
+        const uint64_t seq = leave_queue(q, &consumed);
         if (seq != 0) {
+            struct request *r = request_new(ch, on_left_one, ch);
             ch->leaving++;
-            await_detached(request_new(ch, on_left_one, ch), q, seq, on_all_detached);
+            await_detached(r, q, seq, on_all_detached);
+            r->auto_delete = q->auto_delete && consumed; /* one that never had a consumer stays */
         }
     }
     return ch->leaving > 0;
@@ -447,6 +460,7 @@ static void take_got(const struct request *r, struct ch_queue *q)
         (void)queue_client_settle(q->client, 0, delivery->ordinal, 1, QUEUE_ACK);
         delivery->ordinal = 0;
     } else if (delivery->ordinal != 0) {
+        q->got_last = delivery->ordinal;
         q->got_unacked++;
         r->channel->got_unacked++;
     }

@@ -89,6 +89,18 @@ void holdings_free(struct ch_queue *q)
     }
 }
 
+uint64_t holdings_of_cancelled_return(struct ch_queue *q)
+{
+    uint64_t seq = 0;
+    LIST_FOREACH(link, &q->holdings) {
+        const struct holding *h = WR_CONTAINER_OF(link, struct holding, link);
+        if (h->consumer == NULL && h->left > 0) {
+            seq = queue_client_detach(q->client, h->id, QUEUE_DETACH_RETURN);
+        }
+    }
+    return seq;
+}
+
 /* --- counting --------------------------------------------------------------------------------- */
 
 static void on_due(struct timer *t);

@@ -112,6 +112,11 @@ uint64_t queue_client_id(const struct queue_client *client)
     return client->id;
 }
 
+bool queue_client_is_near(const struct queue_client *client)
+{
+    return client->state == CLIENT_CONNECTED && host_is_self(client->host, client->node);
+}
+
 void queue_client_close(struct queue_client *client)
 {
     WR_ASSERT(!client->closing);

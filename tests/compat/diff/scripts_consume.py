@@ -405,6 +405,56 @@ def consumer_priority(t):
         ch.deliveries(1)
 
 
+@script("15", "28", kinds=("transient", "durable"))
+def consumer_priority_under_a_limit_over_the_channel(t):
+    """Who has the higher priority has it each time, given back or acknowledged."""
+    a = t.connect()
+    ch, out = a.channel(), a.channel()
+    name = t.queue(ch)
+    ch.call("basic.qos", count=1, **{"global": 1})
+    for tag, arguments in (("low", {}), ("high", {"x-priority": 5})):
+        ch.call("basic.consume", queue=name, tag=tag, arguments=arguments)
+    out.call("confirm.select")
+    out.publish("", name, "m0")
+    out.confirms(1)
+    for method in ("basic.reject", "basic.nack", "basic.reject"):
+        for delivery in ch.deliveries(1):
+            ch.send(method, tag=delivery["tag"], requeue=1)
+    for i in range(1, 3):
+        out.publish("", name, f"m{i}")
+        out.confirms(1)
+    for _ in range(3):
+        for delivery in ch.deliveries(1):
+            ch.send("basic.ack", tag=delivery["tag"])
+    ch.sync()
+
+
+@script("5", "15", "16", kinds=("transient", "durable"))
+def held_and_closed_here_and_got_there(t):
+    """Who hears that a channel or a connection is closed finds in the queue what a consumer held,
+    over whatever connection."""
+    there, here = t.channel(), t.connect()
+    name = t.queue(there)
+    there.call("confirm.select")
+    for ends in ("close", "error", "close", "error", "end", "end", "end", "end"):
+        for _ in range(1 if ends == "end" else 8):
+            there.publish("", name, ends)
+            there.confirms(1)
+            of = t.connect() if ends == "end" else here
+            ch = of.channel()
+            ch.call("basic.consume", queue=name, tag="t")
+            ch.deliveries(1)
+            if ends == "end":
+                of.end()
+            elif ends == "error":
+                ch.send("basic.ack", tag=77)
+                ch.closed()
+            else:
+                ch.call("channel.close", code=200)
+                ch.open = False
+            there.call("basic.get", queue=name, no_ack=1)
+
+
 @script("15")
 def tag_twice(t):
     ch = t.channel()

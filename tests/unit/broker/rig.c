@@ -168,6 +168,12 @@ uint64_t queue_client_id(const struct queue_client *client)
     return client->number;
 }
 
+bool queue_client_is_near(const struct queue_client *client)
+{
+    (void)client;
+    return rig.near;
+}
+
 void queue_client_close(struct queue_client *client)
 {
     cr_assert(client->open);

@@ -57,6 +57,7 @@ struct rig {
     VEC(struct reported) reported;
     VEC(struct queue_client *) clients;
     uint64_t left;  /* consumers of a queue, as replies say */
+    bool near;      /* the queues are served by this node */
     bool hold;      /* the catalog answers in rig_catalog only, not in each turn */
     bool no_leader; /* it answers WR_E_UNAVAILABLE */
     bool inside;    /* a call into the broker is running: no completion may be */

@@ -187,7 +187,8 @@ Test(broker_consume, a_channel_that_leaves)
     rig_auto_delete("q");
     rig_auto_delete("r");
     rig_queue("plain");
-    attached("plain", "p");
+    rig_publish("", "plain", BYTES_NONE, 0);
+    (void)rig_calls();
     CALL(cr_assert_not(broker_channel_leave(rig.ch, false, rig_done, "left")));
     attached("q", "1");
     attached("q", "2");
@@ -195,8 +196,8 @@ Test(broker_consume, a_channel_that_leaves)
     rig.hold = true;
     CALL(cr_assert(broker_channel_leave(rig.ch, false, rig_done, "left")));
     const char *calls = rig_calls();
-    cr_assert_not_null(strstr(calls, "q detach 1 flags=0\nq detach 2 flags=0\n"), "%s", calls);
-    cr_assert_not_null(strstr(calls, "r detach 1 flags=0\n"), "%s", calls);
+    cr_assert_not_null(strstr(calls, "q detach 1 flags=16\nq detach 2 flags=16\n"), "%s", calls);
+    cr_assert_not_null(strstr(calls, "r detach 1 flags=16\n"), "%s", calls);
     cr_assert_null(strstr(calls, "plain"), "%s", calls);
     rig_reply("q", QUEUE_OK, 0); /* the last of it: it ends */
     EXPECT_CALLS("propose delete_queue\n");
@@ -208,6 +209,58 @@ Test(broker_consume, a_channel_that_leaves)
     EXPECT_SAID("");
     rig_catalog();
     EXPECT_SAID("left ok '' 0 0\n");
+}
+
+/* Whoever hears that a channel is closed finds in the queue what was unacked on it. */
+Test(broker_consume, what_a_channel_has_unacked_goes_back_before_it_is_closed)
+{
+    rig_queue("q");
+    attached("q", "t");
+    attached("q", "cancelled");
+    rig_deliver("q", 1, 1, 1, 0, 0);
+    rig_deliver("q", 2, 1, 1, 0, 0);
+    CALL(broker_cancel(rig.ch, B("cancelled"), rig_done, "cancel"));
+    rig_reply("q", QUEUE_OK, 0);
+    CALL(broker_get(rig.ch, B("q"), false, rig_on_get, rig_done, "get"));
+    rig_deliver("q", 0, 4, 1, 0, 0);
+    rig_reply("q", QUEUE_OK, 0);
+    (void)rig_said();
+    (void)rig_calls();
+    CALL(cr_assert(broker_channel_leave(rig.ch, false, rig_done, "left")));
+    EXPECT_CALLS(
+        "q detach 1 flags=16\nq detach 2 flags=16\nq settle requeue 0.1+4\nq detach 0 flags=0\n");
+    EXPECT_SAID("");
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("left ok '' 0 0\n");
+    CALL(broker_channel_close(rig.ch));
+    rig.ch = rig_channel(rig.session, 1);
+}
+
+/* An auto-delete queue that never had a consumer stays when a channel goes that got from it. */
+Test(broker_consume, what_was_only_got_ends_no_queue)
+{
+    rig_auto_delete("q");
+    CALL(broker_get(rig.ch, B("q"), false, rig_on_get, rig_done, "get"));
+    rig_deliver("q", 0, 1, 1, 0, 0);
+    rig_reply("q", QUEUE_OK, 0);
+    (void)rig_said();
+    (void)rig_calls();
+    CALL(cr_assert(broker_channel_leave(rig.ch, false, rig_done, "left")));
+    rig_reply("q", QUEUE_OK, 0); /* no consumers are left */
+    EXPECT_CALLS("q settle requeue 0.1+1\nq detach 0 flags=0\n");
+    EXPECT_SAID("left ok '' 0 0\n");
+}
+
+Test(broker_consume, a_channel_with_nothing_unacked_waits_for_nothing)
+{
+    rig_queue("q");
+    attached("q", "t");
+    rig_deliver("q", 1, 1, 1, 0, 0);
+    CALL(broker_cancel(rig.ch, B("t"), rig_done, "cancel"));
+    rig_reply("q", QUEUE_OK, 0);
+    settle(0, 1, 1, 1, QUEUE_ACK);
+    CALL(cr_assert_not(broker_channel_leave(rig.ch, false, rig_done, "left")));
+    (void)rig_said();
 }
 
 Test(broker_consume, a_channel_may_be_closed_while_it_leaves)
