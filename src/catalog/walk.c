@@ -109,7 +109,6 @@ void walk_i64(struct walk *k, int64_t *value)
     }
 }
 
-/* -1 has one form only. */
 void walk_uid(struct walk *k, struct uid *value)
 {
     if (k->mode == WALK_PUT) {
