@@ -42,6 +42,7 @@ struct queue_client *queue_client_open(struct host *host, const struct catalog_q
     client->get_next = 1;
     client->session = 1;
     client->backoff_ms = RETRY_FIRST_MS;
+    client->patience_ms = CONNECTED_RETRY_MS;
     client->local = queue->spec.run == CATALOG_RUN_LOCAL;
     if (client->local) {
         client->node = queue->spec.local.node;

@@ -340,7 +340,11 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     client->shard = shard;
     client->number = 0;
     client->candidate = 0;
-    client->backoff_ms = CONNECTED_RETRY_MS;
+    const bool moved = !uid_is_zero(client->served_by) && !uid_eq(client->served_by, node);
+    if (moved) {
+        client->patience_ms = CONNECTED_RETRY_MS; /* learned of a link to another node */
+    }
+    client->backoff_ms = client->patience_ms;
     client->soon = 0;
     for (size_t i = 0; i < body->refused.count; i++) {
         refused(client, body->refused.items[i].first, body->refused.items[i].count);
@@ -356,7 +360,6 @@ void client_on_resumed(struct host *host, struct uid node, uint32_t shard,
     client->ops_sent = at;
     client_mark(client);
     timer_cancel(&host->timers, &client->retry);
-    bool moved = !uid_is_zero(client->served_by) && !uid_eq(client->served_by, node);
     client->served_by = node;
     if (moved && !client->closing && client->sink.on_moved != NULL) {
         client->sink.on_moved(client->ctx);

@@ -56,6 +56,8 @@ struct queue_client {
     VEC(struct client_reply) replies;
     struct timer retry;
     uint32_t backoff_ms;
+    uint32_t patience_ms;     /* how long it hears nothing before it begins anew, while connected */
+    uint64_t resuming_ms;     /* when this session was first asked for */
     uint32_t soon;            /* how often it was told in a row that nobody leads */
     uint64_t progress, heard; /* applied and number at the last retry */
     uint32_t candidate;

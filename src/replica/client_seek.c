@@ -82,6 +82,7 @@ void client_resume(struct queue_client *client, struct uid node, uint32_t shard)
     client->number = 0;
     client->pace = 0;
     client->state = CLIENT_RESUMING;
+    client->resuming_ms = client->host->now_ms;
     send_resume(client);
 }
 
@@ -164,18 +165,25 @@ static void on_retry(struct timer *timer)
         (client->progress != client->applied || client->heard != client->number)) {
         client->progress = client->applied;
         client->heard = client->number;
-        client->backoff_ms = CONNECTED_RETRY_MS;
+        client->backoff_ms = client->patience_ms;
         client_arm(client);
         return;
+    }
+    /* A session that hears nothing may be one whose first parcel takes longer than that to cross a
+     * slow link: a next one of the same length would be given up at the same place, for ever. So
+     * each is given more time than the one before, also when the last one did hear something. */
+    if (client->state == CLIENT_CONNECTED && client->backoff_ms >= client->patience_ms) {
+        client->patience_ms =
+            client->patience_ms * 2 > PATIENCE_MAX_MS ? PATIENCE_MAX_MS : client->patience_ms * 2;
     }
     client->progress = client->applied;
     client->heard = client->number;
     /* What is on its way to or from a node in reach is not lost, only slow. To begin anew makes the
      * leader deliver everything again, and a link that is slow already would never get to the
-     * answer: so the same is asked again at first, which costs nothing where it is being answered.
+     * answer: so the same is asked again for long, which costs nothing where it is being answered.
      */
     const bool slow = client->state == CLIENT_RESUMING && reachable(client->host, client->node);
-    const bool same = slow && client->backoff_ms < RESUME_RETRY_MAX_MS;
+    const bool same = slow && client->host->now_ms - client->resuming_ms < PATIENCE_MAX_MS;
     const uint32_t most =
         slow || client->state == CLIENT_CONNECTED ? RESUME_RETRY_MAX_MS : RETRY_MAX_MS;
     client->backoff_ms = client->backoff_ms * 2 > most ? most : client->backoff_ms * 2;
@@ -207,6 +215,7 @@ static void lost_contact(struct queue_client *client)
     if (client->gone || (client->local && client->own_node)) {
         return;
     }
+    client->patience_ms = CONNECTED_RETRY_MS;
     if (client->state != CLIENT_NEW) {
         client->state = CLIENT_RESUMING;
         client->session++; /* whatever still comes is of the past */

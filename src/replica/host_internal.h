@@ -40,7 +40,8 @@
 #define BACKLOG_MAX         (UINT64_C(8) << 20)  /* more queued to a node: deliveries wait */
 #define RETRY_FIRST_MS      200u
 #define RETRY_MAX_MS        1000u
-#define CONNECTED_RETRY_MS  2000u /* without progress, while the link stands */
+#define CONNECTED_RETRY_MS  2000u   /* without progress, while the link stands, at first */
+#define PATIENCE_MAX_MS     128000u /* ... at most: BACKLOG_MAX at 64 KiB/s */
 #define RESUME_RETRY_MAX_MS 16000u
 #define HELD_PARCELS_MAX    4096u
 #define HELD_MS             1000u

@@ -122,3 +122,39 @@ Test(flow, who_hears_something_waits_for_the_rest)
     wr_free(u);
     wr_free(t);
 }
+
+/* A link so slow that one parcel takes longer to cross it than a client waits for a sign at first:
+ * each new session makes the leader deliver everything anew, behind what is still on its way. */
+Test(flow, who_waits_for_one_long_parcel_gets_to_its_end)
+{
+    enum { MESSAGES = 40, PARCEL_MS = CONNECTED_RETRY_MS * 5 / 4 };
+    struct test_cluster *c = cluster_new(12, 2, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(2, sizeof *u);
+    uint64_t queue = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
+    user_open(&u[0], c, 0, 0, queue, t);
+    user_open(&u[1], c, 1, 0, queue, t);
+    user_consume(&u[1], 1, QUEUE_NO_ACK | QUEUE_SETTLES, 0, UINT64_MAX);
+    cr_assert(cluster_run(c, replied, &u[1], 5000));
+    cluster_settle(c, 5000);
+    const uint32_t session = u[1].client->session;
+    c->held[0][1] = true;
+    for (uint32_t i = 0; i < MESSAGES; i++) {
+        user_publish(&u[0], 1, BODY);
+        cr_assert(cluster_run(c, all_confirmed, &u[0], 1000));
+    }
+    (void)queue_client_touch(u[1].client);
+    for (uint32_t i = 0; !all_seen(t) && i < 8 * MESSAGES; i++) {
+        c->pass[0][1] = 1;
+        cluster_settle(c, PARCEL_MS);
+    }
+    cr_assert(all_seen(t), "%u of %u came", t->seen_count, t->published);
+    cr_assert_leq(u[1].client->session - session, 3);
+    c->held[0][1] = false;
+    user_close(&u[0]);
+    user_close(&u[1]);
+    cluster_settle(c, 500);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
