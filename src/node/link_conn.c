@@ -212,6 +212,7 @@ static void on_frame(void *ctx, uint8_t type, const struct slice *payload)
     case LINK_PONG:
         if (link->peer != NULL) {
             link->peer->heard_ns = link->shard->env->ops->mono_ns(link->shard->env);
+            link->peer->ping_end = 0;
             link->peer->alarms = bytes.size > PING_SIZE ? bytes.data[PING_SIZE] & PONG_ALARMS : 0;
         }
         break;

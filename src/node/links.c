@@ -224,6 +224,7 @@ const char *peer_ready(struct peer *peer, struct shard *shard, const struct link
     peer->heard_ns = peer->ping_ns = now_ns(shard);
     peer->backlog = 0;
     peer->bytes_taken = 0;
+    peer->ping_end = 0;
     peer->alarms = 0;
     peer->reported_down = false;
     if (!peer->reported_up) {
@@ -302,14 +303,16 @@ static void peer_watch(struct peer *peer, struct shard *shard, uint64_t now)
 {
     /* A ping waits behind what is queued: as long as the other end takes of that, it lives, however
      * much is added meanwhile. What its kernel has acknowledged tells it sooner than our backlog: a
-     * kernel asks for more only when much of what it has is gone. Where nothing was queued it means
-     * nothing, since a kernel takes the first megabytes in any case. */
+     * kernel asks for more only when much of what it has is gone. Where nothing was queued, and the
+     * ping is in the other end's kernel, it means nothing: a kernel takes the first megabytes in
+     * any case. But ours does, too, and a ping that waits in there has not been heard yet. */
     const struct env_ops *ops = shard->env->ops;
     const size_t backlog = ops->conn_backlog(peer->conn->conn);
     const uint64_t left = backlog + ops->conn_unacked(peer->conn->conn);
     const uint64_t given = peer->conn->bytes_given;
     const uint64_t taken = left < given ? given - left : 0;
-    if (peer->backlog > 0 && taken > peer->bytes_taken) {
+    const bool unheard = peer->bytes_taken < peer->ping_end;
+    if ((peer->backlog > 0 || unheard) && taken > peer->bytes_taken) {
         peer->heard_ns = now;
     }
     peer->backlog = backlog;
@@ -321,6 +324,9 @@ static void peer_watch(struct peer *peer, struct shard *shard, uint64_t now)
         bytes_store_le64(stamp, now);
         peer->ping_ns = now;
         link_conn_send(peer->conn, LINK_PING, bytes_make(stamp, sizeof stamp));
+        if (peer->ping_end == 0) {
+            peer->ping_end = peer->conn->bytes_given + outq_size(&peer->conn->out);
+        }
     }
 }
 

@@ -76,6 +76,7 @@ struct peer {
     uint64_t ping_ns, attempt_ns, lost_ns;
     size_t backlog;       /* towards it when last looked at */
     uint64_t bytes_taken; /* by the other end then */
+    uint64_t ping_end;    /* of all bytes, where the oldest ping without a pong ends; 0 = none */
     uint32_t backoff_ms;
 };
 
