@@ -19,10 +19,10 @@
 
 #define VIA_BYTES (UINT64_C(16) << 10) /* runs with less bytes carry them */
 #define VIA_COUNT 4096u
-#define DEST_BYTES_MAX                                                                             \
-    (UINT64_C(1) << 20) /* then the parcel is sent before the end of the turn                      \
-                         */
-#define APART_MAX 64u   /* messages of one item that lie apart */
+/* Then the parcel is sent before the end of the turn. It counts as heard when all of it has come:
+ * on a slow link that must not take as long as a client waits for a sign (CONNECTED_RETRY_MS). */
+#define DEST_BYTES_MAX (UINT64_C(256) << 10)
+#define APART_MAX      64u /* messages of one item that lie apart */
 
 /* Effects gathered for one host. */
 struct dest {

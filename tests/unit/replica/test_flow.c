@@ -158,3 +158,35 @@ Test(flow, who_waits_for_one_long_parcel_gets_to_its_end)
     wr_free(u);
     wr_free(t);
 }
+
+/* What is handed out at once crosses a link in pieces: a client hears nothing of a parcel before
+ * all of it has come, and a slow link must show it a sign now and then. */
+Test(flow, a_backlog_crosses_a_link_in_pieces)
+{
+    enum { MESSAGES = 40, PARCELS_LEAST = 10 };
+    struct test_cluster *c = cluster_new(13, 2, 1);
+    struct traffic *t = wr_calloc(1, sizeof *t);
+    struct user *u = wr_calloc(2, sizeof *u);
+    uint64_t queue = cluster_declare(c, "q", (uint32_t[]){0}, 1, -1);
+    user_open(&u[0], c, 0, 0, queue, t);
+    user_publish(&u[0], MESSAGES, BODY);
+    cr_assert(cluster_run(c, all_confirmed, &u[0], 5000));
+    c->held[0][1] = true;
+    user_open(&u[1], c, 1, 0, queue, t);
+    user_consume(&u[1], 1, QUEUE_NO_ACK | QUEUE_SETTLES, 0, UINT64_MAX);
+    cluster_settle(c, RETRY_FIRST_MS / 2);
+    uint32_t pieces = 0;
+    const struct lane *lane = &c->lanes[0][0][1];
+    for (size_t i = lane->first; i < lane->parcels.count; i++) {
+        pieces += lane->parcels.items[i]->kind == PARCEL_EFFECTS;
+    }
+    cr_assert_geq(pieces, PARCELS_LEAST);
+    c->held[0][1] = false;
+    cr_assert(cluster_run(c, all_seen, t, 5000));
+    user_close(&u[0]);
+    user_close(&u[1]);
+    cluster_settle(c, 500);
+    cluster_free(c);
+    wr_free(u);
+    wr_free(t);
+}
