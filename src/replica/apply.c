@@ -3,8 +3,8 @@
  * Happy path: the payload is in the core's memory. After a restart, or when it was trimmed, it is
  * read from the log, up to 64 entries at a time, and applying goes on when they come. Failure
  * modes: an entry of a newer version stops the group on this node (it must not guess); a log that
- * cannot be read too. Invariants: entries are applied once each, ascending; the core hears of it
- * after each run.
+ * cannot be read too. One that cannot be opened now (no descriptor is left) is tried again.
+ * Invariants: entries are applied once each, ascending; the core hears of it after each run.
  */
 #include "group.h"
 #include "home.h"
@@ -40,17 +40,36 @@ static void on_apply_read(void *ctx, int error, const struct slice *payloads, ui
     log_job_free(&read->job);
 }
 
+static void on_read_again(struct timer *timer)
+{
+    struct group *group = WR_CONTAINER_OF(timer, struct group, read_again);
+    group_mark(group);
+    host_mark_now(group->host); /* its entries may be wanted by relog.c, too */
+}
+
+void group_read_failed(struct group *group, uint64_t index, int error)
+{
+    struct host *host = group->host;
+    if (error == WR_E_NOTFOUND) {
+        group_fail(group, "its log cannot be opened for reading");
+        return;
+    }
+    load_tell(host, group->id, "the log at entry", index, error);
+    group->read_failed = true;
+    timer_add(&host->timers, &group->read_again, host->now_ms + LOAD_AGAIN_MS, on_read_again);
+}
+
 static void read_ahead(struct group *group)
 {
     struct log_location locations[LOAD_ENTRIES];
     uint32_t count = 0;
     uint64_t bytes = 0;
-    if (group->apply_reading) {
+    if (group->apply_reading || timer_is_pending(&group->read_again)) {
         return;
     }
+    const uint32_t most = group->read_failed ? 1 : LOAD_ENTRIES;
     for (uint64_t i = group->applied + 1;
-         i <= group->apply_end - 1 && count < LOAD_ENTRIES && (count == 0 || bytes < LOAD_BYTES);
-         i++) {
+         i <= group->apply_end - 1 && count < most && (count == 0 || bytes < LOAD_BYTES); i++) {
         if (raft_log_entry(group->raft, i) != NULL ||
             !log_index_find(group->index, i, &locations[count])) {
             break;
@@ -71,9 +90,10 @@ static void read_ahead(struct group *group)
     int error = log_reader_read(group->host->options.reader, locations, count, on_apply_read, read);
     if (error != 0) {
         log_job_free(&read->job);
-        group_fail(group, "its log cannot be opened for reading");
+        group_read_failed(group, group->applied + 1, error);
         return;
     }
+    group->read_failed = false;
     group->apply_reading = true;
 }
 

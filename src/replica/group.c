@@ -47,6 +47,7 @@ struct group *group_new(struct host *host, uint64_t id, const struct machine_ops
     list_init(&group->dirty);
     timer_init(&group->tick);
     timer_init(&group->reconcile);
+    timer_init(&group->read_again);
     WR_ASSERT(umap_get(&host->groups, id) == NULL);
     umap_put(&host->groups, id, group);
     return group;
@@ -62,6 +63,7 @@ void group_free(struct group *group)
     list_remove(&group->dirty);
     timer_cancel(&host->timers, &group->tick);
     timer_cancel(&host->timers, &group->reconcile);
+    timer_cancel(&host->timers, &group->read_again);
     group_drop_proposals(group);
     for (size_t i = group->apply_cache_first; i < group->apply_cache.count; i++) {
         slice_unref(&group->apply_cache.items[i]);

@@ -80,6 +80,9 @@ struct group {
     uint64_t ahead;              /* > applied: the machine is as after this (ahead.c) */
     bool recovered;              /* it was read from the disk, and has not served yet */
     bool apply_reading;
+    struct timer
+        read_again;   /* pending: a read failed that is tried again, by applying or relog.c */
+    bool read_failed; /* and takes one file then, whatever there is */
     bool installing;
     VEC(struct slice) apply_cache; /* payloads read: of applied + 1 .. */
     size_t apply_cache_first;
@@ -129,6 +132,9 @@ void group_work(struct group *group);
 void group_on_message(struct group *group, struct parcel *parcel);
 void group_end(struct group *group);
 void group_fail(struct group *group, const char *why);
+/* Its log cannot be opened for reading: if that may pass, it is tried again when `read_again`
+ * fires; otherwise the group stands still. */
+void group_read_failed(struct group *group, uint64_t index, int error);
 void group_set_serving(struct group *group, bool serving);
 void group_set_peer(struct group *group, struct raft_id member, struct uid node);
 bool group_node_of(const struct group *group, struct raft_id member, struct uid *ret_node);

@@ -17,8 +17,7 @@
 #include "load.h"
 #include "store.h"
 
-#define AGAIN_MS 200u
-#define TELL_MS  10000u /* between lines about it, whichever queues they name */
+#define TELL_MS 10000u /* between lines about it, whichever queues they name */
 
 struct fetch {
     struct list link; /* in host->fetches: freed with the host when never answered */
@@ -126,20 +125,24 @@ static void on_again(struct timer *timer)
     }
 }
 
+void load_tell(struct host *host, uint64_t group, const char *what, uint64_t at, int error)
+{
+    if (host->read_told_ms == 0 || host->now_ms - host->read_told_ms >= TELL_MS) {
+        host->read_told_ms = host->now_ms;
+        wr_log(host->logger, LOG_LEVEL_WARNING, "queue",
+               "queue %llu: reading %s %llu failed: %s; it is tried again",
+               (unsigned long long)group, what, (unsigned long long)at, wr_err_text(error));
+    }
+}
+
 /* What cannot be read is there all the same: to answer without it would make its reader pass it
  * over, and who copies what lives would leave it behind for good. */
 static void fetch_later(struct fetch *fetch, const char *what, int error)
 {
     struct host *host = fetch->host;
     fetch->failed = true;
-    if (host->read_told_ms == 0 || host->now_ms - host->read_told_ms >= TELL_MS) {
-        host->read_told_ms = host->now_ms;
-        wr_log(host->logger, LOG_LEVEL_WARNING, "queue",
-               "queue %llu: reading %s at position %llu failed: %s; it is tried again",
-               (unsigned long long)fetch->group, what, (unsigned long long)fetch->position,
-               wr_err_text(error));
-    }
-    timer_add(&host->timers, &fetch->again, host->now_ms + AGAIN_MS, on_again);
+    load_tell(host, fetch->group, what, fetch->position, error);
+    timer_add(&host->timers, &fetch->again, host->now_ms + LOAD_AGAIN_MS, on_again);
 }
 
 static void on_kv_read(struct host *host, struct kv_request *request, int result,
@@ -147,7 +150,7 @@ static void on_kv_read(struct host *host, struct kv_request *request, int result
 {
     struct fetch *fetch = request->user;
     if (result != 0 && result != WR_E_CORRUPT) {
-        fetch_later(fetch, "the checkpoint store", result);
+        fetch_later(fetch, "the checkpoint store at position", result);
         return;
     }
     for (uint32_t i = 0; result == 0 && reply != NULL && i < reply->count; i++) {
@@ -233,7 +236,7 @@ static void fetch_begin(struct group *group, struct fetch *fetch)
     if (error == WR_E_NOTFOUND) {
         fetch_kv(fetch);
     } else if (error != 0) {
-        fetch_later(fetch, "the log", error);
+        fetch_later(fetch, "the log at position", error);
     }
 }
 

@@ -4,8 +4,9 @@
 #include "warren/list.h"
 #include "warren/replica.h"
 
-#define LOAD_BYTES   (UINT32_C(1) << 20)
-#define LOAD_ENTRIES 64u
+#define LOAD_BYTES    (UINT32_C(1) << 20)
+#define LOAD_ENTRIES  64u
+#define LOAD_AGAIN_MS 200u /* after which what could not be read is asked for again */
 
 struct group;
 struct home;
@@ -31,6 +32,8 @@ void fetch_start(struct group *group, uint64_t position, enum fetch_how how, fet
 struct fetch;
 void fetch_free(struct fetch *fetch);
 void fetches_free(struct host *host);
+/* A read failed and is tried again: a line in the event log, but not for each. */
+void load_tell(struct host *host, uint64_t group, const char *what, uint64_t at, int error);
 /* What a read of the log is for, first in its context: freed with the host when never answered. */
 struct log_job {
     struct list link; /* host->log_jobs */

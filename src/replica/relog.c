@@ -3,8 +3,9 @@
  * written again to the newest segment, and all that follow them, so that places never fall.
  *
  * Happy path: from memory, or read from the log 64 at a time -> LOG_ENTRY records -> durable -> the
- * log index gets the new places. Failure modes: the log cannot be read: the group stands still. A
- * suffix that is replaced meanwhile is left out: it is in a newer segment anyway.
+ * log index gets the new places. Failure modes: the log cannot be read: the group stands still; it
+ * cannot be opened now: that is tried again, and the segments stay. A suffix that is replaced
+ * meanwhile is left out: it is in a newer segment anyway.
  *
  * Invariants: I1 An entry written again has the index and term of the first: recovery does not take
  * it for a truncation. I2 What was appended while entries were read is written again too, in the
@@ -91,8 +92,8 @@ static void relog_from_disk(struct group *group, struct relog *r)
                                 .first = r->next};
     log_job_add(group->host, &read->job);
     uint64_t bytes = 0;
-    for (uint64_t i = r->next; i < r->end && read->count < LOAD_ENTRIES && bytes < LOAD_BYTES;
-         i++) {
+    const uint32_t most = group->read_failed ? 1 : LOAD_ENTRIES;
+    for (uint64_t i = r->next; i < r->end && read->count < most && bytes < LOAD_BYTES; i++) {
         struct log_location *at = &locations[read->count];
         if (raft_log_entry(group->raft, i) != NULL || !log_index_find(group->index, i, at)) {
             break;
@@ -102,12 +103,19 @@ static void relog_from_disk(struct group *group, struct relog *r)
         bytes += at->size;
         read->count++;
     }
-    if (read->count == 0 || log_reader_read(group->host->options.reader, locations, read->count,
-                                            on_relog_read, read) != 0) {
+    if (read->count == 0) {
         group_fail(group, "an entry to be kept is neither in memory nor in the log");
         log_job_free(&read->job);
         return;
     }
+    const int error =
+        log_reader_read(group->host->options.reader, locations, read->count, on_relog_read, read);
+    if (error != 0) {
+        group_read_failed(group, r->next, error);
+        log_job_free(&read->job);
+        return;
+    }
+    group->read_failed = false;
     r->reading = true;
 }
 
@@ -127,7 +135,9 @@ static void relog(struct group *group, struct relog *r)
         }
         const struct raft_entry *entry = raft_log_entry(group->raft, r->next);
         if (entry == NULL) {
-            relog_from_disk(group, r);
+            if (!timer_is_pending(&group->read_again)) {
+                relog_from_disk(group, r);
+            }
             return;
         }
         struct slice payload = group_entry_slice(entry);

@@ -237,6 +237,64 @@ Test(storage, what_cannot_be_read_now_is_not_lost)
     }
 }
 
+/* The same of what is committed and was not applied before a start: the replica stands still only
+ * as long as there is none. */
+Test(storage, what_cannot_be_applied_now_is_applied_later)
+{
+    for (uint32_t nodes = 1; nodes <= 3; nodes += 2) {
+        struct scene s = scene_new(370 + nodes, nodes, nodes);
+        publish(&s, 200, 1000);
+        s.u[0].client = NULL;
+        for (uint32_t node = 0; node < nodes; node++) {
+            cluster_crash(s.c, node);
+        }
+        for (uint32_t node = 0; node < nodes; node++) {
+            cluster_restart(s.c, node, true);
+            sim_disk_fail(s.c->nodes[node].disk, SIM_FILE_OPEN, 1, 8, WR_E_FILES);
+        }
+        cluster_settle(s.c, 1000);
+        for (uint32_t node = 0; node < nodes; node++) {
+            sim_disk_fail(s.c->nodes[node].disk, SIM_FILE_OPEN, 0, 0, 0);
+            cr_assert_lt(group_find(cluster_host(s.c, node, 0), s.queue)->applied, 50);
+        }
+        consume_all(&s, &s.u[1], 0);
+        cluster_settle(s.c, 500);
+        for (uint32_t node = 0; node < nodes; node++) {
+            const struct group *group = group_find(cluster_host(s.c, node, 0), s.queue);
+            cr_assert_str_empty(group->failed);
+            cr_assert_gt(group->applied, 1);
+        }
+        scene_free(&s);
+    }
+}
+
+/* Nor does it end the group when what is to be written again for a release cannot be read now. */
+Test(storage, what_cannot_be_written_again_now_waits)
+{
+    struct scene s = scene_new(380, 1, 1);
+    struct relog r = {0};
+    publish(&s, 200, 1000);
+    s.u[0].client = NULL;
+    restart(&s, 0);
+    sim_disk_fail(s.c->nodes[0].disk, SIM_FILE_OPEN, 1, 8, WR_E_FILES);
+    cluster_settle(s.c, 500);
+    struct group *group = group_find(cluster_host(s.c, 0, 0), s.queue);
+    cr_assert_lt(group->applied, 50);
+    timer_cancel(&group->host->timers, &group->read_again); /* it is asked for first */
+    relog_begin(group, &r, group->applied + 1);
+    cr_assert_str_empty(group->failed);
+    cr_assert(!r.reading && !relog_is_done(&r));
+    sim_disk_fail(s.c->nodes[0].disk, SIM_FILE_OPEN, 0, 0, 0);
+    relog_go_on(group, &r);
+    cr_assert(!r.reading, "not before its time");
+    cluster_settle(s.c, 500);
+    relog_go_on(group, &r);
+    cr_assert(r.reading);
+    consume_all(&s, &s.u[1], 0);
+    relog_deinit(&r);
+    scene_free(&s);
+}
+
 /* The queue is deleted while its messages are read for the store: others' segments go all the
  * same. */
 Test(storage, queue_ends_while_it_is_copied)
