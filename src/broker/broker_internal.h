@@ -39,7 +39,7 @@
 #define REPLY_KEPT_MAX     WINDOW_BYTES /* of replies for a channel whose socket is slow */
 #define REPLY_QUEUE        "amq.rabbitmq.reply-to"
 #define TX_BYTES_MAX       (64u << 20) /* kept for a transaction, or one message */
-#define TX_OPS_MAX         131072u     /* publishes of a transaction, counted per target */
+#define TX_OPS_MAX         131072u     /* publishes of a transaction, and their targets */
 struct request;
 struct ch_queue;
 struct tx;

@@ -146,7 +146,7 @@ static bool has_room(const struct broker_channel *ch, uint64_t more, size_t targ
                   (unsigned long long)most);
         return false;
     }
-    if (tx->messages.count + tx->targets.count + targets >= TX_OPS_MAX) {
+    if (tx->messages.count >= TX_OPS_MAX || tx->targets.count + targets > TX_OPS_MAX) {
         fault_set(fault, 406, false, "transaction is larger than the maximum of %u operations",
                   TX_OPS_MAX);
         return false;
