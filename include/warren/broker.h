@@ -100,6 +100,10 @@ struct broker_session *broker_session_open(struct broker *broker,
  * fault->code 0, or 530 (close it then). Until then it is not to be used. False: it may be used. */
 bool broker_session_wait(struct broker_session *session,
                          void (*on_ready)(void *ctx, const struct broker_fault *fault));
+/* Its channels are about to be closed one after the other, and nothing of them matters any more:
+ * its consumers without acks take no more, or what one channel gives back would be handed to
+ * another one's, and be gone. */
+void broker_session_leave(struct broker_session *session);
 /* Closes all its channels, deletes its exclusive queues, then calls done (may be NULL) once they
  * are gone cluster-wide or the time limit passed. The session pointer is dead after the call. */
 void broker_session_close(struct broker_session *session, void (*done)(void *ctx), void *ctx);

@@ -305,6 +305,9 @@ static void on_session_closed(void *ctx)
 void conn_drop_session(struct amqp_conn *conn)
 {
     struct broker_session *session = conn->session;
+    if (session != NULL && conn->channels.count > 1) {
+        broker_session_leave(session);
+    }
     struct umap_iter it = umap_iterate(&conn->channels);
     while (umap_next(&it)) {
         channel_free(it.value);

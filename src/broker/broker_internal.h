@@ -31,6 +31,7 @@
 #define ROUTE_CACHE_SLOTS  32u
 #define ROUTE_CACHE_TEXT   96u
 #define DELETE_RETRY_MS    500u
+#define RETURN_WAIT_MS     1000u /* for what a channel had unacked, before its close is answered */
 #define DEATHS_WAIT_MS     1000u /* for what a channel rejected, before it looks elsewhere */
 /* How long after back-pressure the listings say "flow": it comes and goes faster than anybody
  * looks. RabbitMQ's times. */
@@ -338,6 +339,7 @@ void deliver_resume(struct broker_channel *ch);      /* the channel's outstandin
 void consumer_stop(struct consumer *c);              /* it gets no credit until deliver_resume */
 void consumer_put_among_stopped(struct consumer *c); /* one that has no credit yet */
 void consumers_go_on(struct broker_channel *ch);     /* those that let others go first */
+void consumers_take_no_more(struct broker_channel *ch);
 void consumer_lets_others_go_first(struct ch_queue *q, uint32_t id);
 /* overdue.c */
 void holding_open(struct consumer *c, uint64_t timeout_ms);
@@ -485,6 +487,7 @@ void request_propose(struct request *request, const struct catalog_command *comm
 void request_await_reply(struct request *request, struct ch_queue *queue, uint64_t seq,
                          void (*on_reply)(struct request *request, enum queue_status status,
                                           uint64_t value, uint64_t value2));
+void request_await_at_most(struct request *request, uint64_t ms); /* from now on, for the reply */
 bool request_unavailable(struct request *request); /* the last proposal failed for lack of a leader:
                                                       fails the request, true */
 void request_abandon(struct request *request);     /* its channel is closed */

@@ -443,9 +443,27 @@ bool broker_channel_leave(struct broker_channel *ch, bool session_ends, broker_d
             ch->leaving++;
             await_detached(r, q, seq, on_all_detached);
             r->auto_delete = q->auto_delete && consumed; /* one that never had a consumer stays */
+            if (!r->auto_delete) { /* a queue without a leader gets it back when it has one */
+                request_await_at_most(r, RETURN_WAIT_MS);
+            }
         }
     }
     return ch->leaving > 0;
+}
+
+void consumers_take_no_more(struct broker_channel *ch)
+{
+    struct umap_iter it = umap_iterate(&ch->by_id);
+    while (umap_next(&it)) {
+        const struct ch_queue *q = it.value;
+        for (size_t i = 1; q->safe && i < q->consumers.count; i++) { /* else: deliver, then ack */
+            struct consumer *c = q->consumers.items[i];
+            if (c != NULL && c->no_ack && c->attached && !c->cancelled) {
+                c->cancelled = true;
+                (void)queue_client_detach(q->client, c->id, 0);
+            }
+        }
+    }
 }
 
 /* --- get -------------------------------------------------------------------------------------- */

@@ -327,6 +327,12 @@ void request_await_reply(struct request *request, struct ch_queue *queue, uint64
               on_reply_timeout);
 }
 
+void request_await_at_most(struct request *request, uint64_t ms)
+{
+    timer_add(&request->broker->timers, &request->timeout, broker_now_ms(request->broker) + ms,
+              on_reply_timeout);
+}
+
 static void answer_gone(struct request *request)
 {
     request->on_reply(request, QUEUE_SEALED, 0, 0); /* nobody is left */

@@ -157,6 +157,13 @@ void session_deleted(struct broker_session *session)
     }
 }
 
+void broker_session_leave(struct broker_session *session)
+{
+    LIST_FOREACH(link, &session->channels) {
+        consumers_take_no_more(WR_CONTAINER_OF(link, struct broker_channel, link));
+    }
+}
+
 void broker_session_close(struct broker_session *session, void (*done)(void *ctx), void *ctx)
 {
     struct broker *broker = session->broker;

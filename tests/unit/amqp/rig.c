@@ -135,6 +135,12 @@ struct broker_session *broker_session_open(struct broker *broker,
     return &rig.session;
 }
 
+void broker_session_leave(struct broker_session *session)
+{
+    cr_assert(session->open && !session->closing);
+    strbuf_printf(&rig.calls, "session_leave\n");
+}
+
 void broker_session_close(struct broker_session *session, void (*done)(void *ctx), void *ctx)
 {
     cr_assert(session->open && !session->closing);

@@ -198,8 +198,8 @@ Test(amqp_close, what_came_before_the_close_is_worked_off)
     rig_answer(0, false, NULL, 0, 0);
     EXPECT_OUT("1 queue.declare-ok queue=\"q\" message-count=0 consumer-count=0\n0 "
                "connection.close-ok\n");
-    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\n1 channel_close\n2 "
-                 "channel_close\nsession_close\n");
+    EXPECT_CALLS("1 publish 'x' 'k' token=0  priority=0 props=2 body='a'\nsession_leave\n"
+                 "1 channel_close\n2 channel_close\nsession_close\n");
 }
 
 Test(amqp_close, also_when_the_client_does_not_wait_for_close_ok)

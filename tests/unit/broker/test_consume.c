@@ -236,6 +236,20 @@ Test(broker_consume, what_a_channel_has_unacked_goes_back_before_it_is_closed)
     rig.ch = rig_channel(rig.session, 1);
 }
 
+Test(broker_consume, a_queue_without_a_leader_holds_up_a_close_for_a_second_only)
+{
+    rig_queue("q");
+    attached("q", "t");
+    rig_deliver("q", 1, 1, 1, 0, 0);
+    (void)rig_said();
+    CALL(cr_assert(broker_channel_leave(rig.ch, false, rig_done, "left")));
+    (void)rig_calls();
+    rig.now_ms += 999;
+    EXPECT_SAID("");
+    rig.now_ms += 1;
+    EXPECT_SAID("left ok '' 0 0\n");
+}
+
 /* An auto-delete queue that never had a consumer stays when a channel goes that got from it. */
 Test(broker_consume, what_was_only_got_ends_no_queue)
 {

@@ -31,6 +31,24 @@ Test(broker_session, without_exclusive_queues_ends_in_the_next_turn)
     EXPECT_CALLS("");
 }
 
+/* What one of its channels gives back is not for one that ends with it, and would not miss it. */
+Test(broker_session, takes_no_more_before_its_channels_are_closed)
+{
+    rig_queue("q");
+    CALL(broker_consume(rig.ch, B("q"), B("t"), BROKER_NO_ACK, BYTES_NONE, rig_done, "consume"));
+    rig_turn();
+    rig_reply("q", QUEUE_OK, 0);
+    CALL(broker_consume(rig.ch, B("q"), B("acks"), 0, BYTES_NONE, rig_done, "consume"));
+    rig_turn();
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("consume ok 't' 0 0\nconsume ok 'acks' 0 0\n");
+    (void)rig_calls();
+    CALL(broker_session_leave(rig.session));
+    EXPECT_CALLS("q detach 1 flags=0\n");
+    CALL(broker_session_leave(rig.session));
+    EXPECT_CALLS("");
+}
+
 Test(broker_session, ends_once_its_exclusive_queues_are_gone)
 {
     declare_exclusive("e1");
