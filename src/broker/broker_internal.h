@@ -47,7 +47,7 @@ struct tx;
 struct reply_consumer;
 struct holding;
 
-/* Where a reply goes: what a client sees as 40 characters. */
+/* Where a reply goes: what a client sees as two words. */
 struct reply_address {
     uint32_t boot, shard;
     uint64_t id;        /* of the reply consumer, within the boot and the shard */
@@ -381,7 +381,7 @@ bool reply_is_queue(
 bool reply_is_name(struct bytes key); /* might be the name of a reply consumer */
 /* Adds the one of that name to broker->reply_to, unless it is there or the name is garbled. */
 void reply_find(struct broker *broker, struct bytes key);
-#define REPLY_NAME_SIZE 62u /* REPLY_QUEUE, a dot, 40 characters */
+#define REPLY_NAME_SIZE 67u /* REPLY_QUEUE, a dot, 20 characters, a dot, 24 */
 /* What stands for the pseudo-queue in the reply-to of a message of this channel; it has one. */
 struct bytes reply_name(const struct broker_channel *ch, uint8_t out[REPLY_NAME_SIZE]);
 void reply_send(struct broker *broker, const struct reply_address *to, struct message message);

@@ -16,11 +16,14 @@
 #include "broker_internal.h"
 
 #define REPLY_PREFIX   REPLY_QUEUE "."
-#define ADDRESS_SIZE   30u
-#define ADDRESS_TEXT   40u
+#define PLACE_SIZE     15u /* boot, shard, id; a zero */
+#define PLACE_TEXT     20u
+#define SECRET_SIZE    18u /* the secret; two zeros */
+#define SECRET_TEXT    24u
 #define REPLY_PROBE_MS 5000u
 
-static_assert(sizeof REPLY_PREFIX - 1 + ADDRESS_TEXT == REPLY_NAME_SIZE, "the length of a name");
+static_assert(sizeof REPLY_PREFIX + PLACE_TEXT + SECRET_TEXT == REPLY_NAME_SIZE,
+              "the length of a name");
 
 struct reply_consumer {
     struct broker_channel *channel;
@@ -53,34 +56,20 @@ bool reply_is_name(struct bytes key)
     return bytes_starts_with(key, bytes_from_cstr(REPLY_PREFIX));
 }
 
-struct bytes reply_name(const struct broker_channel *ch, uint8_t out[REPLY_NAME_SIZE])
+/* size: a multiple of 3. */
+static void encode(const uint8_t *raw, size_t size, uint8_t *to)
 {
-    const struct reply_address *a = &ch->reply->address;
-    uint8_t raw[ADDRESS_SIZE];
-    bytes_store_be32(raw, a->boot);
-    bytes_store_be16(raw + 4, (uint16_t)a->shard);
-    bytes_store_be64(raw + 6, a->id);
-    bytes_store_be64(raw + 14, a->secret[0]);
-    bytes_store_be64(raw + 22, a->secret[1]);
-    uint8_t *to = out + sizeof REPLY_PREFIX - 1;
-    memcpy(out, REPLY_PREFIX, sizeof REPLY_PREFIX - 1);
-    for (size_t i = 0; i < ADDRESS_SIZE; i += 3, to += 4) {
-        uint32_t bits = (uint32_t)raw[i] << 16 | (uint32_t)raw[i + 1] << 8 | raw[i + 2];
+    for (size_t i = 0; i < size; i += 3, to += 4) {
+        const uint32_t bits = (uint32_t)raw[i] << 16 | (uint32_t)raw[i + 1] << 8 | raw[i + 2];
         for (unsigned k = 0; k < 4; k++) {
             to[k] = (uint8_t)digits[bits >> (18 - 6 * k) & 63];
         }
     }
-    return bytes_make(out, REPLY_NAME_SIZE);
 }
 
-static bool parse(struct bytes name, struct reply_address *ret_address)
+static bool decode(const uint8_t *from, size_t size, uint8_t *raw)
 {
-    uint8_t raw[ADDRESS_SIZE];
-    if (name.size != REPLY_NAME_SIZE || !reply_is_name(name)) {
-        return false;
-    }
-    const uint8_t *from = name.data + sizeof REPLY_PREFIX - 1;
-    for (size_t i = 0; i < ADDRESS_SIZE; i += 3, from += 4) {
+    for (size_t i = 0; i < size; i += 3, from += 4) {
         uint32_t bits = 0;
         for (unsigned k = 0; k < 4; k++) {
             const char *digit = from[k] == 0 ? NULL : strchr(digits, from[k]);
@@ -93,11 +82,53 @@ static bool parse(struct bytes name, struct reply_address *ret_address)
         raw[i + 1] = (uint8_t)(bits >> 8);
         raw[i + 2] = (uint8_t)bits;
     }
+    return true;
+}
+
+/* Two parts in base64, the second one padded: some clients know RabbitMQ's names by that. */
+struct bytes reply_name(const struct broker_channel *ch, uint8_t out[REPLY_NAME_SIZE])
+{
+    const struct reply_address *a = &ch->reply->address;
+    uint8_t place[PLACE_SIZE] = {0};
+    uint8_t secret[SECRET_SIZE] = {0};
+    bytes_store_be32(place, a->boot);
+    bytes_store_be16(place + 4, (uint16_t)a->shard);
+    bytes_store_be64(place + 6, a->id);
+    bytes_store_be64(secret, a->secret[0]);
+    bytes_store_be64(secret + 8, a->secret[1]);
+    uint8_t *to = out + sizeof REPLY_PREFIX - 1;
+    memcpy(out, REPLY_PREFIX, sizeof REPLY_PREFIX - 1);
+    encode(place, PLACE_SIZE, to);
+    to += PLACE_TEXT;
+    *to++ = '.';
+    encode(secret, SECRET_SIZE, to);
+    memset(to + SECRET_TEXT - 2, '=', 2);
+    return bytes_make(out, REPLY_NAME_SIZE);
+}
+
+static bool parse(struct bytes name, struct reply_address *ret_address)
+{
+    uint8_t place[PLACE_SIZE];
+    uint8_t secret[SECRET_SIZE];
+    uint8_t text[SECRET_TEXT];
+    if (name.size != REPLY_NAME_SIZE || !reply_is_name(name)) {
+        return false;
+    }
+    const uint8_t *from = name.data + sizeof REPLY_PREFIX - 1;
+    memcpy(text, from + PLACE_TEXT + 1, SECRET_TEXT);
+    if (from[PLACE_TEXT] != '.' || memcmp(text + SECRET_TEXT - 2, "==", 2) != 0) {
+        return false;
+    }
+    memset(text + SECRET_TEXT - 2, digits[0], 2);
+    if (!decode(from, PLACE_SIZE, place) || !decode(text, SECRET_SIZE, secret) ||
+        place[PLACE_SIZE - 1] != 0 || secret[16] != 0) { /* an address has one name */
+        return false;
+    }
     *ret_address = (struct reply_address){
-        .boot = bytes_load_be32(raw),
-        .shard = bytes_load_be16(raw + 4),
-        .id = bytes_load_be64(raw + 6),
-        .secret = {bytes_load_be64(raw + 14), bytes_load_be64(raw + 22)},
+        .boot = bytes_load_be32(place),
+        .shard = bytes_load_be16(place + 4),
+        .id = bytes_load_be64(place + 6),
+        .secret = {bytes_load_be64(secret), bytes_load_be64(secret + 8)},
     };
     return true;
 }

@@ -92,6 +92,12 @@ static void add_listeners(json_t *list, const char *node, const struct config_li
     }
 }
 
+/* A list of one, or of none. */
+static json_t *config_files(const struct config *config)
+{
+    return config->file[0] != 0 ? json_pack("[s]", config->file) : json_array();
+}
+
 static json_t *own_listeners(const struct config *config)
 {
     json_t *list = json_array();
@@ -223,11 +229,11 @@ void control__begin_status(struct shard *shard, struct link_conn *link)
         json_pack("{s:I, s:I, s:I}", "virtual_host_count", (json_int_t)totals.vhosts, "queue_count",
                   (json_int_t)totals.queues, "exchange_count", (json_int_t)totals.exchanges);
     job->status = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:[], s:[s], s:s, s:[s], s:i, s:I, s:b, "
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:[], s:o, s:s, s:[s], s:i, s:I, s:b, "
         "s:o, s:o, s:I, s:I, s:o}",
         "node", config->nodename, "state", formation_state(shard), "os", "Linux", "product_name",
         "Warren", "product_version", WARREN_VERSION, "rabbitmq_version", "4.1.0", "warren_version",
-        WARREN_VERSION, "active_plugins", "config_files", config->file, "data_directory",
+        WARREN_VERSION, "active_plugins", "config_files", config_files(config), "data_directory",
         config->data_dir, "log_files", config->log_file[0] != 0 ? config->log_file : "<stderr>",
         "shards", (int)shard->count, "uptime", (json_int_t)((now - shard->started_ns) / 1000000000),
         "is_under_maintenance", 0, "alarms", alarms_json(shard), "totals", total,

@@ -1,6 +1,8 @@
 /* Direct reply-to: names, consumers, letters, and what is not delivered. */
 #include "rig.h"
 
+#define BASE64 "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
 TestSuite(broker_reply, .init = rig_init, .fini = rig_deinit);
 
 static void consume(const char *tag, uint32_t flags)
@@ -40,6 +42,10 @@ Test(broker_reply, a_round_trip)
     const char *name = request();
     cr_assert_eq(strlen(name), REPLY_NAME_SIZE);
     cr_assert(reply_is_name(B(name)));
+    cr_assert_eq(strspn(name + sizeof REPLY_QUEUE, BASE64), 20, "%s", name);
+    cr_assert_eq(name[sizeof REPLY_QUEUE + 20], '.');
+    cr_assert_eq(strspn(name + sizeof REPLY_QUEUE + 21, BASE64), 22, "%s", name);
+    cr_assert_str_eq(name + REPLY_NAME_SIZE - 2, "==");
     (void)rig_calls();
     rig_publish("", name, BYTES_NONE, 0);
     EXPECT_CALLS("letter 1 to 1.0\n");
@@ -54,8 +60,8 @@ Test(broker_reply, the_other_properties_stay_and_the_cache_does_not_matter)
     (void)request();
     (void)request();
     cr_assert_eq(strlen(rig.reply_to), REPLY_NAME_SIZE);
-    /* flags 2, correlation-id 2, reply-to 63 */
-    EXPECT_CALLS("q open\nq publish 'm' props=67\nq publish 'm' props=67\n");
+    /* flags 2, correlation-id 2, reply-to 68 */
+    EXPECT_CALLS("q open\nq publish 'm' props=72\nq publish 'm' props=72\n");
     consume("u", BROKER_NO_ACK);
     EXPECT_SAID("routed\nrouted\nconsume 406 reply consumer already set\n");
 }
@@ -103,19 +109,21 @@ Test(broker_reply, the_secret_is_needed)
 
 Test(broker_reply, garbled_names_go_nowhere)
 {
-    static const char *const rows[] = {REPLY_QUEUE ".",
-                                       REPLY_QUEUE ".foo",
-                                       REPLY_QUEUE "."
-                                                   "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-                                       REPLY_QUEUE "."
-                                                   "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-                                       REPLY_QUEUE "."
-                                                   "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-                                       REPLY_QUEUE "."
-                                                   "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\xff",
-                                       REPLY_QUEUE
-                                       "."
-                                       "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" /* boot 0 */};
+    static const char *const rows[] = {
+        REPLY_QUEUE ".",
+        REPLY_QUEUE ".foo",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAA=",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAA===",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAAA=",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAAAA",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAA=.AAAAAAAAAAAAAAAAAAAAAA==",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAA\xff"
+                    "==",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAB.AAAAAAAAAAAAAAAAAAAAAA==",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAB==",
+        REPLY_QUEUE ".AAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAA==", /* boot 0 */
+    };
     for (size_t i = 0; i < WR_ARRAY_SIZE(rows); i++) {
         rig_publish("", rows[i], BYTES_NONE, 0);
         EXPECT_SAID("unroutable\n");
@@ -224,7 +232,7 @@ Test(broker_reply, cc_reaches_it_too_and_each_once)
     wire_props_put(&raw, &props);
     (void)rig_calls();
     rig_publish("", name, writer_bytes(&raw), 0);
-    EXPECT_CALLS("letter 1 to 1.0\nq publish 'm' props=87\n");
+    EXPECT_CALLS("letter 1 to 1.0\nq publish 'm' props=92\n");
     rig_publish("amq.direct", name, writer_bytes(&raw), 0); /* another exchange is no way there */
     EXPECT_CALLS("barrier\n");
     writer_deinit(&raw);
