@@ -59,7 +59,7 @@
     X(OPT_RECONNECT, "", "--reconnect", false, "connect again, to the next URI, when cut off")     \
     X(OPT_GAP, "", "--gap-report", false, "longest gap without confirm or delivery; --reconnect")  \
     X(OPT_SILENCE, "", "--silence", true, "ms without an answer that count as cut off")            \
-    X(OPT_CONNECT, "", "--connect-timeout", true, "ms for connecting (default 1000)")              \
+    X(OPT_CONNECT, "", "--connect-timeout", true, "ms for connecting (default 10000)")              \
     X(OPT_CA, "", "--cacert", true, "PEM file: verify brokers of amqps:// URIs by it")             \
     X(OPT_TRUST, "-udsc", "--use-default-ssl-context", false, "... by the system's authorities")   \
     X(OPT_CERT, "", "--cert", true, "PEM file: our certificate")                                   \
@@ -664,7 +664,7 @@ void options_parse(struct options *o, int argc, char **argv)
                           .type = "direct",
                           .interval_ms = 1000,
                           .heartbeat = UINT16_MAX,
-                          .connect_timeout_ms = 1000,
+                          .connect_timeout_ms = 10000,
                           .multi_ack = 1};
     snprintf(o->id, sizeof(o->id), "test-%ld", (long)getpid());
     writer_init(&o->queue_args, 256);
