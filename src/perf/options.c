@@ -59,7 +59,7 @@
     X(OPT_RECONNECT, "", "--reconnect", false, "connect again, to the next URI, when cut off")     \
     X(OPT_GAP, "", "--gap-report", false, "longest gap without confirm or delivery; --reconnect")  \
     X(OPT_SILENCE, "", "--silence", true, "ms without an answer that count as cut off")            \
-    X(OPT_CONNECT, "", "--connect-timeout", true, "ms for connecting (default 10000)")              \
+    X(OPT_CONNECT, "", "--connect-timeout", true, "ms for connecting (default 10000)")             \
     X(OPT_CA, "", "--cacert", true, "PEM file: verify brokers of amqps:// URIs by it")             \
     X(OPT_TRUST, "-udsc", "--use-default-ssl-context", false, "... by the system's authorities")   \
     X(OPT_CERT, "", "--cert", true, "PEM file: our certificate")                                   \
