@@ -15,6 +15,7 @@ import cluster as clusters
 from amqp_raw import (BODY, Raw, content, frame, longstr, method, publish, queue_declare, short,
                       start_ok, tune_ok, vhost_open)
 from cluster import ClusterError, wait_until
+from ctl_run import Failed, expect, run_ctl
 
 WAIT_S = 60
 PASSIVE, DURABLE, EXCLUSIVE, NOWAIT = 1, 2, 4, 16
@@ -50,15 +51,6 @@ CONSUMER_COLUMNS = ("queue_name channel_pid consumer_tag ack_required prefetch_c
                     "activity_status arguments").split()
 
 
-class Failed(Exception):
-    pass
-
-
-def expect(what, got, wanted):
-    if got != wanted:
-        raise Failed(f"{what}: {got!r}, not {wanted!r}")
-
-
 class Checks:
     def __init__(self, cluster):
         self.cluster = cluster
@@ -66,10 +58,7 @@ class Checks:
         self.ours = cluster.driver.name == "warren"
 
     def run(self, *arguments):
-        command, environment = self.cluster.driver.ctl(self.node, *arguments)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S,
-                              env=environment, stdin=subprocess.DEVNULL)
-        return done.returncode, done.stdout, done.stderr
+        return run_ctl(self.cluster, self.node, *arguments)
 
     def out(self, *arguments):
         code, text, errors = self.run(*arguments)

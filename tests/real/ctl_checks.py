@@ -14,21 +14,13 @@ import sys
 import cluster as clusters
 from amqp_raw import Ended, Raw, longstr, queue_declare, short
 from cluster import ClusterError, wait_until
+from ctl_run import Failed, expect, run_ctl
 from tls_pki import Pki
 
 WAIT_S = 60
 DURABLE = 2
 USAGE, DATA, UNAVAILABLE, SOFTWARE = 64, 65, 69, 70
 QUORUM = short("x-queue-type") + b"S" + longstr("quorum")
-
-
-class Failed(Exception):
-    pass
-
-
-def expect(what, got, wanted):
-    if got != wanted:
-        raise Failed(f"{what}: {got!r}, not {wanted!r}")
 
 
 class Checks:
@@ -40,13 +32,8 @@ class Checks:
     def run(self, *arguments, node=None, tool="rabbitmq-diagnostics"):
         """Exit code, standard output, standard error, with NODE for the node's name."""
         node = node or self.node
-        command, environment = self.cluster.driver.ctl(node, *arguments)
-        if not self.ours:
-            command[0] = os.path.join(os.path.dirname(command[0]), tool)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_S,
-                              env=environment, stdin=subprocess.DEVNULL)
-        return (done.returncode, done.stdout.replace(node.name, "NODE"),
-                done.stderr.replace(node.name, "NODE"))
+        code, out, err = run_ctl(self.cluster, node, *arguments, tool=tool)
+        return code, out.replace(node.name, "NODE"), err.replace(node.name, "NODE")
 
     # --- one node ----------------------------------------------------------------------------------
 

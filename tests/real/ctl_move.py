@@ -21,6 +21,7 @@ import cluster as clusters
 from amqp_codec import put_method, put_content
 from amqp_raw import Ended, Raw
 from cluster import ClusterError, wait_until
+from ctl_run import Failed, expect, run_ctl
 
 WAIT_S = 90
 DATA = 65
@@ -52,15 +53,6 @@ FILTERS = (
     ("headers.A is null or headers.F is null or headers.D is null", False),
     ("headers.big = 9007199254740993", True), ("headers.big = 9007199254740992", False),
     ("headers.A not in (1)", False), ("cluster_id = 'cl'", True), ("headers.S = 1", False), ("headers.I = 'x'", False), ("headers['S'] is not null", True))
-
-
-class Failed(Exception):
-    pass
-
-
-def expect(what, got, wanted):
-    if got != wanted:
-        raise Failed(f"{what}: {got!r}, not {wanted!r}")
 
 
 class Client:
@@ -167,10 +159,7 @@ class Checks:
         self.node = cluster.nodes[0]
 
     def ask(self, command, node=None):
-        words, environment = self.cluster.driver.ctl(node or self.node, *shlex.split(command))
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=WAIT_S,
-                              env=environment, stdin=subprocess.DEVNULL)
-        return done.returncode, done.stdout, done.stderr
+        return run_ctl(self.cluster, node or self.node, *shlex.split(command), seconds=WAIT_S)
 
     def objects(self, command, node=None):
         code, text, errors = self.ask(f"-q --formatter json {command}", node)

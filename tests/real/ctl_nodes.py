@@ -17,20 +17,12 @@ import tempfile
 import cluster as clusters
 from amqp_raw import Ended, Raw, longstr, queue_declare, short
 from cluster import ClusterError, wait_until
+from ctl_run import Failed, expect, run_ctl
 
 WAIT_S = 60
 DURABLE = 2
 UNAVAILABLE, TIMED_OUT, INTERRUPTED = 69, 75, 130
 QUORUM = short("x-queue-type") + b"S" + longstr("quorum")
-
-
-class Failed(Exception):
-    pass
-
-
-def expect(what, got, wanted):
-    if got != wanted:
-        raise Failed(f"{what}: {got!r}, not {wanted!r}")
 
 
 def name_of(raw):
@@ -54,10 +46,7 @@ class Checks:
         self.raws = []
 
     def ask(self, node, command):
-        words, environment = self.cluster.driver.ctl(node, *shlex.split(command))
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=WAIT_S,
-                              env=environment, stdin=subprocess.DEVNULL)
-        return done.returncode, done.stdout, done.stderr
+        return run_ctl(self.cluster, node, *shlex.split(command))
 
     def open(self, node):
         raw = Raw(node.amqp_port).open()
