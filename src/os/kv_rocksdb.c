@@ -7,7 +7,8 @@
  * wait); gets and scans run at once. Bodies over 4 KiB go to blob files.
  *
  * Failure modes: RocksDB's error text is logged, the operation completes with WR_E_IO (WR_E_CORRUPT
- * when RocksDB says corruption, WR_E_NOSPACE when the disk is full).
+ * when RocksDB says corruption, WR_E_NOSPACE when the disk is full; kv_space.c: a write into a full
+ * disk waits instead).
  *
  * A flush that RocksDB calls a success may not have been one, once an earlier one has failed for
  * lack of space (7.8: what the earlier one had was still in memory only). Log segments go on our
@@ -394,7 +395,7 @@ static int env_kv_get_now(struct env *env, struct slice key, struct slice *ret_v
     return 0;
 }
 
-/* RocksDB does not survive it when space runs out while it opens: it aborts the process. */
+/* Opening writes: without space it would wait for ever, with a node that says nothing yet. */
 static bool has_room_to_open(const char *dir, char *errmsg)
 {
     struct statvfs vfs;

@@ -45,6 +45,7 @@
 #endif
 
 #define DESCRIPTORS_MAX (1u << 20)
+#define POOL_THREADS    4 /* for files, and what else is not a shard's one job of the store */
 #define OS_TURNS_MAX    8 /* in one round of the loop, before sockets are looked at again */
 
 /* The mailbox's node is laid over struct mail's link. */
@@ -585,6 +586,15 @@ static uint32_t raise_descriptors(void)
     return limit.rlim_cur > DESCRIPTORS_MAX ? DESCRIPTORS_MAX : (uint32_t)limit.rlim_cur;
 }
 
+/* One job of each shard may wait for space (kv_space.c): others are not to wait with it. Before the
+ * first one, and before there are threads. */
+static void size_thread_pool(uint32_t shards)
+{
+    char text[16];
+    (void)snprintf(text, sizeof text, "%u", shards + POOL_THREADS);
+    (void)setenv("UV_THREADPOOL_SIZE", text, 0);
+}
+
 int os_node_new(const struct os_options *options, struct os_node **ret_node, char *errmsg)
 {
     WR_ASSERT(options->shards >= 1 && options->shards <= 64);
@@ -596,6 +606,7 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
     node->signal_ctx = options->signal_ctx;
     node->context_count = options->shards + 1;
     node->descriptors_max = raise_descriptors();
+    size_thread_pool(options->shards);
     node->contexts = wr_calloc(node->context_count, sizeof *node->contexts);
     for (uint32_t i = 0; i < node->context_count; i++) {
         int rc = context_init(node, i);
@@ -606,6 +617,7 @@ int os_node_new(const struct os_options *options, struct os_node **ret_node, cha
         }
     }
     int rc = options->tls != NULL ? os_tls_server_new(options->tls, &node->tls, errmsg) : 0;
+    os_kv_space_watch(options->kv_dir, options->logger);
     rc = rc != 0 ? rc : os_kv_open(options->kv_dir, &node->kv, errmsg);
     if (rc != 0) {
         os_node_free(node);
@@ -701,6 +713,7 @@ void os_node_free(struct os_node *node)
         return;
     }
     atomic_store(&node->stop, true);
+    os_kv_space_leave(atomic_load(&node->exit_code));
     for (uint32_t i = 0; i < node->context_count; i++) {
         struct os_context *context = &node->contexts[i];
         if (context->ready && context->is_log) {

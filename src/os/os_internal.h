@@ -165,6 +165,10 @@ void os_process_ops(struct env_ops *ops);
 void os_kv_ops(struct env_ops *ops);
 int os_kv_open(const char *dir, struct os_kv **ret_kv, char *errmsg);
 void os_kv_close(struct os_kv *kv);
+/* kv_space.c. Before the store in that folder, which is made, is opened. */
+void os_kv_space_watch(const char *dir, const struct logger *logger);
+/* From now on nothing waits for space: who would ends the process, with this code. */
+void os_kv_space_leave(int exit_code);
 
 /* error.c */
 int os_error(int uv_or_errno); /* negative errno or libuv code -> WR_E_* */

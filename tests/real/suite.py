@@ -270,6 +270,9 @@ class Step:
         return self.script("proxy_test", "--warren", self.options.warren, "--rounds", "2",
                            "--clients", "python,c")
 
+    def full_disk(self, binary):
+        return self.script("full_disk", "--warren", binary, "--shards", "2", "--clients", "python,c")
+
     def workers(self):
         """The clients that have a worker program."""
         return [name for name in self.names
@@ -312,6 +315,7 @@ def all_steps(o):
     yield "features-test", Step.features_test
     yield "partition-test", Step.partition_test
     yield "proxy-test", Step.proxy_test
+    yield "full-disk", Step.full_disk, hard
     for kind, binary, shards in (("asan", o.asan_warren, 2), ("tsan", o.tsan_warren, 3)):
         if binary and not o.quick:
             yield f"{kind}-1-node", Step.sanitized, f"{kind}-1", binary, 1, shards
