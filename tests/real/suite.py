@@ -271,7 +271,7 @@ class Step:
                            "--clients", "python,c")
 
     def full_disk(self, binary):
-        return self.script("full_disk", "--warren", binary, "--shards", "2", "--clients", "python,c")
+        return self.script("full_disk_test", "--warren", binary, "--shards", "2", "--clients", "python,c")
 
     def workers(self):
         """The clients that have a worker program."""

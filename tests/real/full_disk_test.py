@@ -106,7 +106,7 @@ class Heavy(threading.Thread):
         self.join(30)
 
 
-class FullDisk(workload.Workload):
+class FullDiskTest(workload.Workload):
     NAME = "full"
     HEADER = f"{'round':>5} {'whose':<9} {'it':<9} {'nodes':<7} {'full':>5} {'healed s':>9} {'confirmed':>10}"
     ROUNDS = (("follower", "stays"), ("leader", "stays"), ("everybody", "stays"), ("leader", "ends"),
@@ -219,5 +219,5 @@ def form(options):
 
 if __name__ == "__main__":
     enter_namespace()
-    sys.exit(workload.main(argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]), FullDisk, form,
-                           rounds=len(FullDisk.ROUNDS)))
+    sys.exit(workload.main(argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]), FullDiskTest, form,
+                           rounds=len(FullDiskTest.ROUNDS)))
