@@ -108,11 +108,16 @@ static int load_config(struct config *config, const char *path, const char *data
     return config_finish(config, errmsg);
 }
 
+static void reopen_log(void *ctx)
+{
+    os_log_reopen(((struct program *)ctx)->log);
+}
+
 static void on_signal(void *ctx, int signal_number)
 {
     struct program *program = ctx;
     if (signal_number == SIGHUP) {
-        os_log_reopen(program->log);
+        reopen_log(program);
     } else if (program->node != NULL) {
         node_stop(program->node,
                   signal_number == SIGINT ? "interrupted (SIGINT)" : "asked to stop (SIGTERM)");
@@ -170,8 +175,12 @@ static int start(struct program *program, char *errmsg)
     for (uint32_t i = 0; i <= config->shards; i++) {
         envs[i] = os_env(program->os, i);
     }
-    struct node_options node_options = {
-        .config = config, .logger = &program->logger, .envs = envs, .node_id = program->node_id};
+    struct node_options node_options = {.config = config,
+                                        .logger = &program->logger,
+                                        .envs = envs,
+                                        .node_id = program->node_id,
+                                        .reopen_log = reopen_log,
+                                        .reopen_ctx = program};
     rc = node_new(&node_options, &program->node, errmsg);
     if (rc != 0) {
         return rc;

@@ -19,6 +19,9 @@ struct node_options {
     struct logger *logger;       /* borrowed; its level may be changed (set_log_level) */
     struct env **envs;           /* shard 0.. shards-1, then the log context; borrowed */
     struct uid node_id;          /* this data directory's identity */
+    /* The file of the event log is to be opened anew. NULL: there is none. Shard 0's context. */
+    void (*reopen_log)(void *ctx);
+    void *reopen_ctx;
 };
 /* Opens the log, recovers every group, builds all contexts. WR_E_* with text in errmsg[512]. */
 int node_new(const struct node_options *options, struct node **ret_node, char *errmsg);

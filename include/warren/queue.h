@@ -384,6 +384,9 @@ struct queue_totals {
 /* Messages that wait for a consumer. O(1). */
 uint64_t queue_ready(const struct queue *queue);
 void queue_totals(const struct queue *queue, struct queue_totals *ret_totals);
+/* The positions of the message that is to be delivered next, and of the oldest one that a consumer
+ * has; 0 = there is none. O(runs of what is unacked). */
+void queue_heads(const struct queue *queue, uint64_t *ret_ready, uint64_t *ret_unacked);
 struct queue_consumer_info {
     uint64_t client;
     uint32_t consumer, prefetch;

@@ -135,7 +135,9 @@ void host_catalog_set_members(struct host *host, const struct raft_id *members,
                               const struct uid *nodes, uint32_t count);
 struct group_status { /* of any group this shard has a replica of, and the catalog */
     uint64_t group, term, commit, applied, last;
-    struct uid leader_node; /* zero = unknown */
+    uint64_t snapshot;        /* index of the newest checkpoint, 0 = none */
+    uint32_t machine_version; /* of what is hashed: that of the queue machine */
+    struct uid leader_node;   /* zero = unknown */
     bool exists, leading, is_voter;
     uint32_t voters, voters_up;
     char why[160]; /* why it is not serving, or "" */
@@ -279,6 +281,10 @@ struct queue_report {
     int error; /* 0 or WR_E_UNAVAILABLE, WR_E_NOTFOUND */
     struct queue_totals totals;
     bool sealed; /* it is being deleted: as if not found */
+    /* The timestamp that the publisher gave the next message, or the oldest one that a consumer has
+     * if that is earlier; when asked for, and only if they have one. */
+    bool has_head_timestamp;
+    uint64_t head_timestamp;
     struct uid leader_node;
     uint32_t consumer_count;
     const struct queue_consumer_info *consumers; /* borrowed; filled when asked for */
@@ -290,7 +296,13 @@ struct queue_report {
     const char *why; /* not running: the reason */
 };
 typedef void (*queue_report_fn)(void *ctx, uint64_t queue_id, const struct queue_report *report);
-void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms,
+enum queue_report_what { /* frozen: in requests between nodes */
+                         QUEUE_REPORT_TOTALS = 0,
+                         QUEUE_REPORT_CONSUMERS = 1,
+                         QUEUE_REPORT_HEAD = 2,
+};
+/* what: or-ed; totals are always there. */
+void host_queue_report(struct host *host, uint64_t queue_id, uint32_t what, uint32_t timeout_ms,
                        queue_report_fn done, void *ctx);
 
 #endif

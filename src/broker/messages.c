@@ -340,7 +340,8 @@ struct broker_page *broker_page_start(struct broker *broker,
     timer_add(&broker->timers, &page->timeout, broker_now_ms(broker) + options->timeout_ms,
               on_timeout);
     page->reporting = true;
-    host_queue_report(broker->host, page->queue_id, false, options->timeout_ms, on_report, page);
+    host_queue_report(broker->host, page->queue_id, QUEUE_REPORT_TOTALS, options->timeout_ms,
+                      on_report, page);
     return page;
 }
 

@@ -91,7 +91,7 @@ static void finish_declared(struct request *r, const struct catalog_queue *queue
     if (queue->spec.type == CATALOG_CLASSIC && queue->settings.expires_ms != UINT64_MAX) {
         (void)queue_client_touch(ch_queue_open(ch, queue)->client);
     }
-    host_queue_report(r->broker->host, queue->id, false, REPORT_MS, on_report, r);
+    host_queue_report(r->broker->host, queue->id, QUEUE_REPORT_TOTALS, REPORT_MS, on_report, r);
 }
 
 /* --- declare ---------------------------------------------------------------------------------- */
@@ -224,7 +224,8 @@ static void declare_step(struct request *r)
             /* It may have lost its last consumer and be on its way out: then nothing speaks against
              * declaring another one, and whoever has heard of its end counts on that. */
             r->queue_id = queue->id;
-            host_queue_report(r->broker->host, queue->id, false, REPORT_MS, on_report, r);
+            host_queue_report(r->broker->host, queue->id, QUEUE_REPORT_TOTALS, REPORT_MS, on_report,
+                              r);
             return;
         }
         if (!ok) {

@@ -240,6 +240,9 @@ static char *build_request(struct invocation *v, const struct command *c, json_t
         has_column(columns, "exclusive_consumer_tag")) {
         (void)json_object_set_new(request, "consumers", json_true()); /* costs more */
     }
+    if (has_column(columns, "head_message_timestamp")) {
+        (void)json_object_set_new(request, "head", json_true()); /* may be read from disk */
+    }
     if (strcmp(c->name, "list_queues") == 0 && has_column(columns, "state")) {
         (void)json_object_set_new(request, "flow",
                                   json_true()); /* channels of all nodes are asked */

@@ -197,9 +197,9 @@ bool admin_flag(const struct admin *admin, const char *name)
 
 static const struct admin_command *find(const char *name)
 {
-    const struct admin_command *const tables[] = {admin_change_commands, admin_list_commands,
-                                                  admin_queue_commands, admin_message_commands,
-                                                  admin_settings_commands};
+    const struct admin_command *const tables[] = {admin_change_commands,   admin_list_commands,
+                                                  admin_queue_commands,    admin_message_commands,
+                                                  admin_settings_commands, admin_flag_commands};
     for (size_t i = 0; i < WR_ARRAY_SIZE(tables); i++) {
         for (const struct admin_command *c = tables[i]; c->name != NULL; c++) {
             if (strcmp(c->name, name) == 0) {

@@ -49,7 +49,8 @@ struct admin_command {
 };
 
 extern const struct admin_command admin_change_commands[], admin_list_commands[],
-    admin_queue_commands[], admin_message_commands[], admin_settings_commands[];
+    admin_queue_commands[], admin_message_commands[], admin_settings_commands[],
+    admin_flag_commands[];
 
 void admin_ok(struct admin *admin);
 void admin_result(struct admin *admin, json_t *owned_result);

@@ -78,6 +78,12 @@ static void set_log_level(struct admin *admin)
     admin_ok(admin);
 }
 
+static void rotate_logs(struct admin *admin)
+{
+    node_reopen_log(admin->shard->node);
+    admin_ok(admin);
+}
+
 /* --- what it runs with ------------------------------------------------------------------------ */
 
 json_t *settings_watermark_json(const struct shard *shard)
@@ -134,5 +140,6 @@ const struct admin_command admin_settings_commands[] = {
     {"set_vm_memory_high_watermark", set_watermark, 1, 2, ADMIN_THIS_NODE, false},
     {"set_disk_free_limit", set_disk_free_limit, 1, 2, ADMIN_THIS_NODE, false},
     {"set_log_level", set_log_level, 1, 1, ADMIN_THIS_NODE, false},
+    {"rotate_logs", rotate_logs, 0, 0, ADMIN_THIS_NODE, false},
     {"environment", environment, 0, 0, ADMIN_THIS_NODE, true},
     {.name = NULL}};

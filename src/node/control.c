@@ -124,6 +124,10 @@ static void job_finish(struct job *job)
     if (job->stale) {
         (void)json_object_set_new(reply, "stale", json_true());
     }
+    if (job->lists == LISTS_REPLICAS) {
+        (void)json_object_set(reply, "members", json_object_get(job->request, "members"));
+        (void)json_object_set(reply, "online", json_object_get(job->request, "online"));
+    }
     if (job->local) {
         (void)json_object_set_new(reply, "node", json_string(job->shard->config->nodename));
         (void)json_object_set_new(reply, "for", json_integer((json_int_t)job->reply_for));
@@ -263,8 +267,7 @@ void control__ask_queue(struct job *job, const struct catalog_queue *q)
     r->place = json_array_size(job->rows);
     (void)json_array_append_new(job->rows, json_null());
     job->waiting++;
-    host_queue_report(job->shard->host, q->id, job->walk.consumers, job->walk.timeout_ms, on_report,
-                      r);
+    host_queue_report(job->shard->host, q->id, job->walk.what, job->walk.timeout_ms, on_report, r);
 }
 
 static uint32_t queue_timeout_ms(const struct job *job)
@@ -287,6 +290,7 @@ static void list_definitions(struct job *job)
         name == NULL ? NULL : catalog_vhost(shard->view, bytes_from_cstr(name));
     const bool consumers =
         kind == LISTS_CONSUMERS || json_is_true(json_object_get(request, "consumers"));
+    const bool head = json_is_true(json_object_get(request, "head")); /* may be read from disk */
     if (name != NULL && vhost == NULL) {
         char text[320];
         (void)snprintf(text, sizeof text, "Virtual host '%.256s' does not exist", name);
@@ -302,8 +306,47 @@ static void list_definitions(struct job *job)
             control__list_sessions(job, ROWS_CONSUMING, NULL, false);
         }
     }
-    control__walk_begin(job, vhost, consumers, queue_timeout_ms(job));
+    control__walk_begin(job, vhost,
+                        (consumers ? QUEUE_REPORT_CONSUMERS : 0) | (head ? QUEUE_REPORT_HEAD : 0),
+                        queue_timeout_ms(job));
     control__walk_step(job);
+}
+
+/* A queue that is not a group has one place and no replicas. */
+static const struct catalog_queue *replicated_queue(struct job *job)
+{
+    struct shard *shard = job->shard;
+    const char *vhost = json_string_value(json_object_get(job->request, "vhost"));
+    const char *name = json_string_value(json_object_get(job->request, "queue"));
+    const struct catalog_queue *q =
+        vhost == NULL || name == NULL
+            ? NULL
+            : catalog_queue(shard->view, bytes_from_cstr(vhost), bytes_from_cstr(name));
+    if (q != NULL && q->spec.run == CATALOG_RUN_GROUP) {
+        return q;
+    }
+    answer_error(job->from, EXIT_UNAVAILABLE,
+                 q == NULL
+                     ? "not_found"
+                     : "Cannot get quorum status of a classic queue in the memory of one node");
+    control__job_free(job);
+    return NULL;
+}
+
+static void list_replicas(struct job *job)
+{
+    const struct catalog_queue *q = replicated_queue(job);
+    if (q == NULL) {
+        return;
+    }
+    json_t *row = listing_queue(job->shard, q);
+    (void)json_object_set_new(job->request, "group", json_integer((json_int_t)q->id));
+    (void)json_object_set(job->request, "members", json_object_get(row, "members"));
+    (void)json_object_set(job->request, "online", json_object_get(row, "online"));
+    json_decref(row);
+    control__list_sessions(job, ROWS_REPLICAS, job->request, false);
+    job->starting = false;
+    control__job_progress(job);
 }
 
 static void on_listing_barrier(void *ctx, int status, const struct catalog_result *result)
@@ -313,7 +356,11 @@ static void on_listing_barrier(void *ctx, int status, const struct catalog_resul
     (void)result;
     job->stale = status < 0;
     job->deadline_ns = env->ops->mono_ns(job->shard->env) + (uint64_t)job->rows_ms * 1000000;
-    list_definitions(job);
+    if (job->lists == LISTS_REPLICAS) {
+        list_replicas(job);
+    } else {
+        list_definitions(job);
+    }
 }
 
 /* What was declared through another node a moment ago belongs into a list. The barrier answers
@@ -337,6 +384,7 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
                  {"list_exchanges", LISTS_EXCHANGES, 0},
                  {"list_bindings", LISTS_BINDINGS, 0},
                  {"list_consumers", LISTS_CONSUMERS, 0},
+                 {"list_replicas", LISTS_REPLICAS, ROWS_REPLICAS},
                  {"list_connections", LISTS_SESSIONS, ROWS_CONNECTIONS},
                  {"list_channels", LISTS_SESSIONS, ROWS_CHANNELS},
                  {"close_connections", LISTS_SESSIONS, ROWS_CLOSE}};
@@ -357,12 +405,12 @@ static bool listing(struct shard *shard, struct link_conn *link, const char *com
     }
     struct job *job = control__job_new(shard, link);
     control__job_within(job, request);
-    if (known[i].kind != LISTS_SESSIONS) {
+    job->local = json_is_true(json_object_get(request, "local"));
+    if (known[i].kind != LISTS_SESSIONS && !job->local) {
         list_after_barrier(job, known[i].kind, request);
         return true;
     }
     const bool consuming = json_is_true(json_object_get(request, "consuming"));
-    job->local = json_is_true(json_object_get(request, "local"));
     job->reply_for = (uint64_t)json_integer_value(json_object_get(request, "for"));
     control__list_sessions(
         job, consuming && known[i].rows == ROWS_CHANNELS ? ROWS_CONSUMING : known[i].rows, request,

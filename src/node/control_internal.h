@@ -14,6 +14,7 @@ enum listing_kind {
     LISTS_EXCHANGES,
     LISTS_BINDINGS,
     LISTS_CONSUMERS,
+    LISTS_REPLICAS,
     LISTS_SESSIONS
 };
 
@@ -24,7 +25,7 @@ struct walk {
     struct catalog_iter it;
     bool second; /* of bindings: those of the default exchange are done */
     uint32_t timeout_ms;
-    bool consumers; /* queues are asked for theirs */
+    uint32_t what; /* queues are asked for: enum queue_report_what */
 };
 
 struct job {
@@ -65,6 +66,7 @@ enum row_kind {
     ROWS_CONNECTIONS,
     ROWS_CHANNELS,
     ROWS_CLOSE,     /* no list: closes those that are named, and says which were there */
+    ROWS_REPLICAS,  /* of the queue whose number is "group" */
     ROWS_CONSUMING, /* only what is joined with queues and consumers: of a million idle ones nothing
                      */
 };
@@ -82,7 +84,7 @@ void control__ask_queue(struct job *job, const struct catalog_queue *q);
 
 /* job->lists says of what. While job->walk.view is there a step is due each turn; the last one ends
  * `starting`, and may end the job. */
-void control__walk_begin(struct job *job, const struct catalog_vhost *vhost, bool consumers,
+void control__walk_begin(struct job *job, const struct catalog_vhost *vhost, uint32_t what,
                          uint32_t timeout_ms);
 void control__walk_step(struct job *job);
 /* No time is left: what was not asked is missing. */

@@ -20,14 +20,14 @@
 
 /* --- the walk --------------------------------------------------------------------------------- */
 
-void control__walk_begin(struct job *job, const struct catalog_vhost *vhost, bool consumers,
+void control__walk_begin(struct job *job, const struct catalog_vhost *vhost, uint32_t what,
                          uint32_t timeout_ms)
 {
     struct walk *walk = &job->walk;
     WR_ASSERT(walk->view == NULL);
     walk->view = catalog_view_ref(job->shard->view);
     walk->vhost = vhost;
-    walk->consumers = consumers;
+    walk->what = what;
     walk->timeout_ms = timeout_ms;
     if (job->lists == LISTS_EXCHANGES) {
         catalog_iter_exchanges(&walk->it, walk->view, vhost);

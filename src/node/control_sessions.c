@@ -23,7 +23,7 @@ struct query_mail {
     uint64_t job;
     enum row_kind what;
     bool answer;
-    char *json; /* array; of ROWS_CLOSE also the request */
+    char *json; /* array; of ROWS_CLOSE and ROWS_REPLICAS also the request */
 };
 
 struct rows_ctx {
@@ -85,8 +85,22 @@ static void close_own(struct shard *shard, json_t *request, json_t *rows)
     }
 }
 
+/* The replica that this shard has of the queue, if it has one. */
+static void own_replica(struct shard *shard, json_t *request, json_t *rows)
+{
+    const uint64_t id = (uint64_t)json_integer_value(json_object_get(request, "group"));
+    struct group_status status;
+    if (host_group_status(shard->host, id, &status)) {
+        (void)json_array_append_new(rows, listing_replica(shard->config->nodename, &status));
+    }
+}
+
 static void own_rows(struct shard *shard, enum row_kind what, json_t *request, json_t *rows)
 {
+    if (what == ROWS_REPLICAS) {
+        own_replica(shard, request, rows);
+        return;
+    }
     if (what == ROWS_CLOSE) {
         close_own(shard, request, rows);
         return;
@@ -148,8 +162,10 @@ void control_on_query(struct shard *shard, struct mail *owned_mail)
 /* The same request, for the other nodes to answer to this job. */
 static char *passed_on(const struct job *job, enum row_kind what, json_t *request)
 {
-    json_t *copy = what == ROWS_CLOSE ? json_copy(request) : json_object();
+    const bool whole = what == ROWS_CLOSE || what == ROWS_REPLICAS;
+    json_t *copy = whole ? json_copy(request) : json_object();
     const char *command = what == ROWS_CLOSE         ? "close_connections"
+                          : what == ROWS_REPLICAS    ? "list_replicas"
                           : what == ROWS_CONNECTIONS ? "list_connections"
                                                      : "list_channels";
     (void)json_object_set_new(copy, "command", json_string(command));
@@ -171,7 +187,8 @@ void control__list_sessions(struct job *job, enum row_kind what, json_t *request
         q->mail.destroy = query_destroy;
         q->job = job->id;
         q->what = what;
-        q->json = what == ROWS_CLOSE ? json_dumps(request, JSON_COMPACT) : NULL;
+        q->json =
+            what == ROWS_CLOSE || what == ROWS_REPLICAS ? json_dumps(request, JSON_COMPACT) : NULL;
         job->waiting++;
         shard->env->ops->post(shard->env, i, &q->mail);
     }

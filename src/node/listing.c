@@ -244,6 +244,9 @@ void listing_put_report(json_t *row, struct shard *shard, const struct catalog_q
     (void)json_object_set_new(row, "state", json_string("running"));
     put_number(row, "messages_delayed", t->delayed);
     put_number(row, "messages_dead_letters", t->dead);
+    if (report->has_head_timestamp) {
+        put_number(row, "head_message_timestamp", report->head_timestamp);
+    }
     put_mirrors(row, shard, q, report);
     if (report->consumer_count == 1 && report->consumers[0].exclusive) {
         listing_put_text(row, "exclusive_consumer_tag", report->consumers[0].name);
@@ -277,6 +280,22 @@ void listing_consumers(const struct catalog_queue *q, const struct queue_report 
         listing_put_text(row, "vhost", q->spec.vhost);
         (void)json_array_append_new(rows, row);
     }
+}
+
+json_t *listing_replica(const char *node, const struct group_status *status)
+{
+    const char *state = status->leading ? "leader" : status->is_voter ? "follower" : "learner";
+    json_t *row = json_pack("{s:s, s:s}", "Node Name", node, "Raft State", state);
+    put_number(row, "Log Index", status->last);
+    put_number(row, "Commit Index", status->commit);
+    if (status->snapshot > 0) {
+        put_number(row, "Snapshot Index", status->snapshot);
+    } else {
+        (void)json_object_set_new(row, "Snapshot Index", json_string("undefined"));
+    }
+    put_number(row, "Term", status->term);
+    put_number(row, "Machine Version", status->machine_version);
+    return row;
 }
 
 /* --- pids of channels ---------------------------------------------------------------------------

@@ -18,6 +18,8 @@ void listing_exchange(const struct catalog_exchange *exchange, json_t *rows);
 void listing_binding(const struct catalog_binding *binding, json_t *rows);
 void listing_default_binding(const struct catalog_queue *queue, json_t *rows);
 /* What the catalog knows of a queue; then what its leader reported. */
+/* One replica of a queue, in the words of RabbitMQ's quorum_status. */
+json_t *listing_replica(const char *node, const struct group_status *status);
 json_t *listing_queue(struct shard *shard, const struct catalog_queue *queue);
 void listing_put_report(json_t *row, struct shard *shard, const struct catalog_queue *queue,
                         const struct queue_report *report);

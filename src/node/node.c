@@ -26,11 +26,20 @@ struct node {
     struct log *log;
     struct env *log_env;
     char cluster_name[256];
+    void (*reopen_log)(void *ctx);
+    void *reopen_ctx;
 };
 
 struct uid node_id_of(const struct node *node)
 {
     return node->node_id;
+}
+
+void node_reopen_log(struct node *node)
+{
+    if (node->reopen_log != NULL) {
+        node->reopen_log(node->reopen_ctx);
+    }
 }
 
 void node_set_log_level(struct node *node, enum log_level level)
@@ -215,6 +224,8 @@ int node_new(const struct node_options *options, struct node **ret_node, char *e
     const struct config *config = options->config;
     node->config = config;
     node->logger = options->logger;
+    node->reopen_log = options->reopen_log;
+    node->reopen_ctx = options->reopen_ctx;
     node->node_id = options->node_id;
     node->shard_count = config->shards;
     (void)snprintf(node->host, sizeof node->host, "%s", strchr(config->nodename, '@') + 1);

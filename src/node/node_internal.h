@@ -219,6 +219,7 @@ const char *node_host(
     const struct node *node); /* where other nodes reach this one: the host part of its name */
 struct uid node_cluster_id(const struct shard *shard); /* zero while blank */
 void node_set_log_level(struct node *node, enum log_level level);
+void node_reopen_log(struct node *node);
 void shard_set_boot(struct shard *shard, uint32_t boot);
 void shard_set_view(struct shard *shard, struct catalog_view *owned_ref, uint64_t index);
 struct host_transport shard_transport(struct shard *shard);

@@ -235,7 +235,8 @@ static void fit_queues(struct shard *shard, const struct nodes_now *now, uint64_
             waits = true;
             if (p->asked < ASKED_MAX) {
                 p->asked++;
-                host_queue_report(shard->host, q->id, false, ASK_MS, on_report, shard);
+                host_queue_report(shard->host, q->id, QUEUE_REPORT_TOTALS, ASK_MS, on_report,
+                                  shard);
             }
         }
     }

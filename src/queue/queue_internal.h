@@ -107,6 +107,7 @@ void queue__place_fresh(struct queue_apply *a, size_t from);
 struct rangemap *queue__ready_map(const struct queue *q, uint32_t place);
 uint64_t queue__released_before(const struct range_attr *attr);
 uint64_t queue__ready_next_size(const struct queue *q); /* Body size of the next; one is ready. */
+uint64_t queue__ready_next(const struct queue *q);      /* Position of the next, 0 = none. */
 bool queue__ready_pop(struct queue *q, uint64_t max, struct range_run *ret_piece);
 void queue__ready_put(struct queue *q, const struct range_run *piece);
 /* The two halves of it: counting, and finding a place. */

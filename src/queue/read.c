@@ -109,6 +109,33 @@ void queue_totals(const struct queue *queue, struct queue_totals *ret_totals)
     };
 }
 
+/* Values of a run ascend with its keys, but those of its runs need not: what came back and was
+ * delivered again is behind what is newer. */
+static uint64_t lowest_of(const struct rangemap *unacked, uint64_t lowest)
+{
+    struct rangemap_cursor at;
+    for (const struct range_run *run = rangemap_lower_bound(unacked, 0, &at); run != NULL;
+         run = rangemap_next(&at)) {
+        lowest = lowest == 0 || run->attr.value < lowest ? run->attr.value : lowest;
+    }
+    return lowest;
+}
+
+void queue_heads(const struct queue *queue, uint64_t *ret_ready, uint64_t *ret_unacked)
+{
+    uint64_t lowest = 0;
+    for (size_t i = 0; i < queue->clients.count; i++) {
+        const struct queue_client *client = queue->clients.items[i];
+        for (size_t j = 0; j < client->consumers.count; j++) {
+            if (!client->consumers.items[j]->dead) {
+                lowest = lowest_of(&client->consumers.items[j]->unacked, lowest);
+            }
+        }
+    }
+    *ret_ready = queue__ready_next(queue);
+    *ret_unacked = lowest;
+}
+
 /* In order of client and consumer, without those for dead letters. */
 void queue_each_consumer(const struct queue *queue,
                          void (*fn)(void *ctx, const struct queue_consumer_info *info), void *ctx)

@@ -102,6 +102,16 @@ uint64_t queue__ready_next_size(const struct queue *q)
     return rangemap_first(released_is_next(level) ? &level->released : &level->ready)->attr.a;
 }
 
+uint64_t queue__ready_next(const struct queue *q)
+{
+    const int top = top_level(q);
+    if (top < 0) {
+        return 0;
+    }
+    const struct queue_level *level = &q->levels[top];
+    return rangemap_first(released_is_next(level) ? &level->released : &level->ready)->attr.value;
+}
+
 /* The next messages of a level that has released ones. */
 static void pop_with_released(struct queue_level *level, uint32_t number, uint64_t max,
                               struct range_run *ret_piece)

@@ -24,7 +24,7 @@ struct report_wait {
     struct uid node;
     uint32_t shard;
     uint64_t request;
-    bool consumers;
+    uint32_t what; /* enum queue_report_what */
 };
 struct machine_ops {
     uint32_t version; /* of what is hashed */

@@ -13,6 +13,7 @@
 #include "home.h"
 #include "host_internal.h"
 #include "parcel.h"
+#include "report_head.h"
 #include "store.h"
 
 struct home *home_new(struct host *host, uint64_t id, struct queue *owned_queue,
@@ -76,6 +77,7 @@ void home_free(struct home *home)
     list_remove(&home->dirty);
     store_deinit(&home->store);
     queue_free(home->queue);
+    heads_free(home);
     vec_deinit(&home->untold);
     vec_deinit(&home->effects);
     vec_deinit(&home->held_drops);

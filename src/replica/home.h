@@ -81,7 +81,8 @@ struct home {
     uint64_t entry_index;
     uint32_t enqueues;
     bool unused_told;
-    struct list dirty; /* in host->dirty_homes: routes to pump */
+    struct heads *heads; /* report_head.c; NULL until one was read */
+    struct list dirty;   /* in host->dirty_homes: routes to pump */
     VEC(struct effect_bundle *)
     relay; /* not serving: effects whose bytes are taken from here, in order (relay.c) */
     size_t relay_first;

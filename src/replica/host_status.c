@@ -41,7 +41,10 @@ static void explain(const struct host *host, const struct group *group, struct g
 static void fill_status(const struct host *host, const struct group *group,
                         struct group_status *ret)
 {
-    *ret = (struct group_status){.group = group->id, .exists = true};
+    *ret = (struct group_status){.group = group->id,
+                                 .exists = true,
+                                 .snapshot = group->checkpoint_index,
+                                 .machine_version = group->ops->version};
     if (group->raft != NULL) {
         ret->term = raft_term(group->raft).v;
         ret->commit = raft_commit_index(group->raft);

@@ -130,6 +130,9 @@ int resumed_unpack(struct parcel *parcel, struct resumed_body *ret_body);
 void numbers_pack(struct parcel *parcel, const uint64_t *numbers, uint32_t count,
                   struct slice owned_raw);
 int numbers_unpack(struct parcel *parcel, uint64_t *numbers, uint32_t count, struct slice *ret_raw);
+/* Later versions send more: `least` to `most` of them; what did not come is left as it is. */
+int numbers_unpack_some(struct parcel *parcel, uint64_t *numbers, uint32_t least, uint32_t most,
+                        struct slice *ret_raw);
 
 /* --- ops (ops.c) ----------------------------------------------------------------------------- */
 VEC_TYPE(op_vec, struct queue_op);

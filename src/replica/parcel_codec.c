@@ -410,16 +410,22 @@ void numbers_pack(struct parcel *parcel, const uint64_t *numbers, uint32_t count
     parcel_set_body(parcel, head, &owned_raw, owned_raw.buf == NULL ? 0 : 1);
 }
 
-int numbers_unpack(struct parcel *parcel, uint64_t *numbers, uint32_t count, struct slice *ret_raw)
+int numbers_unpack_some(struct parcel *parcel, uint64_t *numbers, uint32_t least, uint32_t most,
+                        struct slice *ret_raw)
 {
     struct pack_reader r;
     int error = open_body(parcel, &r, ret_raw);
     if (error != 0) {
         return error;
     }
-    pack_expect_array(&r, count);
+    const uint32_t count = pack_get_array(&r, most);
     for (uint32_t i = 0; i < count; i++) {
         numbers[i] = pack_get_uint(&r, UINT64_MAX);
     }
-    return pack_done(&r) ? 0 : WR_E_CORRUPT;
+    return pack_done(&r) && count >= least ? 0 : WR_E_CORRUPT;
+}
+
+int numbers_unpack(struct parcel *parcel, uint64_t *numbers, uint32_t count, struct slice *ret_raw)
+{
+    return numbers_unpack_some(parcel, numbers, count, count, ret_raw);
 }

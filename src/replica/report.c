@@ -9,19 +9,21 @@
 #include "home.h"
 #include "host_internal.h"
 #include "parcel.h"
+#include "report_head.h"
 
 #include <stdio.h>
 
 #define ASK_FIRST_MS    4u
 #define ASK_MAX_MS      200u
 #define ASK_SOON_MAX    32u /* of more at a time (a listing) the answers are only slow */
-#define REQUEST_NUMBERS 5u  /* request, with consumers?, the asker's node (2) and shard */
-#define REPORT_NUMBERS  19u /* request, totals, sealed */
+#define REQUEST_NUMBERS 5u  /* request, what, the asker's node (2) and shard */
+#define REPORT_NUMBERS  19u /* request, totals, sealed; */
+#define HEAD_NUMBERS    2u  /* to who asked for it: is there a timestamp, and which */
 
 struct report {
     struct host *host;
     uint64_t request, queue;
-    bool consumers;
+    uint32_t what;
     uint64_t until_ms;
     uint32_t candidate;
     uint32_t pause_ms; /* before it is asked again */
@@ -139,7 +141,7 @@ static void ask(struct report *report)
         return;
     }
     struct parcel *parcel = parcel_make(host, PARCEL_REPORT, 2, report->queue, node, shard);
-    const uint64_t numbers[REQUEST_NUMBERS] = {report->request, report->consumers,
+    const uint64_t numbers[REQUEST_NUMBERS] = {report->request, report->what,
                                                host->options.node_id.hi, host->options.node_id.lo,
                                                host->options.shard};
     numbers_pack(parcel, numbers, REQUEST_NUMBERS, SLICE_NONE);
@@ -158,14 +160,14 @@ void report_turn(struct host *host)
     vec_clear(&host->fresh_reports);
 }
 
-void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms,
+void host_queue_report(struct host *host, uint64_t queue_id, uint32_t what, uint32_t timeout_ms,
                        queue_report_fn done, void *ctx)
 {
     struct report *report = wr_calloc(1, sizeof *report);
     report->host = host;
     report->request = ++host->request_counter;
     report->queue = queue_id;
-    report->consumers = consumers;
+    report->what = what;
     report->until_ms = host->now_ms + timeout_ms;
     report->pause_ms = host->reports.count < ASK_SOON_MAX ? ASK_FIRST_MS : ASK_MAX_MS;
     report->done = done;
@@ -240,44 +242,58 @@ static void put_ready(struct pack_writer *w, const struct home *home, uint64_t i
     }
 }
 
-void home_answer_report(struct home *home, const struct report_wait *wait)
+static void answer(struct home *home, const struct report_wait *wait)
 {
     struct queue_totals t;
+    uint64_t head = 0;
     queue_totals(home->queue, &t);
     struct buf *raw = buf_new(256);
     struct pack_writer w = pack_writer_make(&raw);
     uint32_t count = 0;
-    if (wait->consumers) {
+    const bool consumers = (wait->what & QUEUE_REPORT_CONSUMERS) != 0;
+    if (consumers) {
         queue_each_consumer(home->queue, count_consumer, &count);
     }
     pack_put_array(&w, count);
-    if (wait->consumers) {
+    if (consumers) {
         queue_each_consumer(home->queue, put_consumer, &w);
     }
     put_ready(&w, home, wait->index);
     struct parcel *parcel =
         parcel_make(home->host, PARCEL_REPORTED, 2, home->id, wait->node, wait->shard);
-    const uint64_t numbers[REPORT_NUMBERS] = {wait->request,
-                                              t.ready,
-                                              t.unacked,
-                                              t.consumers,
-                                              t.bytes_ready,
-                                              t.bytes_unacked,
-                                              t.delayed,
-                                              t.dead,
-                                              t.expired,
-                                              t.dropped,
-                                              t.refused,
-                                              t.duplicates,
-                                              t.next_position,
-                                              t.lowest_position,
-                                              t.published,
-                                              t.delivered,
-                                              t.acked,
-                                              t.redelivered,
-                                              queue_sealed(home->queue)};
-    numbers_pack(parcel, numbers, REPORT_NUMBERS, slice_of_buf(raw));
+    const bool known = home_head_timestamp(home, &head);
+    const uint64_t numbers[REPORT_NUMBERS + HEAD_NUMBERS] = {wait->request,
+                                                             t.ready,
+                                                             t.unacked,
+                                                             t.consumers,
+                                                             t.bytes_ready,
+                                                             t.bytes_unacked,
+                                                             t.delayed,
+                                                             t.dead,
+                                                             t.expired,
+                                                             t.dropped,
+                                                             t.refused,
+                                                             t.duplicates,
+                                                             t.next_position,
+                                                             t.lowest_position,
+                                                             t.published,
+                                                             t.delivered,
+                                                             t.acked,
+                                                             t.redelivered,
+                                                             queue_sealed(home->queue),
+                                                             known,
+                                                             head};
+    /* Nodes from before the head was there do not ask for it, and read no more than the others. */
+    const bool asked = (wait->what & QUEUE_REPORT_HEAD) != 0;
+    numbers_pack(parcel, numbers, REPORT_NUMBERS + (asked ? HEAD_NUMBERS : 0), slice_of_buf(raw));
     parcel_send(home->host, parcel);
+}
+
+void home_answer_report(struct home *home, const struct report_wait *wait)
+{
+    if ((wait->what & QUEUE_REPORT_HEAD) == 0 || !heads_read(home, wait, answer)) {
+        answer(home, wait);
+    }
 }
 
 /* A replica that does not serve knows who does. Only what comes from the asker is passed on: no
@@ -317,7 +333,7 @@ void report_on_request(struct host *host, struct parcel *parcel)
     struct report_wait wait = {.node = {numbers[2], numbers[3]},
                                .shard = (uint32_t)numbers[4],
                                .request = numbers[0],
-                               .consumers = numbers[1] != 0};
+                               .what = (uint32_t)numbers[1]};
     if (home->group == NULL) {
         home_answer_report(home, &wait);
         return;
@@ -383,9 +399,10 @@ static bool get_lists(struct bytes raw, struct queue_consumer_info **ret_items, 
 
 void report_on_answer(struct host *host, struct parcel *parcel)
 {
-    uint64_t n[REPORT_NUMBERS];
+    uint64_t n[REPORT_NUMBERS + HEAD_NUMBERS] = {0};
     struct slice raw;
-    int error = numbers_unpack(parcel, n, REPORT_NUMBERS, &raw);
+    /* A node from before the head was there takes the question for one about consumers. */
+    int error = numbers_unpack_some(parcel, n, REPORT_NUMBERS, WR_ARRAY_SIZE(n), &raw);
     if (error != 0) {
         parcel_refused(host, parcel, "a report", error);
         return;
@@ -417,6 +434,8 @@ void report_on_answer(struct host *host, struct parcel *parcel)
                                           .acked = n[16],
                                           .redelivered = n[17]};
     answer.sealed = n[18] != 0;
+    answer.has_head_timestamp = n[19] != 0;
+    answer.head_timestamp = n[20];
     finish(report, &answer);
     wr_free(consumers);
 }

@@ -109,11 +109,11 @@ void host_catalog_barrier(struct host *host, uint32_t timeout_ms, catalog_done_f
     strbuf_printf(&rig.calls, "barrier\n");
 }
 
-void host_queue_report(struct host *host, uint64_t queue_id, bool consumers, uint32_t timeout_ms,
+void host_queue_report(struct host *host, uint64_t queue_id, uint32_t what, uint32_t timeout_ms,
                        queue_report_fn done, void *ctx)
 {
     (void)host;
-    (void)consumers;
+    (void)what;
     cr_assert_gt(timeout_ms, 0);
     vec_push(&rig.reported, ((struct reported){queue_id, done, ctx}));
     strbuf_printf(&rig.calls, "report\n");

@@ -132,6 +132,22 @@ static bool event_eq(const struct model_event *a, const struct model_event *b)
            a->position == b->position && a->value == b->value && a->value2 == b->value2;
 }
 
+static void compare_heads(const struct run *run, uint32_t step)
+{
+    const struct model *m = run->model;
+    uint64_t ready;
+    uint64_t unacked;
+    uint64_t p = 1;
+    while (p < m->next_position &&
+           (m->messages[p].place != MODEL_UNACKED || m->messages[p].death != 0)) {
+        p++;
+    }
+    queue_heads(run->queue, &ready, &unacked);
+    cr_assert_eq(ready, model_next_message(m), "seed %lu step %u: the next", run->seed, step);
+    cr_assert_eq(unacked, p < m->next_position ? p : 0, "seed %lu step %u: the oldest that is out",
+                 run->seed, step);
+}
+
 static void compare(const struct run *run, uint32_t step)
 {
     for (uint32_t i = 0; i < run->wanted->count && i < run->got->count; i++) {
@@ -157,6 +173,7 @@ static void compare(const struct run *run, uint32_t step)
     queue_totals(run->queue, &got);
     cr_assert_eq(memcmp(&wanted, &got, sizeof(got)), 0, "seed %lu step %u: totals", run->seed,
                  step);
+    compare_heads(run, step);
     for (uint64_t p = 1; p < wanted.next_position; p++) {
         cr_assert_eq(queue_is_live(run->queue, p), run->model->messages[p].place != MODEL_REMOVED,
                      "seed %lu step %u: live", run->seed, step);

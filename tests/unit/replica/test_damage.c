@@ -112,3 +112,29 @@ Test(damage, a_leader_on_a_shard_that_is_not_there)
     wr_free(u);
     wr_free(t);
 }
+
+/* A report of an earlier version has fewer numbers, one of a later version more than we know. */
+Test(damage, numbers_of_other_versions)
+{
+    struct test_cluster *c = cluster_new(1, 1, 1);
+    const uint64_t sent[] = {1, 2, 3};
+    const struct {
+        uint32_t least, most;
+        int error;
+    } cases[] = {{3, 3, 0}, {3, 5, 0}, {1, 3, 0}, {4, 5, WR_E_CORRUPT}, {1, 2, WR_E_CORRUPT}};
+    for (size_t i = 0; i < WR_ARRAY_SIZE(cases); i++) {
+        uint64_t got[5] = {0, 0, 0, 7, 8};
+        struct slice raw;
+        struct parcel *parcel =
+            parcel_make(cluster_host(c, 0, 0), PARCEL_REPORTED, 1, 1, c->nodes[0].id, 0);
+        numbers_pack(parcel, sent, 3, SLICE_NONE);
+        cr_assert_eq(numbers_unpack_some(parcel, got, cases[i].least, cases[i].most, &raw),
+                     cases[i].error, "case %zu", i);
+        if (cases[i].error == 0) {
+            cr_assert_eq(memcmp(got, sent, sizeof sent), 0);
+            cr_assert(got[3] == 7 && got[4] == 8);
+        }
+        parcel_free(parcel);
+    }
+    cluster_free(c);
+}

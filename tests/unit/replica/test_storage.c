@@ -557,7 +557,7 @@ static bool ready_is_known(void *ctx)
 static struct ready_of ask_ready(struct scene *s)
 {
     struct ready_of r = {0};
-    host_queue_report(cluster_host(s->c, 0, 0), s->queue, false, 5000, on_ready, &r);
+    host_queue_report(cluster_host(s->c, 0, 0), s->queue, QUEUE_REPORT_TOTALS, 5000, on_ready, &r);
     cr_assert(cluster_run(s->c, ready_is_known, &r, 10000));
     cr_assert_eq(r.version, cluster_queue(s->c, s->queue)->replicas_version);
     return r;

@@ -316,19 +316,19 @@ Test(straight, report_follows_what_was_sent_before)
     cr_assert(cluster_run(c, all_confirmed, u, 5000));
     user_publish(u, 7, 10);
     struct report_result r = {0};
-    host_queue_report(cluster_host(c, 1, 1), q, true, 5000, on_report, &r);
+    host_queue_report(cluster_host(c, 1, 1), q, QUEUE_REPORT_CONSUMERS, 5000, on_report, &r);
     cr_assert(cluster_run(c, reported, &r, 6000));
     cr_assert_eq(r.error, 0);
     cr_assert_eq(r.totals.ready, 17);
     user_consume(u, 1, 0, 3, UINT64_MAX);
     u->ack = false;
     r = (struct report_result){0};
-    host_queue_report(cluster_host(c, 1, 1), q, true, 5000, on_report, &r);
+    host_queue_report(cluster_host(c, 1, 1), q, QUEUE_REPORT_CONSUMERS, 5000, on_report, &r);
     cr_assert(cluster_run(c, reported, &r, 6000));
     cr_assert_eq(r.consumers, 1);
     cr_assert_eq(r.totals.unacked, 3);
     r = (struct report_result){0};
-    host_queue_report(cluster_host(c, 1, 1), 999999, true, 500, on_report, &r);
+    host_queue_report(cluster_host(c, 1, 1), 999999, QUEUE_REPORT_CONSUMERS, 500, on_report, &r);
     cr_assert(cluster_run(c, reported, &r, 6000));
     cr_assert_eq(r.error, WR_E_NOTFOUND);
     user_close(u);
@@ -347,7 +347,8 @@ Test(straight, report_of_a_queue_that_was_just_declared)
         struct test_cluster *c = cluster_new(30 + seed, 3, 1);
         uint64_t q = cluster_declare(c, "q", (uint32_t[]){0, 1, 2}, replicas, -1);
         struct report_result r = {0};
-        host_queue_report(cluster_host(c, seed % 3, 0), q, false, 5000, on_report, &r);
+        host_queue_report(cluster_host(c, seed % 3, 0), q, QUEUE_REPORT_TOTALS, 5000, on_report,
+                          &r);
         cr_assert(cluster_run(c, reported, &r, 60), "seed %llu", (unsigned long long)seed);
         cr_assert_eq(r.error, 0);
         cluster_free(c);
