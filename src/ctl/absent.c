@@ -19,11 +19,8 @@ const char *command_absent(const char *name)
     static const char catalog[] =
         "there is no other store to be looked at or forced: users, vhosts "
         "and queues are in the replicated catalog";
-    static const char flags[] = "every feature is on: there are no feature flags";
     static const char mirrors[] =
         "replicas that lag behind are brought up to date without being told";
-    static const char replicas[] =
-        "'warrenctl list_queues name leader members online' shows which replicas are in reach";
     static const char health[] =
         "'warrenctl status', 'cluster_status' and 'environment' say what a node has to say";
     static const char plugins[] =
@@ -42,7 +39,6 @@ const char *command_absent(const char *name)
         {"start_app", no_app},
         {"stop_app", no_app},
         {"shutdown", "use 'warrenctl stop', which returns when the node has ended"},
-        {"wait", "use 'warrenctl await_startup'"},
         {"reset", "stop the node and remove its data directory"},
         {"force_reset", "stop the node and remove its data directory"},
         {"join_cluster", members},
@@ -52,11 +48,8 @@ const char *command_absent(const char *name)
         {"change_cluster_node_type", "every node keeps its data on disk"},
         {"force_boot", catalog},
         {"schema_info", catalog},
-        {"rotate_logs", "send the node SIGHUP: it opens its log file anew"},
         {"sync_queue", mirrors},
         {"cancel_sync_queue", mirrors},
-        {"list_feature_flags", flags},
-        {"enable_feature_flag", flags},
         {"encode", no_crypto},
         {"decode", no_crypto},
         {"list_ciphers", no_crypto},
@@ -81,9 +74,6 @@ const char *command_absent(const char *name)
         {"log_tail", "'warrenctl log_location' says where the log is"},
         {"log_tail_stream", "'warrenctl log_location' says where the log is"},
         {"consume_event_stream", not_yet},
-        {"await_online_quorum_plus_one", "use 'warrenctl check_if_node_is_quorum_critical'"},
-        {"await_online_synchronized_mirror",
-         "use 'warrenctl check_if_node_is_mirror_sync_critical'"},
         {"reclaim_quorum_memory", "memory is not garbage collected"},
         {"stream_status", not_yet},
         {"list", plugins},
@@ -95,7 +85,6 @@ const char *command_absent(const char *name)
         {"federation_status", not_yet},
         {"shovel_status", not_yet},
         {"erlang_version", no_erlang},
-        {"quorum_status", replicas},
         {"add_member", not_yet},
         {"delete_member", not_yet},
         {"grow", not_yet},
@@ -105,6 +94,11 @@ const char *command_absent(const char *name)
         {"revive", not_yet},
         {"suspend_listeners", not_yet},
         {"resume_listeners", not_yet},
+        {"list_node_auth_attempt_stats", health},
+        {"reset_node_auth_attempt_metrics", health},
+        {"enable_auth_attempt_source_tracking", health},
+        {"disable_auth_attempt_source_tracking", health},
+        {"post_upgrade", "nothing is to be done after an upgrade"},
         {"export_definitions", not_yet},
         {"import_definitions", not_yet},
     };

@@ -70,7 +70,7 @@ static json_t *options_json(const struct invocation *v)
     return options;
 }
 
-static void banner(const struct invocation *v, const struct command *c)
+void ctl_admin_banner(const struct invocation *v, const struct command *c)
 {
     const char *name = c->name;
     if (ctl_setting_banner(v, c)) {
@@ -98,6 +98,10 @@ static void banner(const struct invocation *v, const struct command *c)
     } else if (strcmp(name, "list_user_limits") == 0) {
         ctl_say(v, "Listing limits for user \"%s\" ...",
                 v->given[O_USER] ? v->values[O_USER] : "guest");
+    } else if (strcmp(name, "enable_feature_flag") == 0 && strcmp(v->words[1], "all") == 0) {
+        ctl_say(v, "Enabling all feature flags ...");
+    } else if (strcmp(name, "enable_feature_flag") == 0) {
+        ctl_say(v, "Enabling feature flag \"%s\" ...", v->words[1]);
     } else {
         ctl_banner(v, c);
     }
@@ -211,7 +215,7 @@ int ctl_admin(struct invocation *v, const struct command *c)
         if (!is_there(v, &code)) { /* nobody is to type a password for a node that is down */
             return code;
         }
-        banner(v, c);
+        ctl_admin_banner(v, c);
         password = read_password(v);
         if (password == NULL) {
             return ctl_fail(v, EXIT_DATA, false, "Password is not provided via argument or stdin");
@@ -228,7 +232,7 @@ int ctl_admin(struct invocation *v, const struct command *c)
     json_t *reply = ctl_request(v, request, &code);
     if (reply != NULL) {
         if (!asks) { /* of a node that is down nothing is said that looks like a beginning */
-            banner(v, c);
+            ctl_admin_banner(v, c);
         }
         code = show(v, c, reply);
         json_decref(reply);

@@ -36,6 +36,20 @@ int check_bad(const struct check *check, const char *fmt, ...)
     return ctl_fail(check->v, EXIT_UNAVAILABLE, false, text);
 }
 
+int check_failed(const struct check *check, json_t *owned_json, bool bare, const char *text)
+{
+    if (check->v->out.format != OUTPUT_JSON) {
+        json_decref(owned_json);
+        return ctl_fail(check->v, EXIT_UNAVAILABLE, bare, text);
+    }
+    (void)json_object_set_new(owned_json, "result", json_string("error"));
+    (void)fflush(stdout);
+    (void)json_dumpf(owned_json, stderr, JSON_COMPACT);
+    (void)fputc('\n', stderr);
+    json_decref(owned_json);
+    return EXIT_UNAVAILABLE;
+}
+
 json_t *check_ok_json(void)
 {
     return json_pack("{s:s}", "result", "ok");
@@ -140,33 +154,71 @@ static json_t *alarms_of(const struct check *check, bool local)
     return found;
 }
 
-/* "Memory alarm on node a", one a line, or in an array. */
-static json_t *alarm_texts(json_t *alarms, char *lines, size_t size)
+/* "Memory alarm on node a". */
+static json_t *alarm_texts(json_t *alarms)
 {
     json_t *texts = json_array();
     size_t i;
-    size_t used = 0;
     json_t *alarm;
-    lines[0] = 0;
     json_array_foreach(alarms, i, alarm) {
-        json_t *text = json_sprintf("%s on node %s", alarm_title(alarm), check_text(alarm, "node"));
-        const int n =
-            snprintf(lines + used, size - used, "%s%s", i > 0 ? "\n" : "", json_string_value(text));
-        used = n > 0 && used + (size_t)n < size ? used + (size_t)n : size - 1;
-        (void)json_array_append_new(texts, text);
+        (void)json_array_append_new(
+            texts, json_sprintf("%s on node %s", alarm_title(alarm), check_text(alarm, "node")));
     }
     return texts;
+}
+
+/* One a line. */
+static const char *joined_lines(json_t *texts, char lines[2048])
+{
+    size_t i;
+    size_t used = 0;
+    json_t *text;
+    lines[0] = 0;
+    json_array_foreach(texts, i, text) {
+        const int n =
+            snprintf(lines + used, 2048 - used, "%s%s", i > 0 ? "\n" : "", json_string_value(text));
+        used = n > 0 && used + (size_t)n < 2048 ? used + (size_t)n : 2047;
+    }
+    return lines;
+}
+
+/* What the JSON formatter shows of alarms that are there. */
+static json_t *alarms_json(const struct check *check, bool local_only)
+{
+    json_t *all = alarms_of(check, false);
+    json_t *local = json_array();
+    json_t *others = json_array();
+    size_t i;
+    json_t *alarm;
+    json_array_foreach(all, i, alarm) {
+        const bool own = strcmp(check_text(alarm, "node"), check->node) == 0;
+        (void)json_array_append(own ? local : others, alarm);
+    }
+    json_t *json = json_object();
+    (void)json_object_set_new(
+        json, "message",
+        json_sprintf(local_only ? "Node %s reported local alarms" : "Node %s reported alarms",
+                     check->node));
+    (void)json_object_set_new(json, "local", alarm_texts(local));
+    if (!local_only) {
+        (void)json_object_set_new(json, "global", alarm_texts(others));
+    }
+    json_decref(all);
+    json_decref(local);
+    json_decref(others);
+    return json;
 }
 
 static int check_alarms_of(const struct check *check, bool local)
 {
     json_t *alarms = alarms_of(check, local);
+    json_t *texts = alarm_texts(alarms);
     char lines[2048];
     int code = 0;
-    json_decref(alarm_texts(alarms, lines, sizeof lines));
     if (json_array_size(alarms) > 0) {
         code = check->v->out.silent ? EXIT_UNAVAILABLE
-                                    : ctl_fail(check->v, EXIT_UNAVAILABLE, false, lines);
+                                    : check_failed(check, alarms_json(check, local), !local,
+                                                   joined_lines(texts, lines));
     } else if (!is_running(check)) {
         code = check_bad(check, NOT_RUNNING, check->node);
     } else if (!check->v->out.silent) {
@@ -175,6 +227,7 @@ static int check_alarms_of(const struct check *check, bool local)
                                : "Node %s reported no alarms, local or clusterwide",
                          check->node);
     }
+    json_decref(texts);
     json_decref(alarms);
     return code;
 }
@@ -192,19 +245,17 @@ static int check_alarms(const struct check *check)
 static int tell_alarms(const struct check *check)
 {
     json_t *alarms = alarms_of(check, false);
+    json_t *texts = alarm_texts(alarms);
     char lines[2048];
-    json_t *texts = alarm_texts(alarms, lines, sizeof lines);
     int code;
     if (json_array_size(alarms) == 0) {
         code = check_good(
             check, json_pack("{s:[], s:s, s:s}", "alarms", "node", check->node, "result", "ok"),
             "Node %s reported no alarms, local or clusterwide", check->node);
     } else {
-        json_t *json =
-            json_pack("{s:O, s:s, s:s}", "alarms", texts, "node", check->node, "result", "ok");
-        (void)json_object_set_new(json, "message",
-                                  json_sprintf("Node %s reported alarms", check->node));
-        code = check_good(check, json, "%s", lines);
+        json_t *json = alarms_json(check, false);
+        (void)json_object_set_new(json, "result", json_string("ok"));
+        code = check_good(check, json, "%s", joined_lines(texts, lines));
     }
     json_decref(texts);
     json_decref(alarms);
@@ -262,9 +313,11 @@ static int check_connectivity(const struct check *check)
         }
     }
     if (json_array_size(failed) > 0) {
-        code =
-            check_bad(check, "Connection to ports of the following listeners on node %s failed: %s",
-                      check->node, joined(failed, "port", text));
+        char what[1024];
+        (void)snprintf(what, sizeof what,
+                       "Connection to ports of the following listeners on node %.256s failed: %s",
+                       check->node, joined(failed, "port", text));
+        code = check_failed(check, json_pack("{s:O}", "failures", failed), false, what);
     } else {
         code = check_good(check,
                           json_pack("{s:O, s:s, s:s}", "listeners", listeners, "node", check->node,
@@ -276,8 +329,23 @@ static int check_connectivity(const struct check *check)
     return code;
 }
 
+/* No listener has that port or protocol: those that there are, and theirs. */
+static json_t *missing_json(json_t *listeners, const char *wanted, const char *what)
+{
+    json_t *found = json_array();
+    json_t *json = json_pack("{s:O, s:s}", "listeners", listeners, "missing", wanted);
+    size_t i;
+    json_t *listener;
+    json_array_foreach(listeners, i, listener) {
+        (void)json_array_append(found, json_object_get(listener, what));
+    }
+    (void)json_object_set_new(json, strcmp(what, "port") == 0 ? "ports" : "protocols", found);
+    return json;
+}
+
 static int check_port(const struct check *check)
 {
+    char what[1024];
     const char *wanted = check->v->words[1];
     json_t *listeners = json_object_get(check->status, "listeners");
     char text[512];
@@ -291,11 +359,11 @@ static int check_port(const struct check *check)
                 "A listener for port %s is running on node %s.", wanted, check->node);
         }
     }
-    return check_bad(
-        check,
-        "No listener for port %.20s is active on node %s. Found listeners that use the "
-        "following ports: %s",
-        wanted, check->node, joined(listeners, "port", text));
+    (void)snprintf(what, sizeof what,
+                   "No listener for port %.20s is active on node %.256s. Found listeners that use "
+                   "the following ports: %s",
+                   wanted, check->node, joined(listeners, "port", text));
+    return check_failed(check, missing_json(listeners, wanted, "port"), false, what);
 }
 
 /* Other names that rabbitmq-diagnostics takes for a protocol. */
@@ -315,6 +383,7 @@ static const char *protocol_of(const char *name)
 
 static int check_protocol(const struct check *check)
 {
+    char what[1024];
     const char *wanted = protocol_of(check->v->words[1]);
     json_t *listeners = json_object_get(check->status, "listeners");
     char text[512];
@@ -330,10 +399,11 @@ static int check_protocol(const struct check *check)
                               check->node);
         }
     }
-    return check_bad(check,
-                     "No listener for protocol %.40s is active on node %s. Found listeners for the "
-                     "following protocols: %s",
-                     wanted, check->node, joined(listeners, "protocol", text));
+    (void)snprintf(what, sizeof what,
+                   "No listener for protocol %.40s is active on node %.256s. Found listeners for "
+                   "the following protocols: %s",
+                   wanted, check->node, joined(listeners, "protocol", text));
+    return check_failed(check, missing_json(listeners, wanted, "protocol"), false, what);
 }
 
 /* --- certificate ------------------------------------------------------------------------------ */
@@ -405,6 +475,8 @@ static const struct {
     const char *name;
     int (*run)(const struct check *check);
 } checks[] = {{"alarms", tell_alarms},
+              {"await_online_quorum_plus_one", await_quorum},
+              {"await_online_synchronized_mirror", await_mirrors},
               {"check_alarms", check_alarms},
               {"check_certificate_expiration", check_expiration},
               {"check_if_node_is_mirror_sync_critical", check_mirrors},

@@ -46,7 +46,16 @@ static bool is_mirror_critical(const struct check *check, json_t *row)
            strcmp(check_text(row, "leader"), check->node) == 0;
 }
 
-/* Names with their vhosts, of those that are; NULL with *ret_code. */
+/* As RabbitMQ's checks name a queue. */
+static json_t *queue_json(json_t *row, const char *vhost)
+{
+    const char *name = check_text(row, "name");
+    return json_pack("{s:s, s:o, s:s, s:s}", "name", name, "readable_name",
+                     json_sprintf("queue '%s' in vhost '%s'", name, vhost), "type",
+                     check_text(row, "type"), "virtual_host", vhost);
+}
+
+/* Those that are; NULL with *ret_code. */
 static json_t *critical_queues(const struct check *check,
                                bool (*is_critical)(const struct check *check, json_t *row),
                                int *ret_code)
@@ -66,9 +75,7 @@ static json_t *critical_queues(const struct check *check,
             ret_code);
         json_array_foreach(json_object_get(rows, "result"), k, row) {
             if (is_critical(check, row)) {
-                (void)json_array_append_new(found,
-                                            json_sprintf("%s in vhost %s", check_text(row, "name"),
-                                                         check_text(vhost, "name")));
+                (void)json_array_append_new(found, queue_json(row, check_text(vhost, "name")));
             }
         }
         json_decref(rows);
@@ -84,63 +91,154 @@ static json_t *critical_queues(const struct check *check,
     return found;
 }
 
-static int tell_critical(const struct check *check, json_t *found, const char *what)
+/* What one of the two kinds of checks says. */
+struct danger {
+    bool (*is_critical)(const struct check *check, json_t *row);
+    const char *none, *some, *would_lose; /* what was found; what happens when the node ends */
+    const char *waiting, *time_is_up;
+    bool quorum; /* the catalog counts, too */
+};
+
+static const struct danger quorum_danger = {
+    is_quorum_critical,
+    "quorum queues with minimum quorum",
+    "local queues with minimum online quorum",
+    "quorum",
+    "a quorum + 1 of nodes to be online for all quorum queues",
+    "time is up, no quorum + 1 online replicas came online for at least some quorum queues",
+    true};
+static const struct danger mirror_danger = {
+    is_mirror_critical,
+    "classic mirrored queues without online synchronised mirrors",
+    "local classic mirrored queues without online synchronised mirrors",
+    "its only synchronised replica (master)",
+    "a synchronised mirror be online for all classic mirrored queues",
+    "time is up, no synchronised mirror came online for at least some classic mirrored queues",
+    false};
+
+static int tell_critical(const struct check *check, const struct danger *danger, json_t *found)
 {
-    char text[400];
     size_t i;
-    json_t *name;
+    json_t *queue;
     if (json_array_size(found) == 0) {
         return check->v->out.silent ? 0
                                     : check_good(check, check_ok_json(), "Node %s reported no %s",
-                                                 check->node, what);
+                                                 check->node, danger->none);
     }
-    (void)snprintf(text, sizeof text, "Node %s reported %s:", check->node, what);
-    const int code = ctl_fail(check->v, EXIT_UNAVAILABLE, false, text);
-    json_array_foreach(found, i, name) {
-        (void)fprintf(stderr, "%s\n", json_string_value(name));
+    if (check->v->out.silent) {
+        return EXIT_UNAVAILABLE;
     }
+    if (check->v->out.format == OUTPUT_JSON) {
+        json_t *json = json_pack("{s:o, s:O}", "message",
+                                 json_sprintf("Node %s reported %s", check->node, danger->some),
+                                 "queues", found);
+        return check_failed(check, json, true, "");
+    }
+    (void)fflush(stdout);
+    json_array_foreach(found, i, queue) {
+        (void)fprintf(stderr, "%s would lose %s if node %s is stopped\n",
+                      check_text(queue, "readable_name"), danger->would_lose, check->node);
+    }
+    return EXIT_UNAVAILABLE;
+}
+
+/* What would be in danger; NULL with *ret_code. *ret_alone: there is no other node. */
+static json_t *in_danger(const struct check *check, const struct danger *danger, bool *ret_alone,
+                         int *ret_code)
+{
+    json_t *reply = check_ask(check->v, json_pack("{s:s}", "command", "cluster_status"), ret_code);
+    json_t *nodes = json_object_get(json_object_get(reply, "result"), "disk_nodes");
+    json_t *running = json_object_get(json_object_get(reply, "result"), "running_nodes");
+    json_t *found = NULL;
+    *ret_alone = json_array_size(nodes) < 2;
+    if (reply != NULL) {
+        found = *ret_alone ? json_array() : critical_queues(check, danger->is_critical, ret_code);
+    }
+    if (found != NULL && danger->quorum && needs_node(check, nodes, running)) {
+        (void)json_array_append_new(
+            found, json_pack("{s:s, s:s, s:s, s:s}", "name", "", "readable_name",
+                             "the catalog (users, vhosts, declarations of the cluster)", "type",
+                             "catalog", "virtual_host", ""));
+    }
+    json_decref(reply);
+    return found;
+}
+
+#define ALONE " seems to be the only one in a single node cluster, the check does not apply"
+
+static json_t *alone_json(void)
+{
+    return json_pack("{s:s, s:s}", "message", "Target node" ALONE, "result", "ok");
+}
+
+static int check_critical(const struct check *check, const struct danger *danger)
+{
+    int code = 0;
+    bool alone = false;
+    json_t *found = in_danger(check, danger, &alone, &code);
+    if (found != NULL) {
+        code = alone ? check_good(check, alone_json(), "Node %s" ALONE, check->node)
+                     : tell_critical(check, danger, found);
+    }
+    json_decref(found);
     return code;
 }
 
-static int check_critical(const struct check *check, bool quorum)
+/* Before a node is stopped for an upgrade: until nothing would be in danger. */
+static int await_safety(const struct check *check, const struct danger *danger)
 {
-    static const char alone[] =
-        "seems to be the only one in a single node cluster, the check does not apply";
-    int code = 0;
-    json_t *reply = check_ask(check->v, json_pack("{s:s}", "command", "cluster_status"), &code);
-    json_t *nodes = json_object_get(json_object_get(reply, "result"), "disk_nodes");
-    json_t *running = json_object_get(json_object_get(reply, "result"), "running_nodes");
-    if (reply != NULL && json_array_size(nodes) < 2) {
-        json_t *json = json_object();
-        (void)json_object_set_new(json, "message", json_sprintf("Target node %s", alone));
-        (void)json_object_set_new(json, "result", json_string("ok"));
-        code = check_good(check, json, "Node %s %s", check->node, alone);
-    } else if (reply != NULL) {
-        json_t *found =
-            critical_queues(check, quorum ? is_quorum_critical : is_mirror_critical, &code);
-        if (found != NULL && quorum && needs_node(check, nodes, running)) {
-            (void)json_array_append_new(
-                found, json_string("the catalog: users, vhosts, declarations of the cluster"));
-        }
-        code = found == NULL
-                   ? code
-                   : tell_critical(check, found,
-                                   quorum ? "queues with minimum online quorum"
-                                          : "mirrored queues without a synchronised mirror");
+    const int limit_s = check->v->timeout_s > 0 ? check->v->timeout_s : 120;
+    const time_t begun = time(NULL);
+    ctl_say(check->v, "Will wait for %s for %d seconds...", danger->waiting, limit_s);
+    (void)fflush(stdout);
+    for (;;) {
+        int code = 0;
+        bool alone = false;
+        json_t *found = in_danger(check, danger, &alone, &code);
+        const size_t count = json_array_size(found);
         json_decref(found);
+        if (found == NULL) {
+            return code;
+        }
+        if (alone && check->v->out.format == OUTPUT_JSON) {
+            return check_good(check, alone_json(), "%s", "");
+        }
+        if (alone) { /* -q keeps it quiet, which it does not for the checks */
+            ctl_say(check->v, "Target node seems to be the only one in a single node cluster, the "
+                              "command does not apply");
+            return 0;
+        }
+        if (count == 0) {
+            output_text(&check->v->out, check->node, "ok");
+            return 0;
+        }
+        if (time(NULL) - begun >= limit_s) {
+            return check_failed(
+                check, json_pack("{s:s, s:s}", "message", danger->time_is_up, "node", check->node),
+                false, danger->time_is_up);
+        }
+        ctl_pause_ms(500);
     }
-    json_decref(reply);
-    return code;
 }
 
 int check_quorum(const struct check *check)
 {
-    return check_critical(check, true);
+    return check_critical(check, &quorum_danger);
 }
 
 int check_mirrors(const struct check *check)
 {
-    return check_critical(check, false);
+    return check_critical(check, &mirror_danger);
+}
+
+int await_quorum(const struct check *check)
+{
+    return await_safety(check, &quorum_danger);
+}
+
+int await_mirrors(const struct check *check)
+{
+    return await_safety(check, &mirror_danger);
 }
 
 /* --- waiting for nodes ------------------------------------------------------------------------ */

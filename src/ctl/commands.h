@@ -22,6 +22,7 @@
     X(COUNT, "--count", NULL, OPTION_COUNT)                                                        \
     X(LIMIT, "--limit", NULL, OPTION_COUNT)                                                        \
     X(DELAY, "--per-connection-delay", NULL, OPTION_COUNT)                                         \
+    X(PID, "--pid", "-P", OPTION_COUNT)                                                            \
     X(QUEUE_TIMEOUT, "--queue-timeout", NULL, OPTION_COUNT)                                        \
     X(PRE_HASHED, "--pre-hashed-password", NULL, OPTION_FLAG)                                      \
     X(IF_EMPTY, "--if-empty", "-e", OPTION_FLAG)                                                   \
@@ -73,6 +74,8 @@ enum command_kind {
     COMMAND_MESSAGES, /* messages.c */
     COMMAND_REPORT,   /* report.c */
     COMMAND_CHECK,    /* checks.c */
+    COMMAND_WAIT,     /* wait.c */
+    COMMAND_REPLICAS, /* replicas.c */
 };
 
 struct command {

@@ -67,9 +67,15 @@ static bool is_number(const char *text, long long least)
     return end != text && *end == 0 && errno == 0 && value >= least;
 }
 
+#define TIMEOUT_MAX_S 2000000 /* three weeks, as of a pod that is to end: in ms it fits an int */
+
 static void parse_timeout(struct invocation *v, const struct option *o, const char *text)
 {
-    if (!is_number(text, 1) || strtoll(text, NULL, 10) > 86400) {
+    v->no_time = is_number(text, 0) && strtoll(text, NULL, 10) == 0;
+    if (v->no_time) {
+        return;
+    }
+    if (!is_number(text, 1) || strtoll(text, NULL, 10) > TIMEOUT_MAX_S) {
         mark_invalid(v, o->text, text);
         return;
     }
@@ -90,6 +96,7 @@ static bool parse_value(struct invocation *v, const struct option *o, int *i)
         parse_timeout(v, o, value_of(v, o, i));
     } else if (is(o, NULL, "--formatter")) {
         const char *name = value_of(v, o, i);
+        v->formatted = true;
         v->out.stream = strcmp(name, "json_stream") == 0;
         if (v->out.stream || strcmp(name, "json_array") == 0) {
             v->out.format = OUTPUT_JSON;
@@ -249,7 +256,7 @@ void invocation_check(const struct invocation *v, const struct command *c)
         invalid[0] = "--version";
     }
     for (int id = 0; id < O_ALL && invalid[0] == NULL; id++) {
-        if (v->given[id] && (c->options >> id & 1) == 0) {
+        if (v->given[id] && (c->options >> id & 1) == 0 && id != O_DRY_RUN) {
             invalid[0] = command_options[id].name;
             invalid[1] = v->values[id];
         }
@@ -267,6 +274,9 @@ void invocation_check(const struct invocation *v, const struct command *c)
     }
     if (strcmp(c->name, "add_user") == 0 && v->words[1][0] == 0) {
         invocation_refuse(v, c, EXIT_DATA, "Bad argument: user cannot be an empty string");
+    }
+    if (strcmp(c->name, "enable_feature_flag") == 0 && v->words[1][0] == 0) {
+        invocation_refuse(v, c, EXIT_DATA, "Bad argument: feature_flag cannot be an empty string.");
     }
     if (v->given[O_UNIT] && (c->options & OPTION_BIT(WITHIN)) == 0 &&
         !output_unit_known(v->values[O_UNIT])) {

@@ -26,7 +26,9 @@ struct invocation {
     const char *invalid[2];       /* the first option that makes no sense, and its value */
     const char *words[WORDS_MAX]; /* the command and its arguments */
     int word_count;
-    int timeout_s; /* 0 = not given */
+    int timeout_s;  /* 0 = not given */
+    bool no_time;   /* --timeout 0: it is over before anything is asked */
+    bool formatted; /* a format was asked for */
     bool help;
     bool version; /* asked for as an option */
     bool given[O_ALL];
@@ -61,11 +63,14 @@ void ctl_put_timeout(struct invocation *v, json_t *request);
 /* Sends it; the answer, or NULL with *ret_code set and the reason told. */
 json_t *ctl_request(struct invocation *v, json_t *owned_request, int *ret_code);
 
-int ctl_admin(struct invocation *v, const struct command *c);       /* admin.c */
-int ctl_close(struct invocation *v, const struct command *c);       /* close.c */
-int ctl_messages(struct invocation *v, const struct command *c);    /* messages.c */
-int ctl_check(struct invocation *v, const struct command *c);       /* checks.c */
-int ctl_await_nodes(struct invocation *v, const struct command *c); /* checks_cluster.c */
+int ctl_admin(struct invocation *v, const struct command *c); /* admin.c */
+void ctl_admin_banner(const struct invocation *v, const struct command *c);
+int ctl_close(struct invocation *v, const struct command *c);         /* close.c */
+int ctl_messages(struct invocation *v, const struct command *c);      /* messages.c */
+int ctl_check(struct invocation *v, const struct command *c);         /* checks.c */
+int ctl_await_nodes(struct invocation *v, const struct command *c);   /* checks_cluster.c */
+int ctl_wait(struct invocation *v, const struct command *c);          /* wait.c */
+int ctl_quorum_status(struct invocation *v, const struct command *c); /* replicas.c */
 int ctl_report(struct invocation *v, int (*run)(struct invocation *v, const struct command *c));
 
 /* settings.c. Arguments of a command that sets something: ends the program when they are wrong. */

@@ -337,6 +337,10 @@ static int dispatch(struct invocation *v, const struct command *c)
         return ctl_report(v, dispatch);
     case COMMAND_CHECK:
         return ctl_check(v, c);
+    case COMMAND_WAIT:
+        return ctl_wait(v, c);
+    case COMMAND_REPLICAS:
+        return ctl_quorum_status(v, c);
     case COMMAND_OWN:
         break;
     }
@@ -404,6 +408,14 @@ int main(int argc, char **argv)
     }
     if (strcmp(c->name, "autocomplete") == 0) {
         return complete(v.words[1]);
+    }
+    if (v.no_time) {
+        v.ctl.timed_out = true;
+        return ctl_fail_unreachable(&v, "");
+    }
+    if (v.given[O_DRY_RUN] && (c->options & OPTION_BIT(DRY_RUN)) == 0) {
+        ctl_admin_banner(&v, c); /* what would be done */
+        return written(&v, 0);
     }
     return written(&v, dispatch(&v, c));
 }

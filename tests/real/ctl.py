@@ -431,13 +431,28 @@ class Checks:
             expect("it is stopped", self.run("stop")[0], UNAVAILABLE)
             expect("--idempotent", self.run("stop", "--idempotent")[0], 0)
 
+    def no_time_and_no_deeds(self):
+        """--timeout 0 is over at once; with --dry-run nothing is done."""
+        for arguments in (("list_users", "-t", "0"), ("add_vhost", "ctl.none", "--timeout=0")):
+            code, text, errors = self.run(*arguments)
+            expect(arguments, (code, text, errors), (75, "", f"Error: operation {arguments[0]} on node "
+                                                     f"{self.node.name} timed out. Timeout value used: 0\n"))
+        for text in ("abc", "1.5"):
+            expect(text, self.run("list_users", "-t", text)[0], USAGE)
+        expect("three weeks, less three days", self.run("-q", "list_users", "-t", "604800")[0], 0)
+        expect("dry run", self.out("delete_user", "guest", "--dry-run"), 'Deleting user "guest" ...\n')
+        expect("of a list", self.out("list_users", "--dry-run"), "Listing users ...\n")
+        expect("users", [row["user"] for row in self.objects("list_users")], ["guest"])
+        expect("vhosts", "ctl.none" in self.out("-q", "list_vhosts"), False)
+
     def all(self):
         return [self.banners_and_headers, self.options_in_other_forms, self.tables_in_every_format,
                 self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
                 self.types_in_json, self.pids_of_one_thing_are_one,
                 self.what_was_got_is_unacknowledged, self.prefetch_of_consumers, self.bindings_are_sorted,
                 self.ping, self.status_as_json, self.status_in_units, self.wrong_usage, self.help_is_no_error, self.without_a_node,
-                self.messages_of_no_node, self.other_nodes, self.bytes_that_are_no_text, self.output_that_is_lost, self.missing_vhost, self.long_lists_are_whole, self.stop]
+                self.messages_of_no_node, self.other_nodes, self.bytes_that_are_no_text, self.output_that_is_lost, self.missing_vhost, self.no_time_and_no_deeds, self.long_lists_are_whole,
+                self.stop]
 
 
 def declare_long(raw, names):

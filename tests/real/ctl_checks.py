@@ -19,7 +19,8 @@ from tls_pki import Pki
 
 WAIT_S = 60
 DURABLE = 2
-USAGE, DATA, UNAVAILABLE, SOFTWARE = 64, 65, 69, 70
+USAGE, DATA, UNAVAILABLE, SOFTWARE, TEMPORARY = 64, 65, 69, 70, 75
+AWAIT_ALONE = "Target node seems to be the only one in a single node cluster, the command does not apply\n"
 QUORUM = short("x-queue-type") + b"S" + longstr("quorum")
 
 
@@ -56,9 +57,17 @@ class Checks:
                  "No certificates are expiring within 4 weeks.\n"),
                 ("check_if_node_is_quorum_critical",
                  "Checking if node NODE is critical for quorum of any quorum queues ...\n",
-                 "Node NODE seems to be the only one in a single node cluster, the check does not apply\n")):
-            expect(command, self.run(command), (0, banner + text, ""))
-            expect(f"-q {command}", self.run("-q", command), (0, text, ""))
+                 "Node NODE seems to be the only one in a single node cluster, the check does not apply\n"),
+                ("await_online_quorum_plus_one",
+                 "Will wait for a quorum + 1 of nodes to be online for all quorum queues for 120 seconds...\n",
+                 AWAIT_ALONE),
+                ("await_online_synchronized_mirror",
+                 "Will wait for a synchronised mirror be online for all classic mirrored queues for 120 seconds...\n",
+                 AWAIT_ALONE)):
+            tool = "rabbitmq-upgrade" if command.startswith("await_") else "rabbitmq-diagnostics"
+            expect(command, self.run(command, tool=tool), (0, banner + text, ""))
+            expect(f"-q {command}", self.run("-q", command, tool=tool),
+                   (0, "" if command.startswith("await_") else text, ""))
         for command in ("check_local_alarms", "check_virtual_hosts"):
             expect(f"-s {command}", self.run("-s", command), (0, "", ""))
 
@@ -122,6 +131,33 @@ class Checks:
         expect("reset", self.run("-q", "set_disk_free_limit", "50MB", tool="rabbitmqctl")[0], 0)
         wait_until(lambda: self.run("-q", "check_local_alarms")[0] == 0, WAIT_S, "no alarm")
 
+    def failed(self, *arguments, node=None):
+        """What the JSON formatter shows of a check that fails: an object on standard error, nothing else."""
+        code, text, errors = self.run("--formatter", "json", *arguments, node=node)
+        expect(arguments, (code, text), (UNAVAILABLE, ""))
+        return json.loads(errors)
+
+    def failed_as_json(self):
+        found = self.failed("check_port_listener", "9")
+        expect("port", (sorted(found), found["missing"], sorted(found["ports"]), found["result"]),
+               (["listeners", "missing", "ports", "result"], "9",
+                sorted([self.node.amqp_port, self.node.cluster_port]), "error"))
+        found = self.failed("check_protocol_listener", "mqtt")
+        expect("protocol", (sorted(found), found["missing"], sorted(found["protocols"])),
+               (["listeners", "missing", "protocols", "result"], "mqtt", ["amqp", "clustering"]))
+        line = "Free disk space alarm on node NODE"
+        expect("set", self.run("-q", "set_disk_free_limit", "900GB", tool="rabbitmqctl")[0], 0)
+        wait_until(lambda: self.run("-q", "check_local_alarms")[0] == UNAVAILABLE, WAIT_S, "an alarm")
+        both = {"local": [line], "global": [], "message": "Node NODE reported alarms"}
+        expect("of the node", self.failed("check_local_alarms"),
+               {"local": [line], "message": "Node NODE reported local alarms", "result": "error"})
+        expect("of all", self.failed("check_alarms"), {**both, "result": "error"})
+        code, text, errors = self.run("--formatter", "json", "alarms")
+        expect("alarms", (code, json.loads(text), errors), (0, {**both, "result": "ok"}, ""))
+        expect("bare", self.run("-q", "check_alarms"), (UNAVAILABLE, "", line + "\n"))
+        expect("reset", self.run("-q", "set_disk_free_limit", "50MB", tool="rabbitmqctl")[0], 0)
+        wait_until(lambda: self.run("-q", "check_local_alarms")[0] == 0, WAIT_S, "no alarm")
+
     def of_the_process(self):
         code, text, _ = self.run("-q", "memory_breakdown", "--unit", "mb")
         lines = [line for line in text.splitlines() if line]
@@ -138,6 +174,89 @@ class Checks:
         code, _, errors = self.run("-q", "await_online_nodes", "2", "-t", "1", tool="rabbitmqctl")
         expect("two", (code, errors), (SOFTWARE, "Error:\nError: timed out while waiting. Not enough nodes "
                                        "joined NODE's cluster.\n"))
+
+    def waiting_for_a_process(self):
+        """As an init script does that has started a server."""
+        pid = self.server_pid()
+        path = os.path.join(self.node.folder, "the.pid")
+        lines = [f"Waiting for erlang distribution on node 'NODE' while OS process '{pid}' is running",
+                 "Waiting for applications 'rabbit_and_plugins' to start on node 'NODE'",
+                 "Applications 'rabbit_and_plugins' are running on node 'NODE'"]
+
+        def wait(*arguments):
+            return self.run(*arguments, tool="rabbitmqctl")
+        expect("pid", wait("wait", "--pid", str(pid)), (0, "".join(line + "\n" for line in lines), ""))
+        expect("-q", wait("-q", "wait", "-P", str(pid)), (0, "", ""))
+        code, text, _ = wait("--formatter", "json", "wait", "--pid", str(pid))
+        expect("json", (code, json.loads(text)), (0, [{"message": line} for line in lines]))
+        code, text, errors = wait("wait", path, "-t", "1")
+        expect("no file", (code, text, errors),
+               (TEMPORARY, f"Waiting for pid file '{path}' to appear\n",
+                "Error: operation wait on node NODE timed out. Timeout value used: 1000\n"))
+        for content, wanted in (("xyz\n", UNAVAILABLE), ("4194999\n", UNAVAILABLE), (f"{pid}\n", 0)):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(content)
+            expect(f"file with {content!r}", wait("-q", "wait", path)[0], wanted)
+        code, text, errors = wait("wait", "--pid", "4194999")
+        expect("no process", (code, errors), (UNAVAILABLE, "Error:\nprocess_not_running\n"))
+        for arguments in (("wait", ), ("wait", path, "--pid", str(pid)), ("wait", "--pid", "abc"), ("wait", "a", "b")):
+            expect(arguments, wait(*arguments)[0], USAGE)
+
+    def server_pid(self):
+        """Of the process that is the node itself: RabbitMQ's is started by scripts."""
+        if self.ours:
+            return self.node.process.pid
+        return json.loads(self.run("-q", "--formatter", "json", "status", tool="rabbitmqctl")[1])["pid"]
+
+    def feature_flags(self):
+        def run(*arguments):
+            return self.run(*arguments, tool="rabbitmqctl")
+        code, text, errors = run("list_feature_flags")
+        lines = text.splitlines()
+        expect("list", (code, lines[:2], errors), (0, ["Listing feature flags ...", "name\tstate"], ""))
+        for name in ("quorum_queue", "user_limits", "virtual_host_metadata", "implicit_default_bindings"):
+            expect(name, f"{name}\tenabled" in lines, True)
+        rows = json.loads(run("--formatter", "json", "list_feature_flags", "name,state,stability,desc,provided_by")[1])
+        expect("columns", {tuple(row) for row in rows}, {("name", "state", "stability", "desc", "provided_by")})
+        expect("another column", run("list_feature_flags", "foo")[0], USAGE)
+        expect("all", run("enable_feature_flag", "all"), (0, "Enabling all feature flags ...\n", ""))
+        expect("one", run("enable_feature_flag", "quorum_queue"),
+               (0, 'Enabling feature flag "quorum_queue" ...\n', ""))
+        expect("json", json.loads(run("--formatter", "json", "enable_feature_flag", "all")[1]),
+               {"node": "NODE", "result": "ok"})
+        expect("none", run("-q", "enable_feature_flag", "nosuch"),
+               (USAGE, "", "Error:\nThis feature flag is not supported by node NODE\n"))
+        expect("empty", (run("enable_feature_flag", "")[0], run("enable_feature_flag")[0]), (DATA, USAGE))
+
+    def quorum_status(self):
+        columns = ["Node Name", "Raft State", "Log Index", "Commit Index", "Snapshot Index", "Term", "Machine Version"]
+
+        def run(*arguments):
+            return self.run(*arguments, tool="rabbitmq-queues")
+        with Raw(self.node.amqp_port, timeout=WAIT_S).open() as raw:
+            for name, flags, arguments in (("s.quorum", DURABLE, QUORUM), ("s.transient", 0, b"")):
+                raw.send(queue_declare(1, name, flags, arguments))
+                raw.expect(50, 11, WAIT_S)
+        code, text, errors = run("--formatter", "json", "quorum_status", "s.quorum")
+        row, = json.loads(text)
+        expect("row", (code, list(row), row["Node Name"], row["Raft State"], row["Snapshot Index"], errors),
+               (0, columns, "NODE", "leader", "undefined", ""))
+        expect("numbers", all(isinstance(row[c], int) for c in columns[2:4] + columns[5:]), True)
+        code, text, errors = run("quorum_status", "s.quorum")
+        expect("banner", (code, text.split("\n")[0], errors),
+               (0, "Status of quorum queue s.quorum on node NODE ...", ""))
+        expect("none", run("-q", "quorum_status", "nosuch"), (UNAVAILABLE, "", "Error:\nnot_found\n"))
+        code, text, errors = run("-q", "quorum_status", "s.transient")
+        expect("classic", (code, errors.startswith("Error:\nCannot get quorum status of a classic queue")),
+               (UNAVAILABLE, True))
+        expect("no queue", run("quorum_status")[0], USAGE)
+
+    def logs_are_opened_anew(self):
+        """ours: RabbitMQ 3.10 refuses to."""
+        path = os.path.join(self.node.folder, "log")
+        os.rename(path, path + ".1")
+        expect("rotate", self.run("rotate_logs", tool="rabbitmqctl"), (0, "Rotating logs for node NODE ...\n", ""))
+        expect("a new file", os.path.exists(path), True)
 
     def no_node(self):
         for command in ("check_running", "is_running", "check_local_alarms", "check_port_connectivity",
@@ -177,7 +296,22 @@ class Checks:
             wait_until(lambda n=node: self.run("-q", "check_if_node_is_quorum_critical", node=n)[0] ==
                        UNAVAILABLE, WAIT_S, "two of three: each is needed")
             _, text, errors = self.run("-q", "check_if_node_is_quorum_critical", node=node)
-            expect("it is named", "c.quorum" in text + errors, True)
+            expect("it is named", "queue 'c.quorum' in vhost '/' would lose quorum if node NODE is stopped\n" in
+                   errors, True)
+            expect("nothing else", text, "")
+            found = self.failed("check_if_node_is_quorum_critical", node=node)
+            expect("keys", sorted(found), ["message", "queues", "result"])
+            expect("queue", {"name": "c.quorum", "readable_name": "queue 'c.quorum' in vhost '/'", "type": "quorum",
+                             "virtual_host": "/"} in found["queues"], True)
+            code, text, errors = self.run("-q", "await_online_quorum_plus_one", "-t", "1", node=node,
+                                          tool="rabbitmq-upgrade")
+            expect("waiting", (code, errors), (UNAVAILABLE, "Error:\ntime is up, no quorum + 1 online replicas came "
+                                               "online for at least some quorum queues\n"))
+        code, text, _ = self.run("--formatter", "json", "quorum_status", "c.quorum", node=first, tool="rabbitmq-queues")
+        states = {row["Node Name"].replace("NODE", first.name): row["Raft State"] for row in json.loads(text)}
+        expect("of the replicas", (code, sorted(states), sorted([states[first.name], states[second.name]])),
+               (0, sorted(n.name for n in self.cluster.nodes), ["follower", "leader"]))
+        expect("of the one that is gone", states[third.name] in ("follower", "leader"), False)
         self.cluster.start(third)
         self.cluster.wait_ready()
         wait_until(lambda: self.run("-q", "check_if_node_is_quorum_critical")[0] == 0, WAIT_S, "three again")
@@ -227,7 +361,8 @@ def main():
     failed = 0
     try:
         for count, names in ((1, ("texts", "as_json", "listeners", "alarms", "of_the_process", "waiting",
-                                  "no_node")), (3, ("critical", ))):
+                                  "no_node", "failed_as_json", "waiting_for_a_process", "feature_flags",
+                                  "quorum_status") + (("logs_are_opened_anew", ) if options.driver == "warren" else ())), (3, ("critical", ))):
             options.folder = folder and f"{folder}-{count}"
             with clusters.from_options(options, count, f"ctl-checks-{count}") as cluster:
                 cluster.form()

@@ -327,6 +327,7 @@ def all_steps(o):
     yield "consumers", Step.script, "consumers", "--warren", hard
     yield "ctl", Step.script, "ctl", "--warren", hard
     yield "ctl-checks", Step.script, "ctl_checks", "--warren", hard
+    yield "ctl-head", Step.script, "ctl_head", "--warren", hard
     yield "ctl-table", Step.script, "ctl_table", "--warren", hard
     yield "ctl-nodes", Step.script, "ctl_nodes", "--warren", hard
     yield "ctl-move", Step.script, "ctl_move", "--warren", hard
