@@ -184,6 +184,8 @@ static int check_critical(const struct check *check, const struct danger *danger
     return code;
 }
 
+#define ASK_LEAST_S 5
+
 /* Before a node is stopped for an upgrade: until nothing would be in danger. */
 static int await_safety(const struct check *check, const struct danger *danger)
 {
@@ -194,6 +196,9 @@ static int await_safety(const struct check *check, const struct danger *danger)
     for (;;) {
         int code = 0;
         bool alone = false;
+        const time_t left = begun + limit_s - time(NULL);
+        /* That time is up is an answer of its own: a question asked late gets its time, too. */
+        check->v->timeout_s = left > ASK_LEAST_S ? (int)left : ASK_LEAST_S;
         json_t *found = in_danger(check, danger, &alone, &code);
         const size_t count = json_array_size(found);
         json_decref(found);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,6 +116,39 @@ static long long now_ms(void)
     return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* The columns of the terminal that errors go to. */
+static int width_of_terminal(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+}
+
+/* One line of the terminal, for the next one begins where this one does: a line that is broken
+ * could not be written over. What does not fit goes, the bar first. */
+static void draw(struct run *r, int percent, long long total)
+{
+    const int width = width_of_terminal() - 1; /* in the last column some break the line */
+    const long long done = r->dry_run ? r->matched : r->done;
+    const char *what = r->dry_run ? "match" : verb(r);
+    char bar[BAR + 1];
+    char line[256];
+    for (int i = 0; i < BAR; i++) {
+        bar[i] = i < percent * BAR / 100 ? '#' : '.';
+    }
+    bar[BAR] = 0;
+    int size = snprintf(line, sizeof line, "[%s] %3d%%  %lld of %lld looked at, %lld %s", bar,
+                        percent, r->seen, total, done, what);
+    if (size > width) {
+        size = snprintf(line, sizeof line, "%3d%%  %lld of %lld looked at, %lld %s", percent,
+                        r->seen, total, done, what);
+    }
+    if (size > width) {
+        (void)snprintf(line, sizeof line, "%3d%%  %lld %s", percent, done, what);
+    }
+    (void)fprintf(stderr, "\r%.*s\033[K", width, line);
+    r->bar = true;
+}
+
 /* A bar on a terminal, else a line a second while there is more to come; neither with -q. */
 static void show_progress(struct run *r, bool more)
 {
@@ -125,15 +159,7 @@ static void show_progress(struct run *r, bool more)
         return;
     }
     if (isatty(STDERR_FILENO)) {
-        char bar[BAR + 1];
-        for (int i = 0; i < BAR; i++) {
-            bar[i] = i < percent * BAR / 100 ? '#' : '.';
-        }
-        bar[BAR] = 0;
-        (void)fprintf(stderr, "\r[%s] %3d%%  %lld of %lld looked at, %lld %s\033[K", bar, percent,
-                      r->seen, total, r->dry_run ? r->matched : r->done,
-                      r->dry_run ? "match" : verb(r));
-        r->bar = true;
+        draw(r, percent, total);
     } else if (more && now - r->told_ms >= 1000) {
         r->told_ms = now;
         (void)fprintf(stderr, "%d%%: %lld of %lld looked at, %lld %s\n", percent, r->seen, total,

@@ -48,8 +48,13 @@ static int out_of_time(struct waiting *w)
     return ctl_fail_unreachable(w->v, w->why);
 }
 
-/* Of the file, once it is there and not empty: who writes it may be at it. 0: it holds no process
- * id; -1: no time is left. */
+static bool is_alive(long pid)
+{
+    return kill((pid_t)pid, 0) == 0 || errno == EPERM;
+}
+
+/* Of the file, once it is there and names a living process: who writes it may be at it, or an
+ * earlier run has left it behind. 0: it holds no process id; -1: no time is left. */
 static long read_pid(struct waiting *w, const char *path)
 {
     for (;;) {
@@ -59,20 +64,18 @@ static long read_pid(struct waiting *w, const char *path)
         if (file != NULL) {
             (void)fclose(file);
         }
-        if (there) {
-            char *end = NULL;
-            const long pid = strtol(text, &end, 10);
-            return end != text && (*end == 0 || *end == '\n') && pid > 0 ? pid : 0;
+        char *end = text;
+        const long pid = strtol(text, &end, 10);
+        if (there && (end == text || (*end != 0 && *end != '\n') || pid <= 0)) {
+            return 0;
+        }
+        if (there && is_alive(pid)) {
+            return pid;
         }
         if (!pause_a_while(w)) {
             return -1;
         }
     }
-}
-
-static bool is_alive(long pid)
-{
-    return kill((pid_t)pid, 0) == 0 || errno == EPERM;
 }
 
 /* The state that the node says it is in, for free(); NULL: it does not answer. */

@@ -193,10 +193,10 @@ class Checks:
         expect("no file", (code, text, errors),
                (TEMPORARY, f"Waiting for pid file '{path}' to appear\n",
                 "Error: operation wait on node NODE timed out. Timeout value used: 1000\n"))
-        for content, wanted in (("xyz\n", UNAVAILABLE), ("4194999\n", UNAVAILABLE), (f"{pid}\n", 0)):
+        for content, wanted in (("xyz\n", UNAVAILABLE), ("4194999\n", TEMPORARY), (f"{pid}\n", 0)):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(content)
-            expect(f"file with {content!r}", wait("-q", "wait", path)[0], wanted)
+            expect(f"file with {content!r}", wait("-q", "wait", path, "-t", "5")[0], wanted)
         code, text, errors = wait("wait", "--pid", "4194999")
         expect("no process", (code, errors), (UNAVAILABLE, "Error:\nprocess_not_running\n"))
         for arguments in (("wait", ), ("wait", path, "--pid", str(pid)), ("wait", "--pid", "abc"), ("wait", "a", "b")):
@@ -303,7 +303,7 @@ class Checks:
             expect("keys", sorted(found), ["message", "queues", "result"])
             expect("queue", {"name": "c.quorum", "readable_name": "queue 'c.quorum' in vhost '/'", "type": "quorum",
                              "virtual_host": "/"} in found["queues"], True)
-            code, text, errors = self.run("-q", "await_online_quorum_plus_one", "-t", "1", node=node,
+            code, text, errors = self.run("-q", "await_online_quorum_plus_one", "-t", "5", node=node,
                                           tool="rabbitmq-upgrade")
             expect("waiting", (code, errors), (UNAVAILABLE, "Error:\ntime is up, no quorum + 1 online replicas came "
                                                "online for at least some quorum queues\n"))

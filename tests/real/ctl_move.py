@@ -9,12 +9,16 @@ a source that are deleted meanwhile, progress on a terminal and elsewhere.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import pty
+import re
 import shlex
+import struct
 import subprocess
 import sys
+import termios
 import threading
 
 import cluster as clusters
@@ -325,6 +329,16 @@ class Checks:
                 text = read_all(ours)
                 asking.communicate(timeout=WAIT_S)
             expect(f"{command}: {text!r}", (b"\r[##" in text, asking.returncode), (bar, 0))
+        for columns, begins in ((20, rb" *[0-9]+%  "), (60, rb" *[0-9]+%  [0-9]+ of "), (200, rb"\[#*\.*\] ")):
+            ours, theirs = pty.openpty()
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+            with self.popen("copy p.from p.to", stderr=theirs) as asking:
+                os.close(theirs)
+                lines = [line.replace(b"\x1b[K", b"") for line in read_all(ours).split(b"\r")]
+                asking.communicate(timeout=WAIT_S)
+            shown = [line for line in lines if line]
+            expect(f"{columns} columns: {shown!r}", (max(map(len, shown)) < columns, all(
+                re.match(begins, line) for line in shown), len(shown) > 1), (True, True, True))
         ours, theirs = pty.openpty()
         with self.popen("copy p.from p.to", stdout=theirs) as asking:
             os.close(theirs)
