@@ -19,8 +19,6 @@ const char *command_absent(const char *name)
     static const char catalog[] =
         "there is no other store to be looked at or forced: users, vhosts "
         "and queues are in the replicated catalog";
-    static const char mirrors[] =
-        "replicas that lag behind are brought up to date without being told";
     static const char health[] =
         "'warrenctl status', 'cluster_status' and 'environment' say what a node has to say";
     static const char plugins[] =
@@ -48,8 +46,6 @@ const char *command_absent(const char *name)
         {"change_cluster_node_type", "every node keeps its data on disk"},
         {"force_boot", catalog},
         {"schema_info", catalog},
-        {"sync_queue", mirrors},
-        {"cancel_sync_queue", mirrors},
         {"encode", no_crypto},
         {"decode", no_crypto},
         {"list_ciphers", no_crypto},

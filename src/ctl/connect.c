@@ -22,6 +22,7 @@
 enum { INTERRUPTED_MS = 2000, LOOK_MS = 100 };
 
 struct target {
+    char name[256]; /* of a configuration: who is meant, if nobody else was named */
     char host[256], port[16], cookie[256];
     struct uid node_id; /* zero: not known */
 };
@@ -80,6 +81,8 @@ static bool read_target(const char *path, struct target *t)
             (void)snprintf(t->host, sizeof t->host, "%s", value);
         } else if (strcmp(key, "erlang.cookie") == 0 || strcmp(key, "cluster.cookie") == 0) {
             (void)snprintf(t->cookie, sizeof t->cookie, "%s", value);
+        } else if (strcmp(key, "nodename") == 0 && strchr(value, '@') != NULL) {
+            (void)snprintf(t->name, sizeof t->name, "%s", value);
         } else if (strcmp(key, "node.id") == 0 &&
                    uid_parse(bytes_from_cstr(value), &t->node_id) != 0) {
             t->node_id = (struct uid){0, 0};
@@ -89,7 +92,7 @@ static bool read_target(const char *path, struct target *t)
     return true;
 }
 
-static bool find_target(const struct ctl_options *o, struct target *t, char *errmsg)
+static bool find_target(struct ctl_options *o, struct target *t, char *errmsg)
 {
     const char *at = strchr(o->node, '@');
     const char *environment = getenv("RABBITMQ_ERLANG_COOKIE");
@@ -101,6 +104,10 @@ static bool find_target(const struct ctl_options *o, struct target *t, char *err
         if (!read_target(o->config, t)) {
             (void)snprintf(errmsg, 512, "cannot read %s: %s", o->config, strerror(errno));
             return false;
+        }
+        if (o->any_node && t->name[0] != 0) { /* until the node there has said who it is */
+            (void)snprintf(o->found, sizeof o->found, "%s", t->name);
+            o->node = o->found;
         }
     } else if (home != NULL && strchr(o->node, '/') == NULL) {
         (void)snprintf(path, sizeof path, "%s/.warren/nodes/%s", home, o->node);

@@ -65,12 +65,12 @@ json_t *ctl_request(struct invocation *v, json_t *owned_request, int *ret_code);
 
 int ctl_admin(struct invocation *v, const struct command *c); /* admin.c */
 void ctl_admin_banner(const struct invocation *v, const struct command *c);
-int ctl_close(struct invocation *v, const struct command *c);         /* close.c */
-int ctl_messages(struct invocation *v, const struct command *c);      /* messages.c */
-int ctl_check(struct invocation *v, const struct command *c);         /* checks.c */
-int ctl_await_nodes(struct invocation *v, const struct command *c);   /* checks_cluster.c */
-int ctl_wait(struct invocation *v, const struct command *c);          /* wait.c */
-int ctl_quorum_status(struct invocation *v, const struct command *c); /* replicas.c */
+int ctl_close(struct invocation *v, const struct command *c);       /* close.c */
+int ctl_messages(struct invocation *v, const struct command *c);    /* messages.c */
+int ctl_check(struct invocation *v, const struct command *c);       /* checks.c */
+int ctl_await_nodes(struct invocation *v, const struct command *c); /* checks_cluster.c */
+int ctl_wait(struct invocation *v, const struct command *c);        /* wait.c */
+int ctl_replicas(struct invocation *v, const struct command *c);    /* replicas.c */
 int ctl_report(struct invocation *v, int (*run)(struct invocation *v, const struct command *c));
 
 /* settings.c. Arguments of a command that sets something: ends the program when they are wrong. */

@@ -254,8 +254,10 @@ static char *build_request(struct invocation *v, const struct command *c, json_t
     ctl_put_timeout(v, request);
     if (waiting) {
         v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : 300;
-        (void)json_object_set_new(request, "timeout", json_integer(v->ctl.timeout_s));
-        v->ctl.timeout_s += 5;
+        /* The node's answer, which says what it waits for, has to come before our time is up. */
+        (void)json_object_set_new(
+            request, "timeout",
+            json_integer(v->ctl.timeout_s > 1 ? v->ctl.timeout_s - 1 : v->ctl.timeout_s));
     }
     char *text = json_dumps(request, JSON_COMPACT);
     json_decref(request);
@@ -340,7 +342,7 @@ static int dispatch(struct invocation *v, const struct command *c)
     case COMMAND_WAIT:
         return ctl_wait(v, c);
     case COMMAND_REPLICAS:
-        return ctl_quorum_status(v, c);
+        return ctl_replicas(v, c);
     case COMMAND_OWN:
         break;
     }

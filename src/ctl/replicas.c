@@ -1,9 +1,11 @@
 /*
  * What: quorum_status: what each replica of a queue says of itself. The nodes that hold one are
- * asked; of a member that says nothing there is a row all the same, with the reason. Exit codes: 69
+ * asked; of a member that says nothing there is a row all the same, with the reason. sync_queue:
+ * until all mirrors of a queue have all of it, which they get without being told. Exit codes: 69
  * when there is no such queue, or it has no replicas.
  */
 #include <string.h>
+#include <time.h>
 
 #include "invocation.h"
 
@@ -79,7 +81,7 @@ static void show(const struct invocation *v, json_t *reply)
     json_decref(columns);
 }
 
-int ctl_quorum_status(struct invocation *v, const struct command *c)
+static int quorum_status(struct invocation *v, const struct command *c)
 {
     int code = 0;
     json_t *request = json_pack("{s:s, s:s, s:s}", "command", "list_replicas", "vhost", v->vhost,
@@ -101,4 +103,102 @@ int ctl_quorum_status(struct invocation *v, const struct command *c)
     }
     json_decref(reply);
     return code;
+}
+
+/* The queue's row of list_queues; NULL with *ret_code, which is 0 when there is no such queue. */
+static json_t *queue_row(struct invocation *v, int *ret_code)
+{
+    json_t *reply = ctl_request(
+        v, json_pack("{s:s, s:s}", "command", "list_queues", "vhost", v->vhost), ret_code);
+    json_t *found = NULL;
+    size_t i;
+    json_t *row;
+    if (reply != NULL && json_object_get(reply, "error") != NULL) {
+        *ret_code = ctl_fail_reply(v, reply);
+    }
+    json_array_foreach(json_object_get(reply, "result"), i, row) {
+        if (strcmp(json_string_value(json_object_get(row, "name")), v->words[1]) == 0) {
+            found = json_incref(row);
+        }
+    }
+    json_decref(reply);
+    return found;
+}
+
+static bool is_quorum(json_t *row)
+{
+    const char *type = json_string_value(json_object_get(row, "type"));
+    return type != NULL && strcmp(type, "quorum") == 0;
+}
+
+/* Where there is nothing to wait for; *ret_code says what that means. */
+static bool is_settled(struct invocation *v, int *ret_code)
+{
+    *ret_code = 0;
+    json_t *row = queue_row(v, ret_code);
+    json_t *mirrors = json_object_get(row, "mirror_pids");
+    const bool down = row != NULL && json_object_get(row, "leader") == NULL;
+    const bool behind = json_array_size(mirrors) >
+                        json_array_size(json_object_get(row, "synchronised_mirror_pids"));
+    const bool mirrored = mirrors != NULL;
+    const bool there = row != NULL;
+    const bool quorum = is_quorum(row);
+    json_decref(row);
+    if (*ret_code == 0 && !there) {
+        *ret_code = ctl_fail(v, EXIT_UNAVAILABLE, false, "not_found");
+    } else if (*ret_code == 0 && quorum) {
+        *ret_code = ctl_fail(v, EXIT_UNAVAILABLE, false, "quorum_queue_not_supported");
+    } else if (*ret_code == 0 && !mirrored && !down) {
+        *ret_code = ctl_fail(v, EXIT_UNAVAILABLE, false, "not_mirrored");
+    }
+    return *ret_code != 0 || !(behind || down);
+}
+
+static int sync_queue(struct invocation *v, const struct command *c)
+{
+    const time_t end = time(NULL) + (v->timeout_s > 0 ? v->timeout_s : 60);
+    int code = 0;
+    ctl_banner(v, c);
+    (void)fflush(stdout);
+    while (!is_settled(v, &code)) {
+        if (time(NULL) >= end) {
+            v->ctl.timed_out = true;
+            return ctl_fail_unreachable(v, "");
+        }
+        ctl_pause_ms(200);
+    }
+    if (code == 0) {
+        output_text(&v->out, v->ctl.node, "ok");
+    }
+    return code;
+}
+
+static int cancel_sync(struct invocation *v, const struct command *c)
+{
+    int code = 0;
+    json_t *row = queue_row(v, &code);
+    if (code == 0) {
+        ctl_banner(v, c);
+    }
+    if (code == 0 && row == NULL) {
+        code = ctl_fail(v, EXIT_UNAVAILABLE, false, "not_found");
+    } else if (code == 0 && is_quorum(row)) {
+        code = ctl_fail(v, EXIT_UNAVAILABLE, false, "quorum_queue_not_supported");
+    } else if (code == 0 && v->out.format == OUTPUT_JSON) {
+        json_t *json = json_pack("{s:s, s:s, s:s}", "node", v->ctl.node, "result", "ok", "value",
+                                 "not_syncing");
+        output_json(json);
+        json_decref(json);
+    } else if (code == 0) {
+        (void)puts("not_syncing");
+    }
+    json_decref(row);
+    return code;
+}
+
+int ctl_replicas(struct invocation *v, const struct command *c)
+{
+    return strcmp(c->name, "sync_queue") == 0          ? sync_queue(v, c)
+           : strcmp(c->name, "cancel_sync_queue") == 0 ? cancel_sync(v, c)
+                                                       : quorum_status(v, c);
 }

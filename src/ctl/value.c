@@ -132,7 +132,10 @@ static void put_typed(FILE *out, const char *type, json_t *value)
         (void)fprintf(out, "{%lld,%lld}", (long long)json_integer_value(json_array_get(value, 0)),
                       (long long)json_integer_value(json_array_get(value, 1)));
     } else if (json_is_string(value)) {
+        const bool binary = strcmp(type, "binary") == 0;
+        (void)fputs(binary ? "<<" : "", out);
         put_quoted(out, json_string_value(value), json_string_length(value));
+        (void)fputs(binary ? ">>" : "", out);
     } else {
         put_scalar(out, value);
     }

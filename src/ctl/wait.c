@@ -45,7 +45,11 @@ static int out_of_time(struct waiting *w)
 {
     w->v->ctl.timed_out = true;
     w->v->ctl.timeout_s = w->v->timeout_s > 0 ? w->v->timeout_s : DEFAULT_S;
-    return ctl_fail_unreachable(w->v, w->why);
+    const int code = ctl_fail_unreachable(w->v, w->why);
+    if (w->why[0] != 0) {
+        (void)fprintf(stderr, "%s: %s\n", w->v->ctl.node, w->why);
+    }
+    return code;
 }
 
 static bool is_alive(long pid)

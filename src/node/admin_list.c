@@ -62,7 +62,9 @@ static void add_vhost_row(void *ctx, const struct catalog_vhost *vhost)
     (void)json_object_set_new(row, "tracing", json_false());
     listing_put_text(row, "description", vhost->description);
     (void)json_object_set_new(row, "tags", tags_json(&vhost->tags));
-    listing_put_text(row, "default_queue_type", vhost->default_queue_type);
+    listing_put_text(row, "default_queue_type",
+                     vhost->default_queue_type.size > 0 ? vhost->default_queue_type
+                                                        : BYTES_LITERAL("undefined"));
     (void)json_object_set_new(row, "cluster_state", cluster_state(admin->shard));
 }
 

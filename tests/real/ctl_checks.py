@@ -251,6 +251,29 @@ class Checks:
                (UNAVAILABLE, True))
         expect("no queue", run("quorum_status")[0], USAGE)
 
+    def synchronising(self):
+        def run(*arguments):
+            return self.run(*arguments, tool="rabbitmqctl")
+        with Raw(self.node.amqp_port, timeout=WAIT_S).open() as raw:
+            for name, arguments in (("y.mirrored", b""), ("y.plain", b""), ("y.quorum", QUORUM)):
+                raw.send(queue_declare(1, name, DURABLE, arguments))
+                raw.expect(50, 11, WAIT_S)
+        expect("policy", run("-q", "set_policy", "all", "^y.mirrored", '{"ha-mode":"all"}')[0], 0)
+        wait_until(lambda: run("-q", "sync_queue", "y.mirrored")[0] == 0, WAIT_S, "it is mirrored")
+        expect("mirrored", run("sync_queue", "y.mirrored"),
+               (0, "Synchronising queue 'y.mirrored' in vhost '/' ...\n", ""))
+        expect("json", json.loads(run("--formatter", "json", "sync_queue", "y.mirrored")[1]),
+               {"node": "NODE", "result": "ok"})
+        for queue, why in (("nosuch", "not_found"), ("y.plain", "not_mirrored"),
+                           ("y.quorum", "quorum_queue_not_supported")):
+            expect(queue, run("-q", "sync_queue", queue), (UNAVAILABLE, "", f"Error:\n{why}\n"))
+        expect("cancel", run("cancel_sync_queue", "y.plain"),
+               (0, "Stopping synchronising queue 'y.plain' in vhost '/' ...\nnot_syncing\n", ""))
+        expect("cancel in json", json.loads(run("--formatter", "json", "cancel_sync_queue", "y.plain")[1]),
+               {"node": "NODE", "result": "ok", "value": "not_syncing"})
+        for queue, why in (("nosuch", "not_found"), ("y.quorum", "quorum_queue_not_supported")):
+            expect(queue, run("-q", "cancel_sync_queue", queue), (UNAVAILABLE, "", f"Error:\n{why}\n"))
+
     def logs_are_opened_anew(self):
         """ours: RabbitMQ 3.10 refuses to."""
         path = os.path.join(self.node.folder, "log")
@@ -362,7 +385,7 @@ def main():
     try:
         for count, names in ((1, ("texts", "as_json", "listeners", "alarms", "of_the_process", "waiting",
                                   "no_node", "failed_as_json", "waiting_for_a_process", "feature_flags",
-                                  "quorum_status") + (("logs_are_opened_anew", ) if options.driver == "warren" else ())), (3, ("critical", ))):
+                                  "quorum_status", "synchronising") + (("logs_are_opened_anew", ) if options.driver == "warren" else ())), (3, ("critical", ))):
             options.folder = folder and f"{folder}-{count}"
             with clusters.from_options(options, count, f"ctl-checks-{count}") as cluster:
                 cluster.form()
