@@ -91,7 +91,10 @@ static int quorum_status(struct invocation *v, const struct command *c)
         return code;
     }
     ctl_banner(v, c);
-    if (json_object_get(reply, "error") != NULL) {
+    if (json_integer_value(json_object_get(reply, "code")) == EXIT_USAGE) {
+        code = ctl_fail(v, EXIT_UNAVAILABLE, false,
+                        "the node is of an earlier version, which does not say this");
+    } else if (json_object_get(reply, "error") != NULL) {
         code = ctl_fail_reply(v, reply);
     } else {
         if (!v->formatted) {

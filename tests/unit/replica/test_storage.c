@@ -651,3 +651,79 @@ Test(storage, group_without_majority_lets_segments_go)
     scene_free(&s);
     wr_free(t2);
 }
+
+struct head_of {
+    bool answered, has_timestamp;
+    uint64_t timestamp;
+};
+
+static void on_head(void *ctx, uint64_t queue, const struct queue_report *report)
+{
+    struct head_of *h = ctx;
+    (void)queue;
+    cr_assert_eq(report->error, 0);
+    *h = (struct head_of){true, report->has_head_timestamp, report->head_timestamp};
+}
+
+static bool head_is_known(void *ctx)
+{
+    return ((struct head_of *)ctx)->answered;
+}
+
+/* 0: it has none, or it is not known. */
+static uint64_t ask_head(struct scene *s)
+{
+    struct head_of h = {0};
+    host_queue_report(cluster_host(s->c, 0, 0), s->queue, QUEUE_REPORT_HEAD, 5000, on_head, &h);
+    cr_assert(cluster_run(s->c, head_is_known, &h, 10000));
+    return h.has_timestamp ? h.timestamp : 0;
+}
+
+static bool is_in_memory(struct scene *s, uint64_t position)
+{
+    const struct slice *record;
+    return store_run(&cluster_home(s->c, 0, s->queue)->store, position, 1, &record) > 0;
+}
+
+Test(storage, the_head_is_read_for_a_report)
+{
+    struct scene s = scene_new(380, 1, 1);
+    cr_assert_eq(ask_head(&s), 0);
+    s.u[0].stamped = true;
+    publish(&s, 200, 1000);
+    cr_assert_eq(ask_head(&s), 1);
+    forget_bytes(&s);
+    cr_assert_not(is_in_memory(&s, 1));
+    cr_assert_eq(ask_head(&s), 1);
+    cr_assert_not(is_in_memory(&s, 1)); /* nobody wants it but for its timestamp */
+    /* It was read, and stays the head: the disk is not needed again. */
+    sim_disk_fail(s.c->nodes[0].disk, SIM_FILE_OPEN, 1, UINT32_MAX, WR_E_FILES);
+    cr_assert_eq(ask_head(&s), 1);
+    sim_disk_fail(s.c->nodes[0].disk, SIM_FILE_OPEN, 0, 0, 0);
+    /* One that was handed out and not acknowledged is still the oldest; afterwards it is not. */
+    user_open(&s.u[1], s.c, 0, 0, s.queue, s.t);
+    s.u[1].ack = false;
+    user_consume(&s.u[1], 1, 0, 10, UINT64_MAX);
+    cluster_settle(s.c, 500);
+    forget_bytes(&s);
+    cr_assert_eq(ask_head(&s), 1);
+    user_ack_all(&s.u[1]);
+    cluster_settle(s.c, 500);
+    cr_assert_eq(ask_head(&s), 11);
+    scene_free(&s);
+}
+
+/* A report is not held up by a disk that cannot be read now. */
+Test(storage, a_head_that_cannot_be_read_is_not_waited_for)
+{
+    struct scene s = scene_new(381, 1, 1);
+    s.u[0].stamped = true;
+    publish(&s, 200, 1000);
+    forget_bytes(&s);
+    sim_disk_fail(s.c->nodes[0].disk, SIM_FILE_OPEN, 1, UINT32_MAX, WR_E_FILES);
+    cr_assert_eq(ask_head(&s), 0);
+    sim_disk_fail(s.c->nodes[0].disk, SIM_FILE_OPEN, 0, 0, 0);
+    cluster_settle(s.c, 1000);
+    cr_assert_eq(ask_head(&s), 1);
+    scene_free(&s);
+}

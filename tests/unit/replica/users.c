@@ -210,10 +210,13 @@ void user_publish(struct user *u, uint32_t count, uint32_t body_size)
     (void)cluster_host(u->cluster, u->node, u->shard);
     const uint32_t same = u->same_priority == 0 ? 1 : u->same_priority;
     for (uint32_t i = 0; i < count; i++) {
+        uint8_t stamped[11] = {0x10, 0x40, 2}; /* delivery mode, timestamp */
+        bytes_store_be32(stamped + 7, u->traffic->published + 1);
         const struct message_parts parts = {
             .exchange = BYTES_LITERAL(""),
             .key = BYTES_LITERAL("q"),
-            .props = BYTES_LITERAL("\x10\x00\x02"),
+            .props =
+                u->stamped ? bytes_make(stamped, sizeof stamped) : BYTES_LITERAL("\x10\x00\x02"),
             .ttl_ms = u->ttl_ms > 0 ? u->ttl_ms : MESSAGE_TTL_NONE,
             .priority =
                 (uint8_t)(u->priorities == 0 ? 0

@@ -32,6 +32,7 @@ struct user {
     struct queue_client *client;
     uint64_t queue;
     /* publisher */
+    bool stamped; /* a message's timestamp is its number */
     uint64_t seq_of[MESSAGES_MAX];
     uint32_t number_of_seq[MESSAGES_MAX * 2];
     uint64_t applied;
