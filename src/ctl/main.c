@@ -92,30 +92,51 @@ static json_t *in_fixed_order(const struct command *c, json_t *owned_columns)
     return columns;
 }
 
+static void put_in_order(json_t *names, json_t *name)
+{
+    size_t at = 0;
+    while (at < json_array_size(names) &&
+           strcmp(json_string_value(json_array_get(names, at)), json_string_value(name)) < 0) {
+        at++;
+    }
+    (void)json_array_insert(names, at, name);
+}
+
+static _Noreturn void refuse_columns(const struct command *c, const struct invocation *v,
+                                     json_t *unknown)
+{
+    char names[400] = "";
+    char what[512];
+    size_t i;
+    json_t *name;
+    json_array_foreach(unknown, i, name) {
+        const size_t used = strlen(names);
+        (void)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? "," : "",
+                       json_string_value(name));
+    }
+    (void)snprintf(what, sizeof what, "Info key(s) %s are not supported", names);
+    invocation_refuse(v, c, EXIT_USAGE, what);
+}
+
 /* Columns asked for, or the default ones, as a JSON array; unknown ones end the program. */
 static json_t *choose_columns(const struct command *c, const struct invocation *v)
 {
     json_t *columns = json_array();
-    char unknown[400] = "";
     size_t i;
     json_t *column;
     for (int k = 1; k < v->word_count; k++) {
         output_add_words(columns, v->words[k], ",");
     }
+    json_t *unknown = json_array();
     json_array_foreach(columns, i, column) {
-        const char *name = json_string_value(column);
-        if (!in_words(c->all, name, json_string_length(column))) {
-            size_t used = strlen(unknown);
-            (void)snprintf(unknown + used, sizeof unknown - used, "%s%s", used > 0 ? "," : "",
-                           name);
+        if (!in_words(c->all, json_string_value(column), json_string_length(column))) {
+            put_in_order(unknown, column);
         }
     }
-    if (unknown[0] != 0) {
-        char what[512];
-        (void)snprintf(what, sizeof what, "Info key(s) %s are not supported", unknown);
-        json_decref(columns);
-        invocation_refuse(v, c, EXIT_USAGE, what);
+    if (json_array_size(unknown) > 0) {
+        refuse_columns(c, v, unknown);
     }
+    json_decref(unknown);
     if (json_array_size(columns) == 0) {
         output_add_words(columns, c->columns, " ");
     }

@@ -8,11 +8,23 @@
 #include "output.h"
 #include "value.h"
 
+static bool has_word(json_t *list, const char *word, size_t size)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item) {
+        if (json_string_length(item) == size && strncmp(json_string_value(item), word, size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void output_add_words(json_t *list, const char *words, const char *separator)
 {
     for (const char *at = words; *at != 0;) {
         size_t size = strcspn(at, separator);
-        if (size > 0) {
+        if (size > 0 && !has_word(list, at, size)) {
             (void)json_array_append_new(list, json_stringn(at, size));
         }
         at += size + (at[size] != 0);

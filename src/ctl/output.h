@@ -16,7 +16,7 @@ struct output_options {
 /* Formats whose readers want nothing but the data. */
 bool output_is_for_machines(enum output_format format);
 bool output_parse_format(const char *name, enum output_format *ret_format);
-/* Splits at a separator; empty parts are left out. */
+/* Splits at a separator; empty parts are left out, and those that are in the list already. */
 void output_add_words(json_t *list, const char *words, const char *separator);
 void output_rows(const struct output_options *options, json_t *columns, json_t *rows);
 void output_json(json_t *value); /* one line */

@@ -160,6 +160,15 @@ class Checks:
             for row in self.objects(command, *columns):
                 expect(f"{command}: keys", list(row), columns)
 
+    def columns_are_there_once(self):
+        for arguments in (("name", "durable", "name"), ("name,durable,name", "durable")):
+            expect(arguments, self.out("-q", "list_queues", *arguments),
+                   self.out("-q", "list_queues", "name", "durable"))
+        expect("of vhosts", self.out("-q", "list_vhosts", "name", "name").split("\n")[0], "name")
+        code, text, errors = self.run("list_queues", "zz", "name", "aa,zz")
+        expect("unknown ones", (code, text, errors.split("\n")[0]),
+               (USAGE, "", "Error (argument validation): Info key(s) aa,zz are not supported"))
+
     def consumers_come_in_a_fixed_order(self):
         expect("header", self.out("-q", "list_consumers", "consumer_tag", "queue_name").split("\n")[0],
                "queue_name\tconsumer_tag")
@@ -449,7 +458,7 @@ class Checks:
 
     def all(self):
         return [self.banners_and_headers, self.options_in_other_forms, self.tables_in_every_format,
-                self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.consumers_come_in_a_fixed_order,
+                self.nul_bytes_in_names, self.erlang_terms, self.every_column, self.columns_are_there_once, self.consumers_come_in_a_fixed_order,
                 self.types_in_json, self.pids_of_one_thing_are_one,
                 self.what_was_got_is_unacknowledged, self.prefetch_of_consumers, self.bindings_are_sorted,
                 self.ping, self.status_as_json, self.status_in_units, self.wrong_usage, self.help_is_no_error, self.without_a_node,
