@@ -87,6 +87,14 @@ json_t *check_ask(struct invocation *v, json_t *owned_request, int *ret_code)
 #define NOT_RUNNING                                                                                \
     "RabbitMQ on node %s is not running or has not fully booted yet (check with is_booting)"
 
+bool check_started(const struct check *check, int *ret_code)
+{
+    if (!is_running(check)) {
+        *ret_code = check_bad(check, NOT_RUNNING, check->node);
+    }
+    return is_running(check);
+}
+
 static json_t *said(json_t *owned_message, json_t *owned_result)
 {
     json_t *json = json_pack("{s:o}", "message", owned_message);
@@ -244,6 +252,10 @@ static int check_alarms(const struct check *check)
 
 static int tell_alarms(const struct check *check)
 {
+    int not_started = 0;
+    if (!check_started(check, &not_started)) {
+        return not_started;
+    }
     json_t *alarms = alarms_of(check, false);
     json_t *texts = alarm_texts(alarms);
     char lines[2048];

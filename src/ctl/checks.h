@@ -17,6 +17,9 @@ int check_bad(const struct check *check, const char *fmt, ...)
 /* A check that failed. owned_json, where RabbitMQ has one: what the JSON formatter shows instead,
  * on standard error. bare: without the line "Error:". */
 int check_failed(const struct check *check, json_t *owned_json, bool bare, const char *text);
+/* A node that has not started knows nothing of queues or of other nodes: it is not healthy. False:
+ * *ret_code says so. */
+bool check_started(const struct check *check, int *ret_code);
 json_t *check_ok_json(void);
 const char *check_text(json_t *object, const char *name); /* "" when it has none */
 bool check_is_number(const char *text);                   /* of a port, or of nodes */

@@ -146,6 +146,9 @@ static int tell_critical(const struct check *check, const struct danger *danger,
 static json_t *in_danger(const struct check *check, const struct danger *danger, bool *ret_alone,
                          int *ret_code)
 {
+    if (!check_started(check, ret_code)) {
+        return NULL;
+    }
     json_t *reply = check_ask(check->v, json_pack("{s:s}", "command", "cluster_status"), ret_code);
     json_t *nodes = json_object_get(json_object_get(reply, "result"), "disk_nodes");
     json_t *running = json_object_get(json_object_get(reply, "result"), "running_nodes");

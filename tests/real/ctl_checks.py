@@ -346,6 +346,21 @@ class Checks:
                             for node in self.cluster.nodes].count(UNAVAILABLE) == 1, WAIT_S, "one is needed")
 
 
+    def starting(self):
+        """A node that waits for others to start knows of nothing that needs it: that must not look healthy."""
+        first = self.cluster.nodes[0]
+        code = UNAVAILABLE if self.ours else USAGE
+        self.cluster.kill(*self.cluster.nodes)
+        self.cluster.start(first)
+        wait_until(lambda: self.run("-q", "ping")[0] == 0, WAIT_S, "the first one can be asked")
+        for check in ("check_if_node_is_quorum_critical", "check_if_node_is_mirror_sync_critical", "check_alarms",
+                      "check_local_alarms", "check_virtual_hosts", "alarms"):
+            expect(check, self.run("-q", check)[:2], (code, ""))
+        for command in ("await_online_quorum_plus_one", "await_online_synchronized_mirror"):
+            expect(command, self.run("-q", command, "-t", "5", tool="rabbitmq-upgrade")[:2], (code, ""))
+        expect("running", self.run("-q", "check_running")[0], UNAVAILABLE)
+
+
 def with_tls(options):
     """One node that listens with TLS, too."""
     folder = options.folder or os.path.join(clusters.ROOT, ".dev", "real", f"ctl-checks-{os.getpid()}")
@@ -385,7 +400,7 @@ def main():
     try:
         for count, names in ((1, ("texts", "as_json", "listeners", "alarms", "of_the_process", "waiting",
                                   "no_node", "failed_as_json", "waiting_for_a_process", "feature_flags",
-                                  "quorum_status", "synchronising") + (("logs_are_opened_anew", ) if options.driver == "warren" else ())), (3, ("critical", ))):
+                                  "quorum_status", "synchronising") + (("logs_are_opened_anew", ) if options.driver == "warren" else ())), (3, ("critical", "starting"))):
             options.folder = folder and f"{folder}-{count}"
             with clusters.from_options(options, count, f"ctl-checks-{count}") as cluster:
                 cluster.form()
