@@ -363,6 +363,10 @@ static int check_port(const struct check *check)
     char text[512];
     size_t i;
     json_t *listener;
+    int code = 0;
+    if (!check_started(check, &code)) {
+        return code; /* what it will listen on is known before it does */
+    }
     json_array_foreach(listeners, i, listener) {
         if (json_integer_value(json_object_get(listener, "port")) == strtoll(wanted, NULL, 10)) {
             return check_good(
@@ -401,6 +405,10 @@ static int check_protocol(const struct check *check)
     char text[512];
     size_t i;
     json_t *listener;
+    int code = 0;
+    if (!check_started(check, &code)) {
+        return code; /* what it will listen on is known before it does */
+    }
     json_array_foreach(listeners, i, listener) {
         const char *protocol = check_text(listener, "protocol");
         if (strcasecmp(protocol, wanted) == 0) {

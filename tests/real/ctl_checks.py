@@ -351,11 +351,16 @@ class Checks:
         first = self.cluster.nodes[0]
         code = UNAVAILABLE if self.ours else USAGE
         self.cluster.kill(*self.cluster.nodes)
+        if self.ours:  # with its data it may be all that the catalog needs, when the others joined just now
+            shutil.rmtree(os.path.join(first.folder, "data"))
         self.cluster.start(first)
         wait_until(lambda: self.run("-q", "ping")[0] == 0, WAIT_S, "the first one can be asked")
         for check in ("check_if_node_is_quorum_critical", "check_if_node_is_mirror_sync_critical", "check_alarms",
                       "check_local_alarms", "check_virtual_hosts", "alarms"):
             expect(check, self.run("-q", check)[:2], (code, ""))
+        for check in (("check_port_listener", str(first.amqp_port)), ("check_protocol_listener", "amqp"),
+                      ("check_port_connectivity", )):
+            expect(check, self.run("-q", *check)[:2], (code, ""))
         for command in ("await_online_quorum_plus_one", "await_online_synchronized_mirror"):
             expect(command, self.run("-q", command, "-t", "5", tool="rabbitmq-upgrade")[:2], (code, ""))
         expect("running", self.run("-q", "check_running")[0], UNAVAILABLE)
