@@ -183,6 +183,18 @@ static void filter_queues(const struct invocation *v, json_t *rows, bool unrespo
     }
 }
 
+/* What a node that does not run yet says is shown; probes look at the exit code. */
+static int judge_state(const struct invocation *v, json_t *status)
+{
+    char text[600];
+    const char *state = json_string_value(json_object_get(status, "state"));
+    if (state == NULL || strcmp(state, "running") == 0) {
+        return 0;
+    }
+    (void)snprintf(text, sizeof text, "node %s is not running yet: %.400s", v->ctl.node, state);
+    return ctl_fail(v, EXIT_USAGE, false, text);
+}
+
 static int show(const struct command *c, const struct invocation *v, json_t *columns, json_t *reply)
 {
     json_t *result = json_object_get(reply, "result");
@@ -199,8 +211,10 @@ static int show(const struct command *c, const struct invocation *v, json_t *col
         output_text(&v->out, v->ctl.node, json_string_value(result));
     } else if (strcmp(c->name, "cluster_status") == 0) {
         output_cluster_status(&v->out, result);
+        return judge_state(v, result);
     } else {
         output_status(&v->out, result);
+        return judge_state(v, result);
     }
     return 0;
 }

@@ -11,7 +11,7 @@ static const struct {
     const char *name, *about;
     bool there;
 } flags[] = {
-    {"classic_mirrored_queue_version", "Support setting version for classic mirrored queues", true},
+    {"classic_mirrored_queue_version", "Versions of classic mirrored queues", true},
     {"implicit_default_bindings", "Bindings of the default exchange are not stored", true},
     {"maintenance_mode_status", "Maintenance mode", false},
     {"quorum_queue", "Queues of type `quorum`", true},

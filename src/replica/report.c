@@ -261,7 +261,8 @@ static void answer(struct home *home, const struct report_wait *wait)
     put_ready(&w, home, wait->index);
     struct parcel *parcel =
         parcel_make(home->host, PARCEL_REPORTED, 2, home->id, wait->node, wait->shard);
-    const bool known = home_head_timestamp(home, &head);
+    const bool asked = (wait->what & QUEUE_REPORT_HEAD) != 0;
+    const bool known = asked && home_head_timestamp(home, &head);
     const uint64_t numbers[REPORT_NUMBERS + HEAD_NUMBERS] = {wait->request,
                                                              t.ready,
                                                              t.unacked,
@@ -284,7 +285,6 @@ static void answer(struct home *home, const struct report_wait *wait)
                                                              known,
                                                              head};
     /* Nodes from before the head was there do not ask for it, and read no more than the others. */
-    const bool asked = (wait->what & QUEUE_REPORT_HEAD) != 0;
     numbers_pack(parcel, numbers, REPORT_NUMBERS + (asked ? HEAD_NUMBERS : 0), slice_of_buf(raw));
     parcel_send(home->host, parcel);
 }

@@ -364,6 +364,8 @@ class Checks:
         for command in ("await_online_quorum_plus_one", "await_online_synchronized_mirror"):
             expect(command, self.run("-q", command, "-t", "5", tool="rabbitmq-upgrade")[:2], (code, ""))
         expect("running", self.run("-q", "check_running")[0], UNAVAILABLE)
+        for command in ("status", "cluster_status"):
+            expect(command, self.run("-q", command, tool="rabbitmqctl")[0], USAGE)
 
 
 def with_tls(options):
