@@ -272,7 +272,7 @@ static int queue_machine_restore(struct group *group, uint64_t index, struct byt
     home->load_serial++; /* reads under way belong to the old state */
     home->loading = false;
     home->missing = 0;
-    vec_clear(&home->held_drops);
+    rangemap_clear(&home->held_drops);
     store_clear(&home->store);
     struct queue_totals totals;
     queue_totals(queue, &totals);

@@ -68,10 +68,12 @@ static int by_position(const void *a, const void *b)
 static void add_held(const struct home *home, struct live_filter *f)
 {
     struct checkpoint_job *job = f->job;
-    for (size_t i = 0; i < home->held_drops.count; i++) {
-        on_live(f, home->held_drops.items[i].position, home->held_drops.items[i].count);
+    struct rangemap_cursor cursor;
+    for (const struct range_run *run = rangemap_lower_bound(&home->held_drops, 0, &cursor);
+         run != NULL; run = rangemap_next(&cursor)) {
+        on_live(f, run->first, run->count);
     }
-    if (home->held_drops.count > 0 && job->ranges.count > 0) {
+    if (!rangemap_is_empty(&home->held_drops) && job->ranges.count > 0) {
         qsort(job->ranges.items, job->ranges.count, sizeof *job->ranges.items, by_position);
     }
 }

@@ -55,7 +55,7 @@ void checkpoint_sweep_store(struct host *host, struct group *group, uint64_t dro
     struct kv_op_vec ops = {0};
     struct queue_totals totals;
     queue_totals(group->home->queue, &totals);
-    if (!store->kv_swept && group->home->held_drops.count == 0) {
+    if (!store->kv_swept && rangemap_is_empty(&group->home->held_drops)) {
         checkpoint_sweep(
             group, store->kv_end < totals.next_position ? store->kv_end : totals.next_position,
             SWEEP_MAX, &ops);

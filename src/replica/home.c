@@ -80,7 +80,7 @@ void home_free(struct home *home)
     heads_free(home);
     vec_deinit(&home->untold);
     vec_deinit(&home->effects);
-    vec_deinit(&home->held_drops);
+    rangemap_deinit(&home->held_drops);
     vec_deinit(&home->behind);
     wr_free(home);
 }
@@ -227,11 +227,9 @@ void home_drops_flush(struct home *home)
     if (home->blocked_routes > 0) {
         return;
     }
-    for (size_t i = 0; i < home->held_drops.count; i++) {
-        store_drop(&home->store, home->held_drops.items[i].position,
-                   home->held_drops.items[i].count);
+    for (struct range_run run; rangemap_pop_front(&home->held_drops, UINT64_MAX, &run);) {
+        store_drop(&home->store, run.first, run.count);
     }
-    vec_clear(&home->held_drops);
     struct queue_totals totals;
     if (home->store.behind || home->store.where.count - home->store.where_first > 256) {
         queue_totals(home->queue, &totals);
@@ -240,18 +238,6 @@ void home_drops_flush(struct home *home)
             home->store.behind = false;
         }
     }
-}
-
-static void hold_drop(struct home *home, const struct queue_effect *effect)
-{
-    if (home->held_drops.count > 0) {
-        struct position_range *last = &vec_last(&home->held_drops);
-        if (last->position + last->count == effect->position) {
-            last->count += effect->count;
-            return;
-        }
-    }
-    vec_push(&home->held_drops, (struct position_range){effect->position, effect->count});
 }
 
 /* What waits for the log is put aside. */
@@ -280,7 +266,8 @@ void home_carry_out(struct home *home)
             /* A delivery that settles itself comes before its DROP: the bytes stay while any
              * delivery waits for bytes. */
             if (home->blocked_routes > 0) {
-                hold_drop(home, &effect);
+                rangemap_insert(&home->held_drops, effect.position, effect.count,
+                                &(struct range_attr){.value = effect.position});
             } else {
                 store_drop(&home->store, effect.position, effect.count);
             }

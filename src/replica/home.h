@@ -7,6 +7,7 @@
  */
 #include "warren/list.h"
 #include "warren/map.h"
+#include "warren/rangemap.h"
 #include "warren/timer.h"
 #include "warren/vec.h"
 
@@ -54,7 +55,7 @@ struct home {
     struct list routes_list;
     struct route *last_route;
     VEC(struct queue_effect) effects;
-    VEC(struct position_range) held_drops;
+    struct rangemap held_drops; /* looked at for every message that is loaded: a map */
     uint32_t blocked_routes;
     uint32_t remote_routes; /* to other nodes */
     /* ahead.c: */

@@ -270,11 +270,8 @@ bool home_wants(const struct home *home, uint64_t position)
     if (queue_is_live(home->queue, position)) {
         return true;
     }
-    for (size_t i = 0; i < home->held_drops.count; i++) {
-        const struct position_range *r = &home->held_drops.items[i];
-        if (is_within(position, r->position, r->count)) {
-            return true;
-        }
+    if (rangemap_find(&home->held_drops, position) != NULL) {
+        return true;
     }
     for (size_t i = home->behind_first; i < home->behind.count; i++) {
         const struct queue_effect *e = &home->behind.items[i].effect;

@@ -214,7 +214,7 @@ Test(storage, what_was_taken_and_not_read_yet_stays)
                   (unsigned long long)seed, s.t->seen_count, s.t->published);
         user_close(hot);
         cluster_settle(s.c, 3000);
-        cr_assert_eq(home->held_drops.count, 0);
+        cr_assert_eq(rangemap_keys(&home->held_drops), 0);
         wr_free(hot);
         wr_free(t);
         scene_free(&s);
@@ -364,13 +364,12 @@ Test(storage, requeued_old_messages_are_read_back)
     scene_free(&s);
 }
 
-/* A backlog that is not in memory, wanted in another order than that of its positions: what comes
- * along with each read must not stay until it is wanted. */
-Test(storage, reading_in_another_order_keeps_little)
+/* One node and a queue with ten priorities. */
+static struct scene priorities_new(uint64_t seed)
 {
-    struct scene s = {.seed = 57};
+    struct scene s = {.seed = seed};
     struct writer w;
-    s.c = cluster_new(57, 1, 1);
+    s.c = cluster_new(seed, 1, 1);
     s.c->segment_size = 4 << 20;
     s.t = wr_calloc(1, sizeof *s.t);
     s.u = wr_calloc(3, sizeof *s.u);
@@ -382,6 +381,14 @@ Test(storage, reading_in_another_order_keeps_little)
     buf_unref(arguments);
     user_open(&s.u[0], s.c, 0, 0, s.queue, s.t);
     s.u[0].priorities = 10;
+    return s;
+}
+
+/* A backlog that is not in memory, wanted in another order than that of its positions: what comes
+ * along with each read must not stay until it is wanted. */
+Test(storage, reading_in_another_order_keeps_little)
+{
+    struct scene s = priorities_new(57);
     publish(&s, 6000, 8000);
     restart(&s, 0);
     s.u[0].client = NULL;
@@ -394,6 +401,39 @@ Test(storage, reading_in_another_order_keeps_little)
         most = group->home->store.bytes > most ? group->home->store.bytes : most;
     }
     cr_assert_lt(most, STORE_QUEUE_BYTES + (4u << 20));
+    scene_free(&s);
+}
+
+static bool handed_out(void *ctx)
+{
+    const struct scene *s = ctx;
+    return queue_ready(cluster_home(s->c, 0, s->queue)->queue) == s->t->published - s->looked;
+}
+
+/* What is done with before its bytes were read is looked through for each message that a read
+ * brings: it is kept as runs of positions, whatever order it was taken in. */
+Test(storage, what_was_taken_in_another_order_is_one_run)
+{
+    struct scene s = priorities_new(58);
+    publish(&s, 300, 1000);
+    forget_bytes(&s);
+    struct home *home = cluster_home(s.c, 0, s.queue);
+    home->loading = true; /* a slow disk: a read is under way all the time */
+    user_open(&s.u[1], s.c, 0, 0, s.queue, s.t);
+    user_consume(&s.u[1], 1, QUEUE_NO_ACK, 0, 0);
+    while (s.looked < s.t->published) {
+        s.looked += 10; /* a command each: the drops of one are joined already */
+        (void)cluster_host(s.c, 0, 0);
+        (void)queue_client_credit(s.u[1].client, 1, s.looked);
+        cr_assert(cluster_run(s.c, handed_out, &s, 20000));
+    }
+    cr_assert_eq(rangemap_keys(&home->held_drops), 300);
+    cr_assert_eq(rangemap_runs(&home->held_drops), 1);
+    home->loading = false;
+    home_mark(home);
+    cr_assert(cluster_run(s.c, all_seen, s.t, 20000), "%u of %u came", s.t->seen_count,
+              s.t->published);
+    cr_assert_eq(rangemap_keys(&home->held_drops), 0);
     scene_free(&s);
 }
 
