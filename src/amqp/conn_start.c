@@ -4,7 +4,7 @@
  *
  * Failure modes: a wrong header is answered with ours and the socket ends; wrong credentials get
  * 403 after a pause when the client knows authentication_failure_close, otherwise the socket just
- * ends after the same pause; anything illegal before the connection runs ends it.
+ * ends after the same pause; anything illegal before tune-ok ends it, anything later is told.
  *
  * Spec: docs/amqp-connection.md, AMQP 0-9-1 §2.2.4.
  */
@@ -366,6 +366,9 @@ void start_on_method(struct amqp_conn *conn, const struct wire_method *method)
         on_tune_ok(conn, &method->connection_tune_ok);
     } else if (conn->state == CONN_OPEN && method->id == WIRE_CONNECTION_OPEN) {
         on_open(conn, &method->connection_open);
+    } else if (conn->state >= CONN_OPEN) {
+        conn_fault(conn, 504, wire_class_of(method->id), wire_method_of(method->id),
+                   "unexpected method in connection state opening");
     } else {
         wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
                "%s:%u sent %s during the handshake; connection closed", conn->peer.host,

@@ -23,6 +23,8 @@
 #include "amqp_internal.h"
 
 #define OUT_TAKE 64
+/* Of a payload that is no method, in a reply text. */
+#define OCTETS_SHOWN 48u
 
 void conn_dirty(struct amqp_conn *conn)
 {
@@ -412,13 +414,19 @@ static void on_channel0_method(struct amqp_conn *conn, const struct wire_method 
     }
 }
 
+/* Who has not yet said who it is, and agreed on how to speak, is told nothing, as by RabbitMQ. */
+static bool is_stranger(const struct amqp_conn *conn)
+{
+    return conn->state < CONN_OPEN;
+}
+
 void conn_decode_fault(struct amqp_conn *conn, enum wire_fault fault, struct bytes payload,
                        enum wire_method_id id)
 {
     char text[300];
     struct strbuf s;
     strbuf_init(&s, text, sizeof text);
-    if (conn->state < CONN_RUNNING) {
+    if (is_stranger(conn)) {
         wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
                "%s:%u: %s during handshake", conn->peer.host, conn->peer.port,
                wire_fault_text(fault));
@@ -431,7 +439,7 @@ void conn_decode_fault(struct amqp_conn *conn, enum wire_fault fault, struct byt
         strbuf_add_cstr(&s, ": unknown_frame");
     } else if (fault == WIRE_FAULT_TRUNCATED || fault == WIRE_FAULT_TRAILING) {
         strbuf_add_cstr(&s, "cannot decode ");
-        wire_describe_binary(&s, bytes_make(payload.data + 4, payload.size - 4), 48);
+        wire_describe_binary(&s, bytes_make(payload.data + 4, payload.size - 4), OCTETS_SHOWN);
     } else {
         strbuf_add_cstr(&s, wire_fault_text(fault));
     }
@@ -444,7 +452,7 @@ static void on_heartbeat_frame(struct amqp_conn *conn, const struct wire_frame *
     if (frame->channel == 0 && frame->payload.size == 0) {
         return;
     }
-    if (conn->state < CONN_RUNNING) {
+    if (is_stranger(conn)) {
         conn_abort(conn);
     } else if (frame->channel != 0) {
         conn_fault(conn, 505, 0, 0, "type 8, all octets = <<>>");
@@ -458,7 +466,7 @@ static void on_channel0_frame(struct amqp_conn *conn, const struct wire_frame *f
 {
     struct wire_method method;
     if (frame->type != WIRE_FRAME_METHOD) {
-        if (conn->state < CONN_RUNNING) {
+        if (is_stranger(conn)) {
             conn_abort(conn);
         } else {
             conn_fault(conn, 505, 0, 0, "expected method frame, got non method frame instead");
@@ -552,6 +560,23 @@ void conn_channel_frame(struct amqp_conn *conn, const struct wire_frame *frame)
     }
 }
 
+/* For a channel, before there can be any. */
+static void on_early_frame(struct amqp_conn *conn, const struct wire_frame *frame)
+{
+    char text[256];
+    struct strbuf s;
+    if (is_stranger(conn)) {
+        wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+               "%s:%u: frame on channel %u during handshake", conn->peer.host, conn->peer.port,
+               frame->channel);
+        conn_abort(conn);
+        return;
+    }
+    strbuf_init(&s, text, sizeof text);
+    wire_describe_binary(&s, frame->payload, OCTETS_SHOWN);
+    conn_fault(conn, 505, 0, 0, "type %u, all octets = %s", frame->type, text);
+}
+
 void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame)
 {
     if (WR_UNLIKELY(conn->state != CONN_RUNNING)) {
@@ -563,10 +588,7 @@ void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame)
             return;
         }
         if (frame->channel != 0) {
-            wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
-                   "%s:%u: frame on channel %u during handshake", conn->peer.host, conn->peer.port,
-                   frame->channel);
-            conn_abort(conn);
+            on_early_frame(conn, frame);
             return;
         }
     }
@@ -587,7 +609,7 @@ void conn_reader_fault(struct amqp_conn *conn)
     struct strbuf s;
     strbuf_init(&s, text, sizeof text);
     wire_frame_reader_describe_fault(&conn->reader, &s);
-    if (conn->state < CONN_RUNNING) {
+    if (is_stranger(conn)) {
         wr_log(conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
                "%s:%u: %s during handshake", conn->peer.host, conn->peer.port, text);
         conn_abort(conn);

@@ -93,7 +93,9 @@ Test(amqp_handshake, ends_when_the_client_goes_on_without_open_ok)
     struct wire_method open = {.id = WIRE_CHANNEL_OPEN};
     wait_for_a_seat();
     rig_send(1, &open);
-    EXPECT_OUT("reset\n");
+    EXPECT_OUT(
+        "0 connection.close reply-code=505 reply-text=\"UNEXPECTED_FRAME - type 1, all octets "
+        "= <<0,20,0,10,0>>\" class-id=0 method-id=0\n");
 }
 
 Test(amqp_handshake, can_be_closed_by_the_client_while_it_waits)
@@ -498,7 +500,7 @@ Test(amqp_handshake, an_unknown_vhost_is_told_and_the_socket_ends_with_close_ok)
     EXPECT_CALLS("authenticate guest guest\nsession_open guest none name=\n");
 }
 
-Test(amqp_handshake, methods_out_of_turn_end_the_socket)
+Test(amqp_handshake, methods_out_of_turn_end_the_connection)
 {
     for (int stage = 0; stage < 3; stage++) {
         for (size_t i = 0; i < wire_method_count(); i++) {
@@ -518,7 +520,15 @@ Test(amqp_handshake, methods_out_of_turn_end_the_socket)
             (void)rig_out();
             struct wire_method m = {.id = id};
             rig_send(0, &m);
-            cr_assert_str_eq(rig_out(), "reset\n", "%s in stage %d", wire_method_name((uint32_t)id),
+            char told[160] = "reset\n"; /* before tune-ok nothing is told */
+            if (stage > 1) {
+                (void)snprintf(told, sizeof told,
+                               "0 connection.close reply-code=504 reply-text=\"CHANNEL_ERROR - "
+                               "unexpected method in connection state opening\" class-id=%u "
+                               "method-id=%u\n",
+                               wire_class_of(id), wire_method_of(id));
+            }
+            cr_assert_str_eq(rig_out(), told, "%s in stage %d", wire_method_name((uint32_t)id),
                              stage);
             wire_frame_reader_deinit(&rig.reader);
             buf_unref(rig.conn.out);
@@ -547,6 +557,43 @@ Test(amqp_handshake, frames_of_channels_and_wrong_frames_end_the_socket)
                       8); /* a start-ok that is cut off */
         }
         cr_assert_str_eq(rig_out(), "reset\n", "case %d", i);
+        wire_frame_reader_deinit(&rig.reader);
+        buf_unref(rig.conn.out);
+        rig.conn.out = NULL;
+    }
+}
+
+Test(amqp_handshake, frames_instead_of_open_are_told_what_is_wrong)
+{
+    static const struct {
+        const char *frame;
+        size_t size;
+        const char *told;
+    } cases[] = {
+        {"\1\0\1\0\0\0\5\0\x14\0\x0a\0\xce", 13,
+         "505 reply-text=\"UNEXPECTED_FRAME - type 1, all octets = <<0,20,0,10,0>>\" class-id=0 "
+         "method-id=0"},
+        {"\3\0\1\0\0\0\1x\xce", 9,
+         "505 reply-text=\"UNEXPECTED_FRAME - type 3, all octets = <<\\\"x\\\">>\" class-id=0 "
+         "method-id=0"},
+        {"\3\0\0\0\0\0\1x\xce", 9,
+         "505 reply-text=\"UNEXPECTED_FRAME - expected method frame, got non method frame "
+         "instead\" class-id=0 method-id=0"},
+        {"\7\0\0\0\0\0\1x\xce", 9,
+         "501 reply-text=\"FRAME_ERROR - type 7, all octets = <<>>: unknown_frame\" class-id=0 "
+         "method-id=0"},
+        {"\1\0\0\0\0\0\10\0\x0a\0\x28\1\xff\0\0\xce", 16,
+         "501 reply-text=\"FRAME_ERROR - Malformed UTF-8 in shortstr\" class-id=10 method-id=40"},
+    };
+    for (size_t i = 0; i < WR_ARRAY_SIZE(cases); i++) {
+        char told[200];
+        start("127.0.0.1");
+        log_in("guest", "guest");
+        tune_ok(8, 131072, 0);
+        (void)rig_out();
+        rig_feed(cases[i].frame, cases[i].size);
+        (void)snprintf(told, sizeof told, "0 connection.close reply-code=%s\n", cases[i].told);
+        cr_assert_str_eq(rig_out(), told, "case %zu", i);
         wire_frame_reader_deinit(&rig.reader);
         buf_unref(rig.conn.out);
         rig.conn.out = NULL;
