@@ -160,7 +160,8 @@ uint32_t wire_table_put_array_begin(struct writer *w, const char *key);
 void wire_table_put_without(struct writer *w, struct bytes table, struct bytes key);
 
 /* Append the fields of a valid table in the order of their names, those of one name in the order
- * given: what RabbitMQ compares when it asks whether two tables are the same arguments. */
+ * given, and what is true as 1: what RabbitMQ compares when it asks whether two tables are the same
+ * arguments. What is nested stays as it is. */
 void wire_table_put_sorted(struct writer *w, struct bytes table);
 
 /* -- Text

@@ -316,12 +316,12 @@ bool args_check_consume(struct bytes vhost, const struct catalog_queue *queue, s
 /* RabbitMQ names the type only when the other side has none. */
 static void describe_side(struct strbuf *s, bool present, const struct wire_value *v, bool alone)
 {
-    if (!present) {
+    if (!present || (v->type == WIRE_FIELD_VOID && !alone)) {
         strbuf_add_cstr(s, "none");
         return;
     }
     strbuf_add_cstr(s, alone ? "the value '" : "'");
-    if (v->type == WIRE_FIELD_LONGSTR) {
+    if (v->type == WIRE_FIELD_LONGSTR || v->type == WIRE_FIELD_BINARY) {
         strbuf_add(s, v->bytes.data, v->bytes.size);
     } else {
         wire_describe_value(s, v);

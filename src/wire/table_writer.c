@@ -206,7 +206,11 @@ void wire_table_put_sorted(struct writer *w, struct bytes table)
     }
     for (size_t i = 0; i < fields.count; i++) {
         wire_put_key(w, fields.items[i].name);
-        wire_value_put(w, &fields.items[i].value);
+        if (fields.items[i].value.type == WIRE_FIELD_BOOL) {
+            wire_value_put_bool(w, fields.items[i].value.boolean); /* any octet but 0 is true */
+        } else {
+            wire_value_put(w, &fields.items[i].value);
+        }
     }
     vec_deinit(&fields);
 }

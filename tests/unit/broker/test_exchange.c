@@ -72,6 +72,18 @@ Test(broker_exchange, alternate_exchanges)
                 "received none but current is the value "
                 "'ae' of type 'longstr'\n");
     writer_deinit(&w);
+    declare("x", "direct", 0,
+            bytes_make("\x12"
+                       "alternate-exchangeV",
+                       20));
+    EXPECT_SAID("declare 406 inequivalent arg 'alternate-exchange' for exchange 'x' in vhost '/': "
+                "received none but current is 'ae'\n");
+    declare("x", "direct", 0,
+            bytes_make("\x12"
+                       "alternate-exchangex\0\0\0\2be",
+                       26));
+    EXPECT_SAID("declare 406 inequivalent arg 'alternate-exchange' for exchange 'x' in vhost '/': "
+                "received 'be' but current is 'ae'\n");
     writer_init(&w, 64);
     wire_table_put_int32(&w, "alternate-exchange", 1);
     declare("y", "direct", 0, writer_bytes(&w));

@@ -101,6 +101,16 @@ Test(table, fields_are_sorted_by_name_and_those_of_one_name_stay_in_order)
     writer_deinit(&w);
 }
 
+Test(table, what_is_true_is_sorted_as_one_and_the_same)
+{
+    static const char given[] = "\1bt\2\1at\0";
+    struct writer w;
+    writer_init(&w, 16);
+    wire_table_put_sorted(&w, bytes_make(given, sizeof given - 1));
+    cr_assert(bytes_eq(writer_bytes(&w), bytes_make("\1at\0\1bt\1", 8)));
+    writer_deinit(&w);
+}
+
 Test(table, lookup_takes_the_first_of_a_name_and_checks_the_type)
 {
     struct writer w;
