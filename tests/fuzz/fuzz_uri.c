@@ -21,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         WR_ASSERT(why[0] != 0);
         return 0;
     }
-    WR_ASSERT(size >= 7 && memcmp(data, "amqp://", 7) == 0);
+    const char *scheme = parts.tls ? "amqps://" : "amqp://";
+    WR_ASSERT(size >= strlen(scheme) && memcmp(data, scheme, strlen(scheme)) == 0);
     must_end(parts.user);
     must_end(parts.password);
     must_end(parts.vhost);
