@@ -12,6 +12,8 @@
 #include "broker_internal.h"
 #include "warren/prng.h"
 
+extern const struct env_ops rig_env_ops; /* a clock that stands still, and secrets that count */
+
 struct queue_client {
     uint32_t number; /* in order of opening, from 1 */
     uint64_t queue_id;
@@ -111,6 +113,11 @@ void rig_exchange(const char *name, const char *type, struct bytes args);
 void rig_bind(const char *exchange, const char *queue, const char *key);
 void rig_unbind(const char *exchange, const char *queue, const char *key);
 void rig_delete(const char *queue);
+/* One that has a dead-letter exchange; with a strategy it is a quorum queue. */
+void rig_dead_queue(const char *name, const char *exchange, const char *strategy);
+/* What the queue's client hears of its op: it is in the queue; it was refused. */
+void rig_applied(const char *queue, uint64_t seq);
+void rig_nacked(const char *queue, uint64_t seq);
 
 /* Calls into the broker: nothing may complete inside. */
 #define CALL(...)                                                                                  \

@@ -4,18 +4,6 @@
 
 TestSuite(broker_confirm, .init = rig_init, .fini = rig_deinit);
 
-static void applied(const char *queue, uint64_t seq)
-{
-    struct queue_client *client = rig_client(queue);
-    client->sink->on_applied(client->ctx, seq);
-}
-
-static void nacked(const char *queue, uint64_t seq)
-{
-    struct queue_client *client = rig_client(queue);
-    client->sink->on_nacked(client->ctx, seq);
-}
-
 static void publish(const char *exchange, const char *key, uint64_t token)
 {
     rig_publish(exchange, key, BYTES_NONE, token);
@@ -28,9 +16,9 @@ Test(broker_confirm, a_run_is_confirmed_as_a_run)
         publish("", "q", i);
     }
     (void)rig_said();
-    applied("q", 4);
-    applied("q", 4);
-    applied("q", 10);
+    rig_applied("q", 4);
+    rig_applied("q", 4);
+    rig_applied("q", 10);
     EXPECT_SAID("confirm 1+4 ack\nconfirm 5+6 ack\n");
 }
 
@@ -43,11 +31,11 @@ Test(broker_confirm, other_ops_in_between_do_not_matter)
     publish("", "q", 0); /* no confirm wanted: seq 4 */
     publish("", "q", 3);
     (void)rig_said();
-    applied("q", 3);
+    rig_applied("q", 3);
     EXPECT_SAID("confirm 1+1 ack\nconfirm 2+1 ack\n");
-    applied("q", 4);
+    rig_applied("q", 4);
     EXPECT_SAID("");
-    applied("q", 5);
+    rig_applied("q", 5);
     EXPECT_SAID("confirm 3+1 ack\n");
 }
 
@@ -60,9 +48,9 @@ Test(broker_confirm, with_several_queues_the_last_one_confirms)
     publish("amq.fanout", "", 1);
     publish("", "a", 2);
     (void)rig_said();
-    applied("a", 2);
+    rig_applied("a", 2);
     EXPECT_SAID("confirm 2+1 ack\n");
-    applied("b", 1);
+    rig_applied("b", 1);
     EXPECT_SAID("confirm 1+1 ack\n");
     cr_assert_eq(rig.ch->multi.count, 0);
 }
@@ -75,10 +63,10 @@ Test(broker_confirm, one_refusal_is_a_nack_once_all_have_answered)
     rig_bind("amq.fanout", "b", "");
     publish("amq.fanout", "", 1);
     (void)rig_said();
-    nacked("a", 1);
-    applied("a", 1);
+    rig_nacked("a", 1);
+    rig_applied("a", 1);
     EXPECT_SAID("");
-    applied("b", 1);
+    rig_applied("b", 1);
     EXPECT_SAID("confirm 1+1 nack\n");
     cr_assert_eq(rig.ch->nacked.count, 0);
 }
@@ -90,9 +78,9 @@ Test(broker_confirm, a_refusal_in_the_middle_of_a_run)
         publish("", "q", i);
     }
     (void)rig_said();
-    nacked("q", 3);
-    nacked("q", 5);
-    applied("q", 5);
+    rig_nacked("q", 3);
+    rig_nacked("q", 5);
+    rig_applied("q", 5);
     EXPECT_SAID("confirm 3+1 nack\nconfirm 5+1 nack\nconfirm 1+2 ack\nconfirm 4+1 ack\n");
 }
 
@@ -142,7 +130,7 @@ static void progress(struct prng *prng, uint32_t q, const char *name)
     size_t to = model.told[q] + prng_below(prng, model.ops[q].count - model.told[q] + 1);
     for (size_t i = model.told[q]; i < to; i++) { /* refusals are told before */
         if (model.ops[q].items[i] != 0 && prng_below(prng, 10) == 0) {
-            nacked(name, i + 1);
+            rig_nacked(name, i + 1);
             answer(model.ops[q].items[i], false);
             model.ops[q].items[i] = 0;
         }
@@ -152,7 +140,7 @@ static void progress(struct prng *prng, uint32_t q, const char *name)
     }
     if (to > model.told[q]) {
         model.told[q] = to;
-        applied(name, to);
+        rig_applied(name, to);
     }
 }
 
@@ -220,7 +208,7 @@ Test(broker_confirm, property_the_same_as_a_naive_model)
             for (size_t i = model.told[q]; i < model.ops[q].count; i++) {
                 answer(model.ops[q].items[i], true);
             }
-            applied(names[q], model.ops[q].count);
+            rig_applied(names[q], model.ops[q].count);
             vec_deinit(&model.ops[q]);
         }
         check(token);
