@@ -120,6 +120,9 @@ struct wire_method rig_start_ok(const char *mechanism, struct bytes response,
 struct wire_method rig_publish(const char *exchange, const char *key);
 void rig_content(uint16_t channel, uint64_t body_size); /* an empty header of that size */
 
+/* Bytes for %.*s. */
+#define S(b) (int)(b).size, (const char *)(b).data
+
 static inline struct bytes B(const char *text) {
     return bytes_from_cstr(text);
 }
