@@ -1,5 +1,6 @@
-/* See cluster.h. This file: hosts, disks, links. The oracles are in oracle.c. */
-#include "cluster.h"
+/* See cluster.h. This file: life, links, and what drives the members. The oracles are in oracle.c.
+ */
+#include "cluster_internal.h"
 #include "oracle.h"
 
 #include <inttypes.h>
@@ -34,112 +35,6 @@ bool sim_chance(struct sim *s, uint32_t percent)
     return sim_random(s, 100) < percent;
 }
 
-/* ---- payloads -------------------------------------------------------------------------------- */
-
-static struct blob *blob_new(struct sim *s, const uint8_t *bytes, uint32_t size)
-{
-    struct blob *b = malloc(sizeof *b + size);
-    b->sim = s;
-    b->refs = 1;
-    b->size = size;
-    if (size > 0) {
-        memcpy(b->bytes, bytes, size);
-    }
-    s->blobs++;
-    return b;
-}
-
-static void blob_ref(void *ctx, void *owner)
-{
-    (void)ctx;
-    ((struct blob *)owner)->refs++;
-}
-
-static void blob_unref(void *ctx, void *owner)
-{
-    (void)ctx;
-    struct blob *b = owner;
-    SIM_CHECK(b->sim, b->refs > 0);
-    if (--b->refs == 0) {
-        b->sim->blobs--;
-        free(b);
-    }
-}
-
-static void *blob_create(void *ctx, const uint8_t *bytes, uint32_t size, const uint8_t **ret_data)
-{
-    struct blob *b = blob_new(ctx, bytes, size);
-    *ret_data = b->bytes;
-    return b;
-}
-
-/* ---- logs ------------------------------------------------------------------------------------ */
-
-static void log_push(struct sim_log *l, const struct sim_entry *e)
-{
-    if (l->count == l->capacity) {
-        l->capacity = l->capacity == 0 ? 16 : l->capacity * 2;
-        l->entries = realloc(l->entries, l->capacity * sizeof *l->entries);
-    }
-    l->entries[l->count++] = *e;
-    if (e->blob != NULL) {
-        e->blob->refs++;
-    }
-}
-
-static void entry_release(struct sim_entry *e)
-{
-    if (e->blob != NULL) {
-        blob_unref(NULL, e->blob);
-    }
-}
-
-static void log_cut_from(struct sim_log *l, uint64_t from)
-{
-    while (l->count > 0 && l->entries[l->count - 1].index >= from) {
-        entry_release(&l->entries[--l->count]);
-    }
-}
-
-static void log_cut_to(struct sim_log *l, uint64_t index)
-{
-    uint32_t n = 0;
-    while (n < l->count && l->entries[n].index <= index) {
-        entry_release(&l->entries[n++]);
-    }
-    if (n > 0) {
-        memmove(l->entries, l->entries + n, (l->count - n) * sizeof *l->entries);
-        l->count -= n;
-    }
-}
-
-static void log_free(struct sim_log *l)
-{
-    log_cut_from(l, 0);
-    free(l->entries);
-    *l = (struct sim_log){0};
-}
-
-const struct sim_entry *sim_log_find(const struct sim_log *l, uint64_t index)
-{
-    if (l->count == 0 || index < l->entries[0].index || index > l->entries[l->count - 1].index) {
-        return NULL;
-    }
-    return &l->entries[index - l->entries[0].index];
-}
-
-static struct raft_entry as_raft(const struct sim_entry *e)
-{
-    return (struct raft_entry){
-        .term = e->term,
-        .index = e->index,
-        .kind = e->kind,
-        .size = e->blob != NULL ? e->blob->size : 0,
-        .data = e->blob != NULL ? e->blob->bytes : NULL,
-        .owner = e->blob,
-    };
-}
-
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static uint64_t at_once(struct sim *s, uint64_t a, uint64_t b)
@@ -170,7 +65,7 @@ struct sim *sim_new(uint64_t seed)
 
 static void op_free(struct sim_op *op)
 {
-    log_free(&op->entries);
+    sim__log_free(&op->entries);
 }
 
 static void ops_drop(struct sim_node *n, uint32_t first, uint32_t count)
@@ -188,8 +83,8 @@ void sim_free(struct sim *s)
         struct sim_node *n = &s->nodes[i];
         raft_free(n->raft);
         ops_drop(n, 0, n->op_count);
-        log_free(&n->log);
-        log_free(&n->disk.log);
+        sim__log_free(&n->log);
+        sim__log_free(&n->disk.log);
     }
     while (s->message_count > 0) {
         sim_drop(s, s->message_count - 1);
@@ -200,8 +95,6 @@ void sim_free(struct sim *s)
     free(s->term_leader);
     free(s);
 }
-
-static void process(struct sim *s, uint64_t id, const struct raft_update *u);
 
 void sim_create(struct sim *s, uint64_t id, const struct raft_member *members, uint32_t count)
 {
@@ -231,10 +124,10 @@ static void apply_op(struct sim *s, uint64_t id, struct sim_op *op)
     struct sim_disk *d = &s->nodes[id].disk;
     switch (op->kind) {
     case SIM_OP_RESET:
-        log_cut_from(&d->log, 0);
+        sim__log_cut_from(&d->log, 0);
         break;
     case SIM_OP_TRUNCATE:
-        log_cut_from(&d->log, op->from);
+        sim__log_cut_from(&d->log, op->from);
         break;
     case SIM_OP_HARD:
         SIM_CHECK(s, op->hard.term.v >= d->hard.term.v);
@@ -248,7 +141,7 @@ static void apply_op(struct sim *s, uint64_t id, struct sim_op *op)
             }
             SIM_CHECK(s,
                       d->log.count == 0 || d->log.entries[d->log.count - 1].index + 1 == e->index);
-            log_push(&d->log, e);
+            sim__log_push(&d->log, e);
         }
         break;
     }
@@ -267,7 +160,7 @@ void sim_crash(struct sim *s, uint64_t id, uint32_t kept)
     n->alive = false;
     n->was_leader = false;
     n->installing = 0;
-    log_free(&n->log);
+    sim__log_free(&n->log);
     memset(n->seen_up, 0, sizeof n->seen_up);
     for (uint64_t i = 1; i < SIM_NODES; i++) {
         s->link_epoch[id][i]++;
@@ -283,7 +176,7 @@ void sim_restart(struct sim *s, uint64_t id)
     struct raft_config cfg = s->cfg;
     cfg.id = sim_id(id);
     cfg.seed = sim_random(s, UINT32_MAX);
-    cfg.payload = (struct raft_payload_ops){blob_ref, blob_unref, blob_create, s};
+    cfg.payload = sim__payload_ops(s);
     struct raft_snapshot_meta meta = {
         d->base_index, d->base_term, {d->base_count, d->base_members}};
     n->raft = raft_new(&cfg, &d->hard, &meta, d->machine_index);
@@ -292,7 +185,7 @@ void sim_restart(struct sim *s, uint64_t id)
         trim_to = d->log.entries[0].index + sim_random(s, d->log.count + 1);
     }
     for (uint32_t i = 0; i < d->log.count; i++) {
-        struct raft_entry e = as_raft(&d->log.entries[i]);
+        struct raft_entry e = sim__as_raft(&d->log.entries[i]);
         if (e.index < trim_to && e.kind != RAFT_ENTRY_CONFIG) {
             e.trimmed = true;
             e.data = NULL;
@@ -304,7 +197,7 @@ void sim_restart(struct sim *s, uint64_t id)
     }
     for (uint32_t i = 0; i < d->log.count; i++) {
         if (d->log.entries[i].index > d->base_index) {
-            log_push(&n->log, &d->log.entries[i]);
+            sim__log_push(&n->log, &d->log.entries[i]);
         }
     }
     n->alive = true;
@@ -315,7 +208,7 @@ void sim_restart(struct sim *s, uint64_t id)
     struct raft_update u;
     int err = raft_start(n->raft, s->now_ms, &u);
     SIM_CHECK(s, err == 0);
-    process(s, id, &u);
+    sim__process(s, id, &u);
 }
 
 /* ---- links ----------------------------------------------------------------------------------- */
@@ -330,7 +223,7 @@ static void message_copy(struct sim *s, struct sim_message *to, const struct raf
         for (uint32_t i = 0; i < m->u.append.entry_count; i++) {
             struct raft_entry *e = &to->entries[i];
             *e = m->u.append.entries[i];
-            struct blob *b = blob_new(s, e->data, e->size);
+            struct blob *b = sim__blob_new(s, e->data, e->size);
             e->data = b->bytes;
             e->owner = b;
         }
@@ -341,7 +234,7 @@ static void message_copy(struct sim *s, struct sim_message *to, const struct raf
         to->members = calloc(count, sizeof *to->members);
         memcpy(to->members, m->u.snapshot.meta.membership.members, count * sizeof *to->members);
         to->m.u.snapshot.meta.membership.members = to->members;
-        to->chunk = blob_new(s, m->u.snapshot.data, m->u.snapshot.size);
+        to->chunk = sim__blob_new(s, m->u.snapshot.data, m->u.snapshot.size);
         to->m.u.snapshot.data = to->chunk->bytes;
         to->m.u.snapshot.owner = to->chunk;
     }
@@ -350,16 +243,16 @@ static void message_copy(struct sim *s, struct sim_message *to, const struct raf
 static void message_free(struct sim_message *m)
 {
     for (uint32_t i = 0; m->entries != NULL && i < m->m.u.append.entry_count; i++) {
-        blob_unref(NULL, m->entries[i].owner);
+        sim__blob_unref(NULL, m->entries[i].owner);
     }
     free(m->entries);
     free(m->members);
     if (m->chunk != NULL) {
-        blob_unref(NULL, m->chunk);
+        sim__blob_unref(NULL, m->chunk);
     }
 }
 
-static void message_add(struct sim *s, const struct raft_message *m)
+void sim__message_add(struct sim *s, const struct raft_message *m)
 {
     if (s->message_count == s->message_capacity) {
         s->message_capacity = s->message_capacity == 0 ? 64 : s->message_capacity * 2;
@@ -386,7 +279,7 @@ void sim_drop(struct sim *s, uint32_t i)
 void sim_duplicate(struct sim *s, uint32_t i)
 {
     struct raft_message m = s->messages[i].m;
-    message_add(s, &m);
+    sim__message_add(s, &m);
 }
 
 void sim_deliver(struct sim *s, uint32_t i)
@@ -425,237 +318,6 @@ void sim_drop_all(struct sim *s, uint64_t from, uint64_t to)
     }
 }
 
-/* ---- the host's part of a turn --------------------------------------------------------------- */
-
-static struct sim_op *op_add(struct sim *s, uint64_t id, enum sim_op_kind kind)
-{
-    struct sim_node *n = &s->nodes[id];
-    SIM_CHECK(s, n->op_count < sizeof n->ops / sizeof n->ops[0]);
-    struct sim_op *op = &n->ops[n->op_count++];
-    memset(op, 0, sizeof *op);
-    op->kind = kind;
-    op->at = s->disk_at(s, id);
-    if (n->op_count > 1 && n->ops[n->op_count - 2].at > op->at) {
-        op->at = n->ops[n->op_count - 2].at;
-    }
-    return op;
-}
-
-static void take_log_work(struct sim *s, uint64_t id, const struct raft_update *u)
-{
-    struct sim_node *n = &s->nodes[id];
-    if ((u->flags & RAFT_UPDATE_LOG_RESET) != 0) {
-        (void)op_add(s, id, SIM_OP_RESET);
-        log_cut_from(&n->log, 0);
-    }
-    if ((u->flags & RAFT_UPDATE_TRUNCATE) != 0) {
-        op_add(s, id, SIM_OP_TRUNCATE)->from = u->truncate_from;
-        log_cut_from(&n->log, u->truncate_from);
-    }
-    if ((u->flags & RAFT_UPDATE_HARD_STATE) != 0) {
-        struct sim_op *op = op_add(s, id, SIM_OP_HARD);
-        op->hard = u->hard_state;
-        op->generation = u->hard_state_generation;
-    }
-    if (u->entry_count > 0) {
-        struct sim_op *op = op_add(s, id, SIM_OP_ENTRIES);
-        op->generation = u->generation;
-        for (uint32_t i = 0; i < u->entry_count; i++) {
-            const struct raft_entry *e = &u->entries[i];
-            struct sim_entry copy = {e->term, e->index, e->kind, e->owner};
-            SIM_CHECK(s, n->log.count == 0
-                             ? e->index == raft_first_index(n->raft)
-                             : n->log.entries[n->log.count - 1].index + 1 == e->index);
-            log_push(&n->log, &copy);
-            log_push(&op->entries, &copy);
-        }
-    }
-}
-
-static void apply(struct sim *s, uint64_t id, uint64_t begin, uint64_t end)
-{
-    struct sim_node *n = &s->nodes[id];
-    for (uint64_t i = begin; i < end; i++) {
-        SIM_CHECK(s, i == n->machine_index + 1);
-        const struct sim_entry *e = sim_log_find(&n->log, i);
-        SIM_CHECK(s, e != NULL);
-        const struct raft_entry *cached = raft_log_entry(n->raft, i);
-        SIM_CHECK(s, cached == NULL || (cached->term.v == e->term.v && cached->owner == e->blob));
-        oracle_applied(s, id, e);
-    }
-}
-
-/* What a host that has stored so much of a snapshot says to the sender. */
-static uint64_t note_at(uint64_t index, uint64_t offset)
-{
-    return index * 100 + offset;
-}
-
-static void answer_snapshot_want(struct sim *s, uint64_t id, const struct raft_snapshot_want *w)
-{
-    struct sim_node *n = &s->nodes[id];
-    struct raft_event ev = {.type = RAFT_EVENT_SNAPSHOT_FAILED, .u.peer = w->peer};
-    struct raft_snapshot_meta meta;
-    uint8_t stream[16];
-    uint64_t index = n->disk.machine_index;
-    SIM_CHECK(s, w->note == (w->index == 0 || w->offset == 0 ? 0 : note_at(w->index, w->offset)));
-    if (raft_snapshot_meta(n->raft, index, &meta) == 0 && index >= w->min_index) {
-        memcpy(stream, &index, 8);
-        memcpy(stream + 8, &n->disk.machine_hash, 8);
-        uint64_t offset = w->index == index && w->offset < sizeof stream ? w->offset : 0;
-        uint64_t size = sizeof stream - offset;
-        size = size > s->chunk_bytes ? s->chunk_bytes : size;
-        ev.type = RAFT_EVENT_SNAPSHOT_CHUNK;
-        ev.u.chunk.peer = w->peer;
-        ev.u.chunk.meta = meta;
-        ev.u.chunk.offset = offset;
-        ev.u.chunk.size = (uint32_t)size;
-        ev.u.chunk.data = stream + offset;
-        ev.u.chunk.done = offset + size == sizeof stream;
-    }
-    (void)sim_step(s, id, ev);
-}
-
-static void answer_entries_want(struct sim *s, uint64_t id, const struct raft_entries_want *w)
-{
-    struct sim_node *n = &s->nodes[id];
-    struct raft_entry entries[64];
-    uint32_t count = 0;
-    uint64_t bytes = 0;
-    for (uint64_t i = w->begin; i < w->end && count < 64 && bytes < w->bytes_max; i++) {
-        const struct sim_entry *e = sim_log_find(&n->log, i);
-        if (e == NULL) {
-            break;
-        }
-        entries[count] = as_raft(e);
-        bytes += entries[count++].size;
-    }
-    struct raft_event ev = {.type = RAFT_EVENT_ENTRIES_READ};
-    ev.u.entries_read.peer = w->peer;
-    ev.u.entries_read.count = sim_chance(s, s->read_fail_percent) ? 0 : count;
-    ev.u.entries_read.entries = entries;
-    (void)sim_step(s, id, ev);
-}
-
-static void take_chunk(struct sim *s, uint64_t id, const struct raft_message *m)
-{
-    struct sim_node *n = &s->nodes[id];
-    SIM_CHECK(s, m->u.snapshot.offset == n->stream_size);
-    SIM_CHECK(s, n->stream_size + m->u.snapshot.size <= sizeof n->stream);
-    memcpy(n->stream + n->stream_size, m->u.snapshot.data, m->u.snapshot.size);
-    n->stream_size += m->u.snapshot.size;
-    uint64_t index = m->u.snapshot.meta.index;
-    if (!m->u.snapshot.done) {
-        struct raft_event ev = {.type = RAFT_EVENT_SNAPSHOT_STORED};
-        ev.u.stored.index = index;
-        ev.u.stored.offset = n->stream_size;
-        ev.u.stored.note = note_at(index, n->stream_size);
-        SIM_CHECK(s, sim_step(s, id, ev) == 0);
-        return;
-    }
-    uint64_t content = 0;
-    memcpy(&content, n->stream, 8);
-    SIM_CHECK(s, n->stream_size == 16);
-    SIM_CHECK(s, content == index);
-    memcpy(&n->install_hash, n->stream + 8, 8);
-    n->installing = index;
-    n->installing_at = s->disk_at(s, id);
-    n->install_term = m->u.snapshot.meta.term;
-    n->install_count = m->u.snapshot.meta.membership.count;
-    memcpy(n->install_members, m->u.snapshot.meta.membership.members,
-           n->install_count * sizeof *n->install_members);
-    n->stream_size = 0;
-}
-
-/* The snapshot becomes durable, the core is told; a crash may come in between (`sim_crash` before
- * the step). */
-void sim_install_done(struct sim *s, uint64_t id)
-{
-    struct sim_node *n = &s->nodes[id];
-    uint64_t index = n->installing;
-    SIM_CHECK(s, index > 0);
-    n->installing = 0;
-    n->disk.base_index = index;
-    n->disk.base_term = n->install_term;
-    n->disk.base_count = n->install_count;
-    memcpy(n->disk.base_members, n->install_members, sizeof n->install_members);
-    n->disk.machine_index = index;
-    n->disk.machine_hash = n->install_hash;
-    if (s->install_crashes && sim_chance(s, 10)) {
-        sim_crash(s, id, (uint32_t)sim_random(s, n->op_count + 1));
-        return;
-    }
-    n->machine_index = index;
-    n->machine_hash = n->install_hash;
-    oracle_installed(s, id);
-    struct raft_event ev = {.type = RAFT_EVENT_SNAPSHOT_INSTALLED, .u.index = index};
-    SIM_CHECK(s, sim_step(s, id, ev) == 0);
-}
-
-static void process(struct sim *s, uint64_t id, const struct raft_update *u)
-{
-    struct sim_node *n = &s->nodes[id];
-    if (s->trace != NULL) {
-        char text[4096];
-        raft_describe_update(u, text, sizeof text);
-        if (strcmp(text, "update") != 0) {
-            fprintf(s->trace, "%" PRIu64 ":%s\n", id, text + strlen("update"));
-        }
-    }
-    for (uint32_t i = 0; i < u->message_count; i++) {
-        if (s->trace != NULL) {
-            char text[4096];
-            raft_describe_message(&u->messages[i], text, sizeof text);
-            fprintf(s->trace, "  %s\n", text);
-        }
-        oracle_message(s, id, &u->messages[i]);
-        message_add(s, &u->messages[i]);
-    }
-    take_log_work(s, id, u);
-    if ((u->flags & RAFT_UPDATE_SNAPSHOT_ABORT) != 0) {
-        n->stream_size = 0;
-    }
-    for (uint32_t i = 0; i < u->read_count; i++) {
-        n->reads_ok += u->reads[i].status == 0 ? 1 : 0;
-        n->reads_failed += u->reads[i].status != 0 ? 1 : 0;
-        if (u->reads[i].status == 0) {
-            n->read_index = u->reads[i].index;
-            /* The context is what was committed anywhere when the question was asked. */
-            SIM_CHECK(s, u->reads[i].index >= u->reads[i].context);
-        }
-    }
-    apply(s, id, u->apply_begin, u->apply_end);
-    n->last_update = *u;
-    oracle_step(s, id);
-    /* What follows steps again: copy first, the update is void then. */
-    struct raft_snapshot_want wants[SIM_NODES];
-    struct raft_entries_want reads[SIM_NODES];
-    uint32_t want_count = u->snapshot_want_count;
-    uint32_t read_count = u->entries_want_count;
-    SIM_CHECK(s, want_count <= SIM_NODES && read_count <= SIM_NODES);
-    if (want_count > 0) {
-        memcpy(wants, u->snapshot_wants, want_count * sizeof *wants);
-    }
-    if (read_count > 0) {
-        memcpy(reads, u->entries_wants, read_count * sizeof *reads);
-    }
-    uint64_t applied = u->apply_end > u->apply_begin ? u->apply_end - 1 : 0;
-    if (u->snapshot_chunk != NULL) {
-        struct raft_message chunk = *u->snapshot_chunk;
-        take_chunk(s, id, &chunk);
-    }
-    if (applied > 0 && n->machine_index >= applied) {
-        struct raft_event ev = {.type = RAFT_EVENT_APPLIED, .u.index = applied};
-        SIM_CHECK(s, sim_step(s, id, ev) == 0);
-    }
-    for (uint32_t i = 0; i < want_count && s->answer_snapshots; i++) {
-        answer_snapshot_want(s, id, &wants[i]);
-    }
-    for (uint32_t i = 0; i < read_count; i++) {
-        answer_entries_want(s, id, &reads[i]);
-    }
-}
-
 int sim_step(struct sim *s, uint64_t id, struct raft_event ev)
 {
     struct sim_node *n = &s->nodes[id];
@@ -673,14 +335,14 @@ int sim_step(struct sim *s, uint64_t id, struct raft_event ev)
         fprintf(s->trace, "%" PRIu64 ": error: %s\n", id, raft_strerror(err));
     }
     if (ev.type == RAFT_EVENT_SNAPSHOT_INSTALLED) {
-        log_cut_to(&n->log, ev.u.index);
-        log_cut_to(&n->disk.log, (u.flags & RAFT_UPDATE_LOG_RESET) != 0 ? 0 : ev.u.index);
+        sim__log_cut_to(&n->log, ev.u.index);
+        sim__log_cut_to(&n->disk.log, (u.flags & RAFT_UPDATE_LOG_RESET) != 0 ? 0 : ev.u.index);
     }
     if (ev.type == RAFT_EVENT_COMPACTED && err == 0) {
-        log_cut_to(&n->log, ev.u.index);
-        log_cut_to(&n->disk.log, ev.u.index);
+        sim__log_cut_to(&n->log, ev.u.index);
+        sim__log_cut_to(&n->disk.log, ev.u.index);
     }
-    process(s, id, &u);
+    sim__process(s, id, &u);
     return err;
 }
 
@@ -691,14 +353,14 @@ int sim_tick(struct sim *s, uint64_t id)
 
 int sim_propose(struct sim *s, uint64_t id, const char *text)
 {
-    struct blob *b = blob_new(s, (const uint8_t *)text, (uint32_t)strlen(text));
+    struct blob *b = sim__blob_new(s, (const uint8_t *)text, (uint32_t)strlen(text));
     struct raft_entry e = {.size = b->size, .data = b->bytes, .owner = b};
     struct raft_event ev = {.type = RAFT_EVENT_PROPOSE};
     ev.u.propose.term = raft_term(s->nodes[id].raft);
     ev.u.propose.count = 1;
     ev.u.propose.entries = &e;
     int err = sim_step(s, id, ev);
-    blob_unref(NULL, b);
+    sim__blob_unref(NULL, b);
     return err;
 }
 
