@@ -296,7 +296,5 @@ void broker_list_connections(struct broker *broker, broker_row_fn fn, void *ctx)
 void broker_list_channels(struct broker *broker, broker_row_fn fn, void *ctx);
 /* The session of that number (the second one of its pid), as an operator wants it. False: none. */
 bool broker_close_connection(struct broker *broker, uint64_t id, const char *reason);
-void broker_close_all(struct broker *broker,
-                      const char *reason); /* each session's on_close, at shutdown */
 
 #endif

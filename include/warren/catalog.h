@@ -216,9 +216,6 @@ void catalog_iter_bindings_to(struct catalog_iter *it, const struct catalog_view
                               enum catalog_destination kind, uint64_t id);
 void catalog_iter_permissions_of(struct catalog_iter *it, const struct catalog_user *user);
 void catalog_iter_topic_permissions_of(struct catalog_iter *it, const struct catalog_user *user);
-/* In no order of priority; see catalog_vhost.ranking for that. */
-void catalog_iter_policies(struct catalog_iter *it, const struct catalog_vhost *vhost,
-                           bool operator_policy);
 /* vhost NULL: the global ones. */
 void catalog_iter_parameters(struct catalog_iter *it, const struct catalog_view *view,
                              const struct catalog_vhost *vhost);

@@ -260,7 +260,6 @@ uint64_t queue_client_get(struct queue_client *client, bool no_ack);
 uint64_t queue_client_purge(struct queue_client *client);
 uint64_t queue_client_limit(struct queue_client *client, uint32_t unacked_max);
 uint64_t queue_client_seal(struct queue_client *client, uint8_t flags);
-uint64_t queue_client_unseal(struct queue_client *client);
 /* Those of `count` positions from `position` on that are ready: delivered to consumer 0 as a GET's,
  * then on_reply(value = how many the queue handed out; some may not have come when contact was lost
  * meanwhile and they were returned). flags QUEUE_NO_ACK: removed instead, from `places` (enum

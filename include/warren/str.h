@@ -42,9 +42,7 @@ static inline struct bytes strbuf_bytes(const struct strbuf *s)
 void put_printf(struct writer *w, const char *fmt, ...) WR_PRINTF(2, 3);
 void put_vprintf(struct writer *w, const char *fmt, va_list args) WR_PRINTF(2, 0);
 
-/* Text and lower-case hex appended to a writer. */
 void put_cstr(struct writer *w, const char *text);
-void put_hex(struct writer *w, struct bytes b);
 
 /* A JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD. */
 void put_json_string(struct writer *w, struct bytes text);

@@ -146,15 +146,6 @@ void put_cstr(struct writer *w, const char *text)
     put_bytes(w, text, strlen(text));
 }
 
-void put_hex(struct writer *w, struct bytes b)
-{
-    uint8_t *out = put_space(w, b.size * 2);
-    for (size_t i = 0; i < b.size; i++) {
-        out[2 * i] = (uint8_t)hex_digits[b.data[i] >> 4];
-        out[2 * i + 1] = (uint8_t)hex_digits[b.data[i] & 15];
-    }
-}
-
 static void put_json_ascii(struct writer *w, uint8_t c)
 {
     if (c == '"' || c == '\\') {

@@ -398,11 +398,3 @@ bool broker_close_connection(struct broker *broker, uint64_t id, const char *rea
     session_force_close(session, reason);
     return true;
 }
-
-void broker_close_all(struct broker *broker, const char *reason)
-{
-    LIST_FOREACH_SAFE(link, &broker->sessions) {
-        struct broker_session *session = WR_CONTAINER_OF(link, struct broker_session, link);
-        session_force_close(session, reason);
-    }
-}

@@ -102,12 +102,6 @@ void catalog_iter_topic_permissions_of(struct catalog_iter *it, const struct cat
     start_flat(it, user->topic_permissions);
 }
 
-void catalog_iter_policies(struct catalog_iter *it, const struct catalog_vhost *vhost,
-                           bool operator_policy)
-{
-    start_flat(it, operator_policy ? vhost->operator_policies : vhost->policies);
-}
-
 void catalog_iter_parameters(struct catalog_iter *it, const struct catalog_view *view,
                              const struct catalog_vhost *vhost)
 {

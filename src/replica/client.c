@@ -277,11 +277,6 @@ uint64_t queue_client_seal(struct queue_client *client, uint8_t flags)
     return op->seq;
 }
 
-uint64_t queue_client_unseal(struct queue_client *client)
-{
-    return add(client, QUEUE_OP_UNSEAL)->seq;
-}
-
 uint64_t queue_client_take(struct queue_client *client, uint64_t position, uint64_t count,
                            uint8_t flags, uint8_t places)
 {

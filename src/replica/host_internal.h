@@ -170,7 +170,6 @@ void client_on_leader(struct host *host, uint64_t queue, struct uid node, uint32
 void client_node_lost(struct host *host, struct uid node);
 void client_node_up(struct host *host, struct uid node);
 void client_queue_gone(struct host *host, uint64_t queue, bool lost);
-void client_queue_changed(struct host *host, const struct catalog_queue *queue);
 void clients_end_outlived(struct host *host);
 void clients_free(struct host *host);
 void client_flush_dests(struct host *host);

@@ -294,8 +294,3 @@ uint64_t queue_client_seal(struct queue_client *client, uint8_t flags)
 {
     return asks(client, op(client, "seal flags=%u", flags));
 }
-
-uint64_t queue_client_unseal(struct queue_client *client)
-{
-    return op(client, "unseal");
-}

@@ -248,13 +248,6 @@ Test(broker_session, every_kind_of_waiting_call_can_lose_its_channel)
     cr_assert(list_is_empty(&rig.broker->abandoned));
 }
 
-Test(broker_session, close_all_tells_every_session)
-{
-    (void)rig_session("actor", "/");
-    broker_close_all(rig.broker, "why");
-    EXPECT_SAID("close why\nclose why\n");
-}
-
 static void on_row(void *ctx, const char *const *names, const char *const *values, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
