@@ -20,6 +20,7 @@
 
 #define NAME_MAX_SIZE      255u
 #define WINDOW_FIRST       32u    /* deliveries granted to a new consumer, before sizes are known */
+#define WINDOW_MOST        8192u  /* ... at once to anybody */
 #define WINDOW_CAREFUL     2u     /* ... of which the messages cannot be given back */
 #define WINDOW_RESUMED     128u   /* ... at most, to one that was stopped by the channel's limit */
 #define PENDING_MAX        10000u /* publishes of a channel, counted per target, not applied yet */

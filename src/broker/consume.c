@@ -4,11 +4,12 @@
  * Credit: a consumer's prefetch is enforced by the queue machine. Besides, every consumer has a
  * window of deliveries, counted in bytes by the average size, that is renewed as they are handed to
  * the front end, so that a slow socket never has more than a window queued. The first one is a
- * number of messages (who has a higher priority must not run out of credit), a small one if the
- * queue has messages that cannot be given back (no_ack); once sizes are known it begins small,
- * doubles with each renewal up to WINDOW_BYTES, and is halved when the socket is slow. What comes
- * over WINDOW_BYTES to a slow socket is given back. The channel's global limit is enforced in the
- * machine per queue (QUEUE_OP_LIMIT), and over several queues in turns.c.
+ * number of messages, a small one if the queue has messages that cannot be given back (no_ack);
+ * once sizes are known it begins small, doubles with each renewal up to WINDOW_BYTES, and is halved
+ * when the socket is slow. What comes over WINDOW_BYTES to a slow socket is given back. What one
+ * of a higher priority has no credit for goes to others, so its windows begin large. The channel's
+ * global limit is enforced in the machine per queue (QUEUE_OP_LIMIT), and over several queues in
+ * turns.c.
  */
 #include <stdio.h>
 
@@ -17,7 +18,13 @@
 
 #define RESUMED_WINDOWS 8u
 
-static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
+/* Only those below it can show that it has a window: they would get what it has no credit for. */
+static bool is_preferred(const struct consumer *c)
+{
+    return c->priority > 0;
+}
+
+static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag, int32_t priority)
 {
     struct consumer *c = wr_calloc(1, sizeof *c);
     c->queue = q;
@@ -26,7 +33,8 @@ static struct consumer *consumer_new(struct ch_queue *q, struct bytes tag)
             .count; /* ids are not used again within a client: late deliveries must find nobody */
     c->tag_size = (uint8_t)tag.size;
     memcpy(c->tag, tag.data, tag.size);
-    c->window_bytes = WINDOW_BYTES_LEAST;
+    c->priority = priority;
+    c->window_bytes = is_preferred(c) ? WINDOW_BYTES : WINDOW_BYTES_LEAST;
     list_init(&c->stop_link);
     vec_push(&q->consumers, c);
     (void)map_put(&q->channel->consumers, tag, c);
@@ -52,7 +60,7 @@ uint64_t consumer_window(const struct consumer *c)
 {
     const uint64_t first = c->careful ? WINDOW_CAREFUL : WINDOW_FIRST;
     uint64_t window = c->average == 0 ? first : c->window_bytes / (c->average + 64u);
-    return window < 2 ? 2 : window > 8192 ? 8192 : window;
+    return window < 2 ? 2 : window > WINDOW_MOST ? WINDOW_MOST : window;
 }
 
 /* More credit once half of the window is used up. */
@@ -98,9 +106,10 @@ void consumer_resumed(struct consumer *c)
  * a small first window takes nothing away from whoever has a higher priority, or a turn. */
 static void take_more_of_an_empty_queue(struct consumer *c)
 {
+    const uint64_t first = is_preferred(c) ? WINDOW_MOST : WINDOW_FIRST;
     c->careful = false;
-    if (!c->stopped && !c->queue->channel->held && c->credit < c->ordinal + WINDOW_FIRST) {
-        c->credit = c->ordinal + WINDOW_FIRST;
+    if (!c->stopped && !c->queue->channel->held && c->credit < c->ordinal + first) {
+        c->credit = c->ordinal + first;
         (void)queue_client_credit(c->queue->client, c->id, c->credit);
     }
 }
@@ -128,7 +137,7 @@ static void attach_over(struct request *r)
     request_let_go(r);
     if (r->answer == QUEUE_OK && c != NULL) {
         begin_deliveries(c);
-        if (c->careful && r->count == 0) {
+        if ((c->careful || is_preferred(c)) && r->count == 0) {
             take_more_of_an_empty_queue(c);
         }
         r->count = 0;
@@ -205,7 +214,7 @@ static void consume_step(struct request *r)
         return;
     }
     struct ch_queue *q = ch_queue_open(ch, queue);
-    struct consumer *c = consumer_new(q, r->key);
+    struct consumer *c = consumer_new(q, r->key, args.priority);
     c->no_ack = (r->flags & BROKER_NO_ACK) != 0;
     c->exclusive = (r->flags & BROKER_EXCLUSIVE) != 0;
     c->prefetch = ch->prefetch; /* without acks it is only shown: the machine does not count them */
@@ -215,7 +224,6 @@ static void consume_step(struct request *r)
         holding_open(c, args.timeout_ms);
     }
     c->careful = c->no_ack;
-    c->priority = args.priority;
     ch->has_priorities = ch->has_priorities || c->priority != 0;
     c->credit = r->ahead ? 0 : consumer_window(c); /* what would come before its turn waits there */
     if (channel_is_full(ch)) {

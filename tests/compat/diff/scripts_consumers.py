@@ -287,3 +287,22 @@ def limit_of_the_queue_and_of_a_policy(t):
         ch.deliveries(1)
         ch.take(1, "basic.cancel")
         ch.call("basic.get", queue=name, no_ack=1)
+
+
+@script("28", kinds=KINDS)
+def priority_and_many_at_once(t):
+    """Nobody else gets what is within the prefetch of who has the higher priority,
+    also if all of it comes in one breath."""
+    a = t.connect()
+    high, low, out = a.channel(), a.channel(), a.channel()
+    name = t.queue(high)
+    high.call("basic.qos", count=250)
+    high.call("basic.consume", queue=name, tag="high", arguments={"x-priority": 10})
+    low.call("basic.consume", queue=name, tag="low")
+    out.call("tx.select")
+    for i in range(64):
+        out.publish("", name, f"m{i}")
+    out.call("tx.commit")
+    high.deliveries(64)
+    high.send("basic.ack", tag=64, multiple=1)
+    high.sync()

@@ -454,6 +454,33 @@ Test(broker_consume, what_is_too_large_for_a_slow_socket_is_given_back)
     (void)rig_said();
 }
 
+/* What it has no credit for would go to those of a lower priority. Large messages take the credit
+ * back; of a queue that has messages it is not given, before their sizes are known. */
+Test(broker_consume, who_has_a_higher_priority_begins_with_a_large_window)
+{
+    struct writer w;
+    writer_init(&w, 64);
+    wire_table_put_int32(&w, "x-priority", 3);
+    rig_queue("q");
+    CALL(broker_consume(rig.ch, B("q"), B("t"), 0, writer_bytes(&w), rig_done, "consume"));
+    rig_turn();
+    EXPECT_CALLS("q open\nq attach 1 't' flags=0 prefetch=0 credit=32 priority=3 args=16\n");
+    rig_reply("q", QUEUE_OK, 0);
+    EXPECT_SAID("consume ok 't' 0 0\n");
+    EXPECT_CALLS("q credit 1 8192\n");
+    struct consumer *c = map_get(&rig.ch->consumers, bytes_from_cstr("t"));
+    c->average = 1u << 20; /* as after the first */
+    c->ordinal = 1;
+    consumer_renew(c);
+    EXPECT_CALLS("q credit 1 16\n");
+    CALL(broker_consume(rig.ch, B("q"), B("u"), 0, writer_bytes(&w), rig_done, "consume"));
+    rig_turn();
+    rig_reply("q", QUEUE_OK, 1);
+    EXPECT_SAID("consume ok 'u' 0 0\n");
+    EXPECT_CALLS("q attach 2 'u' flags=0 prefetch=0 credit=32 priority=3 args=16\n");
+    writer_deinit(&w);
+}
+
 /* What is delivered without acknowledgement cannot be given back: of a queue that has messages two
  * at first, whatever their size; an empty one is no risk. */
 Test(broker_consume, a_no_ack_consumer_of_a_full_queue_begins_small)
