@@ -106,7 +106,7 @@ void consumer_resumed(struct consumer *c)
  * a small first window takes nothing away from whoever has a higher priority, or a turn. */
 static void take_more_of_an_empty_queue(struct consumer *c)
 {
-    const uint64_t first = is_preferred(c) ? WINDOW_MOST : WINDOW_FIRST;
+    const uint64_t first = is_preferred(c) && !c->no_ack ? WINDOW_MOST : WINDOW_FIRST;
     c->careful = false;
     if (!c->stopped && !c->queue->channel->held && c->credit < c->ordinal + first) {
         c->credit = c->ordinal + first;
