@@ -18,6 +18,8 @@
 #include "warren/wire_props.h"
 #include "warren/wire_table.h"
 
+/* Of input that is kept until open is answered. */
+#define AMQP_EARLY_MAX (128u << 10)
 /* Kept frames before a socket is paused: of one connection, as long as those of all connections of
  * the shard are below _ALL; else of one connection. The second row is for when memory is low. */
 #define AMQP_KEPT_MAX     (16u << 20)
@@ -67,6 +69,7 @@ struct amqp_conn {
     struct env_conn *conn;
     struct list link, dirty_link;
     struct wire_frame_reader reader;
+    struct buf *early; /* what came in CONN_SEATING; NULL: nothing */
     struct outq out;
     struct umap channels;
     struct amqp_channel *last_channel; /* look-up cache */
@@ -249,6 +252,8 @@ void conn_bury(struct amqp_conn *conn); /* freed at the end of the turn */
 void conn_dirty(struct amqp_conn *conn);
 void conn_flush(struct amqp_conn *conn); /* the connection's part of a turn */
 void conn_send(struct amqp_conn *conn, uint16_t channel, const struct wire_method *method);
+/* What came before open was answered, once it is. */
+void conn_work_off_early(struct amqp_conn *conn);
 void conn_frame(struct amqp_conn *conn, const struct wire_frame *frame);
 void conn_channel_frame(struct amqp_conn *conn,
                         const struct wire_frame *frame); /* of a channel, whatever the state */

@@ -321,9 +321,10 @@ static void on_seated(void *ctx, const struct broker_fault *fault)
     }
     if (fault->code != 0) {
         conn_fault(conn, fault->code, 10, 40, "%s", fault->text);
-        return;
+    } else {
+        opened(conn);
     }
-    opened(conn);
+    conn_work_off_early(conn);
 }
 
 static void on_open(struct amqp_conn *conn, const struct wire_connection_open *open)

@@ -65,6 +65,7 @@ static void conn_free(struct amqp_conn *conn)
     timer_cancel(&conn->server->timers, &conn->timer);
     timer_cancel(&conn->server->timers, &conn->heartbeat_timer);
     wire_frame_reader_deinit(&conn->reader);
+    buf_unref(conn->early);
     outq_deinit(&conn->out);
     umap_deinit(&conn->channels);
     slice_unref(&conn->client_properties);
@@ -73,18 +74,34 @@ static void conn_free(struct amqp_conn *conn)
 
 /* --- upcalls of the env ----------------------------------------------------------------------- */
 
-void amqp_on_bytes(struct amqp_server *server, void *user, const uint8_t *data, size_t size)
+/* Who goes on before it has heard open-ok is heard after it. */
+static void keep_early(struct amqp_conn *conn, struct bytes input)
 {
-    struct amqp_conn *conn = user;
-    struct bytes input = bytes_make(data, size);
-    conn->received_ms = conn_now_ms(server);
-    conn->received_bytes += size;
-    if (conn->state == CONN_HEADER) {
-        start_on_header(conn, &input);
+    if (input.size + (conn->early == NULL ? 0 : conn->early->size) > AMQP_EARLY_MAX) {
+        wr_log(
+            conn->server->options.logger, LOG_LEVEL_ERROR, "connection",
+            "%s:%u sent more than %u bytes before connection.open was answered; connection closed",
+            conn->peer.host, conn->peer.port, AMQP_EARLY_MAX);
+        conn_abort(conn);
+        return;
     }
+    if (conn->early == NULL) {
+        conn->early = buf_new(input.size);
+    }
+    buf_append(&conn->early, input.data, input.size);
+}
+
+static void work_off(struct amqp_conn *conn, struct bytes input)
+{
     while (conn->state != CONN_CLOSED && conn->state != CONN_HEADER &&
            conn->reader.fault == WIRE_OK) {
         struct wire_frame frame;
+        if (conn->state == CONN_SEATING) {
+            if (input.size > 0) {
+                keep_early(conn, input);
+            }
+            break;
+        }
         enum wire_read got = wire_frame_next(&conn->reader, &input, &frame);
         if (got == WIRE_READ_MORE) {
             break;
@@ -95,6 +112,29 @@ void amqp_on_bytes(struct amqp_server *server, void *user, const uint8_t *data, 
         }
         conn_frame(conn, &frame);
     }
+}
+
+void conn_work_off_early(struct amqp_conn *conn)
+{
+    struct buf *early = conn->early;
+    if (early != NULL && conn->state != CONN_SEATING) {
+        conn->early = NULL;
+        work_off(conn, bytes_make(early->data, early->size));
+        buf_unref(early);
+    }
+}
+
+void amqp_on_bytes(struct amqp_server *server, void *user, const uint8_t *data, size_t size)
+{
+    struct amqp_conn *conn = user;
+    struct bytes input = bytes_make(data, size);
+    conn->received_ms = conn_now_ms(server);
+    conn->received_bytes += size;
+    if (conn->state == CONN_HEADER) {
+        start_on_header(conn, &input);
+    }
+    conn_work_off_early(conn);
+    work_off(conn, input);
     if (conn->session != NULL) {
         conn_dirty(conn); /* the turn passes the octets on to the listings */
     }

@@ -88,14 +88,42 @@ Test(amqp_handshake, can_be_closed_by_the_broker_while_it_waits)
         "method-id=0\n");
 }
 
-Test(amqp_handshake, ends_when_the_client_goes_on_without_open_ok)
+Test(amqp_handshake, hears_who_goes_on_without_open_ok_after_it)
 {
+    const struct broker_fault none = {0};
     struct wire_method open = {.id = WIRE_CHANNEL_OPEN};
     wait_for_a_seat();
     rig_send(1, &open);
-    EXPECT_OUT(
-        "0 connection.close reply-code=505 reply-text=\"UNEXPECTED_FRAME - type 1, all octets "
-        "= <<0,20,0,10,0>>\" class-id=0 method-id=0\n");
+    rig_send(2, &open);
+    EXPECT_OUT("");
+    rig.on_ready(rig.session.ctx, &none);
+    EXPECT_OUT("0 connection.open-ok\n"
+               "1 channel.open-ok\n"
+               "2 channel.open-ok\n");
+}
+
+Test(amqp_handshake, closes_who_goes_on_and_on_without_open_ok)
+{
+    struct wire_method open = {.id = WIRE_CHANNEL_OPEN};
+    wait_for_a_seat();
+    for (uint32_t i = 0; i < (128u << 10) / 13 + 1; i++) { /* octets of such a frame */
+        rig_send(1, &open);
+    }
+    EXPECT_OUT("reset\n");
+}
+
+Test(amqp_handshake, is_refused_with_what_came_after_it_unheard)
+{
+    const struct broker_fault fault = {.code = 530, .connection = true, .text = "limit"};
+    struct wire_method open = {.id = WIRE_CHANNEL_OPEN};
+    struct wire_method ok = {.id = WIRE_CONNECTION_CLOSE_OK};
+    wait_for_a_seat();
+    rig_send(1, &open);
+    rig.on_ready(rig.session.ctx, &fault);
+    EXPECT_OUT("0 connection.close reply-code=530 reply-text=\"NOT_ALLOWED - limit\" class-id=10 "
+               "method-id=40\n");
+    rig_send(0, &ok);
+    EXPECT_OUT("end\n");
 }
 
 Test(amqp_handshake, can_be_closed_by_the_client_while_it_waits)
@@ -104,8 +132,10 @@ Test(amqp_handshake, can_be_closed_by_the_client_while_it_waits)
     struct wire_method close = {.id = WIRE_CONNECTION_CLOSE};
     wait_for_a_seat();
     rig_send(0, &close);
+    EXPECT_OUT("");
     rig.on_ready(rig.session.ctx, &none);
-    EXPECT_OUT("0 connection.close-ok\n");
+    EXPECT_OUT("0 connection.open-ok\n"
+               "0 connection.close-ok\n");
 }
 
 Test(amqp_handshake, can_lose_its_socket_while_it_waits)
