@@ -188,6 +188,7 @@ static int check_critical(const struct check *check, const struct danger *danger
 }
 
 #define ASK_LEAST_S 5
+#define PATIENCE_S  10
 
 /* Before a node is stopped for an upgrade: until nothing would be in danger. */
 static int await_safety(const struct check *check, const struct danger *danger)
@@ -200,8 +201,10 @@ static int await_safety(const struct check *check, const struct danger *danger)
         int code = 0;
         bool alone = false;
         const time_t left = begun + limit_s - time(NULL);
-        /* That time is up is an answer of its own: a question asked late gets its time, too. */
+        /* That time is up is an answer of its own: a question asked late gets its time, too, and a
+         * node that takes all of it, since a queue has no leader, is heard. */
         check->v->timeout_s = left > ASK_LEAST_S ? (int)left : ASK_LEAST_S;
+        check->v->patience_s = PATIENCE_S;
         json_t *found = in_danger(check, danger, &alone, &code);
         const size_t count = json_array_size(found);
         json_decref(found);

@@ -446,7 +446,7 @@ void ctl_pause_ms(long ms)
 
 void ctl_put_timeout(struct invocation *v, json_t *request)
 {
-    v->ctl.timeout_s = v->timeout_s > 0 ? v->timeout_s : 60;
+    v->ctl.timeout_s = (v->timeout_s > 0 ? v->timeout_s : 60) + v->patience_s;
     if (v->timeout_s > 0) {
         (void)json_object_set_new(request, "within", json_integer((json_int_t)v->timeout_s * 1000));
     }

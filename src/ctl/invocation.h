@@ -27,6 +27,7 @@ struct invocation {
     const char *words[WORDS_MAX]; /* the command and its arguments */
     int word_count;
     int timeout_s;  /* 0 = not given */
+    int patience_s; /* how much longer than the node has for it an answer is waited for */
     bool no_time;   /* --timeout 0: it is over before anything is asked */
     bool formatted; /* a format was asked for */
     bool help;

@@ -391,6 +391,7 @@ static void *context_thread(void *arg)
         }
         shard_run(context);
     }
+    context->silent = true;
     return NULL;
 }
 
@@ -714,6 +715,9 @@ void os_node_free(struct os_node *node)
     }
     atomic_store(&node->stop, true);
     os_kv_space_leave(atomic_load(&node->exit_code));
+    for (uint32_t i = 0; i < node->context_count; i++) {
+        node->contexts[i].silent = true; /* of those that never ran, too */
+    }
     for (uint32_t i = 0; i < node->context_count; i++) {
         struct os_context *context = &node->contexts[i];
         if (context->ready && context->is_log) {

@@ -44,7 +44,8 @@ struct os_context {
     void *sink_ctx;
     bool ready; /* context_init went through */
     bool is_log;
-    bool dirty; /* an upcall was made since the last turn */
+    bool silent; /* no more upcalls; its own thread says so when it leaves its loop */
+    bool dirty;  /* an upcall was made since the last turn */
     bool stopping;
 
     /* Mailbox: wait-free multi-producer queue of userspace-rcu; the wake-up is sent by whoever
@@ -106,10 +107,12 @@ static inline struct os_context *os_context_of(struct env *env)
     return (struct os_context *)(void *)env;
 }
 
-/* No more upcalls: the node is stopping, or never ran. What completes now only frees itself. */
+/* No more upcalls: the node has stopped, or never ran. What completes now only frees itself. Not
+ * from the moment that some thread has stopped the node: a turn that comes after would find what
+ * was freed meanwhile, and nobody told of it. */
 static inline bool os_is_silent(const struct os_context *context)
 {
-    return context->sink == NULL || atomic_load(&context->node->stop);
+    return context->sink == NULL || context->silent;
 }
 
 uint64_t os_now_ns(void);

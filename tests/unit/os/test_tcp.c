@@ -13,7 +13,7 @@
 
 #define MEGABYTE (1024u * 1024u)
 
-enum mode { ECHO, CLOSE_WITH_REST, LINGER_RUNS_OUT, MOVE };
+enum mode { ECHO, CLOSE_WITH_REST, LINGER_RUNS_OUT, MOVE, CLOSE_AND_STOP };
 
 struct net_test {
     struct rig rig;
@@ -85,7 +85,10 @@ static void connected(void *ctx, struct env_conn *conn, int error)
     }
     RIG_CHECK(conn == t->client);
     RIG_CHECK(t->env->ops->conn_user(conn) == &t->client);
-    if (t->mode == ECHO || t->mode == MOVE) {
+    if (t->mode == CLOSE_AND_STOP) {
+        t->env->ops->conn_close(conn, false, 0);
+        t->over = true;
+    } else if (t->mode == ECHO || t->mode == MOVE) {
         t->env->ops->conn_set_watermarks(conn, 1000, 100000);
         send_pattern(t->env, conn, t->total);
         RIG_CHECK(t->env->ops->conn_backlog(conn) == t->total);
@@ -191,6 +194,15 @@ Test(tcp, a_name_is_looked_up_and_its_addresses_are_tried, .timeout = 60)
     struct net_test t;
     run(&t, ECHO, 10, "localhost", true);
     cr_assert_eq(t.received, 10);
+}
+
+/* Turns come after it that would find a connection which is gone. */
+Test(tcp, what_closes_while_the_node_stops_is_told, .timeout = 60)
+{
+    struct net_test t;
+    run(&t, CLOSE_AND_STOP, 10, "127.0.0.1", true);
+    cr_assert_null(t.client);
+    cr_assert_geq(t.closed, 1);
 }
 
 Test(tcp, a_refused_connection_is_told_once_and_never_closed, .timeout = 60)
