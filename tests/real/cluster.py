@@ -27,16 +27,22 @@ class ClusterError(Exception):
     pass
 
 
-def wait_until(test, seconds, what, poll=POLL_S):
-    """The first true value of test()."""
+def becomes(test, seconds, poll=POLL_S):
+    """The first true value of test(), or the last false one when time is up."""
     end = time.monotonic() + seconds
     while True:
         value = test()
-        if value:
+        if value or time.monotonic() > end:
             return value
-        if time.monotonic() > end:
-            raise ClusterError(f"not within {seconds:.0f} s: {what}")
         time.sleep(poll)
+
+
+def wait_until(test, seconds, what, poll=POLL_S):
+    """The first true value of test()."""
+    value = becomes(test, seconds, poll)
+    if not value:
+        raise ClusterError(f"not within {seconds:.0f} s: {what}")
+    return value
 
 
 def port_range(text):

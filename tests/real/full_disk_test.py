@@ -13,12 +13,11 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 
 import cluster as clusters
 import workload
 from amqp_raw import BODY, Ended, Raw, content, frame, method, publish, queue_declare, short
-from cluster import ClusterError, wait_until
+from cluster import ClusterError, becomes, wait_until
 
 DISK_MIB = 96
 LINES = ("disk_free_limit.absolute = 20MB", "log.segment_size = 1MiB", "log.segments_max = 3")
@@ -147,11 +146,8 @@ class FullDiskTest(workload.Workload):
         for tries in range(1, TRIES + 1):
             for node in victims:
                 self.cluster.driver.fill(node)
-            end = time.monotonic() + FULL_S
-            while time.monotonic() < end:
-                if self.waits(victims, since):
-                    return tries
-                time.sleep(0.02)    # between two looks
+            if becomes(lambda: self.waits(victims, since), FULL_S):
+                return tries
             for node in victims:
                 self.cluster.driver.free(node)
             self.await_heavy()
