@@ -17,9 +17,12 @@
  * I1  No upcall happens during a call into the env.
  * I2  Every turn is preceded by at least one upcall or by an expired wake_at().
  * I3  Each token handed in comes back in exactly one completion upcall, also on failure, unless the
- * env is destroyed. I4  Mail between two contexts of a node arrives, once, in the order posted by
- * the same sender. I5  A file_write is durable only after a file_sync of that file that was
- * requested after it has completed with 0.
+ * env is destroyed. I4  Mail to a context arrives, once, in the order posted, whoever posted it. I5
+ * A file_write is durable only after a file_sync of that file that was requested after it has
+ * completed with 0. I6  Bytes do not overtake mail: what a context was posted before bytes to it
+ * were sent arrives before these, on whatever connection. So who answers a client need not wait
+ * until the other contexts have what they were posted: whatever the client does next comes after
+ * it.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -5,14 +5,17 @@
  * context dirty; the check and prepare handles (after poll, before blocking) run one turn when it
  * is dirty: sink->turn(), then all connections with output are flushed. The log context has no loop
  * library: it sleeps in poll() on its eventfd, takes its mail, runs turns until no completion is
- * left.
+ * left. What is posted is there at once; its receiver is woken when the sender's turn is over (the
+ * log's: when what is completed is told), so that an answer on its way is not kept waiting by
+ * whoever wakes on the same CPU, and one wake-up serves all that a turn posts.
  *
  * Failure modes: stop() sets the exit code and wakes every context; each leaves its loop after the
  * current turn. Undelivered mail is destroyed in os_node_free.
  *
  * Invariants: I1 completions of work that was done at once (file writes of the log context, failed
  * connects) are queued and delivered from the loop, never from inside the call. I2 one wake-up per
- * batch of mail: the sender that finds wake_pending false sends it.
+ * batch of mail: the sender that finds wake_pending false sends it. I3 a turn that posted something
+ * ends with wake_others(), before anything that may block.
  *
  * Threads: a context is touched by its own thread only, but for mail_head/mail_tail/wake_pending.
  */
@@ -96,15 +99,25 @@ static void wake_context(struct os_context *context)
     } while (n < 0 && errno == EINTR);
 }
 
-void os_post(struct os_context *to, struct mail *mail)
+static void enqueue(struct os_context *to, struct mail *mail)
 {
     struct cds_wfcq_node *node = (struct cds_wfcq_node *)(void *)mail;
     cds_wfcq_node_init(node);
     MAIL_RELEASE(mail);
     (void)cds_wfcq_enqueue(&to->mail_head, &to->mail_tail, node);
+}
+
+static void wake(struct os_context *to)
+{
     if (!atomic_exchange_explicit(&to->wake_pending, true, memory_order_seq_cst)) {
         wake_context(to);
     }
+}
+
+void os_post(struct os_context *to, struct mail *mail)
+{
+    enqueue(to, mail);
+    wake(to);
 }
 
 static void env_post(struct env *env, uint32_t context, struct mail *owned_mail)
@@ -112,7 +125,21 @@ static void env_post(struct env *env, uint32_t context, struct mail *owned_mail)
     struct os_context *from = os_context_of(env);
     WR_ASSERT_OP(context, <, from->node->context_count);
     owned_mail->from = env->context;
-    os_post(&from->node->contexts[context], owned_mail);
+    enqueue(&from->node->contexts[context], owned_mail);
+    if (!from->wakes[context]) {
+        from->wakes[context] = true;
+        from->to_wake[from->wake_count++] = (uint8_t)context;
+    }
+}
+
+static void wake_others(struct os_context *context)
+{
+    for (uint32_t i = 0; i < context->wake_count; i++) {
+        const uint32_t to = context->to_wake[i];
+        context->wakes[to] = false;
+        wake(&context->node->contexts[to]);
+    }
+    context->wake_count = 0;
 }
 
 static void deliver_mail(struct os_context *context, struct mail *mail)
@@ -140,13 +167,9 @@ static void deliver_mail(struct os_context *context, struct mail *mail)
     }
 }
 
-void os_drain_mail(struct os_context *context)
+/* What is there now, no more: a busy peer must not keep this context from its turn. */
+static void drain_mail(struct os_context *context)
 {
-    atomic_store_explicit(&context->wake_pending, false, memory_order_seq_cst);
-    /* The queue must not be looked at before that store is seen: a sender that still read true
-     * sends no wake-up. */
-    cmm_smp_mb();
-    /* Take only what is there now: a busy peer must not keep this context from its turn. */
     struct cds_wfcq_head head;
     struct cds_wfcq_tail tail;
     cds_wfcq_init(&head, &tail);
@@ -162,6 +185,13 @@ void os_drain_mail(struct os_context *context)
         }
         MAIL_ACQUIRE(node);
         deliver_mail(context, (struct mail *)(void *)node);
+    }
+}
+
+void os_mail_first(struct os_context *context)
+{
+    if (!cds_wfcq_empty(&context->mail_head, &context->mail_tail)) {
+        drain_mail(context); /* and whoever posted it wakes us for nothing, or has */
     }
 }
 
@@ -193,6 +223,10 @@ void os_deliver_done(struct os_context *context)
             }
         }
         wr_free(batch);
+        if (context->is_log) {
+            wake_others(
+                context); /* its next round keeps it from that for as long as a sync takes */
+        }
     }
 }
 
@@ -216,8 +250,10 @@ void os_turn(struct os_context *context)
         if (!context->is_log) {
             os_tcp_flush(context);
         }
+        wake_others(context);
         os_deliver_done(context);
     }
+    wake_others(context);
     context->now_ns = 0;
 }
 
@@ -247,7 +283,11 @@ static void take_mail(struct os_context *context)
     uint64_t count;
     ssize_t got = read(context->event_fd, &count, sizeof count);
     (void)got;
-    os_drain_mail(context);
+    atomic_store_explicit(&context->wake_pending, false, memory_order_seq_cst);
+    /* The queue must not be looked at before that store is seen: a sender that still read true
+     * sends no wake-up. */
+    cmm_smp_mb();
+    drain_mail(context);
 }
 
 static void on_mail(uv_poll_t *handle, int status, int events)
@@ -598,7 +638,7 @@ static void size_thread_pool(uint32_t shards)
 
 int os_node_new(const struct os_options *options, struct os_node **ret_node, char *errmsg)
 {
-    WR_ASSERT(options->shards >= 1 && options->shards <= 64);
+    WR_ASSERT(options->shards >= 1 && options->shards <= OS_SHARDS_MAX);
     struct os_node *node = wr_calloc(1, sizeof *node);
     os_memory_init();
     ops_fill(&node->ops);

@@ -17,6 +17,7 @@
 #define OS_RECEIVE_SIZE       (128u * 1024u)
 #define OS_TLS_BUFFER         (OS_RECEIVE_SIZE + 32u * 1024u) /* all plaintext of one read */
 #define OS_TLS_HANDSHAKES_MAX 512u /* of one shard, begun and not ended */
+#define OS_SHARDS_MAX         64u
 
 /* Mail kinds of the os layer itself; consumed before the sink sees them. */
 #define OS_MAIL_ACCEPTED 0x0501u
@@ -53,6 +54,10 @@ struct os_context {
     struct cds_wfcq_head mail_head;
     struct cds_wfcq_tail mail_tail;
     _Atomic bool wake_pending;
+    /* Contexts that this one has posted something to since it woke them last, in that order. */
+    uint32_t wake_count;
+    uint8_t to_wake[OS_SHARDS_MAX + 1];
+    bool wakes[OS_SHARDS_MAX + 1]; /* is it in to_wake? */
 
     /* Shards: libuv. */
     uv_loop_t loop;
@@ -116,10 +121,10 @@ static inline bool os_is_silent(const struct os_context *context)
 }
 
 uint64_t os_now_ns(void);
-void os_post(struct os_context *to, struct mail *mail);
+void os_post(struct os_context *to, struct mail *mail); /* and wakes it at once; any thread */
 void os_complete(struct os_context *context, struct os_done done); /* an upcall in the next turn */
 void os_deliver_done(struct os_context *context);
-void os_drain_mail(struct os_context *context);
+void os_mail_first(struct os_context *context); /* before bytes are handed over: I6 of env.h */
 void os_turn(struct os_context *context);
 
 /* Thread-pool work: run() on a pool thread, then finish() in the context. Embedded first in a job.

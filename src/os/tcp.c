@@ -109,6 +109,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct env_conn *conn = stream->data;
     struct os_context *context = conn->context;
+    os_mail_first(context);
+    if (conn->closing) {
+        return; /* by what was in it */
+    }
     if (n > 0) {
         context->dirty = true;
         if (!conn->close_after_flush && conn->tls == NULL) {

@@ -558,7 +558,7 @@ void catalog_turn(struct host *host)
             host->sink.on_catalog_view(host->sink.ctx, catalog_view_take(host->catalog),
                                        group->applied);
         }
-        spread_applied(host, group->applied);
+        spread_posted(host, group->applied);
     }
     if (!host->catalog_answers) {
         return;

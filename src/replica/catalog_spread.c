@@ -3,96 +3,53 @@
  * when all nodes in reach, and all their shards, have the view with it: a client may go on through
  * any other node at once, and finds what it made there, as it does with RabbitMQ.
  *
- * Happy path: applied here -> VIEW_ASK to the nodes that have not told of that index -> their shard
- * 0 has applied it, their other shards answer VIEW_PASS (which comes behind the view in their
- * mailbox) with VIEW_PASSED -> VIEW_AT -> done. One question and one answer serve all that waits.
+ * Happy path: applied here, the view is in the mailboxes of the other shards -> VIEW_ASK to the
+ * nodes that have not told of that index -> their shard 0 has applied it and posted it likewise ->
+ * VIEW_AT
+ * -> done. One question and one answer serve all that waits. Nobody waits for the shards: no bytes
+ * of a client overtake what is in a mailbox (env.h, I6).
  * Failure modes: a node is out of reach, or becomes so: nobody waits for it. A parcel is lost, or a
  * node does not answer: SPREAD_MS, then the outcome is told all the same; it was true before.
  *
- * Invariants: S1 what a node says it has, all its shards have. S2 no question is under way to a
- * node that is known to have it. Threads: shard 0; PASS on the others. Spec: docs/catalog.md,
- * "Answered when known".
+ * Invariants: S1 what a node says it has, was posted to all its shards. S2 no question is under way
+ * to a node that is known to have it. Threads: shard 0. Spec: docs/catalog.md, "Answered when
+ * known".
  */
 #include "host_internal.h"
 #include "parcel.h"
 
-static struct spread *spread_of(struct host *host)
+static void send(struct host *host, uint8_t kind, struct uid node, uint64_t index)
 {
-    if (host->spread == NULL) {
-        host->spread = wr_calloc(1, sizeof *host->spread);
-        host->spread->passed = wr_calloc(host->options.shard_count, sizeof *host->spread->passed);
-    }
-    return host->spread;
-}
-
-void spread_free(struct host *host)
-{
-    if (host->spread != NULL) {
-        wr_free(host->spread->passed);
-        wr_free(host->spread);
-    }
-}
-
-/* What all shards of this node have. */
-static uint64_t here(struct host *host)
-{
-    const struct spread *s = spread_of(host);
-    uint64_t least = s->applied;
-    for (uint32_t i = 1; i < host->options.shard_count; i++) {
-        least = s->passed[i] < least ? s->passed[i] : least;
-    }
-    return least;
-}
-
-static void send(struct host *host, uint8_t kind, struct uid node, uint32_t shard, uint64_t index)
-{
-    struct parcel *parcel = parcel_make(host, kind, 1, HOST_CATALOG_GROUP, node, shard);
+    struct parcel *parcel = parcel_make(host, kind, 1, HOST_CATALOG_GROUP, node, 0);
     numbers_pack(parcel, &index, 1, SLICE_NONE);
     parcel_send(host, parcel);
 }
 
-static void pass_on(struct host *host)
-{
-    struct spread *s = spread_of(host);
-    if (s->wanted <= here(host) || s->passing >= s->applied) {
-        return;
-    }
-    s->passing = s->applied;
-    for (uint32_t i = 1; i < host->options.shard_count; i++) {
-        send(host, PARCEL_VIEW_PASS, host->options.node_id, i, s->applied);
-    }
-}
-
 static void tell(struct host *host)
 {
-    const uint64_t index = here(host);
+    const uint64_t index = host->catalog_posted;
     for (size_t i = 0; i < host->nodes.count; i++) {
         struct node_state *n = &host->nodes.items[i];
         if (n->view_wants > n->view_told && index > n->view_told) {
             n->view_told = index;
-            send(host, PARCEL_VIEW_AT, n->node, 0, index);
+            send(host, PARCEL_VIEW_AT, n->node, index);
         }
     }
 }
 
-void spread_applied(struct host *host, uint64_t index)
+void spread_posted(struct host *host, uint64_t index)
 {
-    struct spread *s = spread_of(host);
-    s->applied = index;
-    pass_on(host);
+    host->catalog_posted = index;
     tell(host);
 }
 
 void spread_wants(struct host *host, uint64_t index)
 {
-    struct spread *s = spread_of(host);
-    s->wanted = index > s->wanted ? index : s->wanted;
-    pass_on(host);
     for (size_t i = 0; i < host->nodes.count; i++) {
         struct node_state *n = &host->nodes.items[i];
         if (n->reach == NODE_UP && n->view_at < index && n->view_asked < index) {
             n->view_asked = index;
-            send(host, PARCEL_VIEW_ASK, n->node, 0, index);
+            send(host, PARCEL_VIEW_ASK, n->node, index);
         }
     }
 }
@@ -108,7 +65,7 @@ bool spread_reached(struct host *host, uint64_t index)
             return false;
         }
     }
-    return here(host) >= index;
+    return host->catalog_posted >= index;
 }
 
 /* What was asked or told over the link before may be lost. */
@@ -126,40 +83,22 @@ void spread_on_parcel(struct host *host, struct parcel *parcel)
 {
     uint64_t index;
     struct slice raw;
+    struct node_state *n = node_state_of(host, parcel->from_node);
     const int error = numbers_unpack(parcel, &index, 1, &raw);
-    const bool own = host_is_self(host, parcel->from_node);
     if (error != 0) {
         parcel_refused(host, parcel, "a word on views", error);
         return;
     }
-    if (parcel->kind == PARCEL_VIEW_PASS) {
-        if (own) {
-            send(host, PARCEL_VIEW_PASSED, host->options.node_id, 0, index);
-        }
+    if (host->options.shard != 0 || n == NULL) {
         return;
     }
-    if (host->options.shard != 0) {
-        return;
-    }
-    struct spread *s = spread_of(host);
-    struct node_state *n = node_state_of(host, parcel->from_node);
-    if (parcel->kind == PARCEL_VIEW_PASSED) {
-        if (own && parcel->from_shard < host->options.shard_count &&
-            index > s->passed[parcel->from_shard]) {
-            s->passed[parcel->from_shard] = index;
-            host->catalog_answers = true;
-            tell(host);
-        }
-    } else if (parcel->kind == PARCEL_VIEW_ASK && n != NULL) {
+    if (parcel->kind == PARCEL_VIEW_ASK) {
         n->view_wants = index > n->view_wants ? index : n->view_wants;
-        if (here(host) >= index) {
-            n->view_told = here(host);
-            send(host, PARCEL_VIEW_AT, n->node, 0, n->view_told);
-        } else {
-            s->wanted = index > s->wanted ? index : s->wanted;
-            pass_on(host);
+        if (host->catalog_posted >= index) {
+            n->view_told = host->catalog_posted;
+            send(host, PARCEL_VIEW_AT, n->node, n->view_told);
         }
-    } else if (parcel->kind == PARCEL_VIEW_AT && n != NULL && index > n->view_at) {
+    } else if (parcel->kind == PARCEL_VIEW_AT && index > n->view_at) {
         n->view_at = index;
         host->catalog_answers = true;
     }

@@ -76,7 +76,6 @@ void host_free(struct host *host)
     clients_free(host);
     reports_free(host);
     catalog_requests_free(host);
-    spread_free(host);
     fetches_free(host);
     checkpoint_free(host);
     recover_free(host);

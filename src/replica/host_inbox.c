@@ -190,8 +190,6 @@ static void catalog_dispatch(struct host *host, struct parcel *parcel)
         return;
     case PARCEL_VIEW_ASK:
     case PARCEL_VIEW_AT:
-    case PARCEL_VIEW_PASS:
-    case PARCEL_VIEW_PASSED:
         spread_on_parcel(host, parcel);
         return;
     default:

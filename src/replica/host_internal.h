@@ -63,10 +63,6 @@ struct node_state {
     uint64_t view_at, view_asked;   /* catalog indexes: what it has; what it was asked for */
     uint64_t view_wants, view_told; /* what it asked for; what it was told */
 };
-struct spread { /* what of the catalog this node's shards have (catalog_spread.c) */
-    uint64_t applied, passing, wanted;
-    uint64_t *passed; /* by shard */
-};
 struct catalog_wait { /* a proposal in the log: a request of this node, or of another one */
     uint64_t index, term;
     struct uid node;
@@ -134,7 +130,7 @@ struct host {
     struct list catalog_proposals; /* those of them that this shard proposes, the oldest first */
     VEC(struct catalog_wait) catalog_waits; /* proposals here whose outcome is wanted, by index */
     bool catalog_answers;                   /* some request may be complete */
-    struct spread *spread;
+    uint64_t catalog_posted; /* index of the view that was posted to all shards last */
     uint64_t request_counter;
     bool catalog_changed;
     struct umap reports;
@@ -184,12 +180,11 @@ void catalog_on_read(struct host *host, const struct raft_read *read);
 void catalog_requests_free(struct host *host);
 
 /* --- where the catalog's changes are known (catalog_spread.c) -------------------------------- */
-void spread_applied(struct host *host, uint64_t index); /* here, and given to the other shards */
-void spread_wants(struct host *host, uint64_t index);   /* asks whoever has not told of it */
+void spread_posted(struct host *host, uint64_t index); /* that view is in all shards' mailboxes */
+void spread_wants(struct host *host, uint64_t index);  /* asks whoever has not told of it */
 bool spread_reached(struct host *host, uint64_t index);
 void spread_node_changed(struct host *host, struct uid node);
 void spread_on_parcel(struct host *host, struct parcel *parcel);
-void spread_free(struct host *host);
 
 /* --- reports (report.c) ---------------------------------------------------------------------- */
 void report_on_request(struct host *host, struct parcel *parcel);

@@ -46,8 +46,6 @@ enum parcel_kind { /* frozen: nodes of different versions */
                    PARCEL_LETTER = 18,      /* broker -> broker */
                    PARCEL_VIEW_ASK = 22,    /* node -> node: when do you have that index? */
                    PARCEL_VIEW_AT = 23,     /* node -> node: all shards here have it */
-                   PARCEL_VIEW_PASS = 24,   /* within a node: behind a view, to the other shards */
-                   PARCEL_VIEW_PASSED = 25, /* within a node: they have it */
 };
 
 /* One run of ops of a client within a PARCEL_OPS. */

@@ -97,6 +97,7 @@ int log_open(struct env *env, const char *dir, const struct log_options *options
     log->env = env;
     log->dir = wr_strdup(dir);
     log->log_dir = wr_alloc(size);
+    WR_ASSERT_OP(options->shard_count, <=, 64); /* send_back_round */
     (void)snprintf(log->log_dir, size, "%s/log", dir);
     log->options = *options;
     log->options.sync = options->sync && !wr_planted(WR_PLANT_ack_before_sync);
@@ -260,21 +261,56 @@ static void look_at_space(struct log *log)
 
 /* --- completions --------------------------------------------------------------------------- */
 
-static void send_back(struct log *log)
+static struct mail *take_waiting(struct log *log)
 {
     struct mail *mail = log->waiting;
-    struct log_batch *batch = log__batch(mail);
-    const uint32_t shard = mail->from;
     log->waiting = mail->next;
     if (log->waiting == NULL) {
         log->waiting_tail = &log->waiting;
     }
     log->waiting_count--;
+    return mail;
+}
+
+static void send_back(struct log *log, struct mail *mail)
+{
+    const uint32_t shard = mail->from;
     log->statistics.batches++;
-    batch->result = 0;
+    log__batch(mail)->result = 0;
     mail->kind = LOG_MAIL_DONE;
     mail->next = NULL;
     log->env->ops->post(log->env, shard, mail);
+}
+
+static uint64_t shard_bit(const struct mail *mail)
+{
+    return UINT64_C(1) << mail->from;
+}
+
+/* First to the shards where somebody waits: whoever is woken first may have the CPU first. */
+static void send_back_round(struct log *log, uint32_t count)
+{
+    uint64_t urgent = 0;
+    struct mail *rest = NULL, **rest_tail = &rest;
+    struct mail *mail = log->waiting;
+    for (uint32_t i = 0; i < count; i++, mail = mail->next) {
+        urgent |= log__batch(mail)->lazy ? 0 : shard_bit(mail);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        mail = take_waiting(log);
+        if ((urgent & shard_bit(mail)) != 0) {
+            send_back(log, mail);
+        } else {
+            mail->next = NULL;
+            *rest_tail = mail;
+            rest_tail = &mail->next;
+        }
+    }
+    while (rest != NULL) {
+        mail = rest;
+        rest = mail->next;
+        send_back(log, mail);
+    }
 }
 
 /* The active segment is complete and durable: the prepared one takes its place. */
@@ -305,9 +341,7 @@ static void round_done(struct log *log, bool synced)
     }
     log->head_items = round->items;
     round->state = ROUND_IDLE;
-    for (uint32_t i = 0; i < round->batches; i++) {
-        send_back(log);
-    }
+    send_back_round(log, round->batches);
     set_state(log, false, log->low);
 }
 

@@ -113,7 +113,7 @@ struct sim_item {
     enum sim_item_kind kind;
     uint64_t token;
     int64_t result;
-    void *pointer; /* mail, kv reply, read buffer, or exec job */
+    void *pointer; /* kv reply, read buffer, or exec job */
     struct env_conn *conn;
     uint64_t pipe; /* READABLE: connection and side, which may be gone by then */
     uint32_t side;
@@ -127,10 +127,12 @@ struct sim_context {
     const struct env_sink *sink;
     void *sink_ctx;
     struct list items, conns, files;
+    struct list mailbox; /* posted and not handed over, in order (struct sim_mail) */
+    uint64_t mail_at;    /* when the last of it is due */
+    uint32_t mail_early; /* handed over before they were due, for bytes that were sent later */
     bool step_scheduled, dirty, in_upcall;
     uint64_t wake_at; /* in the host's monotonic time; UINT64_MAX = none */
     uint64_t wake_serial;
-    uint64_t mail_last[SIM_SHARDS_MAX + 1]; /* arrival time of the last mail to each context */
     uint64_t taken_token;
     struct buf *taken; /* data of the read whose completion is being handed over */
     uint64_t steps;
@@ -140,6 +142,8 @@ void sim_context_init(struct sim_context *context, struct sim_host *host, uint32
                       uint32_t count);
 void sim_context_deinit(struct sim_context *context); /* destroys what waits; after node_free */
 struct sim_item *sim_item_push(struct sim_context *context, enum sim_item_kind kind);
+/* Hands over what was posted to the context up to sim->posts = `posts` (I6 of env.h). */
+void sim_mail_first(struct sim_context *context, uint64_t posts);
 /* A step soon; with_turn: even when no upcall waits. */
 void sim_context_schedule(struct sim_context *context, bool with_turn);
 extern const struct env_ops sim_env_ops;
@@ -468,6 +472,7 @@ struct sim {
     struct sim_options options;
     struct prng prng;
     uint64_t now, sequence, events, steps;
+    uint64_t posts; /* of mail, so far */
     uint64_t hash;
     struct heap heap;
     struct list free_events;

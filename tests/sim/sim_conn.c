@@ -77,6 +77,11 @@ static void item_readable(struct sim_context *context, struct sim_item *item)
     if (pipe == NULL) {
         return;
     }
+    sim_mail_first(context, pipe->ends[item->side].posts);
+    pipe = pipe_find(sim, item->pipe); /* what was in it may have closed the connection */
+    if (pipe == NULL) {
+        return;
+    }
     struct pipe_end *end = &pipe->ends[item->side];
     struct env_conn *conn = end->conn;
     if (conn == NULL || conn->context != context || conn->paused || conn->closing) {

@@ -20,6 +20,7 @@
     X(SIM_SEEN_REMOVED, "a leader removed a voter")                                                \
     X(SIM_SEEN_RESTARTED, "a replica came back with a log that was not empty")                     \
     X(SIM_SEEN_UNSYNCED, "a power failure found writes that were not durable")                     \
+    X(SIM_SEEN_MAIL_FIRST, "mail came early, before bytes that were sent after it")                \
     X(SIM_SEEN_RESUMED, "a queue client began another session")                                    \
     X(SIM_SEEN_RESUMED_PENDING, "... with operations pending")                                     \
     X(SIM_SEEN_REDELIVERED, "a message came again")                                                \

@@ -7,7 +7,8 @@
  * happen.
  *
  * Invariants: those of env.h. I1 no upcall from inside a call into the env (asserted by in_upcall
- * only growing in steps). I4 mail of one sender to one context keeps its order (mail_last).
+ * only growing in steps). I4 mail to one context keeps its order (mailbox). I6 each post has a
+ * number; bytes under way know how many there were when they were sent.
  */
 #include <string.h>
 
@@ -20,6 +21,12 @@ struct env_file {
     struct list link;
     struct sim_context *context;
     struct sim_handle *handle;
+};
+
+struct sim_mail {
+    struct list link;
+    struct mail *mail;
+    uint64_t number; /* of the post, in the whole simulation */
 };
 
 struct exec_job {
@@ -77,13 +84,6 @@ struct sim_item *sim_item_push(struct sim_context *context, enum sim_item_kind k
 static void item_destroy(struct sim_item *item)
 {
     switch (item->kind) {
-    case SIM_ITEM_MAIL: {
-        struct mail *mail = item->pointer;
-        if (mail->destroy != NULL) {
-            mail->destroy(mail);
-        }
-        break;
-    }
     case SIM_ITEM_FILE:
         buf_unref(item->pointer);
         break;
@@ -93,6 +93,7 @@ static void item_destroy(struct sim_item *item)
     case SIM_ITEM_EXEC:
         wr_free(item->pointer);
         break;
+    case SIM_ITEM_MAIL:
     case SIM_ITEM_ACCEPT:
     case SIM_ITEM_CONNECTED:
     case SIM_ITEM_READABLE:
@@ -104,19 +105,50 @@ static void item_destroy(struct sim_item *item)
     wr_free(item);
 }
 
+static struct mail *mail_take(struct sim_context *context)
+{
+    struct list *link = list_pop_front(&context->mailbox);
+    WR_ASSERT(link != NULL);
+    struct sim_mail *m = WR_CONTAINER_OF(link, struct sim_mail, link);
+    struct mail *mail = m->mail;
+    wr_free(m);
+    return mail;
+}
+
+static void mail_deliver(struct sim_context *context)
+{
+    struct mail *mail = mail_take(context);
+    sim_mix(context->sim, (uint64_t)mail->kind << 8 | mail->from);
+    mail->next = NULL;
+    context->sink->on_mail(context->sink_ctx, mail);
+}
+
+void sim_mail_first(struct sim_context *context, uint64_t posts)
+{
+    for (;;) {
+        struct list *link = list_first(&context->mailbox);
+        if (link == NULL || WR_CONTAINER_OF(link, struct sim_mail, link)->number > posts) {
+            return;
+        }
+        SIM_SOMETIMES(context->sim, true, SIM_SEEN_MAIL_FIRST);
+        context->mail_early++;
+        mail_deliver(context);
+    }
+}
+
 static void deliver(struct sim_context *context, struct sim_item *item)
 {
     const struct env_sink *sink = context->sink;
     sim_mix(context->sim, (uint64_t)item->kind << 56 ^ item->token ^ (uint64_t)item->result << 20);
     switch (item->kind) {
-    case SIM_ITEM_MAIL: {
-        struct mail *mail = item->pointer;
-        sim_mix(context->sim, (uint64_t)mail->kind << 8 | mail->from);
-        mail->next = NULL;
-        item->pointer = NULL;
-        sink->on_mail(context->sink_ctx, mail);
+    case SIM_ITEM_MAIL:
+        if (context->mail_early >
+            0) { /* it was the first that was due: its turn has come and gone */
+            context->mail_early--;
+        } else {
+            mail_deliver(context);
+        }
         break;
-    }
     case SIM_ITEM_FILE:
         context->taken = item->pointer;
         context->taken_token = item->token;
@@ -257,18 +289,10 @@ static void op_wake_at(struct env *env, uint64_t mono_ns)
 /* --- mail, exec, other
  * ------------------------------------------------------------ */
 
-static void mail_destroy(void *arg)
+static void on_mail_due(struct sim *sim, void *arg, uint64_t a, uint64_t b)
 {
-    struct mail *mail = arg;
-    if (mail->destroy != NULL) {
-        mail->destroy(mail);
-    }
-}
-
-static void on_mail_due(struct sim *sim, void *arg, uint64_t host_index, uint64_t number)
-{
-    struct sim_host *host = &sim->hosts[host_index];
-    sim_item_push(&host->contexts[number], SIM_ITEM_MAIL)->pointer = arg;
+    (void)sim, (void)a, (void)b;
+    (void)sim_item_push(arg, SIM_ITEM_MAIL);
 }
 
 static void op_post(struct env *env, uint32_t number, struct mail *owned_mail)
@@ -279,10 +303,14 @@ static void op_post(struct env *env, uint32_t number, struct mail *owned_mail)
     owned_mail->from = env->context;
     uint64_t delay = prng_below(&host->prng, 32) == 0 ? prng_below(&host->prng, 2 * SIM_MS)
                                                       : prng_below(&host->prng, 20 * SIM_US);
-    uint64_t at = context->sim->now + delay;
-    at = at < context->mail_last[number] ? context->mail_last[number] : at;
-    context->mail_last[number] = at;
-    sim_at_host(context->sim, host, at, on_mail_due, owned_mail, host->index, number, mail_destroy);
+    struct sim_context *to = &host->contexts[number];
+    const uint64_t at = context->sim->now + delay;
+    struct sim_mail *m = wr_alloc(sizeof *m);
+    m->mail = owned_mail;
+    m->number = ++context->sim->posts;
+    list_push_back(&to->mailbox, &m->link);
+    to->mail_at = at < to->mail_at ? to->mail_at : at;
+    sim_at_host(context->sim, host, to->mail_at, on_mail_due, to, 0, 0, NULL);
 }
 
 static void on_exec_due(struct sim *sim, void *arg, uint64_t context_number, uint64_t token)
@@ -596,6 +624,7 @@ void sim_context_init(struct sim_context *context, struct sim_host *host, uint32
         .wake_at = UINT64_MAX,
     };
     list_init(&context->items);
+    list_init(&context->mailbox);
     list_init(&context->conns);
     list_init(&context->files);
 }
@@ -605,6 +634,12 @@ void sim_context_deinit(struct sim_context *context)
     struct list *link;
     while ((link = list_pop_front(&context->items)) != NULL) {
         item_destroy(WR_CONTAINER_OF(link, struct sim_item, link));
+    }
+    while (!list_is_empty(&context->mailbox)) {
+        struct mail *mail = mail_take(context);
+        if (mail->destroy != NULL) {
+            mail->destroy(mail);
+        }
     }
     sim_conn_free_all(context);
     if (!list_is_empty(&context->files)) {

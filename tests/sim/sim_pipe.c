@@ -86,6 +86,7 @@ void pipe_send(struct sim *sim, struct pipe *pipe, uint32_t side, struct segment
     dir->fin_sent = segment->kind != SEGMENT_DATA;
     uint64_t at = sim->now + sim_net_latency(sim, pipe->ends[side].host->index,
                                              pipe->ends[1 - side].host->index);
+    segment->posts = sim->posts;
     segment->at = at < dir->last_at ? dir->last_at : at;
     dir->last_at = segment->at;
     dir->in_flight += segment->size;
@@ -125,6 +126,7 @@ void pipe_push_readable(struct pipe *pipe, uint32_t side)
 
 void pipe_end_receive(struct pipe_end *end, const struct segment *segment)
 {
+    end->posts = segment->posts;
     if (segment->kind == SEGMENT_DATA) {
         if (end->capacity - end->tail < segment->size) {
             if (end->head > 0) {

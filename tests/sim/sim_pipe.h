@@ -21,6 +21,7 @@ struct segment {
     struct list link;
     enum segment_kind kind;
     uint64_t at;
+    uint64_t posts; /* sim->posts when it was sent */
     uint32_t size;
     uint8_t data[];
 };
@@ -32,6 +33,7 @@ struct pipe_end {
     bool silent;    /* gone with its machine's power: not even a reset comes back */
     uint8_t *bytes; /* received and not read: [head, tail) */
     size_t head, tail, capacity;
+    uint64_t posts; /* the most of any segment received */
     bool fin, reset;
 };
 

@@ -386,6 +386,114 @@ Test(tcp, a_connection_that_is_on_its_way_at_the_end_is_not_lost, .timeout = 60)
     }
 }
 
+/* --- order of mail and bytes -------------------------------------------------------------------
+ */
+
+#define OVERTAKE_ROUNDS 300u
+
+struct numbered {
+    struct mail mail;
+    uint64_t number;
+};
+
+/* Shard 0 posts a number to shard 1, then sends it there over a connection; when that has come
+ * back, the next one. */
+struct overtake {
+    struct rig rig;
+    struct env *env, *other;
+    uint16_t port;
+    bool started;
+    uint64_t round;
+    uint64_t posted; /* shard 1: the last number that came by mail */
+};
+
+static void overtake_on_mail(void *ctx, struct mail *mail)
+{
+    struct overtake *o = ctx;
+    o->posted = ((struct numbered *)(void *)mail)->number;
+    wr_free(mail);
+}
+
+static void overtake_accepted(void *ctx, struct env_conn *conn, enum env_listener kind,
+                              const struct net_addr *peer, const struct net_addr *local)
+{
+    struct overtake *o = ctx;
+    (void)kind, (void)peer, (void)local;
+    struct slice hello = slice_copy("h", 1);
+    o->other->ops->conn_send(conn, &hello, 1);
+}
+
+static void overtake_compares(void *ctx, struct env_conn *conn, const uint8_t *data, size_t size)
+{
+    struct overtake *o = ctx;
+    RIG_CHECK(size == 1);
+    RIG_CHECK(o->posted % 256 == *data);
+    struct slice echo = slice_copy(data, 1);
+    o->other->ops->conn_send(conn, &echo, 1);
+}
+
+static void overtake_next(void *ctx, struct env_conn *conn, const uint8_t *data, size_t size)
+{
+    struct overtake *o = ctx;
+    (void)data;
+    RIG_CHECK(size == 1);
+    if (o->round == OVERTAKE_ROUNDS) {
+        rig_done(o->env, 7);
+        return;
+    }
+    struct numbered *n = wr_calloc(1, sizeof *n);
+    const uint8_t octet = (uint8_t)++o->round;
+    n->mail.kind = 1;
+    n->number = o->round;
+    o->env->ops->post(o->env, 1, &n->mail);
+    struct slice bytes = slice_copy(&octet, 1);
+    o->env->ops->conn_send(conn, &bytes, 1);
+}
+
+static void overtake_nothing(void *ctx, struct env_conn *conn, enum env_listener kind,
+                             const struct net_addr *peer, const struct net_addr *local)
+{
+    (void)ctx, (void)conn, (void)kind, (void)peer, (void)local;
+}
+
+static void overtake_connected(void *ctx, struct env_conn *conn, int error)
+{
+    (void)ctx, (void)conn;
+    RIG_CHECK(error == 0);
+}
+
+static void overtake_turn(void *ctx)
+{
+    struct overtake *o = ctx;
+    struct net_addr addr = rig_addr("127.0.0.1", o->port);
+    for (int i = 0; !o->started && i < 2; i++) { /* one of them is accepted by shard 1 */
+        (void)o->env->ops->connect(o->env, &addr, NULL);
+    }
+    o->started = true;
+}
+
+/* Shard 1 reads both in one round of its loop, mostly the bytes before it looks at its mailbox. */
+Test(tcp, bytes_do_not_overtake_mail, .timeout = 60)
+{
+    struct overtake o = {0};
+    rig_init(&o.rig, 2);
+    struct env_sink first = rig_sink((struct env_sink){.on_accept = overtake_nothing,
+                                                       .on_connected = overtake_connected,
+                                                       .on_bytes = overtake_next,
+                                                       .turn = overtake_turn});
+    struct env_sink second = rig_sink((struct env_sink){.on_accept = overtake_accepted,
+                                                        .on_bytes = overtake_compares,
+                                                        .on_mail = overtake_on_mail});
+    o.env = rig_env(&o.rig, 0);
+    o.other = rig_env(&o.rig, 1);
+    o.port = rig_listen(o.env, ENV_LISTEN_AMQP);
+    rig_set(&o.rig, 0, &first, &o);
+    rig_set(&o.rig, 1, &second, &o);
+    cr_assert_eq(rig_run(&o.rig), 7);
+    cr_assert_eq(o.posted, OVERTAKE_ROUNDS);
+    rig_deinit(&o.rig);
+}
+
 /* --- listening -------------------------------------------------------------------------------- */
 
 Test(tcp, a_port_is_taken_once_and_free_again_after_unlisten, .timeout = 60)

@@ -137,6 +137,45 @@ Test(log, a_lazy_batch_that_is_waited_for_waits_no_longer)
     harness_deinit(&h);
 }
 
+struct order {
+    uint32_t shards[8], count;
+};
+
+static void note_order(void *ctx, struct fake_env *from, uint32_t context, struct mail *owned_mail)
+{
+    struct order *order = ctx;
+    (void)from;
+    cr_assert_eq(owned_mail->kind, LOG_MAIL_DONE);
+    order->shards[order->count++] = context;
+    log_batch_free(WR_CONTAINER_OF(owned_mail, struct log_batch, mail));
+}
+
+/* Whoever is woken first may have the CPU to itself. */
+Test(log, a_shard_where_somebody_waits_hears_first)
+{
+    struct harness h;
+    struct order order = {0};
+    open_new(&h, 6, 3, 1 << 20);
+    harness_run(&h);
+    h.fake.post = note_order;
+    h.fake.post_ctx = &order;
+    submit_lazy(&h, 0);
+    submit_lazy(&h, 2);
+    submit_lazy(&h, 0);
+    pass(&h, LOG_LAZY_NS); /* for nobody: in the order in which they came */
+    harness_submit(&h, 0, 1, 10);
+    submit_lazy(&h, 0); /* these come during the round */
+    submit_lazy(&h, 2);
+    harness_submit(&h, 1, 1, 10);
+    harness_submit(&h, 2, 1, 10); /* what this one has sent before comes back before, too */
+    harness_run(&h);
+    const uint32_t expected[] = {0, 2, 0, 0, 2, 1, 2, 0};
+    cr_assert_eq(order.count, WR_ARRAY_SIZE(expected));
+    cr_assert_arr_eq(order.shards, expected, sizeof expected);
+    cr_assert_eq(syncs(&h), 3);
+    harness_deinit(&h);
+}
+
 Test(log, a_lazy_batch_that_does_not_fit_is_written_nonetheless)
 {
     struct harness h;
