@@ -144,6 +144,9 @@ void sim_context_deinit(struct sim_context *context); /* destroys what waits; af
 struct sim_item *sim_item_push(struct sim_context *context, enum sim_item_kind kind);
 /* Hands over what was posted to the context up to sim->posts = `posts` (I6 of env.h). */
 void sim_mail_first(struct sim_context *context, uint64_t posts);
+/* Waits there mail in its mailbox that `fits`? */
+bool sim_mail_waits(const struct sim_context *context,
+                    bool (*fits)(const struct mail *mail, uint64_t number), uint64_t number);
 /* A step soon; with_turn: even when no upcall waits. */
 void sim_context_schedule(struct sim_context *context, bool with_turn);
 extern const struct env_ops sim_env_ops;

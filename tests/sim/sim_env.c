@@ -289,6 +289,17 @@ static void op_wake_at(struct env *env, uint64_t mono_ns)
 /* --- mail, exec, other
  * ------------------------------------------------------------ */
 
+bool sim_mail_waits(const struct sim_context *context,
+                    bool (*fits)(const struct mail *mail, uint64_t number), uint64_t number)
+{
+    LIST_FOREACH(link, &context->mailbox) {
+        if (fits(WR_CONTAINER_OF(link, struct sim_mail, link)->mail, number)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_mail_due(struct sim *sim, void *arg, uint64_t a, uint64_t b)
 {
     (void)sim, (void)a, (void)b;

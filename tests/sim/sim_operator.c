@@ -35,7 +35,14 @@
  * (raft's resend_ms). Until then an answer may have waited for a node in vain (1.5 s). */
 #define QUIET_NS (5 * SIM_S)
 
-/* Without faults: what one shard says has been done the others know. */
+static bool brings_view(const struct mail *mail, uint64_t index)
+{
+    return mail->kind == NODE_MAIL_VIEW &&
+           ((const struct node_mail_value *)(const void *)mail)->number >= index;
+}
+
+/* Without faults: what one shard says has been done the others know, or will before they hear of
+ * anything that comes of it (I6 of env.h). */
 void sim_change_answered(struct sim *sim, int status, const struct catalog_result *result)
 {
     if (status != CATALOG_OK || sim->quiet_since == UINT64_MAX ||
@@ -47,7 +54,8 @@ void sim_change_answered(struct sim *sim, int status, const struct catalog_resul
         for (uint32_t k = 0; sim->hosts[i].running && k < sim->options.shards; k++) {
             const struct host *host = node_shard_host(sim->hosts[i].node, k);
             if (host->view != NULL && host->boot != 0 && !sim->hosts[i].stop_asked &&
-                catalog_view_index(host->view) < result->index) {
+                catalog_view_index(host->view) < result->index &&
+                !sim_mail_waits(&sim->hosts[i].contexts[k], brings_view, result->index)) {
                 sim_fail(sim,
                          "change %" PRIu64 " of the catalog is answered, and shard %u of node %u "
                          "has %" PRIu64,
