@@ -99,6 +99,16 @@ static void put_quoted(FILE *out, const char *text, size_t size)
     (void)fputc('"', out);
 }
 
+/* Erlang has texts as lists of characters: one without any shows as the empty list. */
+static void put_text(FILE *out, json_t *value)
+{
+    if (json_string_length(value) == 0) {
+        (void)fputs("[]", out);
+    } else {
+        put_quoted(out, json_string_value(value), json_string_length(value));
+    }
+}
+
 static void put_scalar(FILE *out, json_t *value)
 {
     if (json_is_integer(value)) {
@@ -131,11 +141,14 @@ static void put_typed(FILE *out, const char *type, json_t *value)
     } else if (strcmp(type, "decimal") == 0) {
         (void)fprintf(out, "{%lld,%lld}", (long long)json_integer_value(json_array_get(value, 0)),
                       (long long)json_integer_value(json_array_get(value, 1)));
+    } else if (strcmp(type, "binary") == 0) {
+        (void)fputs("<<", out);
+        if (json_string_length(value) > 0) {
+            put_quoted(out, json_string_value(value), json_string_length(value));
+        }
+        (void)fputs(">>", out);
     } else if (json_is_string(value)) {
-        const bool binary = strcmp(type, "binary") == 0;
-        (void)fputs(binary ? "<<" : "", out);
-        put_quoted(out, json_string_value(value), json_string_length(value));
-        (void)fputs(binary ? ">>" : "", out);
+        put_text(out, value);
     } else {
         put_scalar(out, value);
     }
@@ -147,13 +160,12 @@ static void put_fields(FILE *out, json_t *fields)
     json_t *field;
     (void)fputc('[', out);
     json_array_foreach(fields, i, field) {
-        const char *name = json_string_value(json_array_get(field, 0));
         const char *type = json_string_value(json_array_get(field, 1));
-        if (name == NULL || type == NULL) {
+        if (!json_is_string(json_array_get(field, 0)) || type == NULL) {
             continue; /* not from a node of ours */
         }
         (void)fputs(i == 0 ? "{" : ",{", out);
-        put_quoted(out, name, json_string_length(json_array_get(field, 0)));
+        put_text(out, json_array_get(field, 0));
         (void)fputc(',', out);
         put_typed(out, type, json_array_get(field, 2));
         (void)fputc('}', out);

@@ -25,11 +25,15 @@ USAGE, DATA, UNAVAILABLE, IO_ERROR = 64, 65, 69, 74
 TABLE = b"".join((short("x-max-length") + b"I" + (10).to_bytes(4, "big"),
                   short("x-queue-mode") + b"S" + longstr("lazy"),
                   short("x-bytes") + b"x" + longstr("b"),
-                  short("x-dict") + b"F" + longstr(short("a") + b"t\1")))
-TABLE_TEXT = '[{"x-max-length",10},{"x-queue-mode","lazy"},{"x-bytes",<<"b">>},{"x-dict",[{"a",true}]}]'
+                  short("x-dict") + b"F" + longstr(short("a") + b"t\1"),
+                  short("x-dead-letter-exchange") + b"S" + longstr(""),
+                  short("x-none") + b"x" + longstr(""), short("") + b"t\1"))
+TABLE_TEXT = '[{"x-max-length",10},{"x-queue-mode","lazy"},{"x-bytes",<<"b">>},{"x-dict",[{"a",true}]},' \
+             '{"x-dead-letter-exchange",[]},{"x-none",<<>>},{[],true}]'
 TABLE_JSON = [["x-max-length", "signedint", 10], ["x-queue-mode", "longstr", "lazy"],
               ["x-bytes", "binary", "b"],
-              ["x-dict", "table", [["a", "bool", True]]]]
+              ["x-dict", "table", [["a", "bool", True]]],
+              ["x-dead-letter-exchange", "longstr", ""], ["x-none", "binary", ""], ["", "bool", True]]
 QUEUE_COLUMNS = (
     "arguments auto_delete consumer_capacity consumer_utilisation consumers disk_reads disk_writes "
     "durable exclusive exclusive_consumer_pid exclusive_consumer_tag head_message_timestamp leader "
