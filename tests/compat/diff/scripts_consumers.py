@@ -306,3 +306,37 @@ def priority_and_many_at_once(t):
     high.deliveries(64)
     high.send("basic.ack", tag=64, multiple=1)
     high.sync()
+
+
+@script("15", "16", kinds=KINDS)
+def place_of_one_that_had_no_room(t):
+    """Two with a prefetch of one: whose turn is it when both have acked, the second one first?"""
+    ch = t.channel()
+    name = t.queue(ch)
+    ch.call("confirm.select")
+    ch.call("basic.qos", count=1)
+    for tag in ("1", "2"):
+        ch.call("basic.consume", queue=name, tag=tag)
+    for tag in (1, 2):
+        ch.publish("", name, f"m{tag}")
+        ch.confirms(1)
+        ch.deliveries(1)
+    ch.send("basic.ack", tag=2)
+    ch.send("basic.ack", tag=1)
+    ch.publish("", name, "m3")
+    ch.confirms(1)
+    ch.deliveries(1)
+
+
+@script("15", "16", kinds=KINDS)
+def place_of_one_that_gives_back(t):
+    """A second consumer came while the first had no room: who gets what the first gives back?"""
+    ch = t.channel()
+    name = t.queue(ch)
+    ch.call("basic.qos", count=1)
+    ch.call("basic.consume", queue=name, tag="1")
+    ch.publish("", name, "m")
+    ch.deliveries(1)
+    ch.call("basic.consume", queue=name, tag="2")
+    ch.send("basic.nack", tag=1, requeue=1)
+    ch.deliveries(1)
