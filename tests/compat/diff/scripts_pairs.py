@@ -154,3 +154,14 @@ def no_time_and_no_room(t):
     fill(ch, name, "m0")
     fill(ch, name, "m1", expiration="0")
     ch.call("queue.purge", queue=name)
+
+
+@script("23", "24", "25", kinds=BOTH)
+def why_what_has_neither_time_nor_room_died(t):
+    ch = t.channel()
+    dead = t.queue(ch, "dead")
+    name = t.queue(ch, arguments={"x-message-ttl": 0, "x-max-length": 0, **filled(ARGUMENT_TO_DEAD, "", dead)})
+    ch.call("confirm.select")
+    fill(ch, name, "m")
+    t.counts(dead, messages=1)
+    ch.call("basic.get", queue=dead, no_ack=1)
