@@ -278,6 +278,7 @@ int main(int argc, char **argv)
     const char *config_path = NULL;
     const char *data_dir = NULL;
     char errmsg[512] = "";
+    os_signals_hold();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) {
             config_path = argv[++i];

@@ -51,6 +51,9 @@ struct os_options {
                       int signal_number); /* SIGTERM, SIGINT, SIGHUP; called in shard 0's context */
     void *signal_ctx;
 };
+/* To be called first of all, before there are threads: a SIGHUP waits until the node runs, instead
+ * of ending the process. */
+void os_signals_hold(void);
 /* WR_E_* with text in errmsg[256]. */
 int os_node_new(const struct os_options *options, struct os_node **ret_node, char *errmsg);
 struct env *os_env(struct os_node *node, uint32_t context);

@@ -326,15 +326,6 @@ static void env_wake_at(struct env *env, uint64_t mono_ns)
     (void)uv_timer_start(&context->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
 }
 
-static void on_signal_handle(uv_signal_t *handle, int signal_number)
-{
-    struct os_context *context = handle->data;
-    if (context->node->on_signal != NULL && !os_is_silent(context)) {
-        context->dirty = true;
-        context->node->on_signal(context->node->signal_ctx, signal_number);
-    }
-}
-
 static int shard_init(struct os_context *context)
 {
     int rc = uv_loop_init(&context->loop);
@@ -373,9 +364,7 @@ static void shard_deinit(struct os_context *context)
     uv_close((uv_handle_t *)&context->timer, NULL);
     if (context->env.context == 0) {
         os_tls_watch_stop(context->node->tls_watch);
-        for (uint32_t i = 0; i < context->node->signal_count; i++) {
-            uv_close((uv_handle_t *)&context->node->signals[i], NULL);
-        }
+        os_signals_stop(context->node);
     }
     (void)uv_run(&context->loop, UV_RUN_DEFAULT);
     int rc = uv_loop_close(&context->loop);
@@ -709,16 +698,7 @@ static void settle_mail(struct os_context *context)
 
 int os_node_run(struct os_node *node)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
-    for (uint32_t i = 0; i < WR_ARRAY_SIZE(numbers); i++) {
-        uv_signal_t *handle = &node->signals[i];
-        int rc = uv_signal_init(&node->contexts[0].loop, handle);
-        WR_ASSERT_OP(rc, ==, 0);
-        node->signal_count++;
-        handle->data = &node->contexts[0];
-        (void)uv_signal_start(handle, on_signal_handle, numbers[i]);
-        uv_unref((uv_handle_t *)handle);
-    }
+    os_signals_start(node);
     for (uint32_t i = 1; i < node->context_count; i++) {
         int rc =
             pthread_create(&node->contexts[i].thread, NULL, context_thread, &node->contexts[i]);

@@ -38,6 +38,8 @@ struct os_done {
     struct env_conn *conn;
 };
 
+#define OS_SIGNALS 3
+
 struct os_context {
     struct env env; /* first: env pointer = context pointer */
     struct os_node *node;
@@ -97,7 +99,7 @@ struct os_node {
     struct os_kv *kv;
     struct os_tls_server *tls; /* NULL: no listeners with TLS */
     struct os_tls_watch *tls_watch;
-    uv_signal_t signals[3];
+    uv_signal_t signals[OS_SIGNALS];
     uint32_t signal_count; /* of those that are open */
     void (*on_signal)(void *ctx, int signal_number);
     void *signal_ctx;
@@ -167,6 +169,9 @@ void os_file_ops(struct env_ops *ops);
 /* memory.c */
 void os_memory_init(void); /* of the process, before it uses much */
 void os_memory_ops(struct env_ops *ops);
+/* signals.c: of shard 0. stop: when its loop is over; what comes from then on is ignored. */
+void os_signals_start(struct os_node *node);
+void os_signals_stop(struct os_node *node);
 /* process.c */
 void os_process_ops(struct env_ops *ops);
 /* kv_rocksdb.c */

@@ -109,6 +109,12 @@ static void count_warnings(void *ctx, enum log_level level, const char *componen
     }
 }
 
+static void count_hangups(void *ctx, int signal_number)
+{
+    struct rig *rig = ctx;
+    rig->hangups += signal_number == SIGHUP;
+}
+
 void rig_path(const struct rig *rig, const char *name, char path[256])
 {
     (void)snprintf(path, 256, "%s/%s", rig->dir, name);
@@ -130,8 +136,12 @@ void rig_init_tls(struct rig *rig, uint32_t shards, const struct os_tls_options 
     RIG_CHECK(mkdtemp(rig->dir) != NULL);
     rig->logger = (struct logger){.sink = count_warnings, .ctx = rig, .level = LOG_LEVEL_INFO};
     rig_path(rig, "kv", kv_dir);
-    const struct os_options options = {
-        .shards = shards, .tls = tls, .kv_dir = kv_dir, .logger = &rig->logger};
+    const struct os_options options = {.shards = shards,
+                                       .tls = tls,
+                                       .kv_dir = kv_dir,
+                                       .logger = &rig->logger,
+                                       .on_signal = count_hangups,
+                                       .signal_ctx = rig};
     int rc = os_node_new(&options, &rig->os, errmsg);
     if (rc != 0) {
         rig_fail(errmsg, __FILE__, __LINE__);

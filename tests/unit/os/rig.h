@@ -17,6 +17,7 @@ struct rig {
     uint32_t shards;
     uint32_t warnings; /* lines logged at warning or above; any thread: __atomic */
     char last[512];    /* ... and the last of them */
+    uint32_t hangups;  /* SIGHUPs that shard 0 was told of */
 };
 
 /* What rig_sink returns has every upcall that is NULL in `partial` replaced by one that aborts. */

@@ -299,3 +299,28 @@ Test(loop, random_bytes_and_seeds_differ)
     cr_assert_gt(env->ops->wall_ms(env), UINT64_C(1600000000000));
     rig_deinit(&rig);
 }
+
+static void end_at_a_hangup(void *ctx)
+{
+    struct loop_test *t = ctx;
+    if (t->rig.hangups > 0) {
+        rig_done(t->env, 7);
+    }
+}
+
+/* Whoever rotates logs does not know that a node is just starting, or ending. */
+Test(loop, a_hangup_before_the_node_runs_is_heard_and_after_it_does_no_harm, .timeout = 60)
+{
+    struct loop_test t = {.turns = 0};
+    os_signals_hold();
+    rig_init(&t.rig, 2);
+    struct env_sink sink = rig_sink((struct env_sink){.turn = end_at_a_hangup});
+    t.env = rig_env(&t.rig, 0);
+    rig_set(&t.rig, 0, &sink, &t);
+    cr_assert_eq(kill(getpid(), SIGHUP), 0);
+    cr_assert_eq(rig_run(&t.rig), 7);
+    cr_assert_eq(kill(getpid(), SIGHUP), 0);
+    rig_deinit(&t.rig);
+    cr_assert_eq(kill(getpid(), SIGHUP), 0);
+    cr_assert_eq(kill(getpid(), SIGTERM), 0); /* the second of two, nothing else */
+}
