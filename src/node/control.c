@@ -25,6 +25,7 @@
 
 struct control {
     struct list jobs;
+    struct list reports; /* struct report_ctx: what queues were asked for and have not said */
     uint64_t next_id;
 };
 
@@ -33,6 +34,7 @@ static struct control *control_of(struct shard *shard)
     if (shard->control == NULL) {
         shard->control = wr_calloc(1, sizeof *shard->control);
         list_init(&shard->control->jobs);
+        list_init(&shard->control->reports);
         shard->control->next_id = 1;
     }
     return shard->control;
@@ -219,10 +221,17 @@ struct job *control__job_find(struct shard *shard, uint64_t id)
 /* --- queues ----------------------------------------------------------------------------------- */
 
 struct report_ctx {
+    struct list link; /* control->reports: the job may end before, and the node too */
     struct shard *shard;
     uint64_t job;
     size_t place; /* among the job's rows */
 };
+
+static void report_free(struct report_ctx *r)
+{
+    list_remove(&r->link);
+    wr_free(r);
+}
 
 static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *report)
 {
@@ -230,7 +239,7 @@ static void on_report(void *ctx, uint64_t queue_id, const struct queue_report *r
     struct job *job = control__job_find(r->shard, r->job);
     struct shard *shard = r->shard;
     const size_t place = r->place;
-    wr_free(r);
+    report_free(r);
     if (job == NULL) {
         return;
     }
@@ -265,6 +274,7 @@ void control__ask_queue(struct job *job, const struct catalog_queue *q)
     r->shard = job->shard;
     r->job = job->id;
     r->place = json_array_size(job->rows);
+    list_push_back(&control_of(job->shard)->reports, &r->link);
     (void)json_array_append_new(job->rows, json_null());
     job->waiting++;
     host_queue_report(job->shard->host, q->id, job->walk.what, job->walk.timeout_ms, on_report, r);
@@ -545,6 +555,9 @@ void control_free(struct shard *shard)
     }
     LIST_FOREACH_SAFE(at, &shard->control->jobs) {
         control__job_free(WR_CONTAINER_OF(at, struct job, link));
+    }
+    LIST_FOREACH_SAFE(at, &shard->control->reports) {
+        report_free(WR_CONTAINER_OF(at, struct report_ctx, link));
     }
     wr_free(shard->control);
     shard->control = NULL;

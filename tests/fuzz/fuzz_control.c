@@ -2,7 +2,8 @@
  * What: fuzz target of warrenctl's requests, against a whole node of a cluster of one in the
  * simulator. Input: requests, one a line, as they come over a link (at most eight). Each gets one
  * answer, and every answer is JSON with a result or an error; the node lives on, and its catalog is
- * sound. It goes on with the next input as it is, until it was asked to stop, or for 500 inputs.
+ * sound. It goes on with the next input as it is, for 500 inputs. A request to stop ends it while
+ * the one before is being answered: what that one had begun goes with the node.
  */
 #include <jansson.h>
 #include <string.h>
@@ -71,6 +72,34 @@ static bool is_up(void)
     return sim != NULL && sim->hosts[0].running && !sim->hosts[0].stop_asked;
 }
 
+static void on_declared(void *ctx, int status, const struct catalog_result *result)
+{
+    WR_ASSERT_OP(status, ==, 0);
+    WR_ASSERT_OP(result->status, ==, CATALOG_OK);
+    *(bool *)ctx = true;
+}
+
+/* A queue on the other shard, which has to be asked. */
+static void declare_queue(void)
+{
+    struct host *host = node_shard_host(sim->hosts[0].node, 0);
+    struct catalog_command command = {.kind = CATALOG_DECLARE_QUEUE};
+    struct catalog_queue_spec *spec = &command.u.queue;
+    bool declared = false;
+    spec->vhost = BYTES_LITERAL("/");
+    spec->name = BYTES_LITERAL("q");
+    spec->type = CATALOG_CLASSIC;
+    spec->run = CATALOG_RUN_LOCAL;
+    spec->local.node = host->options.node_id;
+    spec->local.boot = host->boot;
+    spec->local.shard = 1;
+    host_catalog_propose(host, &command, 10000, on_declared, &declared);
+    while (!declared) {
+        sim_context_schedule(&sim->hosts[0].contexts[0], true);
+        sim_run_until(sim, sim->now + 10 * SIM_MS);
+    }
+}
+
 /* A node that has booted. */
 static void start(void)
 {
@@ -79,7 +108,8 @@ static void start(void)
         sim_close(sim);
     }
     sim_options_draw(&options, 1);
-    options.nodes = options.shards = 1;
+    options.nodes = 1;
+    options.shards = 2;
     options.late_nodes = options.queues = options.publishers = options.consumers = 0;
     options.getters = options.rivals = options.builders = options.autos = 0;
     options.numbered = options.historians = options.sleepers = options.seated = 0;
@@ -90,6 +120,7 @@ static void start(void)
     do {
         sim_run_until(sim, sim->now + 100 * SIM_MS);
     } while (!sim->hosts[0].running || node_shard_host(sim->hosts[0].node, 0)->boot == 0);
+    declare_queue();
 }
 
 static bool asks_to_stop(struct bytes line)
@@ -119,6 +150,24 @@ static void ask(struct shard *shard, struct link_conn *link, struct tool *tool, 
     WR_ASSERT_OP(tool->answers, ==, before + 1);
 }
 
+/* Until some queue is asked for its row, or the answer is there: the moment at which most is under
+ * way. */
+static void ask_and_end(struct shard *shard, struct link_conn *link, struct tool *tool,
+                        struct bytes line)
+{
+    const uint64_t until = sim->now + ANSWER_NS;
+    const uint32_t before = tool->answers;
+    control_request(shard, link, line);
+    while (tool->answers == before && shard->host->reports.count == 0 && sim->now < until) {
+        sim_context_schedule(&sim->hosts[0].contexts[0], true);
+        sim_run_until(sim, sim->now + SIM_US);
+        carry(&link->out, tool->session);
+    }
+    control_link_closed(shard, link);
+    sim_close(sim);
+    sim = NULL;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes rest = bytes_make(data, size);
@@ -139,13 +188,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool more = size > 0;
     for (uint32_t i = 0; i < REQUESTS_MAX && more; i++) {
         struct bytes line;
+        struct bytes next;
+        struct bytes behind;
         more = str_split(rest, '\n', &line, &rest);
+        (void)str_split(rest, '\n', &next, &behind);
+        if (more && asks_to_stop(next)) {
+            ask_and_end(shard, &link, &tool, line);
+            break;
+        }
         if (!asks_to_stop(line)) {
             ask(shard, &link, &tool, line);
         }
     }
-    control_link_closed(shard, &link);
-    catalog_check(shard->host->catalog);
+    if (sim != NULL) {
+        control_link_closed(shard, &link);
+        catalog_check(shard->host->catalog);
+    }
     link_session_free(link.session);
     link_session_free(tool.session);
     outq_deinit(&link.out);
