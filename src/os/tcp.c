@@ -387,6 +387,21 @@ struct env_conn *os_tcp_adopt(struct os_context *context, int fd, void *user)
     return conn;
 }
 
+static int copy_of(uv_os_fd_t fd)
+{
+#ifdef __SANITIZE_THREAD__ /* which does not follow the other way of copying: it takes the copy    \
+                              for an older socket of that number, which another thread may have                                        \
+                              used */
+    int copy = dup(fd);
+    if (copy >= 0) {
+        (void)fcntl(copy, F_SETFD, FD_CLOEXEC);
+    }
+    return copy;
+#else
+    return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+#endif
+}
+
 static void env_conn_move(struct env_conn *conn, uint32_t to, void *user)
 {
     struct os_context *context = conn->context;
@@ -398,7 +413,7 @@ static void env_conn_move(struct env_conn *conn, uint32_t to, void *user)
         WR_ASSERT_OP(conn->queue.size, ==, 0);
         WR_ASSERT(!conn->writing);
         if (uv_fileno(&conn->uv.handle, &fd) == 0) {
-            copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+            copy = copy_of(fd);
         }
     }
     conn->moved = true;
