@@ -389,9 +389,9 @@ struct env_conn *os_tcp_adopt(struct os_context *context, int fd, void *user)
 
 static int copy_of(uv_os_fd_t fd)
 {
-#ifdef __SANITIZE_THREAD__ /* which does not follow the other way of copying: it takes the copy    \
-                              for an older socket of that number, which another thread may have                                        \
-                              used */
+#ifdef __SANITIZE_THREAD__
+    /* It does not follow the other way of copying: it takes the copy for an older socket of that
+     * number, which another thread may have used. */
     int copy = dup(fd);
     if (copy >= 0) {
         (void)fcntl(copy, F_SETFD, FD_CLOEXEC);
