@@ -223,9 +223,8 @@ void os_deliver_done(struct os_context *context)
             }
         }
         wr_free(batch);
-        if (context->is_log) {
-            wake_others(
-                context); /* its next round keeps it from that for as long as a sync takes */
+        if (context->is_log) { /* its next round keeps it for as long as a sync takes */
+            wake_others(context);
         }
     }
 }

@@ -5,9 +5,8 @@
  *
  * Happy path: applied here, the view is in the mailboxes of the other shards -> VIEW_ASK to the
  * nodes that have not told of that index -> their shard 0 has applied it and posted it likewise ->
- * VIEW_AT
- * -> done. One question and one answer serve all that waits. Nobody waits for the shards: no bytes
- * of a client overtake what is in a mailbox (env.h, I6).
+ * VIEW_AT -> done. One question and one answer serve all that waits. Nobody waits for the shards:
+ * no bytes of a client overtake what is in a mailbox (env.h, I6).
  * Failure modes: a node is out of reach, or becomes so: nobody waits for it. A parcel is lost, or a
  * node does not answer: SPREAD_MS, then the outcome is told all the same; it was true before.
  *
