@@ -40,12 +40,13 @@ def check_rate(summary, rate, seconds):
         raise BenchError(f"sent {summary['sent']} messages instead of {rate * seconds:.0f}")
 
 
-def start(broker, nodes, options):
+def start(broker, nodes, options, extra=()):
+    """extra: lines for warren.conf."""
     if broker == "rabbitmq":
         driver = clusters.RabbitDriver()
     else:
         shards = options.shards or max(1, (os.cpu_count() or 1) // nodes)
-        driver = clusters.WarrenDriver(options.warren, options.warrenctl, shards)
+        driver = clusters.WarrenDriver(options.warren, options.warrenctl, shards, extra)
     folder = os.path.join(ROOT, ".dev", "bench", f"{broker}-{os.getpid()}")
     ports = {} if options.ports is None else {"ports": options.ports}
     return clusters.Cluster(driver, nodes, folder, **ports)
