@@ -1,8 +1,8 @@
 /*
  * What: signals that are for the whole process: the two that end it in order, and SIGHUP.
  *
- * Happy path: held from the first line of main() on; taken by shard 0's loop while the node runs;
- * ignored from when that loop is over.
+ * Happy path: taken by shard 0's loop while the node runs; ignored from when that loop is over.
+ * SIGHUP is held from the first line of main() until that loop takes it.
  *
  * Failure modes: none. SIGTERM and SIGINT end a node that has not begun to run at once, which is
  * what somebody wants who waits for a recovery in vain; it has promised nothing yet. SIGHUP, whose

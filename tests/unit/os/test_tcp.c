@@ -307,6 +307,28 @@ Test(tcp, what_the_peer_has_of_a_slice_is_not_left, .timeout = 60)
     rig_deinit(&h.rig);
 }
 
+/* --- two shards ------------------------------------------------------------------------------- */
+
+struct side {
+    struct env_sink sink;
+    void *ctx;
+    struct env **env; /* set before the node runs */
+};
+
+/* Shard 0 listens; the node runs until rig_done(7). */
+static void run_two(struct rig *rig, enum env_listener kind, uint16_t *port,
+                    const struct side *first, const struct side *second)
+{
+    rig_init(rig, 2);
+    *first->env = rig_env(rig, 0);
+    *second->env = rig_env(rig, 1);
+    *port = rig_listen(*first->env, kind);
+    rig_set(rig, 0, &first->sink, first->ctx);
+    rig_set(rig, 1, &second->sink, second->ctx);
+    cr_assert_eq(rig_run(rig), 7);
+    rig_deinit(rig);
+}
+
 /* --- moving ----------------------------------------------------------------------------------- */
 
 struct mover {
@@ -336,23 +358,23 @@ static void moved_bytes(void *ctx, struct env_conn *conn, const uint8_t *data, s
     }
 }
 
+static void run_mover(struct net_test *t, struct mover *m, struct env_sink sink)
+{
+    const struct side first = {.sink = sink, .ctx = t, .env = &t->env};
+    const struct side second = {
+        .sink = rig_sink((struct env_sink){.on_moved = moved_here, .on_bytes = moved_bytes}),
+        .ctx = m,
+        .env = &m->env};
+    run_two(&t->rig, ENV_LISTEN_CLUSTER, &t->port, &first, &second);
+    cr_assert_eq(t->moved, 1);
+}
+
 Test(tcp, a_connection_moves_to_another_shard_with_all_that_follows, .timeout = 60)
 {
     struct net_test t = {.mode = MOVE, .total = 3 * MEGABYTE, .host = "127.0.0.1"};
     struct mover m = {.test = &t};
-    rig_init(&t.rig, 2);
-    struct env_sink sink = rig_sink(partial);
-    struct env_sink target =
-        rig_sink((struct env_sink){.on_moved = moved_here, .on_bytes = moved_bytes});
-    t.env = rig_env(&t.rig, 0);
-    m.env = rig_env(&t.rig, 1);
-    t.port = rig_listen(t.env, ENV_LISTEN_CLUSTER);
-    rig_set(&t.rig, 0, &sink, &t);
-    rig_set(&t.rig, 1, &target, &m);
-    cr_assert_eq(rig_run(&t.rig), 7);
-    cr_assert_eq(t.moved, 1);
+    run_mover(&t, &m, rig_sink(partial));
     cr_assert_eq(m.echoed, t.total);
-    rig_deinit(&t.rig);
 }
 
 static void move_and_stop(void *ctx, struct env_conn *conn, enum env_listener kind,
@@ -370,24 +392,13 @@ Test(tcp, a_connection_that_is_on_its_way_at_the_end_is_not_lost, .timeout = 60)
     for (int i = 0; i < 20; i++) {
         struct net_test t = {.mode = MOVE, .total = 1, .host = "127.0.0.1"};
         struct mover m = {.test = &t};
-        rig_init(&t.rig, 2);
         struct env_sink sink = rig_sink(partial);
         sink.on_accept = move_and_stop;
-        struct env_sink target =
-            rig_sink((struct env_sink){.on_moved = moved_here, .on_bytes = moved_bytes});
-        t.env = rig_env(&t.rig, 0);
-        m.env = rig_env(&t.rig, 1);
-        t.port = rig_listen(t.env, ENV_LISTEN_CLUSTER);
-        rig_set(&t.rig, 0, &sink, &t);
-        rig_set(&t.rig, 1, &target, &m);
-        cr_assert_eq(rig_run(&t.rig), 7);
-        cr_assert_eq(t.moved, 1);
-        rig_deinit(&t.rig);
+        run_mover(&t, &m, sink);
     }
 }
 
-/* --- order of mail and bytes -------------------------------------------------------------------
- */
+/* --- mail and bytes --------------------------------------------------------------------------- */
 
 #define OVERTAKE_ROUNDS 300u
 
@@ -476,22 +487,20 @@ static void overtake_turn(void *ctx)
 Test(tcp, bytes_do_not_overtake_mail, .timeout = 60)
 {
     struct overtake o = {0};
-    rig_init(&o.rig, 2);
-    struct env_sink first = rig_sink((struct env_sink){.on_accept = overtake_nothing,
-                                                       .on_connected = overtake_connected,
-                                                       .on_bytes = overtake_next,
-                                                       .turn = overtake_turn});
-    struct env_sink second = rig_sink((struct env_sink){.on_accept = overtake_accepted,
-                                                        .on_bytes = overtake_compares,
-                                                        .on_mail = overtake_on_mail});
-    o.env = rig_env(&o.rig, 0);
-    o.other = rig_env(&o.rig, 1);
-    o.port = rig_listen(o.env, ENV_LISTEN_AMQP);
-    rig_set(&o.rig, 0, &first, &o);
-    rig_set(&o.rig, 1, &second, &o);
-    cr_assert_eq(rig_run(&o.rig), 7);
+    const struct side first = {.sink =
+                                   rig_sink((struct env_sink){.on_accept = overtake_nothing,
+                                                              .on_connected = overtake_connected,
+                                                              .on_bytes = overtake_next,
+                                                              .turn = overtake_turn}),
+                               .ctx = &o,
+                               .env = &o.env};
+    const struct side second = {.sink = rig_sink((struct env_sink){.on_accept = overtake_accepted,
+                                                                   .on_bytes = overtake_compares,
+                                                                   .on_mail = overtake_on_mail}),
+                                .ctx = &o,
+                                .env = &o.other};
+    run_two(&o.rig, ENV_LISTEN_AMQP, &o.port, &first, &second);
     cr_assert_eq(o.posted, OVERTAKE_ROUNDS);
-    rig_deinit(&o.rig);
 }
 
 /* --- listening -------------------------------------------------------------------------------- */
